@@ -1,0 +1,58 @@
+"""What can go wrong, in two families: our side's errors, and the peer's."""
+
+from dataclasses import dataclass
+
+from twisted.internet.error import ConnectionLost
+
+
+class SockdError(Exception):
+    """Ours: its text is one line that an administrator can act on."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Place:
+    """A place in a file, as editors jump to it: line and column count from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Problem:
+    """One thing that is wrong in the file: where, at which path of keys (may be empty), and what."""
+
+    place: Place
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        path = f"{self.path}: " if self.path else ""
+        return f"{self.place}: {path}{self.text}"
+
+
+class FileWrongError(SockdError):
+    """The file can't be used; every problem found in it, in the order of the file."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class ProtocolUnavailableError(SockdError):
+    """A protocol that is not installed, or whose distribution fails to load."""
+
+
+class PeerError(Exception):
+    """The peer's: closes one connection or drops one datagram, is counted, never shows a traceback."""
+
+
+class ConnectionCutError(ConnectionLost):
+    """We ended the connection without waiting for the peer; `reason` is a word of `metrics.End`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

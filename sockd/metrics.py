@@ -1,0 +1,41 @@
+"""Counters of what was served and what was refused; rendering them is others' work."""
+
+from collections import Counter
+from enum import StrEnum
+
+
+class End(StrEnum):
+    """Why a connection ended: the whole vocabulary of the log."""
+
+    PEER = "peer closed"
+    DONE = "done"  # the protocol closed it
+    RESET = "reset by peer"
+    IDLE = "idle"
+    STALLED = "stalled"
+    SLOW = "too slow a reader"
+    DRAINED = "drained"  # we stop, and it had finished
+    CUT = "cut"  # we stop, and it had not finished by the deadline
+    FAILED = "protocol failed"
+
+
+class Counters:
+    """What one listener counts. Plain attributes, so that the hot path pays one addition for each."""
+
+    __slots__ = (
+        "accepted",
+        "bytes_in",
+        "bytes_out",
+        "datagrams_in",
+        "datagrams_out",
+        "empty",
+        "refused",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0  # connections ever
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.datagrams_in = 0
+        self.datagrams_out = 0
+        self.empty = 0  # datagrams without a byte
+        self.refused: Counter[str] = Counter()  # reason -> how often

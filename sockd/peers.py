@@ -1,0 +1,71 @@
+"""Who is at the other end: IP and port, or uid and pid on a Unix socket."""
+
+from ipaddress import IPv6Address
+from typing import Any
+
+Ancillary = tuple[tuple[int, int, bytes], ...]
+
+
+class Peer:
+    """One peer. `text` is how logs show it; equal peers get each other's replies.
+
+    `sockaddr` is what `sendto` takes, or None for a Unix datagram sender without an address of its own;
+    `control` goes with a reply so that it leaves from the address that was asked.
+    """
+
+    __slots__ = ("_key", "control", "host", "pid", "port", "sockaddr", "text", "uid")
+
+    def __init__(
+        self,
+        sockaddr: Any = None,
+        *,
+        host: str = "",
+        port: int = 0,
+        uid: int | None = None,
+        pid: int | None = None,
+        control: Ancillary = (),
+    ) -> None:
+        self.sockaddr = sockaddr
+        self.host = host
+        self.port = port
+        self.uid = uid
+        self.pid = pid
+        self.control = control
+        if host:
+            self.text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        else:
+            self.text = "uid=?,pid=?" if uid is None else f"uid={uid},pid={pid}"
+        self._key = (sockaddr, control, uid, pid)
+
+    @classmethod
+    def inet(cls, sockaddr: tuple[Any, ...], control: Ancillary = ()) -> "Peer":
+        """From what `accept` or `recvfrom` gave; an IPv4-mapped address is shown as IPv4."""
+        return cls(sockaddr, host=unmapped(sockaddr[0]), port=sockaddr[1], control=control)
+
+    @classmethod
+    def unix(cls, uid: int | None, pid: int | None, sockaddr: str | bytes | None = None) -> "Peer":
+        """From the kernel's credentials; a sender that is not bound (empty address) can't be answered."""
+        return cls(sockaddr or None, uid=uid, pid=pid)
+
+    @property
+    def local(self) -> bool:
+        """Whether the kernel vouches for who it is (a Unix socket)."""
+        return not self.host
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Peer) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.text}>"
+
+
+def unmapped(host: str) -> str:
+    """The IPv4 address inside `::ffff:a.b.c.d`, anything else as it is."""
+    if host.startswith("::ffff:"):
+        mapped = IPv6Address(host).ipv4_mapped
+        if mapped is not None:
+            return str(mapped)
+    return host

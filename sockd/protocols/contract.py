@@ -1,0 +1,110 @@
+"""What a protocol is to sockd: a specification, an options model, factories, perhaps a service."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from twisted.logger import Logger
+
+from sockd.metrics import Counters
+from sockd.peers import Peer
+from sockd.units import Rate
+
+
+class Options(BaseModel):
+    """Base of every protocol's options: frozen, comparable, unknown keys refused.
+
+    Field types come from `sockd.config.types`; they read the text that was written in the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+@dataclass
+class Host(Generic[OptionsT]):
+    """What a running endpoint offers the protocol it is bound to."""
+
+    endpoint: str
+    options: OptionsT
+    reactor: Any  # IReactorTime and IReactorFromThreads; in tests a clock
+    log: Logger
+    fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
+    counters: Counters = field(default_factory=Counters)  # the endpoint's own; listeners have theirs
+    service: Any = None  # what the specification's `service` returned
+
+
+class Service(Protocol):
+    """Twisted's IService, as far as sockd uses it.
+
+    `startService` may raise or return a Deferred; it is called again, after a delay, when it failed or when
+    the service reported a failure with `host.fail`. `stopService` is called once, when the endpoint ends; its
+    Deferred is cancelled at the drain's deadline.
+    """
+
+    def startService(self) -> Any: ...  # noqa: N802
+    def stopService(self) -> Any: ...  # noqa: N802
+
+
+class DatagramTransport(Protocol):
+    """The socket as a datagram protocol sees it."""
+
+    counters: Counters
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        """Answer a peer from the address that it asked; False (and counted) where the kernel refuses."""
+
+
+class DatagramProtocol:
+    """What listens on one datagram address; override `datagrams`, or `datagram` where speed is no matter.
+
+    An exception in any method is logged against the endpoint and counted; it never stops the listener.
+    """
+
+    transport: DatagramTransport
+
+    def start(self, transport: DatagramTransport) -> None:
+        """The socket is open; called before any datagram, and again after a re-bind."""
+        self.transport = transport
+
+    def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+        """Datagrams that arrived together, in order, each whole; an empty one is b""."""
+        for data, peer in batch:
+            self.datagram(data, peer)
+
+    def datagram(self, data: bytes, peer: Peer) -> None:
+        """One datagram."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """The daemon stops: tell peers. The socket closes right after."""
+
+    def stop(self) -> None:
+        """The socket is closed."""
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A protocol, as an entry point of the group `sockd.protocols` names it.
+
+    `stream` gives the Twisted protocol factory that serves the connections of every stream listener of one
+    endpoint; `datagram` gives a DatagramProtocol for each datagram listener. Either may be missing. All three
+    callables run inside the daemon; import what needs Twisted in them, so that `sockd check` stays quick.
+
+    A stream protocol may have a method `drain()`: the daemon stops, say goodbye and lose the connection.
+    `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
+    are those of the limits of these names. `greeting` is what the start-up table types to try it.
+    """
+
+    summary: str
+    options: type[Options] = Options
+    stream: Callable[[Host[Any]], Any] | None = None
+    datagram: Callable[[Host[Any]], DatagramProtocol] | None = None
+    service: Callable[[Host[Any]], Service] | None = None
+    idle: float | None = None
+    datagrams: Rate | None = None
+    datagrams_per_source: Rate | None = None
+    greeting: str = "hello"

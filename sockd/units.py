@@ -1,0 +1,80 @@
+"""Durations, sizes and rates as people write them: `500ms`, `64KiB`, `20/s`."""
+
+import re
+from dataclasses import dataclass
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+
+DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
+SIZE = r"^[0-9]{1,9}(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
+RATE = r"^[0-9]{1,9}/(s|m|h)$"
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Rate:
+    """So many per so many seconds."""
+
+    count: int
+    per: float
+
+    @property
+    def per_second(self) -> float:
+        return self.count / self.per
+
+    def __str__(self) -> str:
+        return f"{self.count}/{ {1.0: 's', 60.0: 'm', 3600.0: 'h'}[self.per] }"
+
+
+def duration(text: str) -> float:
+    """Seconds; ValueError with the form that is expected."""
+    if not re.fullmatch(DURATION, text):
+        raise ValueError(f"{text!r} is not a duration: write a whole number and ms, s, m, h or d, like 30s")
+    number = text.rstrip("mshd")
+    return int(number) * _SECONDS[text[len(number) :]]
+
+
+def size(text: str) -> int:
+    """Bytes; ValueError with the form that is expected."""
+    if not re.fullmatch(SIZE, text):
+        raise ValueError(
+            f"{text!r} is not a size: write a whole number and B, KiB, MiB, GiB, kB, MB or GB, like 64KiB"
+        )
+    number = text.rstrip("BkKMGi")
+    return int(number) * _BYTES[text[len(number) :]]
+
+
+def rate(text: str) -> Rate:
+    """A count in a time; ValueError with the form that is expected."""
+    if not re.fullmatch(RATE, text):
+        raise ValueError(f"{text!r} is not a rate: write a whole number and /s, /m or /h, like 20/s")
+    count, per = text.split("/")
+    return Rate(int(count), _SECONDS[per])
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact form: 90 -> 90s, 3600 -> 1h, 0.5 -> 500ms."""
+    milliseconds = round(seconds * 1000)
+    for unit in ("d", "h", "m", "s"):
+        whole, rest = divmod(milliseconds, round(_SECONDS[unit] * 1000))
+        if not rest and whole:
+            return f"{whole}{unit}"
+    return f"{milliseconds}ms"
+
+
+def format_size(count: int) -> str:
+    """The shortest exact form: 65536 -> 64KiB."""
+    for unit in ("GiB", "MiB", "KiB"):
+        whole, rest = divmod(count, _BYTES[unit])
+        if not rest and whole:
+            return f"{whole}{unit}"
+    return f"{count}B"
