@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {
+BYTES = {
     "B": 1,
     "kB": 10**3,
     "KB": 10**3,
@@ -50,7 +50,7 @@ def size(text: str) -> int:
             f"{text!r} is not a size: write a whole number and B, KiB, MiB, GiB, kB, MB or GB, like 64KiB"
         )
     number = text.rstrip("BkKMGi")
-    return int(number) * _BYTES[text[len(number) :]]
+    return int(number) * BYTES[text[len(number) :]]
 
 
 def rate(text: str) -> Rate:
@@ -74,7 +74,7 @@ def format_duration(seconds: float) -> str:
 def format_size(count: int) -> str:
     """The shortest exact form: 65536 -> 64KiB."""
     for unit in ("GiB", "MiB", "KiB"):
-        whole, rest = divmod(count, _BYTES[unit])
+        whole, rest = divmod(count, BYTES[unit])
         if not rest and whole:
             return f"{whole}{unit}"
     return f"{count}B"

@@ -1,0 +1,316 @@
+"""The types of the file's values: each reads the text that was written, and says in the schema what it takes.
+
+For models, the protocols' options too: `history: Integer = Field(20, ge=0, le=1000, description="...")`.
+They take values that are typed already as well, so that Python code can write `ChatOptions(history=5)`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from sockd import units
+from sockd.config.ranges import pattern_up_to
+from sockd.config.values import read_as, shown
+
+OFF = "off"
+MODES = "Mode"  # the schema's name for the file modes, which are listed once
+LONGEST_PATH = 1024
+LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
+LARGEST_SIZE = 2**40
+_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+JsonSchema = dict[str, Any]
+
+
+def wrong(text: str) -> PydanticCustomError:
+    """An error whose message is exactly this text."""
+    return PydanticCustomError("sockd", "{text}", {"text": text})
+
+
+@dataclass(frozen=True)
+class Form:
+    """How one type is read from text, written as text, and described to editors."""
+
+    read: Callable[[Any, ValidationInfo], Any]
+    write: Callable[[Any], Any]
+    schema: JsonSchema
+    off: bool = False
+
+    def _read(self, value: Any, info: ValidationInfo) -> Any:
+        if self.off and (value is None or value == OFF):
+            return None
+        try:
+            return self.read(value, info)
+        except ValueError as problem:
+            raise wrong(str(problem)) from None
+
+    def _write(self, value: Any) -> Any:
+        return OFF if value is None else self.write(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            self._read, serialization=core_schema.plain_serializer_function_ser_schema(self._write)
+        )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        return {"anyOf": [{"const": OFF}, self.schema]} if self.off else dict(self.schema)
+
+
+# -- plain values ------------------------------------------------------------------------------------------
+
+
+def _scalar(value: Any, form: str) -> str:
+    """The text of a scalar; ValueError for a list, a mapping or nothing at all."""
+    kind = read_as(value)
+    if kind in ("list", "mapping"):
+        raise ValueError(f"{form} is expected here, not a {kind}")
+    if kind == "null":
+        raise ValueError(f"there is no value here: write {form}, or leave the key out")
+    return str(value)
+
+
+def _read_integer(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value) if value == int(value) else value
+    text = _scalar(value, "a whole number")
+    if read_as(value) == "string":
+        if re.fullmatch("[-+]?[0-9]+", text):
+            raise wrong(f"{shown(text)} is in quotes: write {text}")
+        raise wrong(f"{shown(text)} is not a whole number")
+    if re.fullmatch("[-+]?0[0-9]+", text):
+        raise wrong(f"{shown(text)} begins with a zero, which some read as octal: write {int(text)}")
+    if not re.fullmatch(r"[-+]?[0-9]{1,18}(\.0+)?", text):
+        raise wrong(f"{shown(text)} is not a whole number")
+    return int(text.split(".")[0])
+
+
+def _read_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    text = _scalar(value, "true or false")
+    if text in ("true", "false") and read_as(value) == "boolean":
+        return text == "true"
+    raise wrong(f"{shown(text)} is neither true nor false")
+
+
+def read_text(value: Any) -> str:
+    """A string; ValueError where YAML reads the unquoted text as something else."""
+    text = _scalar(value, "text")
+    kind = read_as(value)
+    if kind != "string":
+        raise wrong(f'{text} without quotes is a {kind} in YAML: write "{text}"')
+    return text
+
+
+def _named(value: Any) -> Any:
+    try:
+        return read_text(value)
+    except ValueError as problem:
+        raise wrong(str(problem)) from None
+
+
+def _caught(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def reading(value: Any) -> Any:
+        try:
+            return read(value)
+        except ValueError as problem:
+            raise wrong(str(problem)) from None
+
+    return reading
+
+
+Integer = Annotated[int, BeforeValidator(_caught(_read_integer))]
+Boolean = Annotated[bool, BeforeValidator(_caught(_read_boolean))]
+Text = Annotated[str, BeforeValidator(_named)]
+
+# -- values with units -------------------------------------------------------------------------------------
+
+
+def _durations(least: float, most: float, *, whole: bool) -> str:
+    """The pattern of every duration from `least` to `most` seconds."""
+    choices = []
+    for unit, milliseconds in _MILLISECONDS.items():
+        if whole and unit == "ms":
+            continue
+        low = -(-round(least * 1000) // milliseconds)
+        high = round(most * 1000) // milliseconds
+        if high >= max(low, 1):
+            choices.append(pattern_up_to(max(low, 1), high) + unit)
+    return f"^(?:{'|'.join(choices)})$"
+
+
+def duration(
+    least: float = 0.001, most: float = LONGEST_DURATION, *, whole: bool = False, off: bool = False
+) -> Form:
+    """Seconds, from `least` to `most`; `whole` for those that the kernel counts in seconds."""
+
+    def read(value: Any, _info: ValidationInfo) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+        else:
+            text = _scalar(value, "a duration like 30s")
+            if re.fullmatch("[0-9]{1,9}", text):
+                raise ValueError(f"{text} has no unit: write {text}s")
+            seconds = units.duration(text)
+            if whole and text.endswith("ms"):
+                raise ValueError(f"{shown(text)} is not in whole seconds: write s, m or h")
+        if not least <= seconds <= most:
+            span = f"{units.format_duration(least)} to {units.format_duration(most)}"
+            raise ValueError(f"{units.format_duration(seconds)} is out of range ({span})")
+        return seconds
+
+    schema = {"type": "string", "pattern": _durations(least, most, whole=whole)}
+    return Form(read, units.format_duration, schema, off)
+
+
+def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form:
+    """Bytes, from `least` to `most`."""
+
+    def read(value: Any, _info: ValidationInfo) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            count = value
+        else:
+            text = _scalar(value, "a size like 64KiB")
+            if re.fullmatch("[0-9]{1,18}", text):
+                raise ValueError(f"{text} has no unit: write {units.format_size(int(text))}")
+            count = units.size(text)
+        if not least <= count <= most:
+            span = f"{units.format_size(least)} to {units.format_size(most)}"
+            raise ValueError(f"{units.format_size(count)} is out of range ({span})")
+        return count
+
+    choices = []
+    for unit, factor in units.BYTES.items():
+        low, high = -(-least // factor), min(most // factor, 999_999_999)
+        if high >= low:
+            choices.append(pattern_up_to(low, high) + unit)
+    return Form(read, units.format_size, {"type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}, off)
+
+
+def rate(*, off: bool = False) -> Form:
+    """So many per second, minute or hour; at least 1."""
+
+    def read(value: Any, _info: ValidationInfo) -> units.Rate:
+        if isinstance(value, units.Rate):
+            return value
+        text = _scalar(value, "a rate like 20/s")
+        if re.fullmatch("[0-9]{1,9}", text):
+            raise ValueError(f"{text} has no unit of time: write {text}/s")
+        written = units.rate(text)
+        if not written.count:
+            raise ValueError(f"{shown(text)} lets nothing through: write 1/h or more")
+        return written
+
+    return Form(read, str, {"type": "string", "pattern": f"^{pattern_up_to(1, 999_999_999)}/[smh]$"}, off)
+
+
+Duration = Annotated[float, duration()]
+OptionalDuration = Annotated[float | None, duration(off=True)]
+Size = Annotated[int, size()]
+OptionalSize = Annotated[int | None, size(off=True)]
+Rate = Annotated[units.Rate, rate()]
+OptionalRate = Annotated[units.Rate | None, rate(off=True)]
+
+# -- files and users ---------------------------------------------------------------------------------------
+
+
+def _read_mode(value: Any, _info: ValidationInfo) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = _scalar(value, "a file mode like 0660")
+    if not re.fullmatch("0?[0-7]{1,3}", text):
+        raise ValueError(f"{shown(text)} is not a file mode: write three octal digits, like 0660")
+    return int(text, 8)
+
+
+def _read_path(value: Any, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):
+        path = value
+    else:
+        text = read_text(value)
+        if not text or "\0" in text:
+            raise ValueError(f"{shown(text)} is not a path")
+        if text.startswith("~"):
+            raise ValueError(f"{shown(text)}: '~' has no meaning here, write the whole path")
+        if len(text) > LONGEST_PATH:
+            raise ValueError(f"the path has {len(text)} characters: at most {LONGEST_PATH} are possible")
+        path = Path(text)
+    directories = (info.context or {}).get("directories")
+    return path if directories is None else directories.logs / path
+
+
+def _read_account(value: Any, _info: ValidationInfo) -> str | int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    text = _scalar(value, "a name or a number")
+    kind = read_as(value)
+    if kind == "number" and re.fullmatch("0|[1-9][0-9]{0,9}", text) and int(text) < 2**32 - 1:
+        return int(text)
+    if kind != "string" or not re.fullmatch(_ACCOUNT, text):
+        raise ValueError(f"{shown(text)} is neither a name nor a number from 0 to {2**32 - 2}")
+    return text
+
+
+_ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?"
+
+Mode = Annotated[
+    int,
+    Form(_read_mode, "{:04o}".format, {"$ref": f"#/$defs/{MODES}"}),
+]
+LogPath = Annotated[
+    Path,
+    Form(
+        _read_path, str, {"type": "string", "maxLength": LONGEST_PATH, "pattern": r"^[^~\u0000][^\u0000]*$"}
+    ),
+]
+Account = Annotated[
+    str | int | None,
+    Form(
+        _read_account,
+        lambda account: account,
+        {
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_ACCOUNT}$"},
+                {"type": "integer", "minimum": 0, "maximum": 2**32 - 2},
+            ]
+        },
+        off=True,
+    ),
+]
+
+# -- networks ----------------------------------------------------------------------------------------------
+
+
+def _read_networks(value: Any, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(_network(item) for item in (value if isinstance(value, list | tuple) else (value,)))
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    text = _scalar(value, "a network like 192.0.2.0/24")
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{shown(text)} is not a network: write one like 192.0.2.0/24 or 2001:db8::/32"
+        ) from None
+    if "/" in text and str(network.network_address) != str(ip_network(text.split("/")[0]).network_address):
+        raise ValueError(f"{shown(text)} has bits set behind its prefix: write {network}")
+    return network
+
+
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    Form(
+        _read_networks,
+        lambda networks: [str(network) for network in networks],
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    ),
+]
