@@ -1,0 +1,85 @@
+# sockd: `make` alone prints the targets. Needs python3 (3.11 or newer, with venv) and make; the rest comes by pip,
+# pinned by hash, into .venv. Nothing is written outside this checkout.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_READY := .venv/.ready-to-run
+TEST_READY := .venv/.ready-to-test
+PYTEST_ARGS ?=
+
+# pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
+PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CURDIR)/.venv/tmp" \
+	$(BIN)/python -m pip -qq
+DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log" \
+	STATE_DIRECTORY="$(CURDIR)/.sockd/state"
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format types imports pytest docs lock wheel clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help:  ## print the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+run: $(RUN_READY)  ## serve config/sockd.yaml on this machine; Ctrl-C stops it
+	@mkdir -p .sockd/run .sockd/log .sockd/state
+	@$(DIRECTORIES) exec $(BIN)/twistd -n --pidfile= sockd -c config/sockd.yaml
+
+test: lint types imports pytest  ## everything that CI checks
+
+lint: $(TEST_READY)  ## ruff: rules and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(TEST_READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(TEST_READY)  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(TEST_READY)  ## the contract of the floors
+	$(BIN)/lint-imports --no-cache
+
+pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
+	rm -rf .coverage .coverage.* .coverage-data
+	mkdir -m 1777 .coverage-data
+	COVERAGE_FILE="$(CURDIR)/.coverage-data/coverage" $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet .coverage-data
+	$(BIN)/coverage report --fail-under=95
+
+docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
+	$(BIN)/python -m sockd.reference docs/configuration.md
+	$(BIN)/sockd schema >config/sockd.schema.json
+
+# uv finds one set of versions for all Pythons and platforms that pyproject.toml allows.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header pyproject.toml
+lock: $(TEST_READY)  ## choose the newest versions anew and pin them, with their hashes, in .ci/*.txt
+	$(LOCK) --upgrade --group build --output-file .ci/requirements.txt
+	$(LOCK) --upgrade --group build --group test --constraints .ci/requirements.txt --output-file .ci/requirements-test.txt
+
+wheel: $(TEST_READY)  ## build dist/*.whl
+	$(BIN)/python -m build --no-isolation --wheel
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .sockd .coverage .coverage-data .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+$(RUN_READY): .ci/requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "sockd needs Python 3.11 or newer: no $(PYTHON) here (make PYTHON=…)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "sockd needs Python 3.11 or newer: $(PYTHON) is $$($(PYTHON) -V 2>&1) (make PYTHON=…)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+		{ echo "sockd needs Python's venv: install it (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@mkdir -p .venv/tmp
+	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/twistd --help >/dev/null  # writes Twisted's cache of plugins
+	@touch $@
+
+$(TEST_READY): .ci/requirements-test.txt $(RUN_READY)
+	@echo "Adding the tests' tools to .venv (once)"
+	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-test.txt
+	@touch $@

@@ -1,0 +1,48 @@
+"""What holds for every test: a clean reactor afterwards, and how long Hypothesis may search."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from hypothesis import HealthCheck, settings
+from twisted.internet import reactor as installed
+from twisted.internet.task import deferLater
+
+settings.register_profile(
+    "sockd",
+    deadline=None,  # a busy machine is not a failure
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("sockd")
+
+TURNS = 20  # of the reactor, in which closed sockets leave it
+
+reactor: Any = installed
+
+
+def _in_use() -> set[object]:
+    watched = {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()}
+    return watched - set(reactor._internalReaders)
+
+
+@pytest.fixture(autouse=True)
+def clean_reactor(twisted_greenlet: object) -> Iterator[None]:
+    """Fails a test that leaves delayed calls or open sockets in the reactor."""
+    before = _in_use()
+    yield
+    for _ in range(TURNS):
+        left = _in_use() - before
+        if not left:
+            return
+        pytest_twisted.blockon(deferLater(reactor, 0))
+    left = _in_use() - before
+    for one in left:
+        if one in reactor.getDelayedCalls():
+            one.cancel()  # type: ignore[attr-defined]
+        else:
+            reactor.removeReader(one)
+            reactor.removeWriter(one)
+    if left:
+        pytest.fail("left in the reactor: " + "\n".join(map(str, left)))
