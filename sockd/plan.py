@@ -6,6 +6,7 @@ from pathlib import Path
 from sockd.addresses import Address
 from sockd.errors import Place
 from sockd.protocols.contract import Options, Specification
+from sockd.transports.options import Keepalive, SocketOptions
 from sockd.units import Rate
 
 
@@ -15,25 +16,6 @@ class Directories:
 
     runtime: Path
     logs: Path
-
-
-@dataclass(frozen=True)
-class Keepalive:
-    idle: int  # seconds, as are intervals
-    interval: int
-    count: int
-
-
-@dataclass(frozen=True)
-class SocketOptions:
-    backlog: int
-    keepalive: Keepalive | None
-    nodelay: bool
-    reuse_port: bool
-    receive_buffer: int | None  # bytes; None leaves the kernel's
-    mode: int  # Unix sockets' file mode
-    user: int | None  # uid; None leaves the creator's
-    group: int | None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How bytes reach us: sockets opened as the file says, connections, datagrams."""

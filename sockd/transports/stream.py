@@ -1,0 +1,511 @@
+"""One stream connection as its protocol sees it, and the hot path: no wrapper, no timer, counters inline."""
+
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReadWriteDescriptor,
+    ITCPTransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockd.errors import ConnectionCutError
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.turn import Turn
+
+# Above so many bytes unsent we stop reading from the peer: it gets no further answers before it took these.
+HIGH_WATER = 64 * 1024
+# Above so many bytes unsent the connection is cut, unless the protocol sets its own bound: for a protocol that
+# goes on writing though its producer was paused.
+UNSENT = 16 * 1024 * 1024
+
+# Why nothing is read from a connection: a set of bits.
+BY_PROTOCOL = 1
+BY_BACK_PRESSURE = 2
+BY_HOLD = 4
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a RST, drop what is unsent
+
+
+class Owner(Protocol):
+    """Who is told of a connection's end, and of a protocol that raised."""
+
+    def ended(self, server: "Server", end: End) -> None: ...
+    def protocol_failed(self, where: str) -> None:
+        """Called while the exception is being handled."""
+
+
+@implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
+class Server:
+    """A connection that a listener accepted. Twisted's ITCPTransport for TCP and Unix sockets alike.
+
+    Beyond that interface: `peer`, `received` and `sent` in bytes, `owed` (bytes unsent), `limit_unsent`.
+    When the peer finished sending and the protocol is no IHalfCloseableProtocol, what is owed still goes out
+    before `connectionLost`. `loseConnection` sends what is owed, then a FIN, then reads on without delivering
+    until the peer's FIN (or `linger_expired`): closing with unread input would reset the connection and lose
+    what is on its way.
+    """
+
+    __slots__ = (
+        "_aborted",
+        "_dirty",
+        "_fin_sent",
+        "_fin_wanted",
+        "_high_water",
+        "_out",
+        "_owner",
+        "_paused",
+        "_producer",
+        "_producer_paused",
+        "_reactor",
+        "_read_closed",
+        "_reading",
+        "_recv_into",
+        "_send",
+        "_streaming",
+        "_turn",
+        "_unsent_limit",
+        "_writing",
+        "connected",
+        "counters",
+        "disconnected",
+        "disconnecting",
+        "end",
+        "fileno",
+        "lingering",
+        "listener",
+        "mark_received",
+        "mark_sent",
+        "mark_time",
+        "opened",
+        "owed",
+        "peer",
+        "protocol",
+        "received",
+        "sent",
+        "sock",
+    )
+
+    def __init__(
+        self, sock: socket.socket, peer: Peer, turn: Turn, owner: Owner, listener: str, counters: Counters
+    ) -> None:
+        self.sock = sock
+        self.fileno: Callable[[], int] = sock.fileno
+        self._recv_into = sock.recv_into
+        self._send = sock.send
+        self.peer = peer
+        self.listener = listener
+        self.counters = counters
+        self._turn = turn
+        self._reactor = turn.reactor
+        self._owner = owner
+        self.protocol: Any = None
+        self._out: list[bytes | memoryview] = []
+        self.owed = 0
+        self.received = 0
+        self.sent = 0
+        self._unsent_limit = UNSENT
+        self._high_water = HIGH_WATER
+        self._aborted = False
+        self._paused = 0
+        self._reading = False
+        self._writing = False
+        self._dirty = False
+        self._read_closed = False
+        self._fin_wanted = False
+        self._fin_sent = False
+        self._producer: Any = None
+        self._producer_paused = False
+        self._streaming = False
+        self.connected = True
+        self.disconnected = False
+        self.disconnecting = False
+        self.lingering = False
+        self.end: End | None = None
+        self.opened = self.mark_time = self._reactor.seconds()
+        self.mark_received = self.mark_sent = 0
+
+    def __repr__(self) -> str:
+        return f"<connection of {self.peer.text} to {self.listener}>"
+
+    def logPrefix(self) -> str:  # noqa: N802
+        return self.listener
+
+    def start(self, protocol: Any) -> None:
+        """Give the connection to its protocol and begin to read."""
+        self.protocol = protocol
+        self._update_reading()
+        self._turn.active = True
+        try:
+            protocol.makeConnection(self)
+        except Exception:  # noqa: BLE001
+            self._failed("connectionMade")
+        self._turn.end()
+
+    # -- the hot path
+
+    def doRead(self) -> None:  # noqa: N802
+        turn = self._turn
+        try:
+            count = self._recv_into(turn.buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        if not count:
+            self._peer_finished()
+            return
+        if self.lingering:
+            return
+        self.received += count
+        self.counters.bytes_in += count
+        turn.active = True
+        try:
+            self.protocol.dataReceived(bytes(turn.view[:count]))
+        except Exception:  # noqa: BLE001
+            self._failed("dataReceived")
+        turn.end()
+
+    def write(self, data: bytes) -> None:
+        if type(data) is not bytes:
+            if isinstance(data, str):
+                raise TypeError("Data must not be str: encode it")
+            data = bytes(data)
+        if not data or not self.connected or self._fin_sent:
+            return
+        self._out.append(data)
+        self.owed += len(data)
+        if not self._dirty and not self._writing:
+            self._dirty = True
+            self._turn.add(self)
+        if self.owed > self._high_water:
+            self._crowded()
+
+    def flush(self) -> None:
+        """Send what the present event wrote; what the kernel doesn't take waits for the reactor."""
+        self._dirty = False
+        if self.connected and not self._writing and not self._aborted:
+            self._send_out()
+            if self.owed or self._producer_waits():
+                self._start_writing()
+                if self.owed > self._high_water:
+                    self._crowded()
+
+    def doWrite(self) -> None:  # noqa: N802
+        self._turn.active = True
+        self._send_out()
+        if not self.owed and self._producer_waits():
+            self._producer_paused = False
+            self._call("resumeProducing", self._producer.resumeProducing)
+        if not self.owed and not self._producer_waits():
+            self._stop_writing()
+        self._turn.end()
+
+    def _send_out(self) -> None:
+        out = self._out
+        while out:
+            # A long rest of an earlier write goes alone, so that it isn't copied with each write that follows.
+            data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
+            try:
+                count = self._send(data)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._broken(error)
+                return
+            self.sent += count
+            self.counters.bytes_out += count
+            self.owed -= count
+            if data is out[0] and len(out) > 1:
+                if count == len(data):
+                    del out[0]
+                    continue
+                out[0] = memoryview(data)[count:]
+                return
+            if count < len(data):
+                out[:] = [memoryview(data)[count:]]
+                return
+            out.clear()
+        if self._paused & BY_BACK_PRESSURE:
+            self._resume(BY_BACK_PRESSURE)
+        if (self.disconnecting or self._fin_wanted) and self._producer is None:
+            self._finish()
+
+    # -- bounds
+
+    def limit_unsent(self, count: int) -> None:
+        """Cut the connection (`End.SLOW`) when more than `count` bytes wait unsent."""
+        self._unsent_limit = count
+        self._high_water = min(HIGH_WATER, count)
+
+    def _crowded(self) -> None:
+        if not self._writing:
+            if self.owed <= self._unsent_limit:
+                return  # the end of the event may get rid of it
+            self.flush()
+        if self.owed > self._unsent_limit:
+            self.cut(End.SLOW)
+        if self.owed <= self._high_water:
+            return
+        self._pause(BY_BACK_PRESSURE)
+        if self._producer is not None and self._streaming and not self._producer_paused:
+            self._producer_paused = True
+            self._call("pauseProducing", self._producer.pauseProducing)
+
+    def _pause(self, bit: int) -> None:
+        if not self._paused & bit:
+            self._paused |= bit
+            self._update_reading()
+
+    def _resume(self, bit: int) -> None:
+        if self._paused & bit:
+            self._paused &= ~bit
+            self._update_reading()
+
+    def _update_reading(self) -> None:
+        reading = self.connected and not self._read_closed and (self.lingering or not self._paused)
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._reactor.addReader(self)
+            else:
+                self._reactor.removeReader(self)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is being read from the peer, for whatever reason."""
+        return not self._reading
+
+    def hold(self, held: bool) -> None:
+        """Read nothing while the protocol's service is down."""
+        if held:
+            self._pause(BY_HOLD)
+        else:
+            self._resume(BY_HOLD)
+
+    # -- IPushProducer: what the protocol says of reading
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        self._pause(BY_PROTOCOL)
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self._resume(BY_PROTOCOL)
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self.loseConnection()
+
+    # -- IConsumer: who writes to us
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+        if self._producer is not None:
+            raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} was never unregistered")
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._streaming = streaming
+        self._producer_paused = False
+        if not streaming:
+            self._start_writing()
+        elif self.owed > self._high_water:
+            self._crowded()
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        self._producer = None
+        if self.connected and (self.disconnecting or self._fin_wanted) and not self.owed:
+            self._finish_soon()
+
+    def _producer_waits(self) -> bool:
+        """Whether a producer is to be asked for more once everything has gone."""
+        return self._producer is not None and (self._producer_paused or not self._streaming)
+
+    def _start_writing(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._reactor.addWriter(self)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._reactor.removeWriter(self)
+
+    # -- endings
+
+    def writeSequence(self, data: Any) -> None:  # noqa: N802
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:  # noqa: N802
+        self.close(End.DONE)
+
+    def close(self, end: End) -> None:
+        """Send what is owed, then end the connection; the first reason given is the one that is told."""
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            self.end = self.end or end
+            self._finish_soon()
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        """Send what is owed, then a FIN; the peer may go on sending."""
+        if self.connected and not self._fin_wanted:
+            self._fin_wanted = True
+            self._finish_soon()
+
+    def abortConnection(self) -> None:  # noqa: N802
+        self._abort(self.end or End.DONE, Failure(ConnectionAborted()))
+
+    def cut(self, end: End) -> None:
+        """End the connection at once, dropping what is owed."""
+        self._abort(end, Failure(ConnectionCutError(end)))
+
+    def linger_expired(self) -> None:
+        """The peer had its time to finish after our FIN. The kernel still delivers what we sent."""
+        self._lost(Failure(ConnectionDone()))
+
+    def _finish_soon(self) -> None:
+        # Not from inside the protocol's own call: connectionLost must not come while it still writes.
+        if not self._dirty and not self._writing:
+            self._dirty = True
+            self._turn.add(self)
+
+    def _finish(self) -> None:
+        """Everything owed has gone."""
+        if not self._fin_sent:
+            self._fin_sent = True
+            if self._read_closed and self.disconnecting:
+                self._lost(connectionDone)
+                return
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._broken(error)
+                return
+            if self._fin_wanted and not self.disconnecting and IHalfCloseableProtocol.providedBy(self.protocol):
+                self._call("writeConnectionLost", self.protocol.writeConnectionLost)
+        if self._read_closed:
+            self._lost(connectionDone)
+        elif self.disconnecting and not self.lingering:
+            self.lingering = True
+            self.mark_time = self._reactor.seconds()
+            self._update_reading()
+
+    def _peer_finished(self) -> None:
+        """The peer's FIN."""
+        self._read_closed = True
+        self._update_reading()
+        if self.lingering:
+            self._lost(connectionDone)
+            return
+        if IHalfCloseableProtocol.providedBy(self.protocol) and not self.disconnecting:
+            self._turn.active = True
+            self._call("readConnectionLost", self.protocol.readConnectionLost)
+            if self._fin_sent and self.connected:
+                self._lost(connectionDone)
+            self._turn.end()
+            return
+        self.disconnecting = True
+        self.end = self.end or End.PEER
+        if not self.owed and self._producer is None:
+            self._lost(connectionDone)
+
+    def _broken(self, error: OSError) -> None:
+        self.end = self.end or End.RESET
+        self._lost(Failure(ConnectionLost(str(error))))
+
+    def _abort(self, end: End, why: Failure) -> None:
+        if not self.connected or self._aborted:
+            return
+        self.end = end
+        self._aborted = True
+        self.disconnecting = True
+        self._fin_sent = True
+        self._out.clear()
+        self.owed = 0
+        self._read_closed = True
+        self._update_reading()
+        self._stop_writing()
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        # connectionLost comes later, as the protocol may be in the middle of something
+        self._reactor.callLater(0, self._lost, why)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        """The reactor saw the socket fail, or the other end gone in both directions."""
+        self.end = self.end or (End.PEER if reason.check(ConnectionDone) else End.RESET)
+        self._lost(reason)
+
+    def _lost(self, why: Failure) -> None:
+        if not self.connected:
+            return
+        self.connected = False
+        self.disconnected = True
+        self.disconnecting = True
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
+        self._stop_writing()
+        self._out.clear()
+        self.owed = 0
+        self._turn.bury(self.sock)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._call("stopProducing", producer.stopProducing)
+        try:
+            self.protocol.connectionLost(why)
+        except Exception:  # noqa: BLE001
+            self._owner.protocol_failed("connectionLost")
+        self._owner.ended(self, self.end or End.DONE)
+
+    def _failed(self, where: str) -> None:
+        """The protocol raised: that costs it this connection, nobody else anything."""
+        self._owner.protocol_failed(where)
+        self.cut(End.FAILED)
+
+    def _call(self, where: str, method: Callable[[], object]) -> None:
+        try:
+            method()
+        except Exception:  # noqa: BLE001
+            self._failed(where)
+
+    # -- who and where
+
+    def getPeer(self) -> Any:  # noqa: N802
+        return twisted_address(self.sock.family, self.peer.sockaddr)
+
+    def getHost(self) -> Any:  # noqa: N802
+        return twisted_address(self.sock.family, self.sock.getsockname() if self.connected else None)
+
+    def getHandle(self) -> socket.socket:  # noqa: N802
+        return self.sock
+
+    def getTcpNoDelay(self) -> bool:  # noqa: N802
+        return bool(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:  # noqa: N802
+        return bool(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: N802
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+
+def twisted_address(family: int, sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
+    """A socket's address as Twisted's protocols expect it."""
+    if family == socket.AF_UNIX:
+        return UNIXAddress(sockaddr or None)
+    host, port, *rest = sockaddr or ("0.0.0.0", 0)
+    if ":" not in host:
+        return IPv4Address("TCP", host, port)
+    return IPv6Address("TCP", host, port, *rest)

@@ -1,0 +1,66 @@
+"""What all transports of one reactor share within one of its events: a buffer, and who has something to send."""
+
+import socket
+from typing import Any, Protocol
+
+# One read takes at most this much. Larger reads cost fewer system calls, but each paused connection may hold one.
+READ = 128 * 1024
+
+
+class Dirty(Protocol):
+    """A transport with something to send."""
+
+    def flush(self) -> None: ...
+
+
+class Turn:
+    """Answers leave at the end of the event that caused them, each transport's in one system call.
+
+    Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, each answer
+    costs two changes of the epoll set. `active` is true while an event is being handled.
+    """
+
+    __slots__ = ("_graves", "_scheduled", "active", "buffer", "dirty", "reactor", "view")
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.buffer = bytearray(READ)
+        self.view = memoryview(self.buffer)
+        self.dirty: list[Dirty] = []
+        self.active = False
+        self._scheduled = False
+        self._graves: list[socket.socket] = []
+
+    def add(self, transport: Dirty) -> None:
+        """Flush this transport at the end of the event, or soon where there is none."""
+        self.dirty.append(transport)
+        if not self.active and not self._scheduled:
+            self._scheduled = True
+            self.reactor.callLater(0, self._run)
+
+    def end(self) -> None:
+        """The event has been handled."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for transport in dirty:
+                transport.flush()
+        self.active = False
+
+    def bury(self, sock: socket.socket) -> None:
+        """Close a socket after this turn of the reactor.
+
+        Its number may not be given to a new connection while the events that epoll reported for the old one
+        are still being worked off.
+        """
+        self._graves.append(sock)
+        if not self._scheduled:
+            self._scheduled = True
+            self.reactor.callLater(0, self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        self.active = True
+        self.end()
+        graves, self._graves = self._graves, []
+        for sock in graves:
+            sock.close()
