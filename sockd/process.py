@@ -18,7 +18,7 @@ def directories(environ: Mapping[str, str], uid: int) -> Directories:
 
 
 def _first(value: str | None) -> Path | None:
-    """systemd separates several directories by colons; a relative one is the caller's, below here."""
+    """Of several directories, separated by colons, the first; a relative one is meant from here."""
     for path in (value or "").split(":"):
         if path:
             return Path(path).absolute()

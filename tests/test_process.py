@@ -18,7 +18,7 @@ def test_systemd_says_where() -> None:
 
 
 def test_root_has_the_usual_places() -> None:
-    """Without systemd's word, root's sockets and logs are where root's daemons have them; empty says nothing."""
+    """Without systemd's word (an empty one says nothing) root's files are where daemons have them."""
     assert directories({"RUNTIME_DIRECTORY": ""}, 0) == Directories(
         Path("/run/sockd"), Path("/var/log/sockd")
     )
