@@ -25,8 +25,8 @@ from sockd.transports.turn import Turn
 
 # Above so many bytes unsent we stop reading from the peer: it gets no further answers before it took these.
 HIGH_WATER = 64 * 1024
-# Above so many bytes unsent the connection is cut, unless the protocol sets its own bound: for a protocol that
-# goes on writing though its producer was paused.
+# Above so many bytes unsent the connection is cut, unless the protocol sets its own bound: it went on writing
+# though nothing was read from the peer any more.
 UNSENT = 16 * 1024 * 1024
 
 # Why nothing is read from a connection: a set of bits.
@@ -215,7 +215,7 @@ class Server:
     def _send_out(self) -> None:
         out = self._out
         while out:
-            # A long rest of an earlier write goes alone, so that it isn't copied with each write that follows.
+            # A long rest of an earlier write goes alone: it isn't to be copied with each write that follows.
             data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
             try:
                 count = self._send(data)
@@ -390,7 +390,11 @@ class Server:
             except OSError as error:
                 self._broken(error)
                 return
-            if self._fin_wanted and not self.disconnecting and IHalfCloseableProtocol.providedBy(self.protocol):
+            if (
+                self._fin_wanted
+                and not self.disconnecting
+                and IHalfCloseableProtocol.providedBy(self.protocol)
+            ):
                 self._call("writeConnectionLost", self.protocol.writeConnectionLost)
         if self._read_closed:
             self._lost(connectionDone)

@@ -1,9 +1,9 @@
-"""What all transports of one reactor share within one of its events: a buffer, and who has something to send."""
+"""What all transports of one reactor share within one event: a buffer, and who has something to send."""
 
 import socket
 from typing import Any, Protocol
 
-# One read takes at most this much. Larger reads cost fewer system calls, but each paused connection may hold one.
+# One read takes at most this much: larger reads are fewer, but each paused connection may hold one.
 READ = 128 * 1024
 
 
@@ -16,8 +16,8 @@ class Dirty(Protocol):
 class Turn:
     """Answers leave at the end of the event that caused them, each transport's in one system call.
 
-    Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, each answer
-    costs two changes of the epoll set. `active` is true while an event is being handled.
+    Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, an
+    answer costs two changes of the epoll set. `active` is true while an event is being handled.
     """
 
     __slots__ = ("_graves", "_scheduled", "active", "buffer", "dirty", "reactor", "view")

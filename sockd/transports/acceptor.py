@@ -1,0 +1,107 @@
+"""A listening stream socket in the reactor: takes what it may, leaves the rest to the backlog."""
+
+import errno
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+# Accepted in one event; the other transports have their turn in between.
+ACCEPTS = 64
+# How long (seconds) newcomers stay in the backlog when the process or the system is out of something.
+BREATHER = 0.5
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@implementer(IReadDescriptor)
+class Acceptor:
+    """Reads from the socket only while it is open and nobody asked it to pause.
+
+    `take(sock, sockaddr)` gets each accepted, non-blocking socket; `room()` says how many more may be had;
+    `short(error)` is told when file descriptors or memory ran out.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        reactor: Any,
+        take: Callable[[socket.socket, Any], None],
+        room: Callable[[], int],
+        short: Callable[[OSError], None],
+    ) -> None:
+        self.sock = sock
+        self.fileno = sock.fileno
+        self._reactor = reactor
+        self._take = take
+        self._room = room
+        self._short = short
+        self._reading = False
+        self._wanted = False
+        self._breather: Any = None
+
+    def logPrefix(self) -> str:  # noqa: N802
+        return "sockd"
+
+    def accept(self, wanted: bool) -> None:
+        """Begin or cease to accept."""
+        self._wanted = wanted
+        reading = wanted and self._breather is None
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self._reactor.addReader(self)
+            else:
+                self._reactor.removeReader(self)
+
+    def doRead(self) -> None:  # noqa: N802
+        for _ in range(ACCEPTS):
+            if not self._reading or self._room() <= 0:
+                return
+            if not self._accept_one():
+                return
+
+    def take_queued(self, most: int) -> None:
+        """Accept what waits in the backlog, `most` and the room permitting: closing would reset it."""
+        for _ in range(most):
+            if self._room() <= 0 or not self._accept_one():
+                return
+
+    def _accept_one(self) -> bool:
+        try:
+            sock, sockaddr = self.sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _SHORT:
+                self._short(error)
+                self._rest()
+                return False
+            return (
+                True  # ECONNABORTED and other errors of the newcomer's own (accept(2)): the next one may do
+            )
+        sock.setblocking(False)
+        self._take(sock, sockaddr)
+        return True
+
+    def _rest(self) -> None:
+        if self._breather is None:
+            self._breather = self._reactor.callLater(BREATHER, self._rested)
+            self.accept(self._wanted)
+
+    def _rested(self) -> None:
+        self._breather = None
+        self.accept(self._wanted)
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        """The reactor is done with it, or stops: nothing to do, `close` comes from its listener."""
+
+    def close(self) -> None:
+        """Leave the reactor and close the socket."""
+        self.accept(False)
+        if self._breather is not None:
+            self._breather.cancel()
+            self._breather = None
+        self.sock.close()

@@ -1,0 +1,143 @@
+"""Unix sockets, stream and datagram, with their file's rights from the first moment on."""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sockd.addresses import Address, Kind
+from sockd.transports.inet import OpenError, explain
+from sockd.transports.options import SocketOptions
+
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True)
+class SocketFile:
+    """The file of a socket that we bound, to tell it from one that has its name later."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str) -> "SocketFile":
+        status = os.lstat(path)
+        return cls(path, status.st_dev, status.st_ino)
+
+    def there(self) -> bool:
+        """Whether the path still leads to our socket."""
+        try:
+            return SocketFile.of(self.path) == self
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove it if it is still ours; OSError where that isn't allowed."""
+        if self.there():
+            os.unlink(self.path)
+
+
+def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, SocketFile | None]:
+    """A bound socket (stream ones listen) and its file, which abstract ones don't have.
+
+    A stale file is replaced. OpenError where somebody answers there, where something else has the name, and
+    where the kernel refuses.
+    """
+    kind = socket.SOCK_STREAM if address.kind is Kind.UNIX else socket.SOCK_DGRAM
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(False)
+        if options.receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer)
+        if kind == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        file = None
+        if address.path.startswith("@"):
+            sock.bind("\0" + address.path[1:])
+        else:
+            _make_room(address, kind)
+            file = _bind(sock, address.path, options)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(options.backlog)
+    except OSError as error:
+        sock.close()
+        raise OpenError(address, _explain(error, address)) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock, file
+
+
+def _make_room(address: Address, kind: int) -> None:
+    """Remove a socket file that nobody listens on any more."""
+    try:
+        status = os.lstat(address.path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise OpenError(address, "there is something at this path that is not a socket; it is left alone")
+    with socket.socket(socket.AF_UNIX, kind) as probe:
+        probe.setblocking(False)
+        refused = probe.connect_ex(address.path)
+    if refused not in (errno.ECONNREFUSED, errno.ENOENT):
+        # Success, EAGAIN (a full backlog), EPROTOTYPE (the other kind of socket): somebody has it open.
+        raise OpenError(address, "another program answers at this path")
+    os.unlink(address.path)
+
+
+def _bind(sock: socket.socket, path: str, options: SocketOptions) -> SocketFile:
+    # Nobody but us until owner, group and mode are as they shall be.
+    with _umask(0o177):
+        sock.bind(path)
+    file = SocketFile.of(path)
+    try:
+        if options.user is not None or options.group is not None:
+            os.chown(
+                path,
+                -1 if options.user is None else options.user,
+                -1 if options.group is None else options.group,
+            )
+        os.chmod(path, options.mode)
+    except OSError:
+        file.remove()
+        raise
+    return file
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _explain(error: OSError, address: Address) -> str:
+    directory = os.path.dirname(address.path)
+    if error.errno == errno.ENOENT:
+        return f"there is no directory {directory}"
+    if error.errno == errno.EACCES:
+        return f"no right to write to {directory}"
+    if error.errno == errno.EPERM:
+        return "no right to give the socket this user or group"
+    return explain(error, address)
+
+
+def credentials(sock: socket.socket) -> tuple[int, int]:
+    """uid and pid of the process that connected (SO_PEERCRED, unix(7))."""
+    pid, uid, _ = _CREDENTIALS.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return uid, pid
+
+
+def sent_credentials(ancillary: bytes) -> tuple[int, int]:
+    """uid and pid of a datagram's sender, from its SCM_CREDENTIALS."""
+    pid, uid, _ = _CREDENTIALS.unpack_from(ancillary)
+    return uid, pid
