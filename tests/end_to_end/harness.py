@@ -1,0 +1,272 @@
+"""Starts a real sockd, reads what it says, talks to it, and sees that it ends."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+BOUND = 30.0  # seconds until a wait for an event is a failure; no test waits for a time to pass
+QUIET = 50  # round trips of another connection in which a full one stays full
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = Path(sys.executable).parent
+TWISTD: tuple[str, ...] = (str(SCRIPTS / "twistd"), "-n", "--pidfile=")
+SOCKD: tuple[str, ...] = (sys.executable, "-m", "sockd")
+JSON_LOG = "daemon: {log: {format: json}}\n"
+
+
+class Process:
+    """A program whose output is read as it comes, by a thread; `expect` waits for a piece of it."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.output = b""
+        self._ended = False
+        self._news = threading.Condition()
+        self.process = subprocess.Popen(
+            [str(argument) for argument in arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            cwd=cwd,
+            **options,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        while chunk := os.read(self.process.stdout.fileno(), 65536):
+            with self._news:
+                self.output += chunk
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def until(self, found: Callable[[bytes], Any], what: str) -> Any:
+        """What `found` makes of the output, as soon as it is true; fails at its end, or after BOUND."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or found(self.output), BOUND)
+            if result := found(self.output):
+                return result
+            raise AssertionError(f"{what} did not come in:\n{self.text}")
+
+    def expect(self, pattern: bytes | str, *, flags: re.RegexFlag = re.MULTILINE) -> re.Match[bytes]:
+        """The first match of a regular expression in the output so far or to come."""
+        wanted = pattern.encode() if isinstance(pattern, str) else pattern
+        match = self.until(lambda output: re.search(wanted, output, flags), repr(pattern))
+        assert isinstance(match, re.Match)
+        return match
+
+    @property
+    def text(self) -> str:
+        return self.output.decode(errors="backslashreplace")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send(self, data: bytes | str) -> None:
+        """Types into it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data.encode() if isinstance(data, str) else data)
+        self.process.stdin.flush()
+
+    def close_input(self) -> None:
+        """Types end-of-file."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status, once it ended and all its output was read."""
+        status = self.process.wait(BOUND)
+        self._reader.join(BOUND)
+        return status
+
+    def end(self) -> None:
+        """Whatever happened: it is gone, and so are its pipes."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(BOUND)
+        self._reader.join(BOUND)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # what it did not read
+                    pipe.close()
+
+
+class Daemon(Process):
+    """A sockd serving one file; its log is read as JSON lines."""
+
+    def __init__(
+        self,
+        directory: Path,
+        file: Path,
+        door: Sequence[str] = TWISTD,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        self.directory = directory
+        self.file = file
+        self.runtime = directory / "run"
+        self.logs = directory / "log"
+        for one in (self.runtime, self.logs):
+            one.mkdir(exist_ok=True)
+        command = "run" if tuple(door) == SOCKD else "sockd"
+        super().__init__(
+            [*door, *options, command, "-c", file],
+            {
+                "RUNTIME_DIRECTORY": str(self.runtime),
+                "LOGS_DIRECTORY": str(self.logs),
+                **(environment or {}),
+            },
+            cwd=directory,
+            **more,
+        )
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Every whole line of its log so far that is JSON."""
+        return events(self.output)
+
+    def event(self, name: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+        """The `count`th event of this name with these fields, as soon as it is logged."""
+
+        def found(output: bytes) -> dict[str, Any] | None:
+            matching = [
+                one
+                for one in events(output)
+                if one.get("event") == name and all(one.get(key) == value for key, value in fields.items())
+            ]
+            return matching[count - 1] if len(matching) >= count else None
+
+        event: dict[str, Any] = self.until(found, f"event {name!r} with {fields}")
+        return event
+
+    def serving(self) -> "Daemon":
+        """Itself, once every listener was tried."""
+        self.event("serving")
+        return self
+
+    def address(self, endpoint: str, kind: str) -> str:
+        """Where that endpoint's newest listener of this kind really is: `127.0.0.1:40213`, or a path."""
+
+        def found(output: bytes) -> str | None:
+            for one in reversed(events(output)):
+                if one.get("event") == "listening" and one.get("endpoint") == endpoint:
+                    scheme, _, rest = one["address"].partition("://")
+                    if scheme == kind:
+                        return str(rest)
+            return None
+
+        text = self.until(found, f"a listener {kind} of {endpoint}")
+        assert isinstance(text, str)
+        return text
+
+    def port(self, endpoint: str, kind: str = "tcp") -> int:
+        return int(self.address(endpoint, kind).rpartition(":")[2])
+
+    def connect(self, endpoint: str, kind: str = "tcp", source: str = "") -> socket.socket:
+        """A plain socket, connected; every wait on it is bounded. Datagram ones of Unix have an own path."""
+        address = self.address(endpoint, kind)
+        if kind in ("tcp", "udp"):
+            host, _, port = address.rpartition(":")
+            host = host.strip("[]").replace("*", "127.0.0.1")
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            one = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+            where: Any = (host, int(port))
+        else:
+            one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM)
+            where = "\0" + address[1:] if address.startswith("@") else address
+        one.settimeout(BOUND)
+        if source:
+            one.bind(source)
+        one.connect(where)
+        return one
+
+    def status(self, field: str, pid: int | None = None) -> str:
+        """A line of /proc/PID/status, such as VmRSS or Uid."""
+        for line in Path(f"/proc/{pid or self.pid}/status").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key == field:
+                return value.strip()
+        raise AssertionError(f"no {field} in /proc")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Its exit status after it was asked to stop."""
+        self.signal(number)
+        return self.wait()
+
+
+def events(output: bytes) -> list[dict[str, Any]]:
+    """The JSON objects among the whole lines of an output."""
+    return [json.loads(line) for line in output.split(b"\n")[:-1] if line.startswith(b"{")]
+
+
+def receive(one: socket.socket, count: int) -> bytes:
+    """Exactly so many bytes, or what came before the end."""
+    data = bytearray()
+    while len(data) < count and (chunk := one.recv(min(65536, count - len(data)))):
+        data += chunk
+    return bytes(data)
+
+
+def fill(one: socket.socket, other: socket.socket) -> int:
+    """Sends until the daemon takes no more; how many bytes it took. `other` is an echo's idle connection.
+
+    That nothing more is taken is told by the echo: it went to and fro many times in between.
+    """
+    one.setblocking(False)
+    taken = quiet = 0
+    while quiet < QUIET:
+        try:
+            taken += one.send(bytes(65536))
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+            other.sendall(b"x")
+            if receive(other, 1) != b"x":
+                raise AssertionError("the echo ended") from None
+    one.settimeout(BOUND)
+    return taken
+
+
+def receive_all(one: socket.socket) -> bytes:
+    """Everything until the end."""
+    data = bytearray()
+    while chunk := one.recv(65536):
+        data += chunk
+    return bytes(data)
+
+
+def run(
+    arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """A program from start to end, within the bound; its output as text."""
+    return subprocess.run(
+        [str(argument) for argument in arguments],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+        **{"stdin": subprocess.DEVNULL, **options},
+    )

@@ -1,0 +1,197 @@
+"""line-log on a real disk: rotated under load, full, torn, and in every format."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.harness import BOUND, Daemon, Process, receive
+
+FILE = """
+daemon: {drain: %s, log: {format: json}}
+endpoints:
+  applog:
+    listen: ['tcp://127.0.0.1:0', 'unix://log.sock', 'unixgram://gram.sock']
+    protocol: line-log
+    restart: {delay: 50ms, max_delay: 200ms}
+    options: {path: app.log, format: %s}
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}
+"""
+TEXT = FILE % ("10s", "text")
+RECORD = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z applog (\S+) (.*)")
+
+
+def texts(*files: Path) -> list[str]:
+    """The lines that the records of these files hold, each record checked for its form."""
+    found = []
+    for file in files:
+        content = file.read_text()
+        assert content == "" or content.endswith("\n")
+        for line in content.splitlines():
+            match = RECORD.fullmatch(line)
+            assert match is not None, line
+            found.append(match[2])
+    return found
+
+
+def test_logrotate_under_load_loses_nothing(
+    serve: Serve, directory: Path, program: Callable[..., Process]
+) -> None:
+    """logrotate moves the file away and sends SIGUSR1, five times while lines pour in: each is there once."""
+    daemon = serve(TEXT)
+    log = daemon.logs / "app.log"
+    rules = directory / "rotate.conf"
+    rules.write_text(
+        f"{log} {{\n su root root\n rotate 100\n nocompress\n nocreate\n missingok\n ifempty\n"
+        f" postrotate\n  kill -USR1 {daemon.pid}\n endscript\n}}\n"
+    )
+    stop = threading.Event()
+    count = 0
+
+    def pour() -> None:
+        nonlocal count
+        with daemon.connect("applog") as one:
+            while not stop.is_set():
+                one.sendall(b"".join(b"line %d\n" % number for number in range(count, count + 100)))
+                count += 100
+
+    sender = threading.Thread(target=pour)
+    sender.start()
+    try:
+        for number in range(1, 6):
+            rotate = program("logrotate", "-f", "-s", directory / "state", rules)
+            assert rotate.wait() == 0, rotate.text
+            daemon.event("reopened", number)
+    finally:
+        stop.set()
+        sender.join(BOUND)
+    assert daemon.stop() == 0
+    files = [*sorted(daemon.logs.glob("app.log.*"), key=lambda path: -int(path.suffix[1:])), log]
+    assert len(files) == 6
+    assert texts(*files) == [f"line {number}" for number in range(count)]
+
+
+@pytest.fixture
+def small_disk(directory: Path) -> Iterator[Path]:
+    """The logs directory as a file system of one megabyte, of which a ballast takes all but a little."""
+    logs = directory / "log"
+    logs.mkdir()
+    mount = shutil.which("mount")
+    if mount is None or os.getuid() != 0:
+        pytest.skip("a small file system needs root and mount")
+    one = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs", str(logs)], capture_output=True, check=False
+    )
+    if one.returncode:
+        pytest.skip(f"no small file system here: {one.stderr.decode().strip()}")
+    (logs / "ballast").write_bytes(bytes(960 * 1024))
+    yield logs
+    subprocess.run(["umount", str(logs)], check=True)
+
+
+def numbered(count: int) -> bytes:
+    return b"".join(b"line %d of many that fill the disk\n" % number for number in range(count))
+
+
+def test_a_full_disk_loses_nothing(serve: Serve, small_disk: Path) -> None:
+    """Senders wait while the disk is full, others are served; with room again, every line is there once."""
+    daemon = serve(TEXT)
+    with daemon.connect("applog") as one:
+        one.sendall(numbered(3000))
+        daemon.expect("No space left on device")
+        with daemon.connect("echo") as other:
+            other.sendall(b"hello")
+            assert receive(other, 5) == b"hello"
+        assert daemon.process.poll() is None
+        (small_disk / "ballast").unlink()
+        daemon.event("recovered", endpoint="applog")
+    assert daemon.stop() == 0
+    assert texts(daemon.logs / "app.log") == numbered(3000).decode().splitlines()
+
+
+def test_a_stop_while_the_disk_is_full_says_what_is_lost(serve: Serve, small_disk: Path) -> None:
+    """It waits until the drain's deadline, then tells how many lines it could not write."""
+    daemon = serve(FILE % ("300ms", "text"))
+    with daemon.connect("applog") as one:
+        one.sendall(numbered(3000))
+        daemon.expect("No space left on device")
+        assert daemon.stop() == 0
+    match = daemon.expect(rb"(\d+) lines? (were |was )?(lost|not written)")
+    written = (daemon.logs / "app.log").read_bytes().count(b"\n")
+    assert 0 < int(match[1]) <= 3000 - written
+
+
+def test_a_torn_line_is_ended_and_marked(serve: Serve) -> None:
+    """After a kill -9 that tore the last line, the next start ends it, marks it, and goes on below."""
+    daemon = serve(TEXT)
+    log = daemon.logs / "app.log"
+    with daemon.connect("applog") as one:
+        one.sendall(b"whole\ntorn in two\n")
+        wait_for(log, "two$")
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+    os.truncate(log, log.stat().st_size - len(" two\n"))  # as a crash in mid-write leaves it
+    daemon = serve(TEXT)
+    with daemon.connect("applog") as one:
+        one.sendall(b"after\n")
+    assert daemon.stop() == 0
+    assert texts(log) == ["whole", r"torn in \{torn}", "after"]
+
+
+def wait_for(file: Path, pattern: str) -> None:
+    tail = Process(["/usr/bin/tail", "-n", "+1", "-F", file])
+    try:
+        tail.expect(pattern)
+    finally:
+        tail.end()
+
+
+def test_what_came_before_the_stop_is_written(serve: Serve) -> None:
+    """Lines sent just before SIGTERM, the last without its newline, are all in the file."""
+    daemon = serve(TEXT)
+    with daemon.connect("applog") as one:
+        one.sendall(numbered(5000) + b"unfinished")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+    lines = texts(daemon.logs / "app.log")
+    assert lines == [*numbered(5000).decode().splitlines(), r"unfinished\{no newline}"]
+
+
+def test_the_formats(serve: Serve) -> None:
+    """json has the same fields as text, raw only the line."""
+    daemon = serve(FILE % ("10s", "json"))
+    send(daemon)
+    records = [json.loads(line) for line in (daemon.logs / "app.log").read_text().splitlines()]
+    assert [one.get("text", one.get("base64")) for one in records] == ["naïve\x1b[31m", "/w=="]
+    assert all(one["endpoint"] == "applog" and one["peer"].startswith("uid=") for one in records)
+    (daemon.logs / "app.log").unlink()
+    send(serve(FILE % ("10s", "raw")))
+    assert (daemon.logs / "app.log").read_bytes() == "naïve\x1b[31m\n".encode() + b"\xff\n"
+    (daemon.logs / "app.log").unlink()
+    send(serve(TEXT))
+    assert texts(daemon.logs / "app.log") == [r"naïve\x1b[31m", r"\xff"]
+
+
+def send(daemon: Daemon) -> None:
+    with daemon.connect("applog", "unix") as one:
+        one.sendall("naïve\x1b[31m\r\n".encode() + b"\xff\n")
+    assert daemon.stop() == 0
+
+
+def test_a_long_line_is_cut_and_goes_on(serve: Serve) -> None:
+    """A line over `max_line` is kept in pieces, each but the last marked."""
+    daemon = serve(TEXT)
+    with daemon.connect("applog") as one:
+        one.sendall(b"x" * 200_000 + b"\n")
+    assert daemon.stop() == 0
+    pieces = texts(daemon.logs / "app.log")
+    assert all(piece.endswith(r"\{cut}") for piece in pieces[:-1])
+    assert "".join(piece.removesuffix(r"\{cut}") for piece in pieces) == "x" * 200_000

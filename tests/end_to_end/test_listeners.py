@@ -1,0 +1,256 @@
+"""Listeners against a real kernel: busy ports, Unix socket files of all sorts, limits, idle and stall."""
+
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.harness import BOUND, fill, receive, receive_all
+
+ECHO_UNIX = "endpoints: {echo: {listen: %s, protocol: echo, restart: {delay: 50ms, max_delay: 200ms}}}\n"
+
+
+def taken() -> tuple[socket.socket, int]:
+    """A TCP port that somebody else has."""
+    one = socket.create_server(("127.0.0.1", 0))
+    return one, one.getsockname()[1]
+
+
+def echoes(one: socket.socket) -> bool:
+    one.sendall(b"hello")
+    return receive(one, 5) == b"hello"
+
+
+def test_a_busy_port_is_taken_when_it_is_free(serve: Serve) -> None:
+    """It is told and tried again while everything else serves, and taken once it is free."""
+    other, port = taken()
+    with other:
+        daemon = serve(f"""
+endpoints:
+  busy:
+    listen: ['tcp://127.0.0.1:{port}', 'tcp://127.0.0.1:0']
+    protocol: echo
+    restart: {{delay: 50ms, max_delay: 200ms}}
+  fine: {{listen: 'tcp://127.0.0.1:0', protocol: echo}}
+""")
+        daemon.expect(rf"tcp://127\.0\.0\.1:{port}.*[Aa]ddress already in use")
+        for name in ("busy", "fine"):  # an endpoint's other listener isn't touched either
+            with daemon.connect(name) as one:
+                assert echoes(one)
+    daemon.event("listening", address=f"tcp://127.0.0.1:{port}")
+    with socket.create_connection(("127.0.0.1", port), BOUND) as one:
+        assert echoes(one)
+    assert daemon.stop() == 0
+
+
+def test_a_required_endpoint_gives_up(serve: Serve) -> None:
+    """A port that stays busy ends the daemon with status 69 and says which endpoint it was."""
+    other, port = taken()
+    with other:
+        daemon = serve(
+            f"""
+endpoints:
+  needed:
+    listen: tcp://127.0.0.1:{port}
+    protocol: echo
+    restart: {{delay: 50ms, max_delay: 100ms}}
+    required: {{give_up_after: 500ms}}
+  fine: {{listen: 'tcp://127.0.0.1:0', protocol: echo}}
+""",
+            wait=False,
+        )
+        with daemon.connect("fine") as one:
+            assert echoes(one)
+            assert receive_all(one) == b""
+        assert daemon.wait() == 69
+    assert "needed" in daemon.text
+
+
+@pytest.mark.parametrize("kind", ["unix", "unixgram"])
+def test_a_deleted_socket_file_is_bound_again(serve: Serve, kind: str) -> None:
+    """Somebody removes the socket's file under the daemon: it is noticed, and the address works again."""
+    daemon = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
+    path = daemon.runtime / "echo.sock"
+    path.unlink()
+    daemon.event("listening", 2, endpoint="echo")
+    with daemon.connect("echo", kind, source=str(daemon.directory / "mine.sock")) as one:
+        assert echoes(one)
+
+
+@pytest.mark.parametrize("kind", ["unix", "unixgram"])
+def test_a_stale_socket_file_is_replaced(serve: Serve, kind: str) -> None:
+    """What a kill -9 left behind doesn't keep the next daemon from its address."""
+    first = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
+    first.signal(signal.SIGKILL)
+    first.wait()
+    assert (first.runtime / "echo.sock").is_socket()
+    daemon = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
+    with daemon.connect("echo", kind, source=str(daemon.directory / "mine.sock")) as one:
+        assert echoes(one)
+    assert daemon.stop() == 0
+    assert not (daemon.runtime / "echo.sock").exists()
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("unix", "SOCK_STREAM"), ("unixgram", "SOCK_DGRAM")])
+def test_a_socket_that_somebody_answers_on_is_left_alone(
+    serve: Serve, directory: Path, kind: str, type_: str
+) -> None:
+    """Another program's living socket is an error that names the path, and stays that program's."""
+    (directory / "run").mkdir()
+    path = directory / "run" / "echo.sock"
+    with socket.socket(socket.AF_UNIX, getattr(socket, type_)) as other:
+        other.bind(str(path))
+        if kind == "unix":
+            other.listen()
+        before = path.stat().st_ino
+        daemon = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
+        daemon.expect(rf"{kind}://{path}.*in use")
+        assert daemon.stop() == 0
+        assert path.stat().st_ino == before
+
+
+def test_a_file_that_is_no_socket_is_never_removed(serve: Serve, directory: Path) -> None:
+    """A regular file in the way is an error that names it; its content survives."""
+    (directory / "run").mkdir()
+    path = directory / "run" / "echo.sock"
+    path.write_text("precious")
+    daemon = serve(ECHO_UNIX % "['unix://echo.sock']")
+    daemon.expect(rf"unix://{path}.*not a socket")
+    assert daemon.stop() == 0
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a socket to a group it is not in")
+def test_mode_user_and_group(serve: Serve) -> None:
+    """A Unix socket has the mode, user and group of the file, at `listen` or at the endpoint."""
+    daemon = serve("""
+endpoints:
+  echo:
+    listen:
+      - unix://plain.sock
+      - {address: 'unix://own.sock', socket: {mode: 0600, user: nobody, group: nogroup}}
+      - {address: 'unixgram://gram.sock', socket: {group: nogroup, mode: 0666}}
+    protocol: echo
+""")
+
+    def seen(name: str) -> tuple[str, str, int]:
+        path = daemon.runtime / name
+        return path.owner(), path.group(), stat.S_IMODE(path.stat().st_mode)
+
+    assert seen("plain.sock") == ("root", "root", 0o660)
+    assert seen("own.sock") == ("nobody", "nogroup", 0o600)
+    assert seen("gram.sock") == ("root", "nogroup", 0o666)
+
+
+def test_an_abstract_socket(serve: Serve) -> None:
+    """unix://@name is served without a file."""
+    name = f"@sockd-{os.getpid()}"
+    daemon = serve(ECHO_UNIX % f"['unix://{name}', 'unixgram://{name}-gram']")
+    with daemon.connect("echo", "unix") as one:
+        assert echoes(one)
+    assert list(daemon.runtime.iterdir()) == []
+
+
+def test_newcomers_wait_while_the_endpoint_is_full(serve: Serve) -> None:
+    """`limits.connections` counts all stream listeners of the endpoint; the kernel holds who comes after."""
+    daemon = serve("""
+endpoints:
+  echo:
+    listen: ['tcp://127.0.0.1:0', 'unix://echo.sock']
+    protocol: echo
+    limits: {connections: 2}
+  other: {listen: 'tcp://127.0.0.1:0', protocol: echo}
+""")
+    with daemon.connect("echo") as first, daemon.connect("echo", "unix") as second:
+        assert echoes(first)
+        assert echoes(second)
+        with daemon.connect("echo") as third, daemon.connect("echo", "unix") as fourth:
+            third.sendall(b"hello")
+            fourth.sendall(b"hello")
+            with daemon.connect("other") as other:
+                for _ in range(20):
+                    assert echoes(other)
+            for waiting in (third, fourth):
+                waiting.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    waiting.recv(1)
+                waiting.settimeout(BOUND)
+            first.close()
+            second.close()
+            assert receive(third, 5) == b"hello"
+            assert receive(fourth, 5) == b"hello"
+
+
+def test_an_idle_connection_ends(serve: Serve) -> None:
+    """Who says nothing for `idle` is let go, and the log says why; who goes on talking stays."""
+    daemon = serve("""
+endpoints:
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: 300ms}}
+  other: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: off}}
+""")
+    with daemon.connect("echo") as quiet, daemon.connect("other") as patient:
+        assert echoes(quiet)
+        assert receive_all(quiet) == b""
+        assert daemon.event("ended", endpoint="echo")["reason"] == "idle"
+        assert echoes(patient)
+
+
+def test_a_stalled_connection_is_cut(serve: Serve) -> None:
+    """Who owes us reading for `stall` without taking a byte is cut, and the log says why."""
+    daemon = serve("""
+endpoints:
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {stall: 500ms}}
+  other: {listen: 'tcp://127.0.0.1:0', protocol: echo}
+""")
+    with daemon.connect("echo") as one, daemon.connect("other") as other:
+        fill(one, other)
+        assert daemon.event("ended", endpoint="echo")["reason"] == "stalled"
+
+
+def test_a_second_signal_cuts_at_once(serve: Serve) -> None:
+    """A client that doesn't take its echo holds a stop up to `drain`; the second signal does not wait."""
+    daemon = serve("""
+daemon: {drain: 10m, log: {format: json}}
+endpoints:
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {stall: off}}
+""")
+    with daemon.connect("echo") as one, daemon.connect("echo") as other:
+        fill(one, other)
+        daemon.signal(signal.SIGTERM)
+        daemon.event("stopping")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+    assert daemon.event("ended", reason="cut")["endpoint"] == "echo"
+
+
+def test_a_drain_has_a_deadline(serve: Serve) -> None:
+    """The same client is cut when `drain` is over."""
+    daemon = serve("""
+daemon: {drain: 300ms, log: {format: json}}
+endpoints:
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {stall: off}}
+""")
+    with daemon.connect("echo") as one, daemon.connect("echo") as other:
+        fill(one, other)
+        assert daemon.stop() == 0
+    assert daemon.event("ended", reason="cut")["endpoint"] == "echo"
+
+
+def test_who_was_queued_at_the_stop_is_served(serve: Serve) -> None:
+    """Clients that connected before the SIGTERM, accepted or not, get their echo."""
+    daemon = serve("endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n")
+    daemon.signal(signal.SIGSTOP)  # so that they are certainly queued when it hears of the stop
+    clients = [daemon.connect("echo") for _ in range(20)]
+    for number, one in enumerate(clients):
+        one.sendall(b"client %d" % number)
+        one.shutdown(socket.SHUT_WR)
+    daemon.signal(signal.SIGTERM)
+    daemon.signal(signal.SIGCONT)
+    for number, one in enumerate(clients):
+        with one:
+            assert receive_all(one) == b"client %d" % number
+    assert daemon.wait() == 0
