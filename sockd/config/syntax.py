@@ -39,7 +39,7 @@ _WORDS = (
 def problem(error: Any, text: str, name: str) -> Problem:
     """One line for a yaml.MarkedYAMLError about this text of the file `name`."""
     what = error.problem or ""
-    line = (re.split("\r\n|\r|\n", text) + [""])[error.problem_mark.line]
+    line = [*re.split("\r\n|\r|\n", text), ""][error.problem_mark.line]
     if ("block end" in what or "expected key" in what) and line[: error.problem_mark.column].strip():
         return Problem(
             _place(error.problem_mark, name), "", "this can't follow what stands before it on the line"

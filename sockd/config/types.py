@@ -19,7 +19,6 @@ from sockd.config.ranges import pattern_up_to
 from sockd.config.values import read_as, shown
 
 OFF = "off"
-MODES = "Mode"  # the schema's name for the file modes, which are listed once
 LONGEST_PATH = 1024
 LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
 LARGEST_SIZE = 2**40
@@ -33,7 +32,7 @@ def wrong(text: str) -> PydanticCustomError:
     return PydanticCustomError("sockd", "{text}", {"text": text})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Form:
     """How one type is read from text, written as text, and described to editors."""
 
@@ -259,10 +258,15 @@ def _read_account(value: Any, _info: ValidationInfo) -> str | int:
 
 _ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?"
 
-Mode = Annotated[
-    int,
-    Form(_read_mode, "{:04o}".format, {"$ref": f"#/$defs/{MODES}"}),
-]
+# YAML 1.2 reads 0660 as the number 660: these are the numbers that are octal digits.
+MODE_SCHEMA: JsonSchema = {
+    "anyOf": [
+        {"enum": [int(f"{mode:o}") for mode in range(0o1000)]},
+        {"type": "string", "pattern": "^0?[0-7]{1,3}$"},
+    ]
+}
+
+Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
 LogPath = Annotated[
     Path,
     Form(

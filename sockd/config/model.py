@@ -1,0 +1,270 @@
+"""What may stand in the file: every key, its form, its default and a sentence about it."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic.json_schema import WithJsonSchema
+
+from sockd import addresses
+from sockd.addresses import Address, Kind
+from sockd.config.types import (
+    Account,
+    Boolean,
+    Form,
+    Integer,
+    Mode,
+    OptionalDuration,
+    OptionalRate,
+    Text,
+    duration,
+    read_text,
+    size,
+    wrong,
+)
+from sockd.config.values import read_as
+
+NAME = r"^[a-z][a-z0-9._-]{0,62}$"
+GIVE_UP_AFTER = 60.0  # seconds; what `required: true` stands for
+
+
+class Section(BaseModel):
+    """A mapping of the file: frozen; unknown keys are refused; it remembers which keys were written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def merge(*layers: SectionT) -> SectionT:
+    """The layers on top of each other, key by key, the last one uppermost."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for name in layer.model_fields_set:
+            value, below = getattr(layer, name), values.get(name)
+            if isinstance(value, Section) and isinstance(below, Section):
+                value = merge(below, value)
+            values[name] = value
+    return layers[0].model_construct(**values)
+
+
+# -- forms that are one thing or another -------------------------------------------------------------------
+
+
+# Which form was written. The brackets keep the answer out of the paths of problems.
+def _short_or_long(value: Any) -> str:
+    return "<long>" if isinstance(value, dict | BaseModel) else "<short>"
+
+
+def _one_or_many(value: Any) -> str:
+    return "<many>" if isinstance(value, list | tuple) else "<one>"
+
+
+def _read_off(value: Any) -> None:
+    if value is not None and value != "off":
+        raise wrong("write 'off', or keys and values")
+
+
+def _read_address(value: Any, _info: Any) -> Address:
+    if isinstance(value, Address):
+        return value
+    if read_as(value) != "string":
+        raise wrong("an address is expected here, like tcp://127.0.0.1:7007")
+    try:
+        return addresses.parse(read_text(value))
+    except addresses.AddressError as error:
+        raise wrong(str(error)) from None
+
+
+def _read_options(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise wrong("keys and values are expected here: the options of the protocol")
+    return value
+
+
+Off = Annotated[None, BeforeValidator(_read_off), WithJsonSchema({"const": "off"})]
+Where = Annotated[
+    Address,
+    Form(_read_address, str, {"type": "string", "pattern": f"^(?:{'|'.join(Kind)})://"}),
+]
+
+
+# -- sections ----------------------------------------------------------------------------------------------
+
+
+class Keepalive(Section):
+    """How silent TCP connections are tested, so that peers that vanished are found out."""
+
+    idle: Annotated[float, duration(1, 32767, whole=True)] = Field(
+        60.0, description="How long a connection is silent before it is tested, in whole seconds."
+    )
+    interval: Annotated[float, duration(1, 32767, whole=True)] = Field(
+        10.0, description="The time between two tests, in whole seconds."
+    )
+    count: Integer = Field(6, ge=1, le=127, description="How many tests may stay unanswered.")
+
+
+class Socket(Section):
+    """What is set on the sockets before anybody can connect."""
+
+    backlog: Integer = Field(
+        1024, ge=1, le=65535, description="How many connections the kernel holds for us to accept (streams)."
+    )
+    keepalive: Annotated[
+        Annotated[Keepalive, Tag("<long>")] | Annotated[Off, Tag("<short>")], Discriminator(_short_or_long)
+    ] = Field(Keepalive(), description="How silent connections are tested, or `off` (TCP).")
+    nodelay: Boolean = Field(True, description="Send small writes at once instead of gathering them (TCP).")
+    reuse_port: Boolean = Field(
+        False, description="Share the port with other listeners that set this too (TCP and UDP)."
+    )
+    receive_buffer: Annotated[int | None, size(2048, 2**30, off=True)] = Field(
+        None, description="The kernel's receive buffer, or `off` for the kernel's own choice (TCP and UDP)."
+    )
+    mode: Mode = Field(0o660, description="The mode of the socket's file (Unix sockets).")
+    user: Account = Field(
+        None, description="Who owns the socket's file; `off`: whom sockd runs as (Unix sockets)."
+    )
+    group: Account = Field(
+        None, description="The group of the socket's file; `off`: what sockd runs as (Unix sockets)."
+    )
+
+
+class Limits(Section):
+    """How much an endpoint may take."""
+
+    connections: Integer = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="How many connections at once, over all stream addresses of the endpoint; others wait.",
+    )
+    idle: OptionalDuration = Field(
+        None,
+        description="How long a peer whose turn it is may be silent. The default is the protocol's.",
+    )
+    stall: OptionalDuration = Field(
+        30.0, description="How long a peer may take nothing of what we owe it, before it is cut."
+    )
+    datagrams: OptionalRate = Field(
+        None,
+        description="How many datagrams are taken from all peers together. The default is the protocol's.",
+    )
+    datagrams_per_source: OptionalRate = Field(
+        None, description="How many datagrams are taken from one source. The default is the protocol's."
+    )
+
+
+class Restart(Section):
+    """When what failed is tried again: after `delay`, doubled each time up to `max_delay`."""
+
+    delay: Annotated[float, duration(0.01, 3600)] = Field(
+        0.5, description="The time before the first new try."
+    )
+    max_delay: Annotated[float, duration(0.01, 86400)] = Field(
+        30.0, description="The longest time between tries."
+    )
+
+
+class Required(Section):
+    """The daemon stops, with status 69, when this endpoint does not run for so long."""
+
+    give_up_after: Annotated[float, duration(0.01)] = Field(
+        GIVE_UP_AFTER, description="How long the endpoint may be without running."
+    )
+
+
+class Log(Section):
+    """What the daemon says about itself."""
+
+    level: Literal["debug", "info", "warn", "error", "critical"] = Field(
+        "info", description="The least grave events that are logged."
+    )
+    format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto",
+        description="`journal` marks each line's level for systemd; `auto` is that under systemd, text on a"
+        " terminal, JSON otherwise.",
+    )
+
+
+class Daemon(Section):
+    """What is of the daemon and not of one endpoint."""
+
+    drain: Annotated[float, duration(most=86400)] = Field(
+        10.0,
+        description="How long connections may take to finish when the daemon stops, before they are cut.",
+    )
+    log: Log = Field(Log(), description="What the daemon says about itself.")
+
+
+class Defaults(Section):
+    """What every endpoint gets where it says nothing itself, key by key."""
+
+    socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
+    limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
+    restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
+
+
+class Listen(Section):
+    """One address with socket options of its own."""
+
+    address: Where = Field(description="The address, like `tcp://127.0.0.1:7007`.")
+    socket: Socket = Field(Socket(), description="What is set on this address's socket.")
+
+
+def _item(value: Any) -> Listen:
+    return value if isinstance(value, Listen) else Listen(address=value)
+
+
+def _not_empty(value: tuple[Listen, ...]) -> tuple[Listen, ...]:
+    if not value:
+        raise wrong("at least one address is needed here")
+    return value
+
+
+def _items(value: Any) -> tuple[Listen, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+_Item = Annotated[
+    Annotated[Where, Tag("<short>")] | Annotated[Listen, Tag("<long>")],
+    Discriminator(_short_or_long),
+    AfterValidator(_item),
+]
+_Listeners = Annotated[
+    Annotated[_Item, Tag("<one>")]
+    | Annotated[
+        tuple[_Item, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1}), Tag("<many>")
+    ],
+    Discriminator(_one_or_many),
+    AfterValidator(_items),
+]
+
+
+def _required(value: Any) -> Any:
+    return Required() if value is True else value
+
+
+class Endpoint(Section):
+    """A named entry of the file: one protocol and the addresses it is spoken on."""
+
+    enabled: Boolean = Field(True, description="With `false` the endpoint is checked, but not run.")
+    listen: _Listeners = Field(description="One address or a list of them, each a URL or a mapping.")
+    socket: Socket = Field(
+        Socket(), description="What is set on the sockets of all addresses of this endpoint."
+    )
+    protocol: Text = Field(description="What is spoken: a name that `sockd protocols` shows.")
+    options: Annotated[Mapping[str, Any], BeforeValidator(_read_options)] = Field(
+        {}, description="The options of the protocol."
+    )
+    limits: Limits = Field(Limits(), description="How much the endpoint may take.")
+    restart: Restart = Field(Restart(), description="When what failed is tried again.")
+    required: Annotated[
+        Annotated[Boolean, Tag("<short>")] | Annotated[Required, Tag("<long>")],
+        Discriminator(_short_or_long),
+        AfterValidator(_required),
+    ] = Field(
+        default=False,
+        description="Whether the daemon stops, with status 69, when the endpoint does not run for a time;"
+        " `true` stands for `{give_up_after: 1m}`.",
+    )

@@ -1,0 +1,124 @@
+"""What a model refused, as problems with a place in the file and words that say what to do."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
+from sockd.errors import Place, Problem
+from sockd.nearest import offer
+
+Steps = tuple[str | int, ...]  # from the root of a file to a value
+
+
+def show(path: Steps) -> str:
+    """`endpoints.echo.listen[0]`"""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            word = step if step.isprintable() and len(step) <= 80 else shown(step)
+            text += f".{word}" if text else word
+    return text
+
+
+def place_of(root: Value, path: Steps) -> Place:
+    """Where the value at this path stands; of what is not there, where the nearest thing around it does."""
+    here: Any = root
+    place = root.place
+    for step in path:
+        if isinstance(here, Mapping) and isinstance(step, str) and step in here:
+            place = here.keys_at[step]
+            here = here[step]
+        elif isinstance(here, Items) and isinstance(step, int) and step < len(here):
+            here = here[step]
+            place = here.place
+        else:
+            return place
+    return here.place if isinstance(here, Scalar | Items) else place
+
+
+def key_place(root: Value, path: Steps) -> Place:
+    """Where the key at the end of this path stands; for an item of a list, where the item does."""
+    parent: Any = root
+    for step in path[:-1]:
+        parent = parent[step]
+    return parent.keys_at[path[-1]] if path and isinstance(parent, Mapping) else place_of(root, path)
+
+
+def of_model(
+    error: ValidationError, root: Value, at: Steps, known: Callable[[Steps], Sequence[str]]
+) -> list[Problem]:
+    """The problems of the value at the path `at` of `root`; `known` gives the keys that a path may have."""
+    return [_problem(one, root, at, known) for one in error.errors(include_url=False)]
+
+
+def _problem(error: Any, root: Value, at: Steps, known: Callable[[Steps], Sequence[str]]) -> Problem:
+    # Steps in angle brackets are pydantic's and ours for a choice between forms, not the file's.
+    inner = tuple(step for step in error["loc"] if not str(step).startswith("<"))
+    path = at + inner
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        text = f"unknown key {shown(str(path[-1]))}{offer(str(path[-1]), known(inner[:-1]))}"
+        return Problem(key_place(root, path), show(path[:-1]), text)
+    if kind == "missing":
+        return Problem(place_of(root, path[:-1]), show(path[:-1]), f"the key '{path[-1]}' is missing")
+    words = _WORDS.get(kind)
+    text = words(error["input"], error.get("ctx", {})) if words else _others(error)
+    return Problem(place_of(root, path), show(path), text)
+
+
+def _others(error: Any) -> str:
+    """Of a third party's types: their own message, on one line."""
+    text = " ".join(str(error["msg"]).split())
+    return text[:1].lower() + text[1:] if error["type"] != "sockd" else text
+
+
+def _not_a_mapping(value: Any, _context: Any) -> str:
+    kind = read_as(value)
+    if kind == "null":
+        return "there is nothing here: write keys below, or leave it out"
+    return f"keys and values are expected here, not {'a list' if kind == 'list' else shown(str(value))}"
+
+
+def _not_a_list(value: Any, _context: Any) -> str:
+    return f"a list is expected here, not {shown(str(value)) if isinstance(value, str) else 'a mapping'}"
+
+
+def _none_of(value: Any, context: Any) -> str:
+    words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+    kind = read_as(value)
+    if kind in ("list", "mapping"):
+        return f"one of {', '.join(words)} is expected here, not a {kind}"
+    return f"{shown(str(value))} is not known here{offer(str(value), words)}"
+
+
+_WORDS: dict[str, Callable[[Any, Any], str]] = {
+    "model_type": _not_a_mapping,
+    "model_attributes_type": _not_a_mapping,
+    "dict_type": _not_a_mapping,
+    "list_type": _not_a_list,
+    "tuple_type": _not_a_list,
+    "literal_error": _none_of,
+    "greater_than_equal": lambda value, context: f"{value} is too small: at least {context['ge']}",
+    "less_than_equal": lambda value, context: f"{value} is too large: at most {context['le']}",
+    "greater_than": lambda value, context: f"{value} is too small: more than {context['gt']}",
+    "less_than": lambda value, context: f"{value} is too large: less than {context['lt']}",
+    "too_short": lambda _value, context: f"at least {context['min_length']} is needed here",
+    "too_long": lambda _value, context: f"at most {context['max_length']} are possible here",
+    "string_too_short": lambda value, context: (
+        f"{shown(str(value))} is too short: at least {_characters(context['min_length'])}"
+    ),
+    "string_too_long": lambda value, context: (
+        f"{shown(str(value))} is too long: at most {_characters(context['max_length'])}"
+    ),
+    "string_pattern_mismatch": lambda value, context: (
+        f"{shown(str(value))} does not fit the pattern {context['pattern']}"
+    ),
+}
+
+
+def _characters(count: int) -> str:
+    return f"{count} character{'' if count == 1 else 's'}"
