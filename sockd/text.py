@@ -3,7 +3,7 @@
 import re
 
 # C0, DEL and C1 drive terminals; U+2028 and U+2029 end lines for some readers; the bidi controls (U+061C,
-# U+200E, U+200F, U+202A to 202E, U+2066 to 2069) reorder what is shown (CVE-2021-42574); the rest is invisible.
+# U+200E, U+200F, U+202A to 202E, U+2066 to 2069) reorder what is shown (CVE-2021-42574); others are unseen.
 # U+200C and U+200D stay: Persian, Indic scripts and emoji are written with them.
 _ABOVE_ASCII = (
     "\\x80-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
@@ -14,36 +14,36 @@ UNSAFE_ABOVE_ASCII = re.compile(f"[{_ABOVE_ASCII}]")
 
 # Bytes that stand for themselves in an escaped record; newlines separate records.
 HARMLESS = bytes({*range(0x20, 0x7F), 0x0A} - {ord("\\")})
-_NOT_CONTROLS = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), 0x0A})
+NOT_CONTROLS = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), 0x0A})
 
 
 def visible(text: str) -> str:
-    """Text with every unsafe character, newlines included, shown as `\\x1b` (C0, DEL) or `\\u{202e}`."""
-    return UNSAFE.sub(lambda found: shown(found[0]), text)
+    r"""Text with every unsafe character, newlines included, shown as `\x1b` (C0, DEL) or `\u{202e}`."""
+    return UNSAFE.sub(lambda found: _shown(found[0]), text)
 
 
-def shown(character: str) -> str:
+def _shown(character: str) -> str:
     """How an unsafe character is written."""
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{{{code:x}}}"
 
 
 def escape(data: bytes) -> bytes:
-    """Lines of bytes as safe UTF-8 lines from which the bytes can be got back.
+    r"""Lines of bytes as safe UTF-8 lines from which the bytes can be got back.
 
-    A backslash becomes `\\\\`, a byte that is C0, DEL or not UTF-8 `\\xNN`, another unsafe character `\\u{…}`;
-    newlines stay. Each line gives the same whatever stands around it, so many may be escaped at once.
+    A backslash becomes `\\`, a byte that is C0, DEL or not UTF-8 `\xNN`, another unsafe character `\u{…}`.
+    Newlines stay. Each line gives the same whatever stands around it, so many may be escaped at once.
     """
     suspects = data.translate(None, HARMLESS)
     if not suspects:
         return data
     data = data.replace(b"\\", b"\\\\")
     # One pass for each sort of character: a chunk full of controls costs no call for each of them.
-    for byte in set(suspects.translate(None, _NOT_CONTROLS)):
+    for byte in set(suspects.translate(None, NOT_CONTROLS)):
         data = data.replace(bytes((byte,)), b"\\x%02x" % byte)
     if data.isascii():
         return data
     text = data.decode("utf-8", "backslashreplace")
     for character in set(UNSAFE_ABOVE_ASCII.findall(text)):
-        text = text.replace(character, shown(character))
+        text = text.replace(character, _shown(character))
     return text.encode()

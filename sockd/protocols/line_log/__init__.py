@@ -1,0 +1,1 @@
+"""line-log: each line that arrives becomes one record of a file."""

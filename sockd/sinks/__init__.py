@@ -1,0 +1,1 @@
+"""Where line-log's records go."""

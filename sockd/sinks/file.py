@@ -1,0 +1,175 @@
+"""A file as a service: what it accepts is written in a thread, and who writes too fast is paused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockd.sinks.appender import Appender, SinkError
+from sockd.sinks.thread import Worker, WorkerThread
+
+HIGH_WATER = 1024 * 1024  # bytes unwritten, above which sources are paused,
+LOW_WATER = 256 * 1024  # and at which they go on
+RETRY = 0.5  # seconds between two tries to write what is left when we stop
+
+
+class Source(Protocol):
+    """What can be told to send less: a connection's transport."""
+
+    def pauseProducing(self) -> None: ...  # noqa: N802
+    def resumeProducing(self) -> None: ...  # noqa: N802
+
+
+class FileSink:
+    """A service. While a write is under way more gathers, and goes out as the next one.
+
+    A write that fails is told to `fail`; `startService` then tries to go on at the byte where it stopped.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        mode: int,
+        *,
+        mend: Callable[[], bytes],
+        reactor: Any,
+        log: Logger,
+        fail: Callable[[Exception], None],
+        worker: Worker | None = None,
+    ) -> None:
+        self._path = path
+        self._file = Appender(path, mode, mend)
+        self._worker = worker or WorkerThread(reactor, f"writes {path.name}")
+        self._reactor = reactor
+        self._log = log
+        self._fail = fail
+        self._sources: set[Source] = set()
+        self._accepted = 0  # bytes, ever
+        self._up = False  # what is accepted is written at once
+        self._pumping = False
+        self._stopping = False
+        self._ended = False
+        self.full = False
+
+    # -- from the protocol
+
+    @property
+    def unwritten(self) -> int:
+        """Bytes accepted and not yet written."""
+        return self._accepted - self._file.written
+
+    def write(self, records: bytes, source: Source | None = None) -> None:
+        """Accept whole records. When that is too much every source pauses, and `source` if it had resumed."""
+        if self._ended:
+            self._lost(records.count(b"\n"), "the endpoint has stopped")
+            return
+        self._file.queue.append(records)
+        self._accepted += len(records)
+        self._go_on()
+        if self.unwritten <= HIGH_WATER:
+            return
+        if not self.full:
+            self.full = True
+            for each in self._sources:
+                each.pauseProducing()
+        elif source is not None:
+            source.pauseProducing()
+
+    def attach(self, source: Source) -> None:
+        """From now on `source` pauses while the sink is full."""
+        self._sources.add(source)
+        if self.full:
+            source.pauseProducing()
+
+    def detach(self, source: Source) -> None:
+        self._sources.discard(source)
+
+    # -- from the endpoint
+
+    def startService(self) -> Deferred[None]:  # noqa: N802
+        """Fires when the file is open and what had been accepted is written; fails with SinkError."""
+        return Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:  # noqa: N802
+        """Fires when everything is written. Cancelled, it says how many lines are lost, and fires."""
+        self._stopping = True
+        return Deferred.fromCoroutine(self._stop())
+
+    def reopen(self) -> Deferred[None]:
+        """Go over to the file that has the path now, once the present write ends; if that fails, stay."""
+        if self._ended:
+            return succeed(None)
+        return self._worker.run(self._file.reopen).addErrback(self._kept)
+
+    async def _start(self) -> None:
+        await self._worker.run(self._file.open)
+        if self._ended:
+            raise SinkError(f"{self._path}: the endpoint has stopped")
+        await self._worker.run(self._file.write)
+        self._up = not self._ended
+        self._relieve()
+        self._go_on()
+
+    async def _stop(self) -> None:
+        told = False
+        try:
+            while self.unwritten:
+                try:
+                    await self._worker.run(self._file.open)
+                    await self._worker.run(self._file.write)
+                except SinkError as problem:
+                    if not told:
+                        self._log.error(
+                            "{problem}; trying again until the stop's deadline", problem=str(problem)
+                        )
+                        told = True
+                    await deferLater(self._reactor, RETRY)
+            await self._worker.run(self._file.close)
+        except CancelledError:
+            self._lost(self._file.unwritten_lines(), "the stop's deadline has come")
+        except SinkError as problem:
+            self._log.error("{problem}", problem=str(problem))
+        finally:
+            self._ended = True
+            self._up = False
+            self._worker.end()
+
+    # -- the way of the records
+
+    def _go_on(self) -> None:
+        if self._up and not self._pumping:
+            Deferred.fromCoroutine(self._pump())
+
+    async def _pump(self) -> None:
+        self._pumping = True
+        try:
+            while self._up and self.unwritten:
+                await self._worker.run(self._file.write)
+                self._relieve()
+            self._pumping = False
+        except Exception as problem:  # noqa: BLE001
+            self._pumping = False
+            self._up = False
+            if not self._stopping:
+                self._fail(problem)
+
+    def _relieve(self) -> None:
+        if self.full and self.unwritten <= LOW_WATER:
+            self.full = False
+            for source in tuple(self._sources):
+                if self.full:  # one of those that went on has filled it again
+                    return
+                source.resumeProducing()
+
+    def _kept(self, failure: Failure) -> None:
+        self._log.error("{problem}; the old file is kept", problem=failure.getErrorMessage())
+
+    def _lost(self, lines: int, why: str) -> None:
+        if lines:
+            self._log.error(
+                "{path}: {lines} lines were lost: {why}", path=str(self._path), lines=lines, why=why
+            )

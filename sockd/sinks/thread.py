@@ -1,0 +1,56 @@
+"""One thread for calls that a disk may block; their results come back to the reactor's."""
+
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+ResultT = TypeVar("ResultT")
+
+
+class Worker(Protocol):
+    """Does jobs one after the other, in the order they were given."""
+
+    def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
+        """The job's result or exception, in the reactor's thread. Cancelling gives up waiting, no more."""
+
+    def end(self) -> None:
+        """No job follows."""
+
+
+class WorkerThread:
+    """A thread that starts with its first job, so that daemonizing does not lose it.
+
+    It is a daemon thread: one that a dead file server holds for ever does not keep the process from exiting.
+    """
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._jobs: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
+        if self._thread is None:
+            self._thread = Thread(target=self._work, name=self._name, daemon=True)
+            self._thread.start()
+        done: Deferred[ResultT] = Deferred()
+        self._jobs.put((job, done))
+        return done
+
+    def end(self) -> None:
+        self._jobs.put(None)
+        self._thread = None
+
+    def _work(self) -> None:
+        while (task := self._jobs.get()) is not None:
+            job, done = task
+            try:
+                result = job()
+            except BaseException:  # noqa: BLE001
+                result = Failure()
+            self._reactor.callFromThread(done.callback, result)
+            del job, done, task, result  # or the last write's bytes live until the next
