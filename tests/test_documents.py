@@ -1,0 +1,76 @@
+"""Every file of YAML that we ship or show is one that sockd accepts."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+FENCED = re.compile(r"^( *)```yaml\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+THIRD_PARTY = "writing-a-protocol.md"  # needs what it builds: tests/end_to_end/test_third_party.py
+
+
+def shown() -> list[tuple[str, str]]:
+    """Each piece of YAML of a page, with the place where it begins."""
+    found = []
+    for page in PAGES:
+        if page.name == THIRD_PARTY:
+            continue
+        text = page.read_text()
+        for match in FENCED.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append((f"{page.relative_to(ROOT)}:{line}", match[2]))
+    return found
+
+
+def check(file: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sockd", "check", "-c", str(file)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("config/**/*.yaml")), ids=lambda path: path.name)
+def test_shipped_files_are_accepted(file: Path, tmp_path: Path) -> None:
+    """`sockd check` finds nothing wrong with what lies in config/."""
+    one = check(file, tmp_path)
+    assert (one.returncode, one.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("place", "text"), [pytest.param(*one, id=one[0]) for one in shown()])
+def test_shown_files_are_accepted(place: str, text: str, tmp_path: Path) -> None:
+    """A reader may copy any YAML of the pages; one that is a part of a file shows where it belongs."""
+    file = tmp_path / "shown.yaml"
+    if not re.search(r"^endpoints:", text, re.MULTILINE):
+        text += "\nendpoints: {}\n"
+    file.write_text(text)
+    one = check(file, tmp_path)
+    assert (one.returncode, one.stderr) == (0, ""), place
+
+
+def test_the_schema_is_fresh() -> None:
+    """config/sockd.schema.json is what `sockd schema` prints; `make docs` writes it."""
+    one = subprocess.run(
+        [sys.executable, "-m", "sockd", "schema"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (ROOT / "config" / "sockd.schema.json").read_text() == one.stdout
+
+
+def test_the_example_names_its_schema() -> None:
+    """Editors find the schema beside the file."""
+    first = (ROOT / "config" / "sockd.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=sockd.schema.json"
+
+
+def test_links_lead_somewhere() -> None:
+    """Each relative link of a page names a file that exists."""
+    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
