@@ -41,7 +41,7 @@ endpoints:
         for name in ("busy", "fine"):  # an endpoint's other listener isn't touched either
             with daemon.connect(name) as one:
                 assert echoes(one)
-    daemon.event("listening", address=f"tcp://127.0.0.1:{port}")
+    daemon.event("recovered", endpoint="busy", name=f"tcp://127.0.0.1:{port}")
     with socket.create_connection(("127.0.0.1", port), BOUND) as one:
         assert echoes(one)
     assert daemon.stop() == 0
@@ -76,7 +76,7 @@ def test_a_deleted_socket_file_is_bound_again(serve: Serve, kind: str) -> None:
     daemon = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
     path = daemon.runtime / "echo.sock"
     path.unlink()
-    daemon.event("listening", 2, endpoint="echo")
+    daemon.event("recovered", name=f"{kind}://{path}")
     with daemon.connect("echo", kind, source=str(daemon.directory / "mine.sock")) as one:
         assert echoes(one)
 
@@ -195,7 +195,7 @@ endpoints:
     with daemon.connect("echo") as quiet, daemon.connect("other") as patient:
         assert echoes(quiet)
         assert receive_all(quiet) == b""
-        assert daemon.event("ended", endpoint="echo")["reason"] == "idle"
+        assert daemon.event("connection ended", endpoint="echo")["end"] == "idle"
         assert echoes(patient)
 
 
@@ -208,7 +208,7 @@ endpoints:
 """)
     with daemon.connect("echo") as one, daemon.connect("other") as other:
         fill(one, other)
-        assert daemon.event("ended", endpoint="echo")["reason"] == "stalled"
+        assert daemon.event("connection ended", endpoint="echo")["end"] == "stalled"
 
 
 def test_a_second_signal_cuts_at_once(serve: Serve) -> None:
@@ -224,7 +224,7 @@ endpoints:
         daemon.event("stopping")
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
-    assert daemon.event("ended", reason="cut")["endpoint"] == "echo"
+    assert daemon.event("connection ended", end="cut")["endpoint"] == "echo"
 
 
 def test_a_drain_has_a_deadline(serve: Serve) -> None:
@@ -237,7 +237,7 @@ endpoints:
     with daemon.connect("echo") as one, daemon.connect("echo") as other:
         fill(one, other)
         assert daemon.stop() == 0
-    assert daemon.event("ended", reason="cut")["endpoint"] == "echo"
+    assert daemon.event("connection ended", end="cut")["endpoint"] == "echo"
 
 
 def test_who_was_queued_at_the_stop_is_served(serve: Serve) -> None:
