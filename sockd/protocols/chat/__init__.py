@@ -1,0 +1,1 @@
+"""Chat: people in rooms, over any kind of address, with nothing but lines of text."""

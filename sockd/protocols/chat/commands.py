@@ -1,0 +1,98 @@
+"""What a member's line means: text for the room, or one of the commands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sockd.protocols.chat import display, framing, names
+from sockd.protocols.chat.chat import Chat
+from sockd.protocols.chat.room import Member
+
+Run = Callable[[Chat, Member, str], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command; `arguments` as its help shows them, the first so many of which it can't do without."""
+
+    summary: str
+    run: Run
+    arguments: str = ""
+    needed: int = 0
+
+
+def hear(chat: Chat, member: Member, line: bytes | framing.Mark) -> None:
+    """Do what a line from a member asks for. Whatever it holds, the answer is for that member alone."""
+    if isinstance(line, framing.Mark):
+        chat.reply(member, f"that line was over {framing.LONGEST} bytes, so nobody was shown it")
+        return
+    text = display.clean(line)
+    if display.too_long(text):
+        chat.reply(
+            member, f"that line is over {display.LONGEST} bytes as it would be shown, so nobody was shown it"
+        )
+    elif text.startswith("/") and not text.startswith("//"):
+        _command(chat, member, text)
+    elif text.strip():
+        chat.say(member, text.removeprefix("/"))
+
+
+def _command(chat: Chat, member: Member, text: str) -> None:
+    word, _, rest = text[1:].partition(" ")
+    rest = rest.strip()
+    command = COMMANDS.get(word.lower())
+    if command is None:
+        chat.reply(
+            member,
+            f"there is no command /{display.shortened(word)}; /help lists them, // sends a text with /",
+        )
+    elif len(rest.split(maxsplit=command.needed)) < command.needed:
+        chat.reply(member, f"write /{word.lower()} {command.arguments}")
+    else:
+        command.run(chat, member, rest)
+
+
+def _nick(chat: Chat, member: Member, name: str) -> None:
+    if _named(chat, member, name):
+        chat.rename(member, name)
+
+
+def _join(chat: Chat, member: Member, name: str) -> None:
+    if _named(chat, member, name):
+        chat.join(member, name)
+
+
+def _msg(chat: Chat, member: Member, rest: str) -> None:
+    name, text = rest.split(maxsplit=1)
+    if _named(chat, member, name):
+        chat.whisper(member, name, text)
+
+
+def _help(chat: Chat, member: Member, _rest: str) -> None:
+    uses = {f"/{word} {each.arguments}".rstrip(): each.summary for word, each in COMMANDS.items()}
+    chat.reply(member, *(f"{use:<15}  {summary}" for use, summary in uses.items()))
+
+
+def _quit(chat: Chat, member: Member, rest: str) -> None:
+    chat.reply(member, "goodbye")
+    chat.depart(member, f"quit: {rest}" if rest else "quit")
+    member.close()
+
+
+def _named(chat: Chat, member: Member, name: str) -> bool:
+    if names.is_name(name):
+        return True
+    chat.reply(member, f"{display.shortened(name)} is not a name: {names.RULE}")
+    return False
+
+
+COMMANDS = {
+    "nick": Command("be called NAME", _nick, "NAME", 1),
+    "join": Command("go to a room, which is made if it isn't there", _join, "ROOM", 1),
+    "leave": Command("leave the room", lambda chat, member, _rest: chat.leave(member)),
+    "who": Command("who is in the room", lambda chat, member, _rest: chat.who(member)),
+    "rooms": Command("which rooms there are", lambda chat, member, _rest: chat.list_rooms(member)),
+    "msg": Command("tell one member something, in private", _msg, "NAME TEXT", 2),
+    "me": Command("say what you do", Chat.act, "TEXT", 1),
+    "help": Command("this list", _help),
+    "quit": Command("leave the chat", _quit, "[TEXT]"),
+}

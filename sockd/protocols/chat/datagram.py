@@ -1,0 +1,146 @@
+"""Members who come by datagrams: UDP peers that proved their address, and peers on a Unix socket."""
+
+from typing import Any
+
+from sockd.peers import Peer
+from sockd.protocols.chat import commands
+from sockd.protocols.chat.framing import Lines
+from sockd.protocols.chat.pace import Pace
+from sockd.protocols.chat.proof import PROVE
+from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.specification import ChatOptions
+from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host
+
+SILENCE = 300.0  # seconds without a datagram until a member is taken for gone
+WARNING = 240.0  # seconds until it is asked
+FAILING = 10.0  # seconds in which a Unix socket took nothing: nobody reads there
+
+
+class Guest:
+    """A member and the peer it is."""
+
+    __slots__ = ("door", "failing_since", "heard", "key", "member", "pace", "peer", "told", "warned")
+
+    def __init__(self, door: "Door", key: Any, peer: Peer, pace: Pace, now: float) -> None:
+        self.door = door
+        self.key = key
+        self.peer = peer
+        self.pace = pace
+        self.heard = now
+        self.warned = False
+        self.told = False  # that lines were dropped
+        self.failing_since: float | None = None
+        self.member = Member(self.send, self.close)
+
+    def send(self, data: bytes) -> None:
+        if self.door.transport.send(data, self.peer):
+            self.failing_since = None
+        elif self.peer.local:
+            # Not at once: the queue of such a socket is short, and a join alone may fill it.
+            now = self.door.reactor.seconds()
+            if self.failing_since is None:
+                self.failing_since = now
+            elif now - self.failing_since >= FAILING:
+                self.door.lose(self, "does not read")
+
+    def close(self) -> None:
+        self.door.forget(self)
+
+
+class Door(DatagramProtocol):
+    """One datagram listener's members. Nobody else is ever answered, but with a challenge."""
+
+    def __init__(self, host: Host[ChatOptions]) -> None:
+        self._service: ChatService = host.service
+        self._chat = self._service.chat
+        self._rate = host.options.rate
+        self.reactor = host.reactor
+        self._guests: dict[Any, Guest] = {}
+
+    def start(self, transport: DatagramTransport) -> None:
+        super().start(transport)
+        self._service.doors.add(self)
+
+    def datagram(self, data: bytes, peer: Peer) -> None:
+        if peer.sockaddr is None:
+            self.transport.counters.refused["no return address"] += 1
+            return
+        now = self.reactor.seconds()
+        key = (peer.sockaddr, peer.control)
+        guest = self._guests.get(key)
+        if guest is not None and guest.peer.uid != peer.uid:
+            self.lose(guest, "somebody else has its socket now")
+            guest = None
+        if guest is not None:
+            self._hear(guest, data, now)
+        elif peer.local:
+            self._admit(key, data, peer, now)
+        elif self._service.proof.given(data, peer, now):
+            self._admit(key, data.partition(b"\n")[2], peer, now)
+        else:
+            challenge = self._service.proof.challenge(data, peer, now)
+            if challenge is None:
+                self.transport.counters.refused["not a member"] += 1
+            else:
+                self.transport.send(challenge, peer)
+
+    def _admit(self, key: Any, data: bytes, peer: Peer, now: float) -> None:
+        guest = Guest(self, key, peer, Pace(self._rate, now), now)
+        if self._chat.admit(guest.member):
+            self._guests[key] = guest
+            self._chat.welcome(guest.member)
+            self._hear(guest, data, now)
+        else:
+            self.transport.counters.refused["chat full"] += 1
+            self._chat.turn_away(guest.member)
+
+    def _hear(self, guest: Guest, data: bytes, now: float) -> None:
+        guest.heard = now
+        guest.warned = False
+        member = guest.member
+        lines = Lines()
+        lines.feed(data + b"\n")
+        while member.present and (line := lines.take()) is not None:
+            if guest.told and guest.pace.rested(now):
+                guest.told = False
+            if guest.pace.delay(now):
+                self.transport.counters.refused["too fast"] += 1
+                if not guest.told:
+                    guest.told = True
+                    self._chat.reply(
+                        member, f"faster than {self._rate}: what you send is dropped for a moment"
+                    )
+                return
+            guest.pace.take(now)
+            # The code may arrive twice, or come from two windows that share an address.
+            if not isinstance(line, bytes) or not line.startswith(PROVE):
+                commands.hear(self._chat, member, line)
+
+    def lose(self, guest: Guest, reason: str, *, announced: bool = True) -> None:
+        """A member has gone without saying so."""
+        self.forget(guest)
+        self._chat.depart(guest.member, reason, announced=announced)
+
+    def forget(self, guest: Guest) -> None:
+        self._guests.pop(guest.key, None)
+
+    def sweep(self, now: float) -> None:
+        for guest in tuple(self._guests.values()):
+            silent = now - guest.heard
+            if silent >= SILENCE:
+                self._chat.reply(guest.member, "you were silent for 5 minutes: goodbye")
+                self.lose(guest, "silent for 5 minutes")
+            elif silent >= WARNING and not guest.warned:
+                guest.warned = True
+                self._chat.reply(guest.member, "still there? send anything, or you leave in a minute")
+
+    def drain(self) -> None:
+        for guest in tuple(self._guests.values()):
+            self._chat.reply(guest.member, "the server is stopping")
+            self.lose(guest, "", announced=False)
+
+    def stop(self) -> None:
+        self._service.doors.discard(self)
+        for guest in tuple(self._guests.values()):
+            self.lose(guest, "its listener closed")

@@ -1,0 +1,68 @@
+"""That a UDP peer is where its datagrams say: a code to send back, which costs us no memory.
+
+The challenge tells to send the code without its dashes. So a service that returns what it gets, whole, with a
+text before it or line by line, never answers it; only somebody who read it does. RFC 9000, section 8.1.3, has
+the same idea for machines.
+"""
+
+from hashlib import blake2b
+from ipaddress import ip_address
+
+from sockd.peers import Peer
+from sockd.protocols.chat.pace import Pace
+from sockd.units import Rate
+
+PROVE = b"/prove"
+VALID = 60.0  # seconds; a code is good for this long at least, and for twice as long at most
+ALL = Rate(100, 1.0)  # challenges to everybody together
+EACH = Rate(10, 60.0)  # challenges to one source
+SOURCES = (
+    1024  # how many sources are told apart; others share, which an attacker can't steer without the secret
+)
+
+_ASK = "-- to join, send /prove {}-{}-{} without the dashes\n"
+_ASKED = b"without the dashes"
+
+
+class Proof:
+    """`secret` is new in each process. Time is passed in, in seconds."""
+
+    def __init__(self, secret: bytes, now: float) -> None:
+        self._secret = secret
+        self._all = Pace(ALL, now)
+        self._each: dict[int, Pace] = {}
+
+    def given(self, data: bytes, peer: Peer, now: float) -> bool:
+        """Whether the first line of a datagram is the code that this peer was sent."""
+        if not data.startswith(PROVE):
+            return False
+        word, _, code = data.partition(b"\n")[0].strip().partition(b" ")
+        period = int(now // VALID)
+        codes = (self._code(peer, period), self._code(peer, period - 1))
+        return word == PROVE and code.strip().lower() in codes
+
+    def challenge(self, data: bytes, peer: Peer, now: float) -> bytes | None:
+        """What to send to a peer that has proved nothing, at most 64 bytes; None where silence is better."""
+        if not data or data.startswith(PROVE) or _ASKED in data or peer.port < 1024:
+            return None  # a wrong code, or our own words come back: an answer could go on for ever
+        address = ip_address(peer.host)
+        if address.is_multicast or address.is_unspecified or peer.host == "255.255.255.255":
+            return None
+        # One customer's network is a /64 in IPv6.
+        source = address.packed[:8] if address.version == 6 else address.packed
+        place = int.from_bytes(self._digest(source, 4)) % SOURCES
+        each = self._each.get(place)
+        if each is None:
+            each = self._each[place] = Pace(EACH, now)
+        if each.delay(now) or self._all.delay(now):
+            return None
+        each.take(now)
+        self._all.take(now)
+        code = self._code(peer, int(now // VALID)).decode()
+        return _ASK.format(code[:4], code[4:8], code[8:]).encode()
+
+    def _code(self, peer: Peer, period: int) -> bytes:
+        return self._digest(repr((period, peer.sockaddr, peer.control)).encode(), 6).hex().encode()
+
+    def _digest(self, data: bytes, size: int) -> bytes:
+        return blake2b(data, digest_size=size, key=self._secret).digest()

@@ -1,0 +1,115 @@
+"""Members who come by a stream: TCP, TLS or a Unix socket."""
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from sockd.metrics import End
+from sockd.protocols.chat import commands
+from sockd.protocols.chat.framing import Lines, Mark
+from sockd.protocols.chat.pace import Pace
+from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.specification import ChatOptions
+from sockd.protocols.contract import Host
+
+WEIGHT = 1024  # bytes received that count as much as a line, so that blank or endless lines are no way round
+OWING = 0.05  # seconds until we look again whether a member has taken the answers it asked for
+
+_REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
+
+
+class Connection(Protocol):
+    """One member's connection. A member that sends faster than it may is not read from until it may again."""
+
+    transport: Any
+    _member: Member
+
+    def __init__(self, host: Host[ChatOptions]) -> None:
+        service: ChatService = host.service
+        self._chat = service.chat
+        self._reactor = host.reactor
+        self._queue = host.options.queue
+        self._pace = Pace(host.options.rate, host.reactor.seconds())
+        self._lines = Lines()
+        self._held: bytes | Mark | None = None  # the line that has to wait
+        self._received = 0
+        self._timer: Any = None
+
+    def connectionMade(self) -> None:  # noqa: N802
+        transport = self.transport
+        transport.limit_unsent(self._queue)
+        self._member = Member(transport.write, transport.loseConnection)
+        if self._chat.admit(self._member):
+            self._chat.welcome(self._member)
+        else:
+            self._chat.turn_away(self._member)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        self._lines.feed(data)
+        weight, self._received = divmod(self._received + len(data), WEIGHT)
+        if weight:
+            self._pace.take(self._reactor.seconds(), weight)
+        if self._timer is None:
+            self._hear()
+
+    def _hear(self) -> None:
+        """Work off what was received, as far as the member may go on now."""
+        member = self._member
+        now = self._reactor.seconds()
+        while member.present:
+            line = self._held or self._lines.take()
+            # Answers that it asked for and hasn't read are no reason to drop a member, but one to wait.
+            wait = OWING if self.transport.owed > self._queue // 4 else self._pace.delay(now)
+            if wait and (line or self._pace.in_debt(now)):
+                self._held = line
+                self._wait(wait)
+                return
+            if line is None:
+                return
+            self._held = None
+            self._pace.take(now)
+            commands.hear(self._chat, member, line)
+
+    def _wait(self, seconds: float) -> None:
+        self.transport.pauseProducing()
+        self._timer = self._reactor.callLater(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer = None
+        self._hear()
+        if self._timer is None:
+            self.transport.resumeProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        end = self.transport.end or (End.PEER if reason.check(ConnectionDone) else End.RESET)
+        self._depart(_REASONS.get(end, str(end)), announced=True)
+
+    def drain(self) -> None:
+        """The daemon stops. Each member is told so; that all the others leave too goes without saying."""
+        if self._member.present:
+            self._chat.reply(self._member, "the server is stopping")
+        self._depart("", announced=False)
+        self.transport.loseConnection()
+
+    def _depart(self, reason: str, *, announced: bool) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._chat.depart(self._member, reason, announced=announced)
+
+
+class _Factory(Factory):
+    noisy = False
+
+    def __init__(self, host: Host[ChatOptions]) -> None:
+        self._host = host
+
+    def buildProtocol(self, _addr: Any) -> Connection:  # noqa: N802
+        return Connection(self._host)
+
+
+def factory(host: Host[ChatOptions]) -> Factory:
+    return _Factory(host)
