@@ -1,8 +1,14 @@
-"""What is of the process, not of the tree: its directories."""
+"""What is of the process, not of the tree: its directories, signals and exit status."""
 
+import atexit
+import os
+import signal
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sockd.errors import SockdError
 from sockd.plan import Directories
@@ -36,3 +42,38 @@ def _user(kind: str) -> Path:
         variable = "RUNTIME_DIRECTORY" if kind == "user_runtime_path" else "LOGS_DIRECTORY"
         raise SockdError(f"there is no safe directory of the user's ({error}): set {variable}") from error
     return path
+
+
+def make_directories(wanted: Directories, uid: int | None, gid: int | None) -> None:
+    """Make those that are missing, for the user that the daemon will run as (None: who it is already).
+
+    What can't be made is left to whoever needs it: the message then names the address or the file.
+    """
+    for path in (wanted.runtime, wanted.logs):
+        with suppress(OSError):
+            if not path.is_dir():
+                path.mkdir(mode=0o755, parents=True)
+                if uid is not None or gid is not None:
+                    os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+
+
+def on_signal(reactor: Any, number: signal.Signals, handler: Callable[[], None]) -> None:
+    """Call `handler` in the reactor, soon after this signal came."""
+    signal.signal(number, lambda *_: reactor.callFromThread(handler))
+
+
+def exit_with(status: int) -> None:
+    """Once everything has been cleaned up, end with this status, of which twistd and the reactor know none."""
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+    atexit.register(leave)
+
+
+def config_file(given: str | None, environ: Mapping[str, str]) -> Path:
+    """The file: as given, else $SOCKD_CONFIG, else the usual place; absolute."""
+    return Path(given or environ.get("SOCKD_CONFIG") or "/etc/sockd/sockd.yaml").absolute()

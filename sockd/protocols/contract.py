@@ -1,6 +1,6 @@
 """What a protocol is to sockd: a specification, an options model, factories, perhaps a service."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,6 +34,7 @@ class Host(Generic[OptionsT]):
     log: Logger
     fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; listeners have theirs
+    udp_ports: Collection[int] = ()  # all that the daemon listens on, at any time
     service: Any = None  # what the specification's `service` returned
 
 

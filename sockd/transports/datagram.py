@@ -13,7 +13,6 @@ from zope.interface import implementer
 from sockd.limits.buckets import Bucket, Sources
 from sockd.metrics import Counters
 from sockd.peers import Ancillary, Peer, unmapped
-from sockd.protocols.contract import DatagramProtocol
 from sockd.transports.inet import IP_PKTINFO
 from sockd.transports.turn import Turn
 from sockd.transports.unix import sent_credentials
@@ -44,8 +43,9 @@ def largest(family: int) -> int:
 
 @implementer(IReadDescriptor)
 class DatagramPort:
-    """One datagram socket, its protocol, and the rates at which its datagrams are accepted.
+    """One datagram socket, and the rates at which its datagrams are accepted.
 
+    `protocol` (a DatagramProtocol) is set before the first `read(True)`.
     `failed(where)` is called while an exception of the protocol is being handled.
     """
 
@@ -53,7 +53,6 @@ class DatagramPort:
         self,
         sock: socket.socket,
         turn: Turn,
-        protocol: DatagramProtocol,
         counters: Counters,
         failed: Callable[[str], None],
         rate: Rate | None = None,
@@ -61,7 +60,7 @@ class DatagramPort:
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
-        self.protocol = protocol
+        self.protocol: Any = None
         self.counters = counters
         self._turn = turn
         self._reactor = turn.reactor

@@ -1,0 +1,56 @@
+"""Which connections have had their time: a sweep over marks, instead of a timer for each. Pure."""
+
+from typing import Protocol
+
+from sockd.metrics import End
+
+# How long (seconds) we read on for the peer's FIN after ours; nginx's lingering_timeout is the same.
+LINGER = 5.0
+# The mark of a connection that was owed something or was not being read from: its idle time begins anew.
+_BUSY = -1
+
+
+class Marked(Protocol):
+    """A connection and the marks of the last sweep that saw it move."""
+
+    received: int
+    sent: int
+    owed: int
+    lingering: bool
+    mark_received: int
+    mark_sent: int
+    mark_time: float
+
+    @property
+    def paused(self) -> bool: ...
+
+
+def verdict(
+    connection: Marked, now: float, idle: float | None, stall: float | None, linger: float = LINGER
+) -> End | None:
+    """Why the connection is to end now, if it is; times in seconds, None for no limit.
+
+    `idle` runs only while we are reading from the peer and owe it nothing; `stall` bounds owing without
+    progress. `End.DONE`: the peer had its time to answer our FIN.
+    """
+    waited = now - connection.mark_time
+    if connection.lingering:
+        return End.DONE if waited >= linger else None
+    if connection.owed:
+        if connection.sent != connection.mark_sent or connection.mark_received != _BUSY:
+            connection.mark_sent = connection.sent
+            _mark(connection, _BUSY, now)
+        elif stall is not None and waited >= stall:
+            return End.STALLED
+    elif connection.paused:
+        _mark(connection, _BUSY, now)
+    elif connection.received != connection.mark_received:
+        _mark(connection, connection.received, now)
+    elif idle is not None and waited >= idle:
+        return End.IDLE
+    return None
+
+
+def _mark(connection: Marked, received: int, now: float) -> None:
+    connection.mark_received = received
+    connection.mark_time = now

@@ -1,0 +1,159 @@
+"""What the log looks like, and where it goes: one event a line, in three formats, never blocking."""
+
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import ILogObserver, LogLevel, formatEvent
+from zope.interface import implementer
+
+from sockd.plan import LogPlan
+from sockd.text import visible
+
+# A pipe that polls writable takes so much without blocking (PIPE_BUF, pipe(7)); longer lines are cut.
+LONGEST = 4096
+_CUT = " [cut]"
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
+_LEVELS = list(_PRIORITIES)
+Event = dict[str, Any]
+
+
+class Destination:
+    """A file descriptor that is never waited for: what can't be written at once is counted as lost.
+
+    With a path it is a file, which `reopen` opens anew; without, it is standard output.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.lost = 0
+        self._descriptor = 1 if path is None else _open(path)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLOUT)
+
+    def write(self, line: str) -> None:
+        """Write one line, its newline excluded."""
+        if self.lost and self._put(f"{self.lost} lines of the log were lost: nobody read them"):
+            self.lost = 0
+        if not self._put(line):
+            self.lost += 1
+
+    def _put(self, line: str) -> bool:
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if len(data) > LONGEST:
+            data = data[: LONGEST - len(_CUT) - 1].decode("utf-8", "ignore").encode() + _CUT.encode() + b"\n"
+        try:
+            ready = self._poll.poll(0)
+            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self._descriptor, data) > 0
+        except OSError:
+            return False
+
+    def reopen(self) -> None:
+        """Open the file at the path anew (logrotate moved it); OSError leaves the old one in use."""
+        if self.path is not None:
+            fresh = _open(self.path)
+            self._poll.unregister(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = fresh
+            self._poll.register(fresh, select.POLLOUT)
+
+    def give_to(self, uid: int | None, gid: int | None) -> None:
+        """The daemon will run as another user, who must be able to write and reopen the file."""
+        if self.path is not None:
+            os.fchown(self._descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def is_journal(self, environ: Mapping[str, str]) -> bool:
+        """Whether systemd's journal reads it: $JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
+        status = os.fstat(self._descriptor)
+        return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+
+
+def chosen_format(plan: LogPlan, destination: Destination, environ: Mapping[str, str]) -> str:
+    """What `auto` comes to: journal under systemd, text on a terminal, JSON otherwise."""
+    if plan.format != "auto":
+        return plan.format
+    if destination.is_journal(environ):
+        return "journal"
+    return "text" if destination.isatty() else "json"
+
+
+@implementer(ILogObserver)
+class Observer:
+    """Writes Twisted's log events of at least `level` in one of the formats."""
+
+    def __init__(self, destination: Destination, level: str, style: str) -> None:
+        self._destination = destination
+        self._least = _LEVELS.index(level)
+        self._line = _FORMATS[style]
+        self._details = level == "debug"
+
+    def __call__(self, event: Event) -> None:
+        level = event.get("log_level", LogLevel.info).name
+        if level == "info" and not event.get("log_namespace", "").startswith("sockd"):
+            level = "debug"  # what Twisted tells of itself
+        if _LEVELS.index(level) >= self._least:
+            self._destination.write(self._line(event, level, self._details))
+
+
+def _message(event: Event, details: bool) -> str:
+    """The event in words, on one line; where it is a bug, its traceback follows if details are wanted."""
+    message = formatEvent(event)
+    failure = event.get("log_failure")
+    if failure is not None and (details or "event" not in event):
+        message = f"{message}: {failure.getTraceback()}"
+    elif failure is not None and not message:
+        message = failure.getErrorMessage()
+    return visible(message.rstrip("\n"))
+
+
+def _text(event: Event, level: str, details: bool) -> str:
+    return f"{timestamp(event['log_time'])} {level:<5} {_message(event, details)}"
+
+
+def _journal(event: Event, level: str, details: bool) -> str:
+    return f"<{_PRIORITIES[level]}>{_message(event, details)}"
+
+
+def _json(event: Event, level: str, details: bool) -> str:
+    fields: dict[str, Any] = {"time": timestamp(event["log_time"]), "level": level}
+    fields |= {
+        key: value
+        for key, value in event.items()
+        if not key.startswith("log_") and isinstance(value, str | int | float | bool | dict)
+    }
+    fields["message"] = _message(event, details)
+    return json.dumps(fields, ensure_ascii=False, default=str)
+
+
+_FORMATS: dict[str, Callable[[Event, str, bool], str]] = {"text": _text, "json": _json, "journal": _journal}
+
+
+def timestamp(seconds: float) -> str:
+    """UTC with milliseconds, as RFC 3339 has it."""
+    whole = int(seconds)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((seconds - whole) * 1000):03d}Z"
+
+
+def destination(logfile: str | None, foreground: bool) -> Destination:
+    """Where twistd's options send the log. SystemExit, as twistd has it, where that can't be."""
+    if logfile == "-" and not foreground:
+        sys.exit("Daemons cannot log to stdout, exiting!")
+    if logfile == "-" or (foreground and not logfile):
+        return Destination()
+    path = Path(logfile or "twistd.log").absolute()
+    try:
+        return Destination(path)
+    except OSError as error:
+        sys.exit(f"can't open the log file {path}: {error.strerror}")

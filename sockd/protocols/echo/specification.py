@@ -1,0 +1,56 @@
+"""What echo takes in the file, and how its parts are made."""
+
+from ipaddress import ip_network
+from typing import Any
+
+from pydantic import Field
+
+from sockd.config.types import Networks, Text
+from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
+from sockd.units import Rate
+
+# This machine and private networks (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
+_NEAR = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+         "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
+NEAR = tuple(ip_network(network) for network in _NEAR)
+
+
+class EchoOptions(Options):
+    """`prefix` and `answer`."""
+
+    prefix: Text = Field(
+        default="",
+        max_length=64,
+        description="Written before each line that goes back, before each datagram; empty: bytes as they came.",
+    )
+    answer: Networks = Field(
+        default=NEAR,
+        description="Networks whose datagrams are answered: sources can be forged, and a public one makes sockd "
+        "a reflector. Connections are not concerned.",
+    )
+
+
+def _stream(host: Host[EchoOptions]) -> Any:
+    from sockd.protocols.echo.stream import EchoFactory  # noqa: PLC0415
+
+    return EchoFactory(host.options.prefix.encode())
+
+
+def _datagram(host: Host[EchoOptions]) -> DatagramProtocol:
+    from sockd.limits.reflection import Reflection  # noqa: PLC0415
+    from sockd.protocols.echo.datagram import EchoDatagrams  # noqa: PLC0415
+
+    reflection = Reflection(host.options.answer, host.udp_ports)
+    return EchoDatagrams(host.options.prefix.encode(), reflection.refusal)
+
+
+specification = Specification(
+    summary="the same bytes back (RFC 862), or lines with a prefix",
+    options=EchoOptions,
+    stream=_stream,
+    datagram=_datagram,
+    idle=30.0,
+    # Two services on unlike high ports, forged at each other, can't be told from clients: this bounds them.
+    datagrams=Rate(20_000, 1.0),
+    datagrams_per_source=Rate(5_000, 1.0),
+)

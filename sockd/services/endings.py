@@ -1,0 +1,84 @@
+"""What the log says of connections: once each, at the end, and above a rate summarised by reason."""
+
+import sys
+from collections import Counter
+from typing import Any
+
+from twisted.logger import Logger
+
+from sockd.limits.buckets import Bucket
+from sockd.metrics import End
+from sockd.services.supervisor import describe
+from sockd.transports.stream import Server
+from sockd.units import Rate
+
+# So many lines a second tell of one connection each (and so many of a protocol that raised).
+TOLD = Rate(20, 1.0)
+FAILURES_TOLD = Rate(1, 1.0)
+
+
+class Endings:
+    """Tells of one endpoint's connections and of its protocol's exceptions at a bounded rate."""
+
+    def __init__(self, endpoint: str, reactor: Any, log: Logger) -> None:
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._log = log
+        self._told = Bucket(TOLD, reactor.seconds())
+        self._failures_told = Bucket(FAILURES_TOLD, reactor.seconds())
+        self._untold: Counter[str] = Counter()
+        self._timer: Any = None
+
+    def tell(self, server: Server, end: End) -> None:
+        """A connection ended."""
+        now = self._reactor.seconds()
+        if not self._told.take(now):
+            self._keep(end)
+            return
+        self._log.info(
+            "{endpoint}: {peer} on {listener}: {end} after {seconds:.3f}s, {bytes_in} in, {bytes_out} out",
+            endpoint=self._endpoint,
+            listener=server.listener,
+            peer=server.peer.text,
+            end=end.value,
+            seconds=now - server.opened,
+            bytes_in=server.received,
+            bytes_out=server.sent,
+            event="connection ended",
+        )
+
+    def protocol_failed(self, where: str) -> None:
+        """The protocol raised; called while the exception is being handled."""
+        if not self._failures_told.take(self._reactor.seconds()):
+            self._keep(f"exception in {where}")
+            return
+        error = sys.exc_info()[1]
+        self._log.failure(
+            "{endpoint}: the protocol raised in {where}: {why}",
+            endpoint=self._endpoint,
+            where=where,
+            why=describe(error) if error else "?",
+            event="protocol failed",
+        )
+
+    def _keep(self, what: str) -> None:
+        self._untold[what] += 1
+        if self._timer is None:
+            self._timer = self._reactor.callLater(1.0, self._summarise)
+
+    def _summarise(self) -> None:
+        self._timer = None
+        untold, self._untold = self._untold, Counter()
+        self._log.info(
+            "{endpoint}: within a second also: {summary}",
+            endpoint=self._endpoint,
+            summary=", ".join(f"{count} x {what}" for what, count in untold.most_common()),
+            ends=dict(untold),
+            event="connections ended",
+        )
+
+    def close(self) -> None:
+        """Tell now what was to be told later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._summarise()

@@ -1,0 +1,203 @@
+"""One endpoint running: its protocol's service first, then its listeners, each supervised alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.logger import Logger
+
+from sockd.plan import EndpointPlan
+from sockd.protocols.contract import Host
+from sockd.services.connections import Connections
+from sockd.services.listener import Listener
+from sockd.services.states import Cause, State, effect
+from sockd.services.supervisor import Supervisor
+from sockd.transports.turn import Turn
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all endpoints of one daemon share. `random()` gives numbers from 0 up to 1."""
+
+    reactor: Any
+    turn: Turn
+    log: Logger
+    udp_ports: set[int]  # that are open
+    random: Callable[[], float]
+    gave_up: Callable[["Endpoint"], None]  # a required endpoint did not run for too long
+
+
+class Engine:
+    """The protocol as a supervised child: built once, its service (if it has one) started and stopped."""
+
+    def __init__(self, plan: EndpointPlan, host: Host[Any]) -> None:
+        self._specification = plan.specification
+        self._host = host
+        self._built = False
+        self.factory: Any = None
+
+    def start(self) -> Any:
+        """Build what isn't built yet; start the service."""
+        if not self._built:
+            if self._specification.service is not None and self._host.service is None:
+                self._host.service = self._specification.service(self._host)
+            if self._specification.stream is not None:
+                self.factory = self._specification.stream(self._host)
+                if getattr(self.factory, "noisy", False):
+                    self.factory.noisy = False
+                self.factory.doStart()
+            self._built = True
+        return None if self._host.service is None else self._host.service.startService()
+
+    def stop(self) -> Any:
+        """Stop the service; its Deferred may be cancelled."""
+        stopping = maybeDeferred(self._host.service.stopService) if self._host.service is not None else None
+        if self.factory is not None:
+            self.factory.doStop()
+        return stopping
+
+
+class Endpoint:
+    """`bind` opens the listeners, `start` lets them serve once the protocol's service runs."""
+
+    def __init__(self, plan: EndpointPlan, surroundings: Surroundings) -> None:
+        self.plan = plan
+        self.name = plan.name
+        self._around = surroundings
+        self._log = surroundings.log
+        self._reactor = surroundings.reactor
+        self._draining = False
+        self._give_up: Any = None
+        self._started = False
+        self.connections = Connections(plan.name, plan.limits, self._reactor, self._log, self._update)
+        self.host: Host[Any] = Host(
+            endpoint=plan.name,
+            options=plan.options,
+            reactor=self._reactor,
+            log=self._log,
+            fail=self._service_failed,
+            udp_ports=surroundings.udp_ports,
+        )
+        self._engine = Engine(plan, self.host)
+        self.service = self._supervise("service", self._engine)
+        self.listeners: list[Listener] = []
+        self.supervisors: list[Supervisor] = []
+        for listener_plan in plan.listeners:
+            listener = Listener(
+                listener_plan,
+                plan.limits,
+                self.connections,
+                surroundings.turn,
+                self._log,
+                surroundings.udp_ports,
+                self._listener_failed(len(self.listeners)),
+            )
+            self.listeners.append(listener)
+            self.supervisors.append(self._supervise(str(listener_plan.address), listener))
+
+    def _supervise(self, name: str, child: Any) -> Supervisor:
+        around = self._around
+        return Supervisor(
+            self.name, name, child, self.plan.restart, self._reactor, around.random, self._log, self._update
+        )
+
+    def _listener_failed(self, index: int) -> Callable[[BaseException], None]:
+        # The supervisor is made after its listener.
+        def failed(error: BaseException) -> None:
+            self.supervisors[index].failed(error)
+
+        return failed
+
+    def _service_failed(self, error: BaseException) -> None:
+        self.service.failed(error)
+
+    # -- start
+
+    def bind(self) -> None:
+        """Open every address; what can't be opened is tried again later."""
+        for supervisor in self.supervisors:
+            supervisor.start()
+
+    def start(self) -> Deferred[Any]:
+        """Start the protocol; fires when it and all listeners were tried."""
+        self._started = True
+        self.service.start()
+        self._update()
+        return DeferredList([s.tried for s in (self.service, *self.supervisors)])
+
+    @property
+    def running(self) -> bool:
+        """Its protocol's service is up and it can be reached by at least one address."""
+        return self.service.state is State.RUNNING and any(
+            supervisor.state is State.RUNNING for supervisor in self.supervisors
+        )
+
+    @property
+    def causes(self) -> frozenset[Cause]:
+        """Why its open listeners don't accept, if they don't."""
+        causes = set()
+        if self.service.state is not State.RUNNING:
+            causes.add(Cause.SERVICE_DOWN)
+        if self.connections.room() <= 0:
+            causes.add(Cause.AT_LIMIT)
+        if self._draining:
+            causes.add(Cause.DRAINING)
+        return frozenset(causes)
+
+    def _update(self) -> None:
+        """Something changed: have the listeners, the connections and the give-up timer follow."""
+        if not self._started:
+            return
+        allowed = effect(self.causes)
+        self.connections.hold(not allowed.reads)
+        for listener in self.listeners:
+            listener.factory = self._engine.factory
+            if self.plan.specification.datagram is not None:
+                listener.make_datagram_protocol = self._make_datagram_protocol
+            listener.serve(allowed)
+        if self.plan.give_up_after is None:
+            return
+        if self.running or self._draining:
+            if self._give_up is not None:
+                self._give_up.cancel()
+                self._give_up = None
+        elif self._give_up is None:
+            self._give_up = self._reactor.callLater(self.plan.give_up_after, self._gave_up)
+
+    def _make_datagram_protocol(self) -> Any:
+        assert self.plan.specification.datagram is not None  # noqa: S101
+        return self.plan.specification.datagram(self.host)
+
+    def _gave_up(self) -> None:
+        self._give_up = None
+        self._around.gave_up(self)
+
+    # -- stop
+
+    async def drain(self) -> None:
+        """Close the listeners, having taken in who was queued; returns when the last connection has ended."""
+        for listener in self.listeners:
+            listener.drain()
+        await DeferredList([ensureDeferred(supervisor.stop()) for supervisor in self.supervisors])
+        self._draining = True
+        self._update()
+        await self.connections.drain()
+
+    def cut(self) -> None:
+        """End the connections that are left."""
+        self.connections.cut()
+
+    async def stop(self) -> None:
+        """Stop the protocol's service, when the connections are gone. Cancelling cuts that short."""
+        self.connections.close()
+        await self.service.stop()
+
+    def reopen(self) -> None:
+        """Have the service open its files anew, if it has any."""
+        reopen = getattr(self.host.service, "reopen", None)
+        if reopen is not None:
+            try:
+                reopen()
+            except Exception:  # noqa: BLE001
+                self.connections.protocol_failed("reopen")
