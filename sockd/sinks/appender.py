@@ -28,7 +28,7 @@ class Appender:
     """
 
     def __init__(self, path: Path, mode: int, mend: Callable[[], bytes]) -> None:
-        self._path = path
+        self.path = path
         self._mode = mode
         self._mend_with = mend
         self._fd = -1
@@ -116,7 +116,7 @@ class Appender:
         if not stat.S_ISREG(found.st_mode) or not found.st_size:
             return False
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError:  # we may write it, but not read it
             return False
         try:
@@ -135,13 +135,13 @@ class Appender:
         if stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode):
             return fd, found
         os.close(fd)
-        raise SinkError(f"{self._path}: is neither a file nor a FIFO")
+        raise SinkError(f"{self.path}: is neither a file nor a FIFO")
 
     def _created_or_found(self) -> int:
         try:
-            fd = os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, self._mode)
+            fd = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, self._mode)
         except FileExistsError:
-            return os.open(self._path, _FLAGS)
+            return os.open(self.path, _FLAGS)
         with suppress(OSError):  # some file systems have no modes; never looser than what was asked for
             os.fchmod(fd, self._mode)  # gives what the umask took
         return fd
@@ -157,8 +157,8 @@ class Appender:
             raise self._problem(error) from None
 
     def _problem(self, error: OSError) -> SinkError:
-        if error.errno == errno.ENOENT and not self._path.parent.is_dir():
-            return SinkError(f"{self._path}: the directory {self._path.parent} does not exist")
+        if error.errno == errno.ENOENT and not self.path.parent.is_dir():
+            return SinkError(f"{self.path}: the directory {self.path.parent} does not exist")
         if error.errno == errno.ENXIO:
-            return SinkError(f"{self._path}: no program reads from this FIFO (or it is a socket)")
-        return SinkError(f"{self._path}: {error.strerror}")
+            return SinkError(f"{self.path}: no program reads from this FIFO (or it is a socket)")
+        return SinkError(f"{self.path}: {error.strerror}")

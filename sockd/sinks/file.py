@@ -1,7 +1,6 @@
 """A file as a service: what it accepts is written in a thread, and who writes too fast is paused."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -32,18 +31,15 @@ class FileSink:
 
     def __init__(
         self,
-        path: Path,
-        mode: int,
+        file: Appender,
         *,
-        mend: Callable[[], bytes],
         reactor: Any,
         log: Logger,
         fail: Callable[[Exception], None],
         worker: Worker | None = None,
     ) -> None:
-        self._path = path
-        self._file = Appender(path, mode, mend)
-        self._worker = worker or WorkerThread(reactor, f"writes {path.name}")
+        self._file = file
+        self._worker = worker or WorkerThread(reactor, f"writes {file.path.name}")
         self._reactor = reactor
         self._log = log
         self._fail = fail
@@ -108,7 +104,7 @@ class FileSink:
     async def _start(self) -> None:
         await self._worker.run(self._file.open)
         if self._ended:
-            raise SinkError(f"{self._path}: the endpoint has stopped")
+            raise SinkError(f"{self._file.path}: the endpoint has stopped")
         await self._worker.run(self._file.write)
         self._up = not self._ended
         self._relieve()
@@ -171,5 +167,5 @@ class FileSink:
     def _lost(self, lines: int, why: str) -> None:
         if lines:
             self._log.error(
-                "{path}: {lines} lines were lost: {why}", path=str(self._path), lines=lines, why=why
+                "{path}: {lines} lines were lost: {why}", path=str(self._file.path), lines=lines, why=why
             )

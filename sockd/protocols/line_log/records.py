@@ -32,10 +32,10 @@ class Records(Protocol):
 
 
 class TextRecords:
-    r"""`TIME ENDPOINT PEER LINE`, the line escaped, and behind it perhaps ` \{mark}`.
+    r"""`TIME ENDPOINT PEER LINE`, the line escaped, and at its end perhaps a mark, `\{cut}`.
 
-    A peer's backslash is doubled, and no escape holds a space or begins with `\{`: a mark, and an escape that
-    was torn, cannot be taken for anything else.
+    A peer's backslash is doubled and no escape begins with `\{`, so no peer can forge a mark. Before `\{torn}`
+    stands a space, which no escape holds: the line may have been torn within one.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -49,7 +49,7 @@ class TextRecords:
         return head + escape(lines)[:-1].replace(b"\n", b"\n" + head) + b"\n"
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
-        end = f" \\{{{mark}}}\n".encode() if mark else b"\n"
+        end = f"\\{{{mark}}}\n".encode() if mark else b"\n"
         return self._head(now, peer) + escape(line) + end
 
     def mend(self) -> bytes:

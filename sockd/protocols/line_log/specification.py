@@ -23,13 +23,12 @@ class LineLogOptions(Options):
 
 def _service(host: Host[LineLogOptions]) -> Service:
     from sockd.protocols.line_log.records import records_for  # noqa: PLC0415
+    from sockd.sinks.appender import Appender  # noqa: PLC0415
     from sockd.sinks.file import FileSink  # noqa: PLC0415
 
     options = host.options
-    records = records_for(options.format, host.endpoint)
-    return FileSink(
-        options.path, options.mode, mend=records.mend, reactor=host.reactor, log=host.log, fail=host.fail
-    )
+    file = Appender(options.path, options.mode, records_for(options.format, host.endpoint).mend)
+    return FileSink(file, reactor=host.reactor, log=host.log, fail=host.fail)
 
 
 def _stream(host: Host[LineLogOptions]) -> Any:

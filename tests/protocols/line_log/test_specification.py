@@ -1,0 +1,76 @@
+"""line-log's options, and that its parts fit together."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from pydantic import ValidationError
+from twisted.internet import reactor as installed
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
+
+from sockd.peers import Peer
+from sockd.protocols.contract import Host
+from sockd.protocols.line_log.specification import LineLogOptions, specification
+
+PEER = Peer.unix(0, 7)
+
+
+def host(path: Path, **options: Any) -> Host[LineLogOptions]:
+    failed: list[Exception] = []
+    return Host("applog", LineLogOptions(path=path, **options), installed, Logger(), failed.append)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"format": "xml"}, {"max_line": 63}, {"max_line": 2**25}, {"size": 1}]
+)
+def test_wrong_options(options: dict[str, Any]) -> None:
+    """No path, no such format, a bound that is too narrow or too wide, an unknown key."""
+    with pytest.raises(ValidationError):
+        LineLogOptions(**({"path": Path("app.log")} if options else {}), **options)
+
+
+def test_defaults() -> None:
+    """What a file gets that names the path alone."""
+    options = LineLogOptions(path=Path("app.log"))
+    assert (options.format, options.max_line, options.mode) == ("text", 64 * 1024, 0o640)
+
+
+@pytest.mark.parametrize(
+    ("form", "last"), [("text", b" hello\n"), ("json", b'"hello"}\n'), ("raw", b"hello\n")]
+)
+@pytest_twisted.ensureDeferred
+async def test_the_parts_fit_together(tmp_path: Path, form: str, last: bytes) -> None:
+    """Stream and datagram share the service's file, which a crash had left torn."""
+    path = tmp_path / "app.log"
+    path.write_bytes(b"torn")
+    one = host(path, format=form, mode=0o600)
+    assert specification.service
+    assert specification.stream
+    assert specification.datagram
+    one.service = specification.service(one)
+    await one.service.startService()
+    protocol = specification.stream(one).buildProtocol(None)
+    transport = StringTransport()
+    transport.peer = PEER  # type: ignore[attr-defined]
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"from a stream\n")
+    specification.datagram(one).datagrams([(b"hello", PEER)])
+    await one.service.stopService()
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert lines[0].startswith(b"torn")
+    assert lines[0].endswith(b"\n")
+    assert b"from a stream" in lines[-2]
+    assert lines[-1].endswith(last)
+    assert stat.S_IMODE(path.stat().st_mode) != 0o600  # it was there before
+
+
+def test_checking_imports_no_shell() -> None:
+    """`sockd check` reads the options without the parts that need Twisted's network."""
+    program = "import sys, sockd.protocols.line_log.specification; print('twisted.internet.protocol' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

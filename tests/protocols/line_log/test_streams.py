@@ -1,0 +1,105 @@
+"""line-log over streams, on a fake transport and a sink that keeps what it is given."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.testing import StringTransport
+
+from sockd.peers import Peer
+from sockd.protocols.line_log.records import records_for
+from sockd.protocols.line_log.stream import LineLog, LineLogFactory
+
+TIME = "1970-01-01T00:00:00.000000Z"
+
+
+class MemorySink:
+    """Keeps the records, and who is attached."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        self.sources: list[Any] = []
+        self.given: list[Any] = []
+        self.full = False
+
+    def write(self, records: bytes, source: Any = None) -> None:
+        self.records.append(records)
+        self.given.append(source)
+
+    def attach(self, source: Any) -> None:
+        self.sources.append(source)
+
+    def detach(self, source: Any) -> None:
+        self.sources.remove(source)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.records).decode()
+
+
+def connect(sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
+    factory = LineLogFactory(sink, records_for(form, "applog"), max_line, lambda: 0)
+    protocol = factory.buildProtocol(None)
+    transport = StringTransport()
+    transport.peer = Peer.unix(0, 7)  # type: ignore[attr-defined]
+    protocol.makeConnection(transport)
+    return protocol
+
+
+def test_the_lines_of_a_chunk_are_one_write() -> None:
+    """What a chunk completes goes to the sink as one piece, with the transport that may have to pause."""
+    sink = MemorySink()
+    protocol = connect(sink)
+    protocol.dataReceived(b"one\r\ntwo\nthr")
+    assert sink.records == [f"{TIME} applog uid=0,pid=7 one\n{TIME} applog uid=0,pid=7 two\n".encode()]
+    assert sink.given == [protocol.transport]
+    protocol.dataReceived(b"ee\n")
+    assert sink.records[1:] == [f"{TIME} applog uid=0,pid=7 three\n".encode()]
+
+
+def test_nothing_complete_is_no_write() -> None:
+    """Half a line costs the sink nothing; a connection that ends cleanly leaves nothing behind."""
+    sink = MemorySink()
+    protocol = connect(sink)
+    protocol.dataReceived(b"half")
+    assert sink.records == []
+    protocol.dataReceived(b"\n")
+    protocol.connectionLost()
+    assert len(sink.records) == 1
+
+
+def test_the_last_line_is_kept() -> None:
+    """A connection that ends within a line leaves it marked, and is no longer told to pause."""
+    sink = MemorySink()
+    protocol = connect(sink)
+    assert sink.sources == [protocol.transport]
+    protocol.dataReceived(b"unfinished\r")
+    protocol.connectionLost()
+    assert sink.text == f"{TIME} applog uid=0,pid=7 unfinished\\x0d\\{{no newline}}\n"
+    assert sink.sources == []
+    assert sink.given == [None]
+
+
+def test_a_long_line_is_cut_and_marked() -> None:
+    """Its pieces are records of their own, in order, with the lines around them."""
+    sink = MemorySink()
+    protocol = connect(sink)
+    protocol.dataReceived(b"before\n" + b"x" * 100 + b"\nafter\n")
+    texts = [line.split(" ", 3)[3] for line in sink.text.splitlines()]
+    assert texts == ["before", "x" * 64 + "\\{cut}", "x" * 36, "after"]
+
+
+@given(st.binary(max_size=300), st.lists(st.integers(1, 80)), st.sampled_from(["text", "json", "raw"]))
+def test_any_chunking_gives_the_same_file(data: bytes, sizes: list[int], form: str) -> None:
+    """What a connection leaves in the file doesn't depend on how its bytes were cut on the way."""
+    whole, chunked = MemorySink(), MemorySink()
+    one, other = connect(whole, form=form), connect(chunked, form=form)
+    one.dataReceived(data)
+    rest = data
+    for size in sizes:
+        other.dataReceived(rest[:size])
+        rest = rest[size:]
+    other.dataReceived(rest)
+    one.connectionLost()
+    other.connectionLost()
+    assert b"".join(chunked.records) == b"".join(whole.records)
