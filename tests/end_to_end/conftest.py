@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.harness import JSON_LOG, TWISTD, Daemon, Process
+from tests.end_to_end.harness import JSON_LOG, TWISTD, Daemon
+from tests.end_to_end.programs import Process
 
 Serve = Callable[..., Daemon]
 

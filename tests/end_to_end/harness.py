@@ -1,115 +1,21 @@
-"""Starts a real sockd, reads what it says, talks to it, and sees that it ends."""
+"""Starts a real sockd on a file, reads its log, and talks to it over plain sockets."""
 
-import contextlib
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-BOUND = 30.0  # seconds until a wait for an event is a failure; no test waits for a time to pass
+from tests.end_to_end.programs import BOUND, Process
+
 QUIET = 50  # round trips of another connection in which a full one stays full
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 TWISTD: tuple[str, ...] = (str(SCRIPTS / "twistd"), "-n", "--pidfile=")
 SOCKD: tuple[str, ...] = (sys.executable, "-m", "sockd")
 JSON_LOG = "daemon: {log: {format: json}}\n"
-
-
-class Process:
-    """A program whose output is read as it comes, by a thread; `expect` waits for a piece of it."""
-
-    def __init__(
-        self,
-        arguments: Sequence[str | Path],
-        environment: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        **options: Any,
-    ) -> None:
-        self.output = b""
-        self._ended = False
-        self._news = threading.Condition()
-        self.process = subprocess.Popen(
-            [str(argument) for argument in arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-            cwd=cwd,
-            **options,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        while chunk := os.read(self.process.stdout.fileno(), 65536):
-            with self._news:
-                self.output += chunk
-                self._news.notify_all()
-        with self._news:
-            self._ended = True
-            self._news.notify_all()
-
-    def until(self, found: Callable[[bytes], Any], what: str) -> Any:
-        """What `found` makes of the output, as soon as it is true; fails at its end, or after BOUND."""
-        with self._news:
-            self._news.wait_for(lambda: self._ended or found(self.output), BOUND)
-            if result := found(self.output):
-                return result
-            raise AssertionError(f"{what} did not come in:\n{self.text}")
-
-    def expect(self, pattern: bytes | str, *, flags: re.RegexFlag = re.MULTILINE) -> re.Match[bytes]:
-        """The first match of a regular expression in the output so far or to come."""
-        wanted = pattern.encode() if isinstance(pattern, str) else pattern
-        match = self.until(lambda output: re.search(wanted, output, flags), repr(pattern))
-        assert isinstance(match, re.Match)
-        return match
-
-    @property
-    def text(self) -> str:
-        return self.output.decode(errors="backslashreplace")
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def send(self, data: bytes | str) -> None:
-        """Types into it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(data.encode() if isinstance(data, str) else data)
-        self.process.stdin.flush()
-
-    def close_input(self) -> None:
-        """Types end-of-file."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def wait(self) -> int:
-        """Its exit status, once it ended and all its output was read."""
-        status = self.process.wait(BOUND)
-        self._reader.join(BOUND)
-        return status
-
-    def end(self) -> None:
-        """Whatever happened: it is gone, and so are its pipes."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(BOUND)
-        self._reader.join(BOUND)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what it did not read
-                    pipe.close()
 
 
 class Daemon(Process):
@@ -121,7 +27,7 @@ class Daemon(Process):
         file: Path,
         door: Sequence[str] = TWISTD,
         options: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         **more: Any,
     ) -> None:
         self.directory = directory
@@ -147,7 +53,7 @@ class Daemon(Process):
         """Every whole line of its log so far that is JSON."""
         return events(self.output)
 
-    def event(self, name: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+    def event(self, name: str, /, count: int = 1, **fields: Any) -> dict[str, Any]:
         """The `count`th event of this name with these fields, as soon as it is logged."""
 
         def found(output: bytes) -> dict[str, Any] | None:
@@ -255,18 +161,3 @@ def receive_all(one: socket.socket) -> bytes:
     while chunk := one.recv(65536):
         data += chunk
     return bytes(data)
-
-
-def run(
-    arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    """A program from start to end, within the bound; its output as text."""
-    return subprocess.run(
-        [str(argument) for argument in arguments],
-        env={**os.environ, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=BOUND,
-        check=False,
-        **{"stdin": subprocess.DEVNULL, **options},
-    )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import BOUND, SOCKD, TWISTD, receive, run
+from tests.end_to_end.harness import SOCKD, TWISTD, receive
+from tests.end_to_end.programs import BOUND, run
 
 ECHO = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
 WRONG = "endpoints:\n  echo:\n    listen: tcp://127.0.0.1:70070\n    protocol: ehco\n"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import BOUND, Daemon, fill, receive, receive_all
+from tests.end_to_end.harness import Daemon, fill, receive, receive_all
+from tests.end_to_end.programs import BOUND
 
 MEGABYTE = 1_000_000
 ALLOWED_GROWTH = 8 * 1024  # kB of resident memory, whatever passes through

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import BOUND, Daemon, Process, receive
+from tests.end_to_end.harness import Daemon, receive
+from tests.end_to_end.programs import BOUND, Process
 
 FILE = """
 daemon: {drain: %s, log: {format: json}}

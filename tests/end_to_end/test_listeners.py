@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import BOUND, fill, receive, receive_all
+from tests.end_to_end.harness import fill, receive, receive_all
+from tests.end_to_end.programs import BOUND
 
 ECHO_UNIX = "endpoints: {echo: {listen: %s, protocol: echo, restart: {delay: 50ms, max_delay: 200ms}}}\n"
 

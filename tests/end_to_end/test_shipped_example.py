@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import BOUND, ROOT, Daemon, Process, receive, receive_all
+from tests.end_to_end.harness import ROOT, Daemon, receive, receive_all
+from tests.end_to_end.programs import BOUND, Process
 
 EXAMPLE = ROOT / "config" / "sockd.yaml"
 PORTS = {"echo": 7007, "lobby": 7070, "applog": 5514}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import ROOT, SOCKD, receive_all, run
+from tests.end_to_end.harness import ROOT, SOCKD, receive_all
+from tests.end_to_end.programs import run
 
 PAGE = ROOT / "docs" / "writing-a-protocol.md"
 # A file of the page: its name in backticks ends the line above the fence, with a colon.

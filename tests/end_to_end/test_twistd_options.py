@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import BOUND, SCRIPTS, Process, events, receive
+from tests.end_to_end.harness import SCRIPTS, events, receive
+from tests.end_to_end.programs import BOUND, Process
 
 ECHO = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
 FOREGROUND = (str(SCRIPTS / "twistd"), "-n")

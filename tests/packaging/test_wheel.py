@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import BOUND, ROOT, Daemon, receive
+from tests.end_to_end.harness import ROOT, Daemon, receive
+from tests.end_to_end.programs import BOUND
 
 INSTALLING = 300.0  # seconds that pip may take to fetch what the daemon needs
 

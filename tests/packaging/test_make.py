@@ -1,0 +1,124 @@
+"""The README's first command, on a copy of the checkout as somebody gets it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.harness import ROOT, receive
+from tests.end_to_end.programs import BOUND, Process
+
+INSTALLING = 300.0  # seconds that the first start may take: pip fetches what the daemon needs
+STARTING = 5.0  # seconds that a second start may take on a busy machine; about one on an idle one
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Path]:
+    """What git would hand to somebody, in a new place with a short path, beside an empty home."""
+    place = Path("/tmp") / f"sockd-make-{os.getpid()}"
+    target = place / "checkout"
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout: which files belong to it is not known")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (place / "home").mkdir()
+    yield target
+    shutil.rmtree(place)
+
+
+def make_run(checkout: Path) -> Process:
+    """`make run` at a terminal, by somebody whose home is empty."""
+    home = str(checkout.parent / "home")
+    return Process(
+        [
+            "env",
+            "-u",
+            "MAKEFLAGS",
+            "-u",
+            "MAKELEVEL",
+            "-u",
+            "MFLAGS",
+            "make",
+            f"PYTHON={sys.executable}",
+            "run",
+        ],
+        {"HOME": home, "COVERAGE_PROCESS_CONFIG": ""},
+        checkout,
+        terminal=True,
+    )
+
+
+def shown_addresses(text: str) -> list[str]:
+    return re.findall(r"\b(?:tcp|udp|unix|unixgram)://\S+", text)
+
+
+@pytest.mark.timeout(INSTALLING * 2)
+def test_make_run(checkout: Path) -> None:
+    """It sets itself up, shows a table of what listens, serves, and Ctrl-C stops it without a complaint."""
+    for port in (7007, 7070, 5514):
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                pytest.skip(f"the port {port} of the shipped example is in use")
+    for bound in (INSTALLING, STARTING):
+        began = time.monotonic()
+        make = make_run(checkout)
+        try:
+            make.expect(r"unixgram://\S+log-dgram\.sock", bound=bound)
+            assert time.monotonic() - began < bound
+            with socket.create_connection(("127.0.0.1", 7007), BOUND) as one:
+                one.sendall(b"hello")
+                assert receive(one, 5) == b"hello"
+            make.send("\x03")
+            assert make.wait() in (0, -signal.SIGINT)  # make itself ends by the signal, quietly
+        finally:
+            make.end()
+        assert len(set(shown_addresses(make.text))) == 12, make.text
+        assert "***" not in make.text
+        assert "Traceback" not in make.text
+        assert "rror" not in make.text
+    assert list((checkout.parent / "home").iterdir()) == []
+
+
+def test_make_alone_prints_the_targets(checkout: Path) -> None:
+    """One line for each, with what it does."""
+    one = subprocess.run(["make"], cwd=checkout, capture_output=True, text=True, timeout=BOUND, check=True)
+    targets = re.findall(r"^  make (\w+)\s+\S", one.stdout, re.MULTILINE)
+    assert {"run", "test", "lint"} <= set(targets)
+
+
+def test_an_old_python_is_refused_in_one_line(checkout: Path) -> None:
+    """The message says what is needed and how to name another Python."""
+    old = checkout.parent / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2\nexit 1\n')
+    old.chmod(0o755)
+    (checkout / ".venv" / ".ready-to-run").unlink(missing_ok=True)
+    one = subprocess.run(
+        ["make", "run", f"PYTHON={old}"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
+    )
+    assert one.returncode == 2
+    line, complaint = one.stderr.splitlines()
+    assert line == f"sockd needs Python 3.11 or newer: {old} is Python 3.9.2 (make PYTHON=…)"
+    assert complaint.startswith("make: ***")
