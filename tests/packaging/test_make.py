@@ -43,24 +43,9 @@ def checkout() -> Iterator[Path]:
 
 def make_run(checkout: Path) -> Process:
     """`make run` at a terminal, by somebody whose home is empty."""
-    home = str(checkout.parent / "home")
-    return Process(
-        [
-            "env",
-            "-u",
-            "MAKEFLAGS",
-            "-u",
-            "MAKELEVEL",
-            "-u",
-            "MFLAGS",
-            "make",
-            f"PYTHON={sys.executable}",
-            "run",
-        ],
-        {"HOME": home, "COVERAGE_PROCESS_CONFIG": ""},
-        checkout,
-        terminal=True,
-    )
+    ours = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "COVERAGE_PROCESS_CONFIG")
+    environment = {**dict.fromkeys(ours), "HOME": str(checkout.parent / "home")}
+    return Process(["make", f"PYTHON={sys.executable}", "run"], environment, checkout, terminal=True)
 
 
 def shown_addresses(text: str) -> list[str]:
