@@ -90,6 +90,8 @@ class Chat:
         self.reply(member, f"you left {room.name}; /join ROOM enters one, /quit leaves the chat")
 
     def _enter(self, member: Member, room: Room) -> None:
+        if not member.present:
+            return  # its connection broke under the last words it was sent
         room.members[member] = None
         member.room = room
         self._tell(room, f"-- {member.name} joined\n".encode(), but=member)

@@ -166,7 +166,7 @@ def test_empty_rooms_vanish(chat: Chat, alice: Terminal, bob: Terminal) -> None:
 
 
 def test_rooms_are_bounded(chat: Chat, alice: Terminal, bob: Terminal) -> None:
-    """Beyond the bound no room is made and one stays where one is; a room that one would empty makes place."""
+    """Beyond the bound no room is made and one stays; a room that one would empty makes place."""
     chat.join(alice.member, "a")
     chat.join(bob.member, "b")
     third = Terminal(chat)
@@ -178,8 +178,8 @@ def test_rooms_are_bounded(chat: Chat, alice: Terminal, bob: Terminal) -> None:
 
 
 def test_history_is_bounded() -> None:
-    """The last lines are shown to who joins, in number and in bytes, oldest first; whispers are not among them."""
-    chat = new_chat(history=3, queue=80)
+    """The last lines are shown to who joins, bounded in number and in bytes; whispers are none of them."""
+    chat = new_chat(history=3, queue=60)
     alice, bob = Terminal(chat, "alice"), Terminal(chat, "bob")
     chat.whisper(alice.member, "bob", "secret")
     for text in ("one", "two", "three", "four"):
@@ -204,7 +204,7 @@ def test_no_history() -> None:
 
 
 def test_leaving_a_room(chat: Chat, alice: Terminal, bob: Terminal) -> None:
-    """Who is in no room hears and says nothing there, can still whisper and be whispered to, and can come back."""
+    """Who is in no room hears and says nothing, can still whisper and be whispered to, and can come back."""
     chat.leave(alice.member)
     assert bob.heard() == ["-- alice left"]
     assert alice.heard() == ["-- you left lobby; /join ROOM enters one, /quit leaves the chat"]

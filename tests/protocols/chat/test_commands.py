@@ -87,7 +87,7 @@ def test_help(pair: Pair) -> None:
     """Every command is listed with its arguments and what it does."""
     told, _ = pair.says(b"/help")
     assert [line.split()[1] for line in told.splitlines()] == [f"/{word}" for word in COMMANDS]
-    assert "-- /msg NAME TEXT  tell one member something, in private" in told
+    assert "-- /msg NAME TEXT   tell one member something, in private" in told
 
 
 def test_quit(pair: Pair) -> None:
@@ -123,7 +123,7 @@ SHOWN = re.compile(
 
 @given(LINES.filter(lambda line: len(line) <= LONGEST))
 def test_nothing_can_be_forged(line: bytes) -> None:
-    """Whatever a line holds, others see one line at most, which begins as only that member's can, and fits."""
+    """Whatever a line holds, others see one line at most, begun as only that member's can be."""
     pair = Pair()
     told, heard = pair.says(line)
     assert heard.count("\n") == len(pair.heard) <= 1

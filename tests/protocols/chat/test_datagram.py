@@ -1,0 +1,289 @@
+"""Members who come by datagrams."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+
+from sockd.metrics import Counters
+from sockd.peers import Peer
+from sockd.protocols.chat.datagram import Door
+from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.specification import ChatOptions, specification
+from sockd.protocols.contract import Host
+
+DAVE = Peer.inet(("192.0.2.4", 4004))
+ERIN = Peer.inet(("192.0.2.5", 4005))
+UNIX = Peer.unix(1000, 77, "/run/someone.sock")
+
+
+class Net:
+    """One endpoint on a clock, one datagram listener, and what it sent to whom."""
+
+    def __init__(self, **options: Any) -> None:
+        self.counters = Counters()
+        self.sent: list[tuple[bytes, Peer]] = []
+        self.deaf: set[Peer] = set()
+        self.clock = Clock()
+        host: Host[ChatOptions] = Host(
+            "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
+        )
+        assert specification.service is not None
+        assert specification.datagram is not None
+        service = host.service = specification.service(host)
+        assert isinstance(service, ChatService)
+        self.service = service
+        service.startService()
+        door = specification.datagram(host)
+        assert isinstance(door, Door)
+        self.door = door
+        self.door.start(self)
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        assert len(data) <= 1400
+        if peer in self.deaf:
+            return False
+        self.sent.append((data, peer))
+        return True
+
+    def receive(self, data: bytes, peer: Peer) -> list[str]:
+        """One datagram from a peer; the lines that this peer is sent."""
+        self.door.datagrams([(data, peer)])
+        return self.heard(peer)
+
+    def heard(self, peer: Peer) -> list[str]:
+        lines = b"".join(data for data, to in self.sent if to == peer).decode().splitlines()
+        self.sent = [(data, to) for data, to in self.sent if to != peer]
+        return lines
+
+    def prove(self, peer: Peer, behind: bytes = b"\n") -> list[str]:
+        asked = self.receive(b"hello\n", peer)
+        assert len(asked) == 1
+        found = re.search("/prove [0-9a-f-]+", asked[0])
+        assert found
+        return self.receive(found[0].replace("-", "").encode() + behind, peer)
+
+    def join(self, peer: Peer, name: str) -> None:
+        if peer.local:
+            self.receive(b"", peer)
+        else:
+            self.prove(peer)
+        self.receive(f"/nick {name}\n".encode(), peer)
+        self.clock.advance(1)
+        self.sent.clear()
+
+
+@pytest.fixture(name="net")
+def _net() -> Net:
+    return Net()
+
+
+def test_proving(net: Net) -> None:
+    """A UDP peer is asked for a proof first; with it, it is a member, and its further lines are heard."""
+    assert net.prove(DAVE, b"\n/nick dave\n/who") == [
+        "-- welcome, you are guest1; /nick NAME changes that, /help lists the commands",
+        "-- you are in lobby, with nobody else so far",
+        "-- you are now dave",
+        "-- in lobby: dave",
+    ]
+
+
+def test_unproven(net: Net) -> None:
+    """Who has not proved its address is no member, hears nothing, and is counted where it isn't answered."""
+    net.join(DAVE, "dave")
+    assert len(net.receive(b"hello\n", ERIN)) == 1
+    net.receive(b"let me in\n", DAVE)
+    assert net.receive(b"/prove 000000000000\n", ERIN) == []
+    assert net.counters.refused == {"not a member": 1}
+    assert net.heard(DAVE) == []
+
+
+def test_talking(net: Net) -> None:
+    """Members by UDP and by Unix datagrams talk in one room, each message in a datagram of its own."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.door.datagrams([(b"one\ntwo", DAVE), (b"three\r\n", DAVE)])
+    assert [data for data, to in net.sent if to == UNIX] == [
+        b"<dave> one\n",
+        b"<dave> two\n",
+        b"<dave> three\n",
+    ]
+    assert net.heard(UNIX)
+    net.receive(b"/me nods", UNIX)
+    assert net.heard(DAVE) == ["* una nods"]
+
+
+def test_unix_peer_is_vouched_for(net: Net) -> None:
+    """A Unix datagram's sender is a member at once, if it can be answered."""
+    net.join(DAVE, "dave")
+    assert net.receive(b"hello\n", UNIX)[0].startswith("-- welcome, you are guest2")
+    assert net.heard(DAVE) == ["-- guest2 joined", "<guest2> hello"]
+    assert net.receive(b"hello\n", Peer.unix(1000, 78)) == []
+    assert net.counters.refused == {"no return address": 1}
+
+
+def test_a_code_again(net: Net) -> None:
+    """A member's own code, arriving twice, is nobody's text."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    assert net.receive(b"/prove 0123456789ab\n", DAVE) == []
+    assert net.heard(UNIX) == []
+
+
+def test_too_long(net: Net) -> None:
+    """A line over the bound is refused in a datagram as well; the lines around it are said."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    assert net.receive(b"a\n" + b"x" * 1025 + b"\nb", DAVE) == [
+        "-- that line was over 1024 bytes, so nobody was shown it"
+    ]
+    assert net.heard(UNIX) == ["<dave> a", "<dave> b"]
+
+
+def test_flood_is_dropped(net: Net) -> None:
+    """What comes faster than the rate is dropped and counted, with one notice until the member has rested."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    notice = ["-- faster than 5/s: what you send is dropped for a moment"]
+    assert net.receive(b"x\n" * 10, DAVE) == notice
+    assert len(net.heard(UNIX)) == 5
+    for _ in range(10):
+        net.clock.advance(0.1)
+        assert net.receive(b"y\n", DAVE) == []
+    assert len(net.heard(UNIX)) == 5
+    assert net.counters.refused == {"too fast": 6}
+    net.clock.advance(2)
+    assert net.receive(b"z\n" * 6, DAVE) == notice
+    assert len(net.heard(UNIX)) == 5
+
+
+def test_full() -> None:
+    """Who doesn't fit in is told so, and counted."""
+    net = Net(members=1)
+    net.join(DAVE, "dave")
+    assert net.receive(b"hello\n", UNIX) == ["-- all 1 places are taken; try again later"]
+    assert net.counters.refused == {"chat full": 1}
+    assert net.receive(b"/quit", DAVE) == ["-- goodbye"]
+    assert net.receive(b"hello\n", UNIX)[0].startswith("-- welcome")
+
+
+def test_quit(net: Net) -> None:
+    """Who quits is forgotten, with what else the datagram held, and has to prove itself anew."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    assert net.receive(b"/quit gone\nunheard\n", DAVE) == ["-- goodbye"]
+    assert net.heard(UNIX) == ["-- dave left: quit: gone"]
+    assert net.receive(b"hello\n", DAVE)[0].startswith("-- to join, send /prove ")
+
+
+def test_silence(net: Net) -> None:
+    """A silent member is asked once, then leaves; any datagram, an empty one too, keeps it."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.clock.pump([10.0] * 24)
+    assert net.heard(DAVE) == net.heard(UNIX) == ["-- still there? send anything, or you leave in a minute"]
+    assert net.receive(b"", UNIX) == []
+    net.clock.pump([10.0] * 6)
+    assert net.heard(DAVE) == ["-- you were silent for 5 minutes: goodbye"]
+    assert net.heard(UNIX) == ["-- dave left: silent for 5 minutes"]
+    net.clock.pump([10.0] * 18)
+    assert net.heard(UNIX) == ["-- still there? send anything, or you leave in a minute"]
+
+
+def test_a_reader_that_is_gone(net: Net) -> None:
+    """A Unix peer that takes nothing for ten seconds leaves; one that took something in between stays."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.deaf.add(UNIX)
+    net.receive(b"one", DAVE)
+    net.clock.advance(9)
+    net.receive(b"two", DAVE)
+    net.deaf.clear()
+    net.receive(b"three", DAVE)
+    net.deaf.add(UNIX)
+    net.clock.advance(9)
+    net.receive(b"four", DAVE)
+    assert net.heard(DAVE) == []
+    net.clock.advance(10)
+    assert net.receive(b"five", DAVE) == ["-- una left: does not read"]
+
+
+def test_udp_that_is_gone(net: Net) -> None:
+    """What the kernel can't send by UDP says nothing about the peer."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.deaf.add(DAVE)
+    for _ in range(5):
+        net.clock.advance(10)
+        net.receive(b"hello", UNIX)
+    assert len(net.service.chat.members) == 2
+
+
+def test_another_users_socket(net: Net) -> None:
+    """Who takes over a path of another user's is somebody else; a new process of the same user is not."""
+    net.join(UNIX, "una")
+    net.join(DAVE, "dave")
+    assert net.receive(b"/who", Peer.unix(1000, 99, UNIX.sockaddr)) == []
+    assert net.heard(UNIX) == ["-- in lobby: una, dave"]
+    other = Peer.unix(1001, 99, UNIX.sockaddr)
+    assert net.receive(b"hello", other)[0].startswith("-- welcome, you are guest3")
+    assert net.heard(DAVE) == [
+        "-- una left: somebody else has its socket now",
+        "-- guest3 joined",
+        "<guest3> hello",
+    ]
+
+
+@pytest.mark.parametrize("mangle", [bytes, lambda data: b"Echo: " + data, bytes.strip, bytes.upper])
+def test_reflection(net: Net, mangle: Callable[[bytes], bytes]) -> None:
+    """A service that returns what it gets never becomes a member, and the exchange ends there."""
+    net.door.datagrams([(b"forged", DAVE)])
+    for _ in range(10):
+        sent, net.sent = net.sent, []
+        net.door.datagrams([(mangle(data), DAVE) for data, _ in sent])
+    assert not net.sent
+    assert not net.service.chat.members
+
+
+def test_two_chats() -> None:
+    """Two chats that were forged at each other fall silent at once."""
+    one, other = Net(), Net()
+    one.door.datagrams([(b"forged", DAVE)])
+    exchanged = 0
+    while one.sent or other.sent:
+        for here, there in ((one, other), (other, one)):
+            sent, here.sent = here.sent, []
+            exchanged += len(sent)
+            there.door.datagrams([(data, ERIN) for data, _ in sent])
+        assert exchanged < 3
+    assert not one.service.chat.members
+    assert not other.service.chat.members
+
+
+def test_drain(net: Net) -> None:
+    """When the daemon stops each member is told so, and not of the others who leave."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.door.drain()
+    assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server is stopping"]
+    assert not net.service.chat.members
+
+
+def test_stop(net: Net) -> None:
+    """A closed listener's members leave, and those of others hear why; the service leaves no timer."""
+    net.join(DAVE, "dave")
+    told: list[bytes] = []
+    member = Member(told.append, lambda: None)
+    assert net.service.chat.admit(member)
+    net.service.chat.welcome(member)
+    net.door.stop()
+    assert told[-1] == b"-- dave left: its listener closed\n"
+    net.clock.pump([10.0] * 40)
+    net.service.startService()
+    net.service.stopService()
+    net.service.stopService()
+    assert not net.clock.getDelayedCalls()

@@ -1,0 +1,227 @@
+"""Members who come by a stream."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockd.metrics import End
+from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.specification import ChatOptions, specification
+from sockd.protocols.chat.stream import Connection
+from sockd.protocols.contract import Host
+from sockd.units import Rate
+
+
+class Transport(StringTransport):
+    """What our own transport has beyond Twisted's interface, as far as chat uses it."""
+
+    end: End | None = None
+    limit = 0
+    owed = 0
+
+    def limit_unsent(self, count: int) -> None:
+        self.limit = count
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.producerState == "paused")
+
+
+class Session:
+    """One endpoint on a clock, and those who come to it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.host: Host[ChatOptions] = Host(
+            "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
+        )
+        self.service = self.host.service = ChatService(self.host)
+        assert specification.stream is not None
+        self.factory = specification.stream(self.host)
+
+    def connect(self, name: str = "") -> tuple[Connection, Transport]:
+        protocol, transport = self.factory.buildProtocol(None), Transport()
+        protocol.makeConnection(transport)
+        if name:
+            protocol.dataReceived(f"/nick {name}\n".encode())
+            self.clock.advance(10)
+        transport.clear()
+        return protocol, transport
+
+
+def heard(transport: Transport) -> list[str]:
+    told: bytes = transport.value()
+    transport.clear()
+    return told.decode().splitlines()
+
+
+@pytest.fixture(name="session")
+def _session() -> Session:
+    return Session()
+
+
+def test_a_conversation(session: Session) -> None:
+    """Two people meet, talk and part."""
+    alice, to_alice = session.connect("alice")
+    bob, to_bob = session.connect("bob")
+    assert heard(to_alice) == ["-- guest2 joined", "-- guest2 is now bob"]
+    alice.dataReceived(b"hel")
+    alice.dataReceived(b"lo\r\n")
+    assert heard(to_bob) == ["<alice> hello"]
+    bob.dataReceived(b"/quit bye\nunheard\n")
+    assert heard(to_alice) == ["-- bob left: quit: bye"]
+    assert heard(to_bob) == ["-- goodbye"]
+    assert to_bob.disconnecting
+    bob.connectionLost()
+    assert not heard(to_alice)
+
+
+def test_bound_of_the_queue() -> None:
+    """The transport is told how much may wait for a member."""
+    _, transport = Session(queue=10_000).connect()
+    assert transport.limit == 10_000
+
+
+def test_full() -> None:
+    """Who doesn't fit in is told and let go; what it sends is nobody's."""
+    session = Session(members=1)
+    session.connect()
+    late = session.factory.buildProtocol(None)
+    transport = Transport()
+    late.makeConnection(transport)
+    assert heard(transport) == ["-- all 1 places are taken; try again later"]
+    assert transport.disconnecting
+    late.dataReceived(b"hello\n")
+    late.connectionLost()
+    assert len(session.service.chat.members) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "reason"),
+    [
+        (End.PEER, ConnectionDone(), "closed the connection"),
+        (End.RESET, ConnectionLost(), "lost the connection"),
+        (End.SLOW, ConnectionLost(), "too slow a reader"),
+        (End.IDLE, ConnectionDone(), "idle"),
+        (None, ConnectionDone(), "closed the connection"),
+        (None, ConnectionLost(), "lost the connection"),
+    ],
+)
+def test_the_room_hears_why(session: Session, end: End | None, error: Exception, reason: str) -> None:
+    """A connection's end is told with the transport's reason."""
+    _, to_alice = session.connect("alice")
+    bob, to_bob = session.connect("bob")
+    heard(to_alice)
+    to_bob.end = end
+    bob.connectionLost(Failure(error))
+    assert heard(to_alice) == [f"-- bob left: {reason}"]
+
+
+def test_flood_is_slowed(session: Session) -> None:
+    """Beyond its rate a member is not read from; what it has sent is said at that rate, all of it."""
+    alice, to_alice = session.connect("alice")
+    _, to_bob = session.connect("bob")
+    alice.dataReceived(b"".join(b"%d\n" % number for number in range(8)) + b"unfin")
+    assert heard(to_bob) == [f"<alice> {number}" for number in range(5)]
+    assert to_alice.paused
+    session.clock.advance(0.2)
+    assert heard(to_bob) == ["<alice> 5"]
+    assert to_alice.paused
+    alice.dataReceived(b"ished\n")
+    assert not heard(to_bob)
+    session.clock.pump([0.2] * 3)
+    assert heard(to_bob) == ["<alice> 6", "<alice> 7", "<alice> unfinished"]
+    assert not to_alice.paused
+
+
+def test_no_pause_without_need(session: Session) -> None:
+    """Who used up what is allowed and sends no more is read from."""
+    alice, to_alice = session.connect("alice")
+    alice.dataReceived(b"x\n" * 5)
+    assert not to_alice.paused
+
+
+def test_flood_of_nothing_is_slowed(session: Session) -> None:
+    """Blank lines and a line without end count by their size."""
+    alice, to_alice = session.connect("alice")
+    alice.dataReceived(b"\n" * 3000)
+    assert not to_alice.paused
+    alice.dataReceived(b"\n" * 65536)
+    assert to_alice.paused
+    session.clock.advance(1.3)
+    assert not to_alice.paused
+    for _ in range(20):
+        alice.dataReceived(b"x" * 1000)
+    assert to_alice.paused
+    session.clock.advance(1.3)
+    assert not to_alice.paused
+    assert heard(to_alice)[-1] == "-- that line was over 1024 bytes, so nobody was shown it"
+
+
+def test_answers_wait_for_their_reader() -> None:
+    """Who asks for more than it takes waits, instead of being dropped as too slow a reader."""
+    session = Session(rate=Rate(100, 1.0))
+    alice, to_alice = session.connect("alice")
+    to_alice.owed = 20_000
+    alice.dataReceived(b"/who\n")
+    assert to_alice.paused
+    session.clock.advance(0.05)
+    assert not heard(to_alice)
+    to_alice.owed = 0
+    session.clock.advance(0.05)
+    assert heard(to_alice) == ["-- in lobby: alice"]
+    assert not to_alice.paused
+
+
+def test_lost_while_it_waits(session: Session) -> None:
+    """A flooding member's end leaves no timer behind."""
+    alice, _ = session.connect("alice")
+    alice.dataReceived(b"x\n" * 50)
+    alice.connectionLost()
+    assert not session.clock.getDelayedCalls()
+    assert not session.service.chat.members
+
+
+def test_drain(session: Session) -> None:
+    """When the daemon stops each member is told so, and not of all the others who leave."""
+    members = [session.connect(name) for name in ("alice", "bob")]
+    members[0][0].dataReceived(b"x\n" * 50)
+    for protocol, transport in members:
+        transport.clear()
+        protocol.drain()
+        assert heard(transport) == ["-- the server is stopping"]
+        assert transport.disconnecting
+        protocol.connectionLost()
+    assert not session.clock.getDelayedCalls()
+    protocol, transport = session.connect()
+    protocol.dataReceived(b"/quit\n")
+    transport.clear()
+    protocol.drain()
+    assert not heard(transport)
+
+
+@given(st.lists(st.binary(max_size=30) | st.just(b"\n"), max_size=30).map(b"".join), st.data())
+def test_any_chunking(sent: bytes, data: st.DataObject) -> None:
+    """However a member's bytes are cut into chunks, and however long it waits, the others hear the same."""
+    results = []
+    for cuts in ([], data.draw(st.lists(st.integers(0, len(sent)), max_size=10))):
+        session = Session()
+        alice, to_alice = session.connect("alice")
+        _, to_bob = session.connect("bob")
+        places = [0, *sorted(cuts), len(sent)]
+        for start, end in pairwise(places):
+            alice.dataReceived(sent[start:end])
+            if data.draw(st.booleans()):
+                session.clock.advance(1)
+        session.clock.pump([0.2] * 40)
+        results.append(heard(to_bob))
+        assert to_alice.disconnecting or not to_alice.paused
+    assert results[0] == results[1]
