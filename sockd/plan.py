@@ -1,13 +1,21 @@
 """What will run: the file with every name resolved and every default filled in, frozen and comparable."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sockd.addresses import Address
-from sockd.errors import Place
+from sockd import applicable, lookup
+from sockd.addresses import Address, AddressError, resolve
+from sockd.config import model
+from sockd.config.files import Defaults
+from sockd.config.load import Written, load
+from sockd.config.model import merge
+from sockd.errors import FileWrongError, Place, Problem
+from sockd.overlaps import Claim, Claims
 from sockd.protocols.contract import Options, Specification
+from sockd.protocols.registry import Registry
 from sockd.transports.options import Keepalive, SocketOptions
-from sockd.units import Rate
+from sockd.units import Rate, format_duration
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class EndpointPlan:
     restart: Restart
     give_up_after: float | None  # seconds; None: not required
     listeners: tuple[ListenerPlan, ...]
-    place: Place
+    place: Place = field(compare=False)  # where its name stands
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,160 @@ class LogPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    file: Path
+    """What the file asks for; equal plans run the same, wherever they were written."""
+
+    file: Path = field(compare=False)
     drain: float  # seconds
     log: LogPlan
     endpoints: tuple[EndpointPlan, ...]
+    disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
+
+
+def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
+    """The plan of this file; FileWrongError holds every problem of it, in the order of the file."""
+    loaded = load(file)
+    planner = _Planner(directories, registry or Registry(), loaded.defaults, loaded.problems)
+    plans = [(planner.endpoint(written), written.endpoint.enabled) for written in loaded.endpoints]
+    if planner.problems:
+        raise FileWrongError(tuple(sorted(set(planner.problems))))
+    return Plan(
+        file=file,
+        drain=loaded.daemon.drain,
+        log=LogPlan(loaded.daemon.log.level, loaded.daemon.log.format),
+        endpoints=tuple(plan for plan, enabled in plans if plan and enabled),
+        disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
+    )
+
+
+@dataclass
+class _Planner:
+    """Goes through the endpoints; a plan that is None has its reasons among the problems."""
+
+    directories: Directories
+    registry: Registry
+    defaults: Defaults
+    problems: list[Problem]
+    claims: Claims = field(default_factory=Claims)
+    exclusive: dict[str, Place] = field(default_factory=dict)  # what only one endpoint may use
+
+    def endpoint(self, written: Written) -> EndpointPlan | None:
+        endpoint = written.endpoint
+        listeners = [self._listener(written, number) for number in range(len(endpoint.listen))]
+        restart = merge(self.defaults.restart, endpoint.restart)
+        if restart.max_delay < restart.delay:
+            text = (
+                f"{format_duration(restart.max_delay)} is less than delay, {format_duration(restart.delay)}"
+            )
+            self.problems.append(written.problem(text, "restart", "max_delay"))
+        self._check_keys(written)
+        specification = lookup.specification(written, self.registry, self.problems)
+        if specification is None:
+            return None
+        self._check_kinds(written, specification)
+        context = {"directories": self.directories}
+        options = lookup.options(written, specification.options, context, self.problems)
+        if options is None:
+            return None
+        self._check_exclusive(written, options)
+        return EndpointPlan(
+            name=written.name,
+            protocol=endpoint.protocol,
+            specification=specification,
+            options=options,
+            limits=self._limits(written, specification),
+            restart=Restart(restart.delay, restart.max_delay),
+            give_up_after=endpoint.required.give_up_after if endpoint.required else None,
+            listeners=tuple(listener for listener in listeners if listener),
+            place=written.place,
+        )
+
+    def _listener(self, written: Written, number: int) -> ListenerPlan | None:
+        listen = written.endpoint.listen[number]
+        steps = written.listen_steps(number)
+        try:
+            address = resolve(listen.address, self.directories.runtime)
+            options = merge(self.defaults.socket, written.endpoint.socket, listen.socket)
+            socket = _socket(options, address)
+        except (AddressError, ValueError) as error:
+            self.problems.append(written.problem(str(error), *steps))
+            return None
+        if written.endpoint.enabled:
+            claim = Claim(address, socket.reuse_port, written.place_of(*steps))
+            other = self.claims.add(claim)
+            if other:
+                same = (
+                    "this address" if other.address == address else f"this address overlaps {other.address},"
+                )
+                text = f"{same} is listened on at {other.place} already"
+                self.problems.append(written.problem(text, *steps))
+        return ListenerPlan(address, socket)
+
+    def _limits(self, written: Written, specification: Specification) -> Limits:
+        limits = merge(self.defaults.limits, written.endpoint.limits)
+        addresses = [listen.address for listen in written.endpoint.listen]
+        values = {}
+        for key in type(limits).model_fields:
+            chosen = key in limits.model_fields_set and applicable.limit(key, addresses)
+            values[key] = getattr(limits if chosen else _usual_limits(specification), key)
+        return Limits(**values)
+
+    def _check_kinds(self, written: Written, specification: Specification) -> None:
+        for number, listen in enumerate(written.endpoint.listen):
+            kind = listen.address.kind
+            if (specification.stream if kind.stream else specification.datagram) is None:
+                how = "streams" if kind.stream else "datagrams"
+                text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
+                self.problems.append(written.problem(text, *written.listen_steps(number)))
+
+    def _check_keys(self, written: Written) -> None:
+        """Keys that can't have a meaning where they were written."""
+        endpoint = written.endpoint
+        addresses = [listen.address for listen in endpoint.listen]
+        if not addresses:
+            return  # they could not be read
+        where = "no address of this endpoint"
+        for key in endpoint.limits.model_fields_set:
+            if not applicable.limit(key, addresses):
+                self._unfit(written, where, "limits", key)
+        for key in endpoint.socket.model_fields_set:
+            if not any(applicable.socket_key(key, address) for address in addresses):
+                self._unfit(written, where, "socket", key)
+        for number, listen in enumerate(endpoint.listen):
+            for key in listen.socket.model_fields_set:
+                if not applicable.socket_key(key, listen.address):
+                    self._unfit(written, "not this one", *written.listen_steps(number), "socket", key)
+
+    def _unfit(self, written: Written, where: str, *steps: str | int) -> None:
+        text = f"this is for {applicable.kinds(str(steps[-1]))}, and {where} is of that kind"
+        self.problems.append(written.problem(text, *steps))
+
+    def _check_exclusive(self, written: Written, options: Options) -> None:
+        if not written.endpoint.enabled:
+            return
+        for what in options.claims():
+            first = self.exclusive.setdefault(what, written.place)
+            if first is not written.place and first != written.place:
+                text = f"{what} is used by the endpoint at {first} already"
+                self.problems.append(written.problem(text, "options"))
+
+
+def _usual_limits(specification: Specification) -> model.Limits:
+    return model.Limits(
+        idle=specification.idle,
+        datagrams=specification.datagrams,
+        datagrams_per_source=specification.datagrams_per_source,
+    )
+
+
+def _socket(options: model.Socket, address: Address) -> SocketOptions:
+    """Socket options as they apply to the address; those that don't are the usual ones."""
+    usual = model.Socket()
+    values: dict[str, Any] = {}
+    for key in model.Socket.model_fields:
+        values[key] = getattr(options if applicable.socket_key(key, address) else usual, key)
+    keepalive = values["keepalive"]
+    if keepalive is not None:
+        values["keepalive"] = Keepalive(int(keepalive.idle), int(keepalive.interval), keepalive.count)
+    values["user"] = lookup.user(values["user"])
+    values["group"] = lookup.group(values["group"])
+    return SocketOptions(**values)

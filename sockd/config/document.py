@@ -21,7 +21,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where Py
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds: `root` is None where it could not be read at all."""
+    """What a file holds: `root` is None where it is empty, or could not be read at all."""
 
     root: Value | None
     problems: tuple[Problem, ...]
@@ -45,8 +45,6 @@ def parse(text: str, name: str) -> Document:
         return Document(None, tuple(builder.problems))
     except _StopError:
         return Document(None, tuple(builder.problems))
-    if builder.root is None and not builder.problems:
-        builder.problems.append(Problem(Place(name), "", "the file is empty"))
     return Document(builder.root, tuple(builder.problems))
 
 

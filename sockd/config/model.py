@@ -1,7 +1,7 @@
-"""What may stand in the file: every key, its form, its default and a sentence about it."""
+"""What may stand in an endpoint: every key, its form, its default and a sentence about it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.json_schema import WithJsonSchema
@@ -43,10 +43,9 @@ def merge(*layers: SectionT) -> SectionT:
     for layer in layers:
         for name in layer.model_fields_set:
             value, below = getattr(layer, name), values.get(name)
-            if isinstance(value, Section) and isinstance(below, Section):
-                value = merge(below, value)
-            values[name] = value
-    return layers[0].model_construct(**values)
+            nested = isinstance(value, Section) and isinstance(below, Section)
+            values[name] = merge(below, value) if nested else value
+    return cast("SectionT", layers[0].model_construct(**values))
 
 
 # -- forms that are one thing or another -------------------------------------------------------------------
@@ -174,37 +173,6 @@ class Required(Section):
     )
 
 
-class Log(Section):
-    """What the daemon says about itself."""
-
-    level: Literal["debug", "info", "warn", "error", "critical"] = Field(
-        "info", description="The least grave events that are logged."
-    )
-    format: Literal["auto", "text", "json", "journal"] = Field(
-        "auto",
-        description="`journal` marks each line's level for systemd; `auto` is that under systemd, text on a"
-        " terminal, JSON otherwise.",
-    )
-
-
-class Daemon(Section):
-    """What is of the daemon and not of one endpoint."""
-
-    drain: Annotated[float, duration(most=86400)] = Field(
-        10.0,
-        description="How long connections may take to finish when the daemon stops, before they are cut.",
-    )
-    log: Log = Field(Log(), description="What the daemon says about itself.")
-
-
-class Defaults(Section):
-    """What every endpoint gets where it says nothing itself, key by key."""
-
-    socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
-    limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
-    restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
-
-
 class Listen(Section):
     """One address with socket options of its own."""
 
@@ -231,7 +199,7 @@ _Item = Annotated[
     Discriminator(_short_or_long),
     AfterValidator(_item),
 ]
-_Listeners = Annotated[
+_LISTENERS = Annotated[
     Annotated[_Item, Tag("<one>")]
     | Annotated[
         tuple[_Item, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1}), Tag("<many>")
@@ -241,15 +209,27 @@ _Listeners = Annotated[
 ]
 
 
-def _required(value: Any) -> Any:
-    return Required() if value is True else value
+def _required(value: Any) -> Required | None:
+    return Required() if value is True else value or None
+
+
+if TYPE_CHECKING:
+    Listeners = tuple[Listen, ...]
+    Requirement = Required | None
+else:  # what is written, which the validators turn into the above
+    Listeners = _LISTENERS
+    Requirement = Annotated[
+        Annotated[Boolean, Tag("<short>")] | Annotated[Required, Tag("<long>")],
+        Discriminator(_short_or_long),
+        AfterValidator(_required),
+    ]
 
 
 class Endpoint(Section):
     """A named entry of the file: one protocol and the addresses it is spoken on."""
 
     enabled: Boolean = Field(True, description="With `false` the endpoint is checked, but not run.")
-    listen: _Listeners = Field(description="One address or a list of them, each a URL or a mapping.")
+    listen: Listeners = Field(description="One address or a list of them, each a URL or a mapping.")
     socket: Socket = Field(
         Socket(), description="What is set on the sockets of all addresses of this endpoint."
     )
@@ -259,12 +239,8 @@ class Endpoint(Section):
     )
     limits: Limits = Field(Limits(), description="How much the endpoint may take.")
     restart: Restart = Field(Restart(), description="When what failed is tried again.")
-    required: Annotated[
-        Annotated[Boolean, Tag("<short>")] | Annotated[Required, Tag("<long>")],
-        Discriminator(_short_or_long),
-        AfterValidator(_required),
-    ] = Field(
-        default=False,
+    required: Requirement = Field(
+        None,
         description="Whether the daemon stops, with status 69, when the endpoint does not run for a time;"
         " `true` stands for `{give_up_after: 1m}`.",
     )

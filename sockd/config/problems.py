@@ -1,9 +1,9 @@
 """What a model refused, as problems with a place in the file and words that say what to do."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
 from sockd.errors import Place, Problem
@@ -45,23 +45,22 @@ def key_place(root: Value, path: Steps) -> Place:
     parent: Any = root
     for step in path[:-1]:
         parent = parent[step]
-    return parent.keys_at[path[-1]] if path and isinstance(parent, Mapping) else place_of(root, path)
+    return parent.keys_at[str(path[-1])] if isinstance(parent, Mapping) else place_of(root, path)
 
 
-def of_model(
-    error: ValidationError, root: Value, at: Steps, known: Callable[[Steps], Sequence[str]]
-) -> list[Problem]:
-    """The problems of the value at the path `at` of `root`; `known` gives the keys that a path may have."""
-    return [_problem(one, root, at, known) for one in error.errors(include_url=False)]
+def of_model(error: ValidationError, model: type[BaseModel], root: Value, at: Steps) -> list[Problem]:
+    """The problems of the value at the path `at` of `root`, which the model refused."""
+    return [_problem(one, model, root, at) for one in error.errors(include_url=False)]
 
 
-def _problem(error: Any, root: Value, at: Steps, known: Callable[[Steps], Sequence[str]]) -> Problem:
-    # Steps in angle brackets are pydantic's and ours for a choice between forms, not the file's.
+def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Problem:
+    # Steps in angle brackets are ours for a choice between forms, not the file's.
     inner = tuple(step for step in error["loc"] if not str(step).startswith("<"))
     path = at + inner
     kind = error["type"]
     if kind == "extra_forbidden":
-        text = f"unknown key {shown(str(path[-1]))}{offer(str(path[-1]), known(inner[:-1]))}"
+        key = str(path[-1])
+        text = f"unknown key {shown(key)}{offer(key, _keys(model, inner[:-1]))}"
         return Problem(key_place(root, path), show(path[:-1]), text)
     if kind == "missing":
         return Problem(place_of(root, path[:-1]), show(path[:-1]), f"the key '{path[-1]}' is missing")
@@ -70,13 +69,29 @@ def _problem(error: Any, root: Value, at: Steps, known: Callable[[Steps], Sequen
     return Problem(place_of(root, path), show(path), text)
 
 
+def _keys(model: type[BaseModel], path: Steps) -> list[str]:
+    """The keys that the mapping at this path below the model may have."""
+    for step in path:
+        field = model.model_fields.get(str(step))
+        if field:
+            model = next(_models(field.annotation), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
 def _others(error: Any) -> str:
     """Of a third party's types: their own message, on one line."""
     text = " ".join(str(error["msg"]).split())
     return text[:1].lower() + text[1:] if error["type"] != "sockd" else text
 
 
-def _not_a_mapping(value: Any, _context: Any) -> str:
+def not_a_mapping(value: Any, _context: Any = None) -> str:
     kind = read_as(value)
     if kind == "null":
         return "there is nothing here: write keys below, or leave it out"
@@ -96,9 +111,9 @@ def _none_of(value: Any, context: Any) -> str:
 
 
 _WORDS: dict[str, Callable[[Any, Any], str]] = {
-    "model_type": _not_a_mapping,
-    "model_attributes_type": _not_a_mapping,
-    "dict_type": _not_a_mapping,
+    "model_type": not_a_mapping,
+    "model_attributes_type": not_a_mapping,
+    "dict_type": not_a_mapping,
     "list_type": _not_a_list,
     "tuple_type": _not_a_list,
     "literal_error": _none_of,

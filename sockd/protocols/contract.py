@@ -20,6 +20,10 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def claims(self) -> tuple[str, ...]:
+        """What no other endpoint may use beside this one, such as the path of a file that is written."""
+        return ()
+
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 

@@ -1,0 +1,78 @@
+"""What may stand in a file: the main one, and those that it includes."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from sockd.config.model import NAME, Endpoint, Limits, Restart, Section, Socket
+from sockd.config.types import duration, read_text, wrong
+from sockd.config.values import shown
+
+Endpoints = dict[Annotated[str, Field(pattern=NAME)], Endpoint]
+ENDPOINTS = "The endpoints by their names: a lower-case letter, then at most 62 of `a-z0-9._-`."
+
+
+class Log(Section):
+    """What the daemon says about itself."""
+
+    level: Literal["debug", "info", "warn", "error", "critical"] = Field(
+        "info", description="The least grave events that are logged."
+    )
+    format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto",
+        description="`journal` marks each line's level for systemd; `auto` is that under systemd, text on a"
+        " terminal, JSON otherwise.",
+    )
+
+
+class Daemon(Section):
+    """What is of the daemon and not of one endpoint."""
+
+    drain: Annotated[float, duration(most=86400)] = Field(
+        10.0,
+        description="How long connections may take to finish when the daemon stops, before they are cut.",
+    )
+    log: Log = Field(Log(), description="What the daemon says about itself.")
+
+
+class Defaults(Section):
+    """What every endpoint gets where it says nothing itself, key by key."""
+
+    socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
+    limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
+    restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
+
+
+def _read_include(value: Any) -> Any:
+    patterns = value if isinstance(value, list | tuple) else [value]
+    return tuple(_read_pattern(pattern) for pattern in patterns)
+
+
+def _read_pattern(value: Any) -> str:
+    try:
+        text = read_text(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    if not text or not text.isprintable() or text.startswith("~"):
+        raise wrong(f"{shown(text)} is not a path, nor a pattern of paths like conf.d/*.yaml")
+    return text
+
+
+class Included(Section):
+    """What a file that the main file includes may hold."""
+
+    endpoints: Endpoints = Field(description=ENDPOINTS)
+
+
+class Main(Section):
+    """What the main file may hold."""
+
+    daemon: Daemon = Field(Daemon(), description="What is of the daemon and not of one endpoint.")
+    include: Annotated[tuple[str, ...], BeforeValidator(_read_include)] = Field(
+        (),
+        description="More files with endpoints, a path or a pattern from this file's directory, or a list.",
+    )
+    defaults: Defaults = Field(
+        Defaults(), description="What every endpoint gets where it says nothing itself."
+    )
+    endpoints: Endpoints = Field(description=ENDPOINTS)

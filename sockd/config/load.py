@@ -1,0 +1,209 @@
+"""The main file and what it includes, as models; every problem is noted, and what is right is kept."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sockd.config import document, problems
+from sockd.config.files import Daemon, Defaults, Main
+from sockd.config.model import NAME, Endpoint, Section
+from sockd.config.problems import Steps, place_of
+from sockd.config.values import Mapping, Value, shown
+from sockd.errors import Place, Problem
+
+MOST_FILES = 1000  # that may be included
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Draft(Endpoint):
+    """As much of an endpoint as could be read, so that the rest of it is checked too."""
+
+    listen: Any = ()
+    protocol: Any = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """An endpoint as it was written, and where."""
+
+    name: str
+    endpoint: Endpoint
+    root: Mapping  # of its file
+
+    @property
+    def steps(self) -> Steps:
+        return ("endpoints", self.name)
+
+    @property
+    def value(self) -> Mapping:
+        """What stands under its name; an empty mapping where that is none."""
+        value = self.root["endpoints"][self.name]
+        return value if isinstance(value, Mapping) else Mapping(self.place)
+
+    @property
+    def place(self) -> Place:
+        """Where its name stands."""
+        return problems.key_place(self.root, self.steps)
+
+    def place_of(self, *steps: str | int) -> Place:
+        """Where the value at these steps below the endpoint stands."""
+        return place_of(self.root, (*self.steps, *steps))
+
+    def problem(self, text: str, *steps: str | int) -> Problem:
+        return Problem(self.place_of(*steps), problems.show((*self.steps, *steps)), text)
+
+    def listen_steps(self, number: int) -> Steps:
+        """The steps to the address with this number; a single one may stand without a list."""
+        return ("listen", number) if isinstance(self.value["listen"], list) else ("listen",)
+
+
+@dataclass
+class Loaded:
+    """What the files say, and what is wrong with them."""
+
+    daemon: Daemon = field(default_factory=Daemon)
+    defaults: Defaults = field(default_factory=Defaults)
+    endpoints: list[Written] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class _Top(Main):
+    """The main file without its endpoints, which are read one by one."""
+
+    endpoints: Any = None
+
+
+class _IncludedTop(Section):
+    """An included file without its endpoints."""
+
+    endpoints: Any = None
+
+
+def validate(
+    model: type[ModelT], draft: type[ModelT], root: Value, at: Steps, found: list[Problem]
+) -> ModelT:
+    """The value at the path as a model; where it is wrong, what is right of it, and the problems noted."""
+    value: Any = root
+    for step in at:
+        value = value[step]
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found += problems.of_model(error, model, root, at)
+        failed = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]}
+        whole = failed and isinstance(value, dict)
+        return draft.model_validate({key: value[key] for key in value if key not in failed} if whole else {})
+
+
+def load(file: Path) -> Loaded:
+    """What this file and those that it includes say."""
+    loaded = Loaded()
+    root = _read(file, loaded.problems)
+    if root is None:
+        if not loaded.problems:
+            text = "the file is empty: it needs the key 'endpoints' at least"
+            loaded.problems.append(Problem(Place(str(file)), "", text))
+        return loaded
+    top = validate(_Top, _Top, root, (), loaded.problems)
+    loaded.daemon, loaded.defaults = top.daemon, top.defaults
+    if "endpoints" in root:
+        _endpoints(root, loaded)
+    elif "include" not in root:
+        loaded.problems.append(Problem(root.place, "", "the key 'endpoints' is missing"))
+    for included in _included(file, top, root, loaded.problems):
+        _include(included, loaded)
+    _names(loaded)
+    return loaded
+
+
+def _read(file: Path, found: list[Problem]) -> Mapping | None:
+    read = document.read(file)
+    found += read.problems
+    if read.root is None:
+        return None
+    if not isinstance(read.root, Mapping):
+        validate(_Top, _Top, read.root, (), found)
+        return None
+    return read.root
+
+
+def _include(file: Path, loaded: Loaded) -> None:
+    root = _read(file, loaded.problems)
+    if root is None:
+        return
+    for key in ("daemon", "include", "defaults"):
+        if key in root:
+            text = f"'{key}' belongs to the main file"
+            loaded.problems.append(Problem(root.keys_at[key], key, text))
+            del root[key]
+    validate(_IncludedTop, _IncludedTop, root, (), loaded.problems)
+    if "endpoints" in root:
+        _endpoints(root, loaded)
+    else:
+        loaded.problems.append(Problem(root.place, "", "the key 'endpoints' is missing"))
+
+
+def _endpoints(root: Mapping, loaded: Loaded) -> None:
+    endpoints = root["endpoints"]
+    if not isinstance(endpoints, Mapping):
+        place = place_of(root, ("endpoints",))
+        loaded.problems.append(Problem(place, "endpoints", problems.not_a_mapping(endpoints)))
+        return
+    for name in endpoints:
+        steps = ("endpoints", name)
+        if not re.fullmatch(NAME, name):
+            text = (
+                f"{shown(name)} can't be an endpoint's name: a lower-case letter comes first,"
+                " then at most 62 of a-z, 0-9, '.', '_' and '-'"
+            )
+            loaded.problems.append(Problem(endpoints.keys_at[name], "endpoints", text))
+        endpoint = validate(Endpoint, Draft, root, steps, loaded.problems)
+        loaded.endpoints.append(Written(name, endpoint, root))
+
+
+def _names(loaded: Loaded) -> None:
+    first: dict[str, Written] = {}
+    for written in loaded.endpoints:
+        before = first.setdefault(written.name, written)
+        if before is not written:
+            text = f"an endpoint of this name stands at {before.place} already"
+            loaded.problems.append(Problem(written.place, problems.show(written.steps), text))
+    loaded.endpoints = list(first.values())
+
+
+def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Iterator[Path]:
+    """The files that the main file includes, each once, in sorted order."""
+    seen = {os.path.realpath(file)}
+    for number, pattern in enumerate(top.include):
+        steps: Steps = ("include", number) if isinstance(root["include"], list) else ("include",)
+        for path in _matches(file.parent, pattern):
+            problem = ""
+            if isinstance(path, str):
+                problem = path
+            elif os.path.realpath(path) not in seen:
+                if len(seen) > MOST_FILES:
+                    problem = f"more than {MOST_FILES} files are included"
+                else:
+                    seen.add(os.path.realpath(path))
+                    yield path
+            if problem:
+                found.append(Problem(place_of(root, steps), problems.show(steps), problem))
+                return
+
+
+def _matches(directory: Path, pattern: str) -> list[Path] | list[str]:
+    """The files of one include, or the one thing that is wrong with it."""
+    if not any(character in pattern for character in "*?["):
+        path = directory / pattern
+        return [path] if os.path.lexists(path) else [f"there is no file {path}"]
+    parent = directory / Path(pattern).parent
+    if parent.is_dir() and not os.access(parent, os.R_OK | os.X_OK):
+        return [f"the directory {parent} can't be read"]  # glob would take it for empty
+    return [directory / name for name in sorted(glob(pattern, root_dir=directory))]

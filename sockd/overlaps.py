@@ -1,0 +1,51 @@
+"""Listeners that the kernel would not open beside each other."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sockd.addresses import Address, overlap
+from sockd.errors import Place
+
+_WILDCARDS = ("*", "0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An address that a listener wants, and where that is written."""
+
+    address: Address
+    shared: bool  # it sets `reuse_port`
+    place: Place
+
+
+@dataclass
+class Claims:
+    """The addresses that are wanted so far; looking one up does not depend on how many there are."""
+
+    _inet: dict[tuple[str, int], dict[str, list[Claim]]] = field(default_factory=dict)
+    _files: dict[str, Claim] = field(default_factory=dict)
+
+    def add(self, claim: Claim) -> Claim | None:
+        """Note a claim; the earlier one that it is in conflict with, if there is one."""
+        if claim.address.kind.local:
+            return self._add_local(claim)
+        hosts = self._inet.setdefault((claim.address.kind, claim.address.port), {})
+        for other in _candidates(claim.address.host, hosts):
+            if overlap(claim.address, other.address) and not (claim.shared and other.shared):
+                return other
+        hosts.setdefault(claim.address.host, []).append(claim)
+        return None
+
+    def _add_local(self, claim: Claim) -> Claim | None:
+        path = claim.address.path
+        # Two names for one file are one address.
+        real = f"{claim.address.kind}{path}" if path.startswith("@") else os.path.realpath(path)
+        other = self._files.setdefault(real, claim)
+        return None if other is claim else other
+
+
+def _candidates(host: str, hosts: dict[str, list[Claim]]) -> Iterator[Claim]:
+    for known in hosts if host in _WILDCARDS else dict.fromkeys((host, *_WILDCARDS)):
+        # Of several that share, the first stands for all.
+        yield from hosts.get(known, [])[:1]
