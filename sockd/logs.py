@@ -36,12 +36,13 @@ class Destination:
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
 
-    def write(self, line: str) -> None:
-        """Write one line, its newline excluded."""
+    def write(self, text: str) -> None:
+        """Write a line or several, the last newline excluded."""
         if self.lost and self._put(f"{self.lost} lines of the log were lost: nobody read them"):
             self.lost = 0
-        if not self._put(line):
-            self.lost += 1
+        for line in text.split("\n"):
+            if not self._put(line):
+                self.lost += 1
 
     def _put(self, line: str) -> bool:
         data = line.encode("utf-8", "backslashreplace") + b"\n"
@@ -107,23 +108,22 @@ class Observer:
             self._destination.write(self._line(event, level, self._details))
 
 
-def _message(event: Event, details: bool) -> str:
-    """The event in words, on one line; where it is a bug, its traceback follows if details are wanted."""
+def _message(event: Event, details: bool) -> list[str]:
+    """The event in words, one line but for a traceback: of a bug of ours, of others' if details are wanted."""
     message = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None and (details or "event" not in event):
         message = f"{message}: {failure.getTraceback()}"
-    elif failure is not None and not message:
-        message = failure.getErrorMessage()
-    return visible(message.rstrip("\n"))
+        return [visible(line) for line in message.rstrip().splitlines()]
+    return [visible(message)]
 
 
 def _text(event: Event, level: str, details: bool) -> str:
-    return f"{timestamp(event['log_time'])} {level:<5} {_message(event, details)}"
+    return f"{timestamp(event['log_time'])} {level:<5} " + "\n    ".join(_message(event, details))
 
 
 def _journal(event: Event, level: str, details: bool) -> str:
-    return f"<{_PRIORITIES[level]}>{_message(event, details)}"
+    return "\n".join(f"<{_PRIORITIES[level]}>{line}" for line in _message(event, details))
 
 
 def _json(event: Event, level: str, details: bool) -> str:
@@ -133,7 +133,7 @@ def _json(event: Event, level: str, details: bool) -> str:
         for key, value in event.items()
         if not key.startswith("log_") and isinstance(value, str | int | float | bool | dict)
     }
-    fields["message"] = _message(event, details)
+    fields["message"] = "\n".join(_message(event, details))
     return json.dumps(fields, ensure_ascii=False, default=str)
 
 

@@ -82,9 +82,10 @@ class Connections:
 
     def hold(self, held: bool) -> None:
         """Read from none of them while the protocol's service is down."""
-        self._held = held
-        for server in self._servers:
-            server.hold(held)
+        if held != self._held:
+            self._held = held
+            for server in self._servers:
+                server.hold(held)
 
     def drain(self) -> Deferred[None]:
         """Let them finish; fires when all have ended. Those that have are closed by and by."""

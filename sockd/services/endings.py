@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from typing import Any
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from sockd.limits.buckets import Bucket
 from sockd.metrics import End
@@ -58,6 +58,7 @@ class Endings:
             endpoint=self._endpoint,
             where=where,
             why=describe(error) if error else "?",
+            level=LogLevel.error,
             event="protocol failed",
         )
 

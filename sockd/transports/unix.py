@@ -56,6 +56,8 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer)
         if kind == socket.SOCK_DGRAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            # So that what came whole can be sent back whole; the kernel takes its own maximum of it.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)
         file = None
         if address.path.startswith("@"):
             sock.bind("\0" + address.path[1:])
