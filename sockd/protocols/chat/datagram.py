@@ -34,7 +34,7 @@ class Guest:
         self.member = Member(self.send, self.close)
 
     def send(self, data: bytes) -> None:
-        if self.door.transport.send(data, self.peer):
+        if not self.door.open or self.door.transport.send(data, self.peer):
             self.failing_since = None
         elif self.peer.local:
             # Not at once: the queue of such a socket is short, and a join alone may fill it.
@@ -57,9 +57,11 @@ class Door(DatagramProtocol):
         self._rate = host.options.rate
         self.reactor = host.reactor
         self._guests: dict[Any, Guest] = {}
+        self.open = False
 
     def start(self, transport: DatagramTransport) -> None:
         super().start(transport)
+        self.open = True
         self._service.doors.add(self)
 
     def datagram(self, data: bytes, peer: Peer) -> None:
@@ -142,5 +144,6 @@ class Door(DatagramProtocol):
 
     def stop(self) -> None:
         self._service.doors.discard(self)
+        self.open = False
         for guest in tuple(self._guests.values()):
             self.lose(guest, "its listener closed")

@@ -5,6 +5,7 @@ text before it or line by line, never answers it; only somebody who read it does
 the same idea for machines.
 """
 
+from collections.abc import Container
 from hashlib import blake2b
 from ipaddress import ip_address
 
@@ -25,9 +26,10 @@ _ASKED = b"without the dashes"
 
 
 class Proof:
-    """`secret` is new in each process. Time is passed in, in seconds."""
+    """`secret` is new in each process, `ours` are our open UDP ports. Time is passed in, in seconds."""
 
-    def __init__(self, secret: bytes, now: float) -> None:
+    def __init__(self, secret: bytes, now: float, ours: Container[int] = ()) -> None:
+        self._ours = ours
         self._secret = secret
         self._all = Pace(ALL, now)
         self._each: dict[int, Pace] = {}
@@ -43,8 +45,10 @@ class Proof:
 
     def challenge(self, data: bytes, peer: Peer, now: float) -> bytes | None:
         """What to send to a peer that has proved nothing, at most 64 bytes; None where silence is better."""
-        if not data or data.startswith(PROVE) or _ASKED in data or peer.port < 1024:
+        if not data or data.startswith(PROVE) or _ASKED in data:
             return None  # a wrong code, or our own words come back: an answer could go on for ever
+        if peer.port < 1024 or peer.port in self._ours:
+            return None  # a service, not somebody who could join
         address = ip_address(peer.host)
         if address.is_multicast or address.is_unspecified or peer.host == "255.255.255.255":
             return None

@@ -26,7 +26,7 @@ class ChatService:
             members=options.members,
             queue=options.queue,
         )
-        self.proof = Proof(secrets.token_bytes(32), host.reactor.seconds())
+        self.proof = Proof(secrets.token_bytes(32), host.reactor.seconds(), host.udp_ports)
         self.doors: set[Swept] = set()
         self._reactor = host.reactor
         self._timer: Any = None

@@ -276,12 +276,15 @@ def test_drain(net: Net) -> None:
 def test_stop(net: Net) -> None:
     """A closed listener's members leave, and those of others hear why; the service leaves no timer."""
     net.join(DAVE, "dave")
+    net.join(UNIX, "una")
     told: list[bytes] = []
     member = Member(told.append, lambda: None)
     assert net.service.chat.admit(member)
     net.service.chat.welcome(member)
+    net.sent.clear()
     net.door.stop()
-    assert told[-1] == b"-- dave left: its listener closed\n"
+    assert told[-2:] == [b"-- dave left: its listener closed\n", b"-- una left: its listener closed\n"]
+    assert not net.sent
     net.clock.pump([10.0] * 40)
     net.service.startService()
     net.service.stopService()

@@ -97,6 +97,13 @@ def test_silence(asking: Proof, data: bytes, peer: Peer) -> None:
     assert asking.challenge(data, peer, 0.0) is None
 
 
+def test_our_own_ports() -> None:
+    """Nothing is said to a port that is one of ours: it would be us who answer."""
+    asking = Proof(b"a secret", 0.0, {40000})
+    assert asking.challenge(b"hello", ALICE, 0.0) is None
+    assert asking.challenge(b"hello", MALLORY, 0.0)
+
+
 def test_slow_for_each_source(asking: Proof) -> None:
     """One source, a /64 in IPv6, gets ten challenges a minute, whatever its ports; another its own ten."""
     for peers in (
