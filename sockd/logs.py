@@ -109,7 +109,7 @@ class Observer:
 
 
 def _message(event: Event, details: bool) -> list[str]:
-    """The event in words, one line but for a traceback: of a bug of ours, of others' if details are wanted."""
+    """The event in words: one line, and the traceback of a bug (of a protocol's: if details are wanted)."""
     message = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None and (details or "event" not in event):

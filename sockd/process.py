@@ -63,7 +63,7 @@ def on_signal(reactor: Any, number: signal.Signals, handler: Callable[[], None])
 
 
 def exit_with(status: int) -> None:
-    """Once everything has been cleaned up, end with this status, of which twistd and the reactor know none."""
+    """Once everything has been cleaned up, end with this status: twistd and the reactor know of none."""
 
     def leave() -> None:
         for stream in (sys.stdout, sys.stderr):

@@ -21,11 +21,11 @@ class EchoOptions(Options):
     prefix: Text = Field(
         default="",
         max_length=64,
-        description="Written before each line that goes back, before each datagram; empty: bytes as they came.",
+        description="Written before each line that goes back, each datagram; empty: bytes as they came.",
     )
     answer: Networks = Field(
         default=NEAR,
-        description="Networks whose datagrams are answered: sources can be forged, and a public one makes sockd "
+        description="Networks whose datagrams are answered: sources can be forged, a public one makes sockd "
         "a reflector. Connections are not concerned.",
     )
 
