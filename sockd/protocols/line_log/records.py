@@ -34,8 +34,8 @@ class Records(Protocol):
 class TextRecords:
     r"""`TIME ENDPOINT PEER LINE`, the line escaped, and at its end perhaps a mark, `\{cut}`.
 
-    A peer's backslash is doubled and no escape begins with `\{`, so no peer can forge a mark. Before `\{torn}`
-    stands a space, which no escape holds: the line may have been torn within one.
+    A peer's backslash is doubled and no escape begins with `\{`: no peer can forge a mark. Before `\{torn}`
+    stands a space, which no escape holds, for the line may have been torn within one.
     """
 
     def __init__(self, endpoint: str) -> None:

@@ -71,6 +71,7 @@ async def test_the_parts_fit_together(tmp_path: Path, form: str, last: bytes) ->
 
 def test_checking_imports_no_shell() -> None:
     """`sockd check` reads the options without the parts that need Twisted's network."""
-    program = "import sys, sockd.protocols.line_log.specification; print('twisted.internet.protocol' in sys.modules)"
+    load = "import sys, sockd.protocols.line_log.specification; "
+    program = load + "print('twisted.internet.protocol' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

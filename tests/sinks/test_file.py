@@ -1,0 +1,443 @@
+"""The sink as a service: faults, back-pressure, stopping, reopening, on a worker that is stepped by hand."""
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+
+from sockd.sinks.appender import Appender, SinkError
+from sockd.sinks.file import HIGH_WATER, LOW_WATER, RETRY, FileSink
+
+
+class StepWorker:
+    """Runs the next job when it is told to."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
+        self.ended = False
+
+    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((job, done))
+        return done
+
+    def end(self) -> None:
+        self.ended = True
+
+    def step(self) -> None:
+        job, done = self.jobs.popleft()
+        try:
+            result = job()
+        except Exception as problem:  # noqa: BLE001
+            done.errback(problem)
+        else:
+            done.callback(result)
+
+    def steps(self) -> None:
+        while self.jobs:
+            self.step()
+
+
+class FullDisk(Appender):
+    """Has room for so many bytes more."""
+
+    room = 1 << 40
+
+    def _write_some(self, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = super()._write_some(data[: self.room])
+        self.room -= count
+        return count
+
+
+class FakeSource:
+    def __init__(self, sink: FileSink) -> None:
+        self.paused = False
+        self.sink = sink
+        self.burst = b""
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        if self.burst:
+            self.sink.write(self.burst, self)
+
+
+class Fixture:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.worker = StepWorker()
+        self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
+        self.clock = Clock()
+        self.failed: list[Exception] = []
+        self.logged: list[str] = []
+        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
+        self.sink = FileSink(
+            self.disk, reactor=self.clock, log=log, fail=self.failed.append, worker=self.worker
+        )
+
+    def start(self) -> Deferred[None]:
+        done = self.sink.startService()
+        self.worker.steps()
+        return done
+
+    @property
+    def content(self) -> bytes:
+        return self.path.read_bytes()
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Fixture:
+    return Fixture(tmp_path / "app.log")
+
+
+def result(done: Deferred[Any]) -> Any:
+    """What the Deferred fired with, None if it hasn't fired."""
+    results: list[Any] = []
+    done.addBoth(results.append)
+    return results[0] if results else "nothing yet"
+
+
+def test_start_opens_in_the_thread(one: Fixture) -> None:
+    """Nothing happens at construction; the service is up when the file is open."""
+    assert not one.worker.jobs
+    done = one.sink.startService()
+    assert not one.path.exists()
+    one.worker.steps()
+    assert result(done) is None
+    assert one.path.exists()
+
+
+def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
+    """With one clear line; a later start works once the directory is there."""
+    one = Fixture(tmp_path / "none" / "app.log")
+    failure = result(one.start())
+    assert failure.check(SinkError)
+    assert failure.getErrorMessage() == f"{one.path}: the directory {one.path.parent} does not exist"
+    one.path.parent.mkdir()
+    assert result(one.start()) is None
+
+
+def test_what_comes_during_a_write_goes_out_as_the_next(one: Fixture) -> None:
+    """One job at a time, however many chunks come."""
+    one.start()
+    for number in range(5):
+        one.sink.write(b"%d\n" % number)
+        assert len(one.worker.jobs) == 1
+    one.worker.step()
+    assert one.content == b"0\n1\n2\n3\n4\n"
+    assert one.sink.unwritten == 0
+    one.sink.write(b"5\n")
+    job, done = one.worker.jobs.popleft()
+    job()
+    one.sink.write(b"6\n")  # the thread has done its work, but the reactor doesn't know yet
+    done.callback(None)
+    one.worker.steps()
+    assert one.content == b"0\n1\n2\n3\n4\n5\n6\n"
+
+
+def test_a_failed_write_is_reported_and_goes_on_at_the_byte(one: Fixture) -> None:
+    """The service is down until startService writes again; nothing is lost, doubled or out of order."""
+    one.start()
+    one.disk.room = 4
+    one.sink.write(b"first\nsecond\n")
+    one.worker.steps()
+    assert [str(problem) for problem in one.failed] == [f"{one.path}: No space left on device"]
+    assert one.content == b"firs"
+    one.sink.write(b"third\n")
+    assert not one.worker.jobs
+    assert result(one.start()).check(SinkError)
+    assert len(one.failed) == 1
+    one.disk.room = 100
+    assert result(one.start()) is None
+    assert one.content == b"first\nsecond\nthird\n"
+    one.sink.write(b"fourth\n")
+    one.worker.steps()
+    assert one.content == b"first\nsecond\nthird\nfourth\n"
+
+
+def test_a_start_that_the_failure_report_makes_at_once(one: Fixture) -> None:
+    """`fail` may call startService itself; the writing goes on."""
+    one.start()
+    started: list[Deferred[None]] = []
+
+    def again(_problem: Exception) -> None:
+        one.disk.room = 100
+        started.append(one.sink.startService())
+
+    one.sink._fail = again
+    one.disk.room = 4
+    one.sink.write(b"first\n")
+    one.worker.steps()
+    assert result(started[0]) is None
+    one.sink.write(b"second\n")
+    one.worker.steps()
+    assert one.content == b"first\nsecond\n"
+
+
+def test_sources_pause_when_it_is_too_much(one: Fixture) -> None:
+    """Above the high-water mark all pause, at the low one all go on; who comes meanwhile pauses too."""
+    one.start()
+    first, second, third, left = (FakeSource(one.sink) for _ in range(4))
+    for source in (first, second, left):
+        one.sink.attach(source)
+    one.sink.detach(left)
+    one.sink.write(b"x" * (HIGH_WATER - 1) + b"\n", first)
+    assert not one.sink.full
+    assert not first.paused
+    one.sink.write(b"y\n", first)
+    assert one.sink.full
+    assert first.paused
+    assert second.paused
+    assert not left.paused
+    one.sink.attach(third)
+    assert third.paused
+    first.paused = False  # somebody else let it go on
+    one.sink.write(b"z\n", first)
+    assert first.paused
+    one.sink.write(b"a datagram\n")
+    one.worker.steps()
+    assert not one.sink.full
+    assert not any(source.paused for source in (first, second, third))
+    assert one.sink.unwritten == 0
+
+
+def test_sources_go_on_at_the_low_water_mark(one: Fixture) -> None:
+    """Not before: what gathered during a long write counts."""
+    one.start()
+    source = FakeSource(one.sink)
+    one.sink.attach(source)
+    one.sink.write(b"x" * HIGH_WATER + b"\n")
+    job, done = one.worker.jobs.popleft()
+    job()
+    one.sink.write(b"y" * LOW_WATER + b"\n")
+    done.callback(None)
+    assert source.paused
+    one.worker.steps()
+    assert not source.paused
+
+
+def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Fixture) -> None:
+    """The bound holds with any number of connections: one too much, and the rest stay paused."""
+    one.start()
+    sources = [FakeSource(one.sink) for _ in range(1000)]
+    for source in sources:
+        source.burst = b"x" * (HIGH_WATER // 4) + b"\n"
+        one.sink.attach(source)
+    one.sink.write(b"x" * HIGH_WATER + b"\n")
+    one.worker.step()
+    assert one.sink.full
+    assert all(source.paused for source in sources)
+    assert one.sink.unwritten < HIGH_WATER + HIGH_WATER // 4 + 2
+
+
+def test_a_sink_that_is_down_stays_full(one: Fixture) -> None:
+    """Until it writes again, sources stay paused and memory is bounded."""
+    one.start()
+    source = FakeSource(one.sink)
+    one.sink.attach(source)
+    one.disk.room = 10
+    one.sink.write(b"x" * HIGH_WATER + b"\n", source)
+    one.worker.steps()
+    assert source.paused
+    one.disk.room = 1 << 30
+    one.start()
+    assert not source.paused
+    assert one.content == b"x" * HIGH_WATER + b"\n"
+
+
+def test_stop_writes_all(one: Fixture) -> None:
+    """What was accepted is in the file when the Deferred fires."""
+    one.start()
+    one.sink.write(b"one\n")
+    one.sink.write(b"two\n")
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert result(done) is None
+    assert one.content == b"one\ntwo\n"
+    assert one.worker.ended
+    assert one.logged == []
+
+
+def test_stop_of_a_sink_that_never_started(tmp_path: Path) -> None:
+    """A file that could never be opened, and nothing accepted: it stops quietly."""
+    one = Fixture(tmp_path / "none" / "app.log")
+    assert result(one.start()).check(SinkError)
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert result(done) is None
+    assert one.logged == []
+
+
+def test_stop_waits_for_room(one: Fixture) -> None:
+    """While the disk is full it tries again and again, saying so once, and writes all when there is room."""
+    one.start()
+    one.disk.room = 2
+    one.sink.write(b"one\n")
+    done = one.sink.stopService()
+    one.worker.steps()
+    for _ in range(3):
+        one.clock.advance(RETRY)
+        one.worker.steps()
+    assert not done.called
+    assert one.failed == []
+    one.sink.write(b"two\n")
+    one.disk.room = 100
+    one.clock.advance(RETRY)
+    one.worker.steps()
+    assert result(done) is None
+    assert one.content == b"one\ntwo\n"
+    assert one.logged == [f"{one.path}: No space left on device; trying again until the stop's deadline"]
+
+
+def test_the_deadline_of_a_stop(one: Fixture) -> None:
+    """Cancelled, it says how many lines are lost and gives up; what still comes is lost as well."""
+    one.start()
+    one.disk.room = 6
+    one.sink.write(b"one\ntwo\nthree\n")
+    done = one.sink.stopService()
+    one.worker.steps()
+    done.cancel()
+    assert result(done) is None
+    assert one.logged[1:] == [f"{one.path}: 2 lines were lost: the stop's deadline has come"]
+    one.sink.write(b"four\n")
+    assert one.logged[2:] == [f"{one.path}: 1 lines were lost: the endpoint has stopped"]
+    assert result(one.sink.reopen()) is None
+    assert not one.worker.jobs
+    assert not one.clock.getDelayedCalls()
+
+
+def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Fixture) -> None:
+    """A thread that hangs is given up as well, also one that still opens the file."""
+    starting = one.sink.startService()
+    one.sink.write(b"one\n")
+    done = one.sink.stopService()
+    done.cancel()
+    assert result(done) is None
+    assert one.logged == [f"{one.path}: 1 lines were lost: the stop's deadline has come"]
+    one.worker.steps()
+    assert result(starting).check(SinkError)
+    assert not one.worker.jobs
+
+
+def test_a_start_that_ends_after_the_stop(one: Fixture) -> None:
+    """The sink does not come back to life."""
+    starting = one.sink.startService()
+    one.worker.step()
+    one.sink.stopService().cancel()
+    one.worker.steps()
+    assert result(starting) is None
+    assert not one.sink._up
+
+
+def test_what_only_closing_reveals_is_logged(one: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop tells it and goes on."""
+    one.start()
+
+    def no_room() -> None:
+        raise SinkError("app.log: Disk quota exceeded")
+
+    monkeypatch.setattr(one.disk, "close", no_room)
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert result(done) is None
+    assert one.logged == ["app.log: Disk quota exceeded"]
+    monkeypatch.undo()
+    one.disk.close()
+
+
+def test_reopening_comes_between_two_writes(one: Fixture) -> None:
+    """What was accepted goes to either file, once; a failure is logged, once, and the old file kept."""
+    one.start()
+    old = one.path.with_suffix(".1")
+    one.sink.write(b"one\n")
+    one.path.rename(old)
+    done = one.sink.reopen()
+    one.sink.write(b"two\n")
+    one.worker.steps()
+    one.sink.write(b"three\n")
+    one.worker.steps()
+    assert result(done) is None
+    assert old.read_bytes() + one.content == b"one\ntwo\nthree\n"
+    one.path.rename(one.path.with_suffix(".2"))
+    one.path.mkdir()
+    done = one.sink.reopen()
+    one.sink.write(b"four\n")
+    one.worker.steps()
+    assert result(done) is None
+    assert one.logged == [f"{one.path}: Is a directory; the old file is kept"]
+    assert one.path.with_suffix(".2").read_bytes().endswith(b"four\n")
+
+
+STEP = st.one_of(
+    st.binary(max_size=30).map(lambda data: ("write", data.replace(b"\n", b"") + b"\n")),
+    st.tuples(st.just("room"), st.integers(0, 40)),
+    st.tuples(st.sampled_from(["step", "start", "move", "reopen"]), st.just(None)),
+)
+
+
+@given(st.lists(STEP, max_size=60))
+def test_any_history_leaves_what_was_accepted(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    """Writes, faults, retries and rotations in any order: at the end all is there once, in order."""
+    one = Fixture(tmp_path_factory.mktemp("history") / "app.log")
+    result(one.start())
+    accepted = b""
+    moved: list[Path] = []
+    for what, value in steps:
+        if what == "write":
+            one.sink.write(value)
+            accepted += value
+        elif what == "room":
+            one.disk.room = value
+        elif what == "step" and one.worker.jobs:
+            one.worker.step()
+        elif what == "start" and not one.sink._up:
+            result(one.sink.startService())
+        elif what == "move" and one.path.exists():
+            moved.append(one.path.rename(one.path.with_suffix(f".{len(moved)}")))
+            result(one.sink.reopen())
+        elif what == "reopen":
+            result(one.sink.reopen())
+    one.disk.room = 1 << 40
+    one.worker.steps()
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert result(done) is None
+    files = [*moved, *([one.path] if one.path.exists() else [])]
+    assert b"".join(file.read_bytes() for file in files) == accepted
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_a_real_thread(tmp_path: Path) -> None:
+    """Under load, while its file is moved again and again, every line is there once, in order."""
+    path = tmp_path / "app.log"
+    failed: list[Exception] = []
+    disk = Appender(path, 0o640, lambda: b"")
+    sink = FileSink(disk, reactor=installed, log=Logger(), fail=failed.append)
+    await sink.startService()
+    files = []
+    for number in range(2000):
+        sink.write(b"%d\n" % number)
+        if number % 400 == 399:
+            files.append(path.rename(tmp_path / str(number)))
+            await sink.reopen()
+    await sink.stopService()
+    text = b"".join(file.read_bytes() for file in [*files, path])
+    assert text == b"".join(b"%d\n" % number for number in range(2000))
+    assert failed == []

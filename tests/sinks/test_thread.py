@@ -1,0 +1,58 @@
+"""The thread: jobs in order, results in the reactor's thread, and no waiting for a thread that is stuck."""
+
+import threading
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor as installed
+from twisted.internet.defer import CancelledError
+
+from sockd.sinks.thread import WorkerThread
+
+
+def test_nothing_starts_before_the_first_job() -> None:
+    """A thread does not survive daemonizing, so none may be there by then."""
+    before = threading.active_count()
+    WorkerThread(installed, "test").end()
+    assert threading.active_count() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_jobs_run_in_order_elsewhere() -> None:
+    """One thread does all, a daemon one, and the results come back here."""
+    worker = WorkerThread(installed, "test")
+    order: list[int] = []
+    jobs = [worker.run(lambda number=number: order.append(number)) for number in range(100)]  # type: ignore[misc]
+    thread = await worker.run(threading.current_thread)
+    for job in jobs:
+        await job
+    assert order == list(range(100))
+    assert thread is not threading.current_thread()
+    assert thread.daemon
+    assert thread.name == "test"
+    worker.end()
+    thread.join()
+
+
+@pytest_twisted.ensureDeferred
+async def test_exceptions_come_back() -> None:
+    """And the thread lives on."""
+    worker = WorkerThread(installed, "test")
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 // 0)
+    assert await worker.run(lambda: 7) == 7
+    worker.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_waiting_can_be_given_up() -> None:
+    """A job that hangs is left alone; its late result disturbs nobody."""
+    worker = WorkerThread(installed, "test")
+    hangs = threading.Event()
+    job = worker.run(hangs.wait)
+    job.cancel()
+    with pytest.raises(CancelledError):
+        await job
+    hangs.set()
+    assert await worker.run(lambda: 7) == 7
+    worker.end()
