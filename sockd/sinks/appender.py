@@ -49,16 +49,21 @@ class Appender:
             self._drop()
         self._adopt(*self._opened())
 
-    def reopen(self) -> None:
-        """Go over to the file that now has the path; a record that is half-written ends in the old one."""
+    def reopen(self) -> bool:
+        """Go over to the file that now has the path; a record that is half-written ends in the old one.
+
+        False if no file is open: the next `open` goes by the path anyway.
+        """
         if self._within_record and self._fd >= 0:
             with suppress(SinkError):  # what then is left goes to the new file
                 self._write_rest(bytes(self._rest).find(b"\n") + 1)
-        if self._fd >= 0:
-            new = self._opened()
-            old = self._fd
-            self._adopt(*new)
-            self._close(old)
+        if self._fd < 0:
+            return False
+        new = self._opened()
+        old = self._fd
+        self._adopt(*new)
+        self._close(old)
+        return True
 
     def write(self) -> None:
         """Write what was left, then all that the queue holds now, as one."""

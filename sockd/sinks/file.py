@@ -33,6 +33,7 @@ class FileSink:
         self,
         file: Appender,
         *,
+        endpoint: str,
         reactor: Any,
         log: Logger,
         fail: Callable[[Exception], None],
@@ -40,6 +41,7 @@ class FileSink:
     ) -> None:
         self._file = file
         self._worker = worker or WorkerThread(reactor, f"writes {file.path.name}")
+        self._endpoint = endpoint
         self._reactor = reactor
         self._log = log
         self._fail = fail
@@ -99,7 +101,7 @@ class FileSink:
         """Go over to the file that has the path now, once the present write ends; if that fails, stay."""
         if self._ended:
             return succeed(None)
-        return self._worker.run(self._file.reopen).addErrback(self._kept)
+        return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._kept)
 
     async def _start(self) -> None:
         await self._worker.run(self._file.open)
@@ -119,16 +121,14 @@ class FileSink:
                     await self._worker.run(self._file.write)
                 except SinkError as problem:
                     if not told:
-                        self._log.error(
-                            "{problem}; trying again until the stop's deadline", problem=str(problem)
-                        )
+                        self._complain("not written", f"{problem}; trying again until the stop's deadline")
                         told = True
                     await deferLater(self._reactor, RETRY)
             await self._worker.run(self._file.close)
         except CancelledError:
             self._lost(self._file.unwritten_lines(), "the stop's deadline has come")
         except SinkError as problem:
-            self._log.error("{problem}", problem=str(problem))
+            self._complain("not written", str(problem))
         finally:
             self._ended = True
             self._up = False
@@ -161,11 +161,22 @@ class FileSink:
                     return
                 source.resumeProducing()
 
+    # -- the log
+
+    def _reopened(self, reopened: bool) -> None:
+        if reopened:
+            path = str(self._file.path)
+            self._log.info(
+                "{endpoint}: {path} reopened", endpoint=self._endpoint, path=path, event="reopened"
+            )
+
     def _kept(self, failure: Failure) -> None:
-        self._log.error("{problem}; the old file is kept", problem=failure.getErrorMessage())
+        self._complain("not reopened", f"{failure.getErrorMessage()}; the old file is kept")
 
     def _lost(self, lines: int, why: str) -> None:
         if lines:
-            self._log.error(
-                "{path}: {lines} lines were lost: {why}", path=str(self._file.path), lines=lines, why=why
-            )
+            were = "line was" if lines == 1 else "lines were"
+            self._complain("lost", f"{self._file.path}: {lines} {were} lost: {why}", lines=lines)
+
+    def _complain(self, event: str, why: str, **fields: int) -> None:
+        self._log.error("{endpoint}: {why}", endpoint=self._endpoint, why=why, event=event, **fields)

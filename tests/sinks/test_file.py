@@ -87,7 +87,12 @@ class Fixture:
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         self.sink = FileSink(
-            self.disk, reactor=self.clock, log=log, fail=self.failed.append, worker=self.worker
+            self.disk,
+            endpoint="applog",
+            reactor=self.clock,
+            log=log,
+            fail=self.failed.append,
+            worker=self.worker,
         )
 
     def start(self) -> Deferred[None]:
@@ -274,9 +279,10 @@ def test_stop_writes_all(one: Fixture) -> None:
 
 
 def test_stop_of_a_sink_that_never_started(tmp_path: Path) -> None:
-    """A file that could never be opened, and nothing accepted: it stops quietly."""
+    """A file that could never be opened, and nothing accepted: it is reopened and stopped quietly."""
     one = Fixture(tmp_path / "none" / "app.log")
     assert result(one.start()).check(SinkError)
+    one.sink.reopen()
     done = one.sink.stopService()
     one.worker.steps()
     assert result(done) is None
@@ -301,7 +307,9 @@ def test_stop_waits_for_room(one: Fixture) -> None:
     one.worker.steps()
     assert result(done) is None
     assert one.content == b"one\ntwo\n"
-    assert one.logged == [f"{one.path}: No space left on device; trying again until the stop's deadline"]
+    assert one.logged == [
+        f"applog: {one.path}: No space left on device; trying again until the stop's deadline"
+    ]
 
 
 def test_the_deadline_of_a_stop(one: Fixture) -> None:
@@ -313,9 +321,9 @@ def test_the_deadline_of_a_stop(one: Fixture) -> None:
     one.worker.steps()
     done.cancel()
     assert result(done) is None
-    assert one.logged[1:] == [f"{one.path}: 2 lines were lost: the stop's deadline has come"]
+    assert one.logged[1:] == [f"applog: {one.path}: 2 lines were lost: the stop's deadline has come"]
     one.sink.write(b"four\n")
-    assert one.logged[2:] == [f"{one.path}: 1 lines were lost: the endpoint has stopped"]
+    assert one.logged[2:] == [f"applog: {one.path}: 1 line was lost: the endpoint has stopped"]
     assert result(one.sink.reopen()) is None
     assert not one.worker.jobs
     assert not one.clock.getDelayedCalls()
@@ -328,7 +336,7 @@ def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Fixture) -> None:
     done = one.sink.stopService()
     done.cancel()
     assert result(done) is None
-    assert one.logged == [f"{one.path}: 1 lines were lost: the stop's deadline has come"]
+    assert one.logged == [f"applog: {one.path}: 1 line was lost: the stop's deadline has come"]
     one.worker.steps()
     assert result(starting).check(SinkError)
     assert not one.worker.jobs
@@ -355,7 +363,7 @@ def test_what_only_closing_reveals_is_logged(one: Fixture, monkeypatch: pytest.M
     done = one.sink.stopService()
     one.worker.steps()
     assert result(done) is None
-    assert one.logged == ["app.log: Disk quota exceeded"]
+    assert one.logged == ["applog: app.log: Disk quota exceeded"]
     monkeypatch.undo()
     one.disk.close()
 
@@ -379,7 +387,10 @@ def test_reopening_comes_between_two_writes(one: Fixture) -> None:
     one.sink.write(b"four\n")
     one.worker.steps()
     assert result(done) is None
-    assert one.logged == [f"{one.path}: Is a directory; the old file is kept"]
+    assert one.logged == [
+        f"applog: {one.path} reopened",
+        f"applog: {one.path}: Is a directory; the old file is kept",
+    ]
     assert one.path.with_suffix(".2").read_bytes().endswith(b"four\n")
 
 
@@ -429,7 +440,7 @@ async def test_on_a_real_thread(tmp_path: Path) -> None:
     path = tmp_path / "app.log"
     failed: list[Exception] = []
     disk = Appender(path, 0o640, lambda: b"")
-    sink = FileSink(disk, reactor=installed, log=Logger(), fail=failed.append)
+    sink = FileSink(disk, endpoint="applog", reactor=installed, log=Logger(), fail=failed.append)
     await sink.startService()
     files = []
     for number in range(2000):

@@ -28,7 +28,7 @@ def _service(host: Host[LineLogOptions]) -> Service:
 
     options = host.options
     file = Appender(options.path, options.mode, records_for(options.format, host.endpoint).mend)
-    return FileSink(file, reactor=host.reactor, log=host.log, fail=host.fail)
+    return FileSink(file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail)
 
 
 def _stream(host: Host[LineLogOptions]) -> Any:
