@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
 BYTES = {
     "B": 1,
     "kB": 10**3,
@@ -40,7 +41,7 @@ def duration(text: str) -> float:
     if not re.fullmatch(DURATION, text):
         raise ValueError(f"{text!r} is not a duration: write a whole number and ms, s, m, h or d, like 30s")
     number = text.rstrip("mshd")
-    return int(number) * _SECONDS[text[len(number) :]]
+    return int(number) * MILLISECONDS[text[len(number) :]] / 1000
 
 
 def size(text: str) -> int:
@@ -58,14 +59,14 @@ def rate(text: str) -> Rate:
     if not re.fullmatch(RATE, text):
         raise ValueError(f"{text!r} is not a rate: write a whole number and /s, /m or /h, like 20/s")
     count, per = text.split("/")
-    return Rate(int(count), _SECONDS[per])
+    return Rate(int(count), _PER[per])
 
 
 def format_duration(seconds: float) -> str:
     """The shortest exact form: 90 -> 90s, 3600 -> 1h, 0.5 -> 500ms."""
     milliseconds = round(seconds * 1000)
     for unit in ("d", "h", "m", "s"):
-        whole, rest = divmod(milliseconds, round(_SECONDS[unit] * 1000))
+        whole, rest = divmod(milliseconds, MILLISECONDS[unit])
         if not rest and whole:
             return f"{whole}{unit}"
     return f"{milliseconds}ms"

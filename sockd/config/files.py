@@ -1,8 +1,9 @@
 """What may stand in a file: the main one, and those that it includes."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sockd.config.model import NAME, Endpoint, Limits, Restart, Section, Socket
 from sockd.config.types import duration, read_text, wrong
@@ -43,6 +44,10 @@ class Defaults(Section):
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
 
 
+# A path or a pattern of paths: no control characters, and no '~', which nothing here expands.
+_PATTERN = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
+
+
 def _read_include(value: Any) -> Any:
     patterns = value if isinstance(value, list | tuple) else [value]
     return tuple(_read_pattern(pattern) for pattern in patterns)
@@ -53,9 +58,12 @@ def _read_pattern(value: Any) -> str:
         text = read_text(value)
     except ValueError as error:
         raise wrong(str(error)) from None
-    if not text or not text.isprintable() or text.startswith("~"):
+    if not re.fullmatch(_PATTERN, text):
         raise wrong(f"{shown(text)} is not a path, nor a pattern of paths like conf.d/*.yaml")
     return text
+
+
+_INCLUDE = {"type": "string", "pattern": f"^{_PATTERN}$"}
 
 
 class Included(Section):
@@ -68,9 +76,15 @@ class Main(Section):
     """What the main file may hold."""
 
     daemon: Daemon = Field(Daemon(), description="What is of the daemon and not of one endpoint.")
-    include: Annotated[tuple[str, ...], BeforeValidator(_read_include)] = Field(
+    include: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_read_include),
+        WithJsonSchema(
+            {"title": "path or pattern, or a list", "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}]}
+        ),
+    ] = Field(
         (),
-        description="More files with endpoints, a path or a pattern from this file's directory, or a list.",
+        description="More files with endpoints: paths or patterns from this file's directory.",
     )
     defaults: Defaults = Field(
         Defaults(), description="What every endpoint gets where it says nothing itself."

@@ -85,7 +85,7 @@ def _read_options(value: Any) -> Any:
 Off = Annotated[None, BeforeValidator(_read_off), WithJsonSchema({"const": "off"})]
 Where = Annotated[
     Address,
-    Form(_read_address, str, {"type": "string", "pattern": f"^(?:{'|'.join(Kind)})://"}),
+    Form(_read_address, str, {"title": "address", "type": "string", "pattern": f"^(?:{'|'.join(Kind)})://"}),
 ]
 
 
@@ -129,6 +129,10 @@ class Socket(Section):
     )
 
 
+def _no_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
 class Limits(Section):
     """How much an endpoint may take."""
 
@@ -141,6 +145,7 @@ class Limits(Section):
     idle: OptionalDuration = Field(
         None,
         description="How long a peer whose turn it is may be silent. The default is the protocol's.",
+        json_schema_extra=_no_default,
     )
     stall: OptionalDuration = Field(
         30.0, description="How long a peer may take nothing of what we owe it, before it is cut."
@@ -148,9 +153,12 @@ class Limits(Section):
     datagrams: OptionalRate = Field(
         None,
         description="How many datagrams are taken from all peers together. The default is the protocol's.",
+        json_schema_extra=_no_default,
     )
     datagrams_per_source: OptionalRate = Field(
-        None, description="How many datagrams are taken from one source. The default is the protocol's."
+        None,
+        description="How many datagrams are taken from one source. The default is the protocol's.",
+        json_schema_extra=_no_default,
     )
 
 
@@ -229,7 +237,10 @@ class Endpoint(Section):
     """A named entry of the file: one protocol and the addresses it is spoken on."""
 
     enabled: Boolean = Field(True, description="With `false` the endpoint is checked, but not run.")
-    listen: Listeners = Field(description="One address or a list of them, each a URL or a mapping.")
+    listen: Listeners = Field(
+        description="Where it listens: URLs, or mappings that say more about an address.",
+        json_schema_extra={"title": "address, keys, or a list of them"},
+    )
     socket: Socket = Field(
         Socket(), description="What is set on the sockets of all addresses of this endpoint."
     )
@@ -243,4 +254,5 @@ class Endpoint(Section):
         None,
         description="Whether the daemon stops, with status 69, when the endpoint does not run for a time;"
         " `true` stands for `{give_up_after: 1m}`.",
+        json_schema_extra={"default": False, "title": "true, false or keys"},
     )

@@ -20,9 +20,9 @@ from sockd.config.values import read_as, shown
 
 OFF = "off"
 LONGEST_PATH = 1024
+SHORTEST_DURATION = 0.001
 LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
 LARGEST_SIZE = 2**40
-_MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 JsonSchema = dict[str, Any]
 
@@ -58,7 +58,10 @@ class Form:
         )
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        return {"anyOf": [{"const": OFF}, self.schema]} if self.off else dict(self.schema)
+        if not self.off:
+            return dict(self.schema)
+        title = f"{self.schema['title']}, or off"
+        return {"title": title, "anyOf": [{"const": OFF}, self.schema]}
 
 
 # -- plain values ------------------------------------------------------------------------------------------
@@ -134,7 +137,7 @@ Text = Annotated[str, BeforeValidator(_named)]
 def _durations(least: float, most: float, *, whole: bool) -> str:
     """The pattern of every duration from `least` to `most` seconds."""
     choices = []
-    for unit, milliseconds in _MILLISECONDS.items():
+    for unit, milliseconds in units.MILLISECONDS.items():
         if whole and unit == "ms":
             continue
         low = -(-round(least * 1000) // milliseconds)
@@ -145,7 +148,11 @@ def _durations(least: float, most: float, *, whole: bool) -> str:
 
 
 def duration(
-    least: float = 0.001, most: float = LONGEST_DURATION, *, whole: bool = False, off: bool = False
+    least: float = SHORTEST_DURATION,
+    most: float = LONGEST_DURATION,
+    *,
+    whole: bool = False,
+    off: bool = False,
 ) -> Form:
     """Seconds, from `least` to `most`; `whole` for those that the kernel counts in seconds."""
 
@@ -164,7 +171,10 @@ def duration(
             raise ValueError(f"{units.format_duration(seconds)} is out of range ({span})")
         return seconds
 
-    schema = {"type": "string", "pattern": _durations(least, most, whole=whole)}
+    title = "duration"
+    if (least, most) != (SHORTEST_DURATION, LONGEST_DURATION):
+        title += f", {units.format_duration(least)} to {units.format_duration(most)}"
+    schema = {"title": title, "type": "string", "pattern": _durations(least, most, whole=whole)}
     return Form(read, units.format_duration, schema, off)
 
 
@@ -189,7 +199,11 @@ def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form
         low, high = -(-least // factor), min(most // factor, 999_999_999)
         if high >= low:
             choices.append(pattern_up_to(low, high) + unit)
-    return Form(read, units.format_size, {"type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}, off)
+    title = "size"
+    if (least, most) != (1, LARGEST_SIZE):
+        title += f", {units.format_size(least)} to {units.format_size(most)}"
+    schema = {"title": title, "type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}
+    return Form(read, units.format_size, schema, off)
 
 
 def rate(*, off: bool = False) -> Form:
@@ -206,7 +220,8 @@ def rate(*, off: bool = False) -> Form:
             raise ValueError(f"{shown(text)} lets nothing through: write 1/h or more")
         return written
 
-    return Form(read, str, {"type": "string", "pattern": f"^{pattern_up_to(1, 999_999_999)}/[smh]$"}, off)
+    pattern = f"^{pattern_up_to(1, 999_999_999)}/[smh]$"
+    return Form(read, str, {"title": "rate", "type": "string", "pattern": pattern}, off)
 
 
 Duration = Annotated[float, duration()]
@@ -260,17 +275,20 @@ _ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?"
 
 # YAML 1.2 reads 0660 as the number 660: these are the numbers that are octal digits.
 MODE_SCHEMA: JsonSchema = {
+    "title": "file mode",
     "anyOf": [
         {"enum": [int(f"{mode:o}") for mode in range(0o1000)]},
         {"type": "string", "pattern": "^0?[0-7]{1,3}$"},
-    ]
+    ],
 }
 
 Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
 LogPath = Annotated[
     Path,
     Form(
-        _read_path, str, {"type": "string", "maxLength": LONGEST_PATH, "pattern": r"^[^~\u0000][^\u0000]*$"}
+        _read_path,
+        str,
+        {"title": "path", "type": "string", "maxLength": LONGEST_PATH, "pattern": r"^[^~\u0000][^\u0000]*$"},
     ),
 ]
 Account = Annotated[
@@ -279,10 +297,11 @@ Account = Annotated[
         _read_account,
         lambda account: account,
         {
+            "title": "name or number",
             "anyOf": [
                 {"type": "string", "pattern": f"^{_ACCOUNT}$"},
                 {"type": "integer", "minimum": 0, "maximum": 2**32 - 2},
-            ]
+            ],
         },
         off=True,
     ),
@@ -315,6 +334,9 @@ Networks = Annotated[
     Form(
         _read_networks,
         lambda networks: [str(network) for network in networks],
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        {
+            "title": "network, or a list of them",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
     ),
 ]

@@ -25,6 +25,11 @@ def _installed() -> Iterable[EntryPoint]:
     return entry_points(group=GROUP)
 
 
+def of_distribution(name: str) -> Callable[[], Iterable[EntryPoint]]:
+    """What a registry of this distribution's protocols alone finds."""
+    return lambda: (point for point in _installed() if point.dist and point.dist.name == name)
+
+
 class Registry:
     """The protocols by name. A distribution that fails to load harms no protocol but its own."""
 

@@ -1,0 +1,119 @@
+"""The `sockd` command; what a command needs is imported when it is called, so that each starts quickly."""
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sockd import __version__
+
+if TYPE_CHECKING:
+    from sockd.protocols.contract import Specification
+
+FILE_WRONG = 78  # sysexits.h: EX_CONFIG
+UNAVAILABLE = 69  # EX_UNAVAILABLE
+OUTPUT_FAILED = 74  # EX_IOERR
+USUAL_FILE = "/etc/sockd/sockd.yaml"
+
+file_option = click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    envvar="SOCKD_CONFIG",
+    default=USUAL_FILE,
+    show_default=True,
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="The file that says what to run.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sockd", message="%(prog)s %(version)s")
+def command() -> None:
+    """Many network endpoints from one YAML file."""
+
+
+@command.command()
+@file_option
+def run(file: Path) -> None:
+    """Run in the foreground until told to stop."""
+    from sockd import tap  # noqa: PLC0415
+
+    tap.run(file)
+
+
+@command.command()
+@file_option
+@click.option(
+    "--yaml", "as_yaml", is_flag=True, help="Print a file that gives the same plan, with nothing inherited."
+)
+def check(file: Path, *, as_yaml: bool) -> None:
+    """Say what would run, or everything that is wrong with the file."""
+    from sockd import plan, process, rendering  # noqa: PLC0415
+
+    read = plan.read(file, process.directories(os.environ, os.getuid()))
+    if as_yaml:
+        click.echo(rendering.render(read), nl=False)
+        return
+    if read.endpoints or read.disabled:
+        click.echo(rendering.table(read))
+    if not read.endpoints:
+        click.echo("No endpoint is enabled: there is nothing to run.")
+
+
+@command.command()
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors."""
+    from sockd.protocols.registry import Registry  # noqa: PLC0415
+    from sockd.reference.schema import schema_text  # noqa: PLC0415
+
+    click.echo(schema_text(Registry()), nl=False)
+
+
+@command.command()
+def protocols() -> None:
+    """List what is installed; the status is 69 if something of it can't be loaded."""
+    from sockd.protocols.registry import Registry  # noqa: PLC0415
+
+    found = Registry().all()
+    rows = []
+    for one in found:
+        if one.specification is None:
+            rows.append((one.name, "unusable", one.distribution, one.problem))
+        else:
+            rows.append((one.name, _kinds(one.specification), one.distribution, one.specification.summary))
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    for row in rows:
+        click.echo(
+            "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
+        )
+    if any(one.specification is None for one in found):
+        sys.exit(UNAVAILABLE)
+
+
+def _kinds(specification: "Specification") -> str:
+    from sockd.addresses import Kind  # noqa: PLC0415
+
+    spoken = {True: specification.stream is not None, False: specification.datagram is not None}
+    return " ".join(kind for kind in Kind if spoken[kind.stream])
+
+
+def main() -> None:
+    """The program: whatever goes wrong ends in one line and a status, not in a traceback."""
+    from sockd.errors import SockdError  # noqa: PLC0415
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every character of the file
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        command(prog_name="sockd")
+    except SockdError as error:
+        click.echo(str(error), err=True)
+        sys.exit(FILE_WRONG)
+    except OSError as error:  # a full disk behind our output; click itself sees to readers who leave early
+        click.echo(f"sockd: {error.strerror or error}", err=True)
+        sys.exit(OUTPUT_FAILED)

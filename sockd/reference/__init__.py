@@ -1,0 +1,1 @@
+"""What the file may say, for editors and for readers, from the one model of it."""

@@ -1,0 +1,150 @@
+"""A plan as people read it: a file that gives the same plan, and a table of what will run."""
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from sockd import applicable
+from sockd.config import model
+from sockd.config.values import Scalar, read_as
+from sockd.errors import Place
+from sockd.plan import EndpointPlan, ListenerPlan, Plan
+from sockd.units import format_duration
+
+_HARMLESS = re.compile(r"[A-Za-z0-9_./@][A-Za-z0-9_./:@+-]*")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what YAML 1.2 would read as something else than text, and nothing else."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, False)  # lists stand in from their key
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    plain = _HARMLESS.fullmatch(text) and read_as(Scalar(text, Place(""))) == "string"
+    return dumper.represent_scalar(_STRING, text, None if plain else '"')
+
+
+def _word(dumper: _Dumper, value: float | None) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_STRING, json.dumps(value))
+
+
+_STRING = "tag:yaml.org,2002:str"
+_Dumper.add_representer(str, _text)
+for _type in (bool, int, float, type(None)):
+    _Dumper.add_representer(_type, _word)
+
+
+def render(plan: Plan) -> str:
+    """A file that, read on the same machine, gives an equal plan; every name resolved, nothing inherited."""
+    log = {"level": plan.log.level, "format": plan.log.format}
+    tree = {
+        "daemon": {"drain": format_duration(plan.drain), "log": log},
+        "endpoints": {
+            endpoint.name: _endpoint(endpoint, enabled=enabled)
+            for enabled, endpoints in ((True, plan.endpoints), (False, plan.disabled))
+            for endpoint in endpoints
+        },
+    }
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def table(plan: Plan) -> str:
+    """What will run, a line for each address, with all that is not as usual."""
+    rows = [("endpoint", "address", "protocol", "differs from the default")]
+    for endpoint in (*plan.endpoints, *plan.disabled):
+        name, protocol = endpoint.name, endpoint.protocol
+        unusual = [] if endpoint in plan.endpoints else ["disabled"]
+        unusual += _flat(_unusual(endpoint))
+        for listener in endpoint.listeners:
+            here = [*unusual, *_flat(_unusual_socket(listener))]
+            rows.append((name, str(listener.address), protocol, ", ".join(here)))
+            name, protocol, unusual = "", "", []
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [
+        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
+    tree: dict[str, Any] = {} if enabled else {"enabled": False}
+    tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
+    tree["protocol"] = endpoint.protocol
+    options = endpoint.options.model_dump(mode="json", exclude_defaults=True)
+    if options:
+        tree["options"] = options
+    tree["limits"] = _limits(endpoint)
+    restart = model.Restart(delay=endpoint.restart.delay, max_delay=endpoint.restart.max_delay)
+    tree["restart"] = restart.model_dump(mode="json")
+    if endpoint.give_up_after is not None:
+        tree["required"] = {"give_up_after": format_duration(endpoint.give_up_after)}
+    return tree
+
+
+def _listener(listener: ListenerPlan) -> Any:
+    socket = _unusual_socket(listener)
+    return {"address": str(listener.address), "socket": socket} if socket else str(listener.address)
+
+
+def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
+    """What of an endpoint is not as it would be with nothing written."""
+    tree = _endpoint(endpoint, enabled=True)
+    usual = endpoint.specification
+    limits = model.Limits(
+        idle=usual.idle, datagrams=usual.datagrams, datagrams_per_source=usual.datagrams_per_source
+    ).model_dump(mode="json")
+    restart = model.Restart().model_dump(mode="json")
+    unusual = dict(tree.get("options", {}))
+    unusual |= {key: value for key, value in tree["limits"].items() if value != limits[key]}
+    unusual |= {f"restart.{key}": value for key, value in tree["restart"].items() if value != restart[key]}
+    if "required" in tree:
+        unusual["required"] = tree["required"]["give_up_after"]
+    return unusual
+
+
+def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
+    addresses = [listener.address for listener in endpoint.listeners]
+    limits = endpoint.limits
+    written = model.Limits(
+        connections=limits.connections,
+        idle=limits.idle,
+        stall=limits.stall,
+        datagrams=limits.datagrams,
+        datagrams_per_source=limits.datagrams_per_source,
+    ).model_dump(mode="json")
+    return {key: value for key, value in written.items() if applicable.limit(key, addresses)}
+
+
+def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
+    socket = listener.socket
+    keepalive = socket.keepalive and model.Keepalive(
+        idle=socket.keepalive.idle, interval=socket.keepalive.interval, count=socket.keepalive.count
+    )
+    written = model.Socket(
+        backlog=socket.backlog,
+        keepalive=keepalive,
+        nodelay=socket.nodelay,
+        reuse_port=socket.reuse_port,
+        receive_buffer=socket.receive_buffer,
+        mode=socket.mode,
+        user=socket.user,
+        group=socket.group,
+    ).model_dump(mode="json")
+    usual = model.Socket().model_dump(mode="json")
+    return {key: value for key, value in written.items() if value != usual[key]}
+
+
+def _flat(tree: dict[str, Any]) -> list[str]:
+    """`key: value` for each, on one line, in characters that every terminal shows."""
+    lines = (
+        yaml.dump({key: value}, Dumper=_Dumper, default_flow_style=True, width=float("inf")).strip()[1:-1]
+        for key, value in tree.items()
+    )
+    return list(lines)
