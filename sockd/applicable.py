@@ -40,6 +40,11 @@ def limit(key: str, addresses: Iterable[Address]) -> bool:
     return any(address.kind in _LIMITS[key] for address in addresses)
 
 
-def kinds(key: str) -> str:
-    """The kinds of address that a key is for, in words."""
-    return " and ".join(kind for kind in Kind if kind in (_SOCKET | _LIMITS)[key])
+def why_not(key: str, address: Address | None = None) -> str:
+    """Why a key means nothing for an address, or for any address of an endpoint, in words."""
+    kinds = " and ".join(kind for kind in Kind if kind in (_SOCKET | _LIMITS)[key])
+    if address is None:
+        return f"this is for {kinds}, and the endpoint has no such address"
+    if address.kind in (_SOCKET | _LIMITS)[key]:
+        return f"this is for sockets with a file, and {address} has none"
+    return f"this is for {kinds}, not for {address.kind}"

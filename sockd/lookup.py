@@ -36,8 +36,11 @@ def options(
 ) -> Options | None:
     """The options of an endpoint as its protocol reads them, or None and problems."""
     steps = (*written.steps, "options")
+    value = written.value.get("options", {})
+    if not isinstance(value, dict):
+        return None  # which is a problem already
     try:
-        return model.model_validate(written.value.get("options", {}), context=dict(context))
+        return model.model_validate(value, context=dict(context))
     except ValidationError as error:
         found += problems.of_model(error, model, written.root, steps)
     except Exception as error:  # noqa: BLE001 - whatever a third party's validator does
@@ -71,4 +74,4 @@ def group(account: str | int | None) -> int | None:
 
 def _near(account: str, known: Any) -> str:
     text = offer(account, known)
-    return text if text.startswith(",") else ""  # not a list of all users
+    return text if text.startswith(",") else ""  # rather than a list of all of them

@@ -13,4 +13,6 @@ def offer(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word[:_LONGEST].lower(), words, n=1)
     if near:
         return f", did you mean '{near[0]}'?"
-    return f": there is {', '.join(words[:-1])}{' and ' if words[1:] else ''}{words[-1]}" if words else ""
+    if not words[1:]:
+        return f": there is {words[0]}" if words else ": there are none here"
+    return f": there are {', '.join(words[:-1])} and {words[-1]}"

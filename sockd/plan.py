@@ -1,5 +1,6 @@
 """What will run: the file with every name resolved and every default filled in, frozen and comparable."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,9 @@ from typing import Any
 from sockd import applicable, lookup
 from sockd.addresses import Address, AddressError, resolve
 from sockd.config import model
-from sockd.config.files import Defaults
-from sockd.config.load import Written, load
+from sockd.config.load import Loaded, Written, load
 from sockd.config.model import merge
-from sockd.errors import FileWrongError, Place, Problem
+from sockd.errors import FileWrongError, Place
 from sockd.overlaps import Claim, Claims
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
@@ -80,10 +80,10 @@ class Plan:
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
     """The plan of this file; FileWrongError holds every problem of it, in the order of the file."""
     loaded = load(file)
-    planner = _Planner(directories, registry or Registry(), loaded.defaults, loaded.problems)
+    planner = _Planner(directories, registry or Registry(), loaded)
     plans = [(planner.endpoint(written), written.endpoint.enabled) for written in loaded.endpoints]
-    if planner.problems:
-        raise FileWrongError(tuple(sorted(set(planner.problems))))
+    if loaded.problems:
+        raise FileWrongError(tuple(sorted(set(loaded.problems))))
     return Plan(
         file=file,
         drain=loaded.daemon.drain,
@@ -99,27 +99,26 @@ class _Planner:
 
     directories: Directories
     registry: Registry
-    defaults: Defaults
-    problems: list[Problem]
+    loaded: Loaded
     claims: Claims = field(default_factory=Claims)
     exclusive: dict[str, Place] = field(default_factory=dict)  # what only one endpoint may use
 
     def endpoint(self, written: Written) -> EndpointPlan | None:
         endpoint = written.endpoint
         listeners = [self._listener(written, number) for number in range(len(endpoint.listen))]
-        restart = merge(self.defaults.restart, endpoint.restart)
+        restart = merge(self.loaded.defaults.restart, endpoint.restart)
         if restart.max_delay < restart.delay:
-            text = (
-                f"{format_duration(restart.max_delay)} is less than delay, {format_duration(restart.delay)}"
+            less, more = format_duration(restart.max_delay), format_duration(restart.delay)
+            self.loaded.problems.append(
+                written.problem(f"max_delay, {less}, is less than delay, {more}", "restart")
             )
-            self.problems.append(written.problem(text, "restart", "max_delay"))
         self._check_keys(written)
-        specification = lookup.specification(written, self.registry, self.problems)
+        specification = lookup.specification(written, self.registry, self.loaded.problems)
         if specification is None:
             return None
         self._check_kinds(written, specification)
         context = {"directories": self.directories}
-        options = lookup.options(written, specification.options, context, self.problems)
+        options = lookup.options(written, specification.options, context, self.loaded.problems)
         if options is None:
             return None
         self._check_exclusive(written, options)
@@ -140,24 +139,51 @@ class _Planner:
         steps = written.listen_steps(number)
         try:
             address = resolve(listen.address, self.directories.runtime)
-            options = merge(self.defaults.socket, written.endpoint.socket, listen.socket)
-            socket = _socket(options, address)
-        except (AddressError, ValueError) as error:
-            self.problems.append(written.problem(str(error), *steps))
+        except AddressError as error:
+            self.loaded.problems.append(written.problem(str(error), *steps))
             return None
+        options = merge(self.loaded.defaults.socket, written.endpoint.socket, listen.socket)
+        accounts = {
+            "user": self._account(written, number, "user", lookup.user, options.user, address),
+            "group": self._account(written, number, "group", lookup.group, options.group, address),
+        }
+        socket = _socket(options, address, accounts)
         if written.endpoint.enabled:
             claim = Claim(address, socket.reuse_port, written.place_of(*steps))
             other = self.claims.add(claim)
             if other:
-                same = (
-                    "this address" if other.address == address else f"this address overlaps {other.address},"
+                same = "stands" if other.address == address else f"overlaps {other.address}, which stands"
+                self.loaded.problems.append(
+                    written.problem(f"{address} {same} at {other.place} already", *steps)
                 )
-                text = f"{same} is listened on at {other.place} already"
-                self.problems.append(written.problem(text, *steps))
         return ListenerPlan(address, socket)
 
+    def _account(
+        self,
+        written: Written,
+        number: int,
+        key: str,
+        find: Callable[[str | int | None], int | None],
+        account: str | int | None,
+        address: Address,
+    ) -> int | None:
+        if not applicable.socket_key(key, address):
+            return None
+        try:
+            return find(account)
+        except ValueError as error:
+            listen = written.endpoint.listen[number]
+            if key in listen.socket.model_fields_set:
+                problem = written.problem(str(error), *written.listen_steps(number), "socket", key)
+            elif key in written.endpoint.socket.model_fields_set:
+                problem = written.problem(str(error), "socket", key)
+            else:
+                problem = self.loaded.problem(str(error), "defaults", "socket", key)
+            self.loaded.problems.append(problem)
+            return None
+
     def _limits(self, written: Written, specification: Specification) -> Limits:
-        limits = merge(self.defaults.limits, written.endpoint.limits)
+        limits = merge(self.loaded.defaults.limits, written.endpoint.limits)
         addresses = [listen.address for listen in written.endpoint.listen]
         values = {}
         for key in type(limits).model_fields:
@@ -171,7 +197,7 @@ class _Planner:
             if (specification.stream if kind.stream else specification.datagram) is None:
                 how = "streams" if kind.stream else "datagrams"
                 text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
-                self.problems.append(written.problem(text, *written.listen_steps(number)))
+                self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
 
     def _check_keys(self, written: Written) -> None:
         """Keys that can't have a meaning where they were written."""
@@ -179,30 +205,28 @@ class _Planner:
         addresses = [listen.address for listen in endpoint.listen]
         if not addresses:
             return  # they could not be read
-        where = "no address of this endpoint"
         for key in endpoint.limits.model_fields_set:
             if not applicable.limit(key, addresses):
-                self._unfit(written, where, "limits", key)
+                self.loaded.problems.append(written.problem(applicable.why_not(key), "limits", key))
         for key in endpoint.socket.model_fields_set:
             if not any(applicable.socket_key(key, address) for address in addresses):
-                self._unfit(written, where, "socket", key)
+                self.loaded.problems.append(written.problem(applicable.why_not(key), "socket", key))
         for number, listen in enumerate(endpoint.listen):
             for key in listen.socket.model_fields_set:
                 if not applicable.socket_key(key, listen.address):
-                    self._unfit(written, "not this one", *written.listen_steps(number), "socket", key)
-
-    def _unfit(self, written: Written, where: str, *steps: str | int) -> None:
-        text = f"this is for {applicable.kinds(str(steps[-1]))}, and {where} is of that kind"
-        self.problems.append(written.problem(text, *steps))
+                    steps = (*written.listen_steps(number), "socket", key)
+                    self.loaded.problems.append(
+                        written.problem(applicable.why_not(key, listen.address), *steps)
+                    )
 
     def _check_exclusive(self, written: Written, options: Options) -> None:
         if not written.endpoint.enabled:
             return
         for what in options.claims():
             first = self.exclusive.setdefault(what, written.place)
-            if first is not written.place and first != written.place:
+            if first != written.place:
                 text = f"{what} is used by the endpoint at {first} already"
-                self.problems.append(written.problem(text, "options"))
+                self.loaded.problems.append(written.problem(text, "options"))
 
 
 def _usual_limits(specification: Specification) -> model.Limits:
@@ -213,15 +237,14 @@ def _usual_limits(specification: Specification) -> model.Limits:
     )
 
 
-def _socket(options: model.Socket, address: Address) -> SocketOptions:
+def _socket(options: model.Socket, address: Address, accounts: dict[str, int | None]) -> SocketOptions:
     """Socket options as they apply to the address; those that don't are the usual ones."""
     usual = model.Socket()
     values: dict[str, Any] = {}
     for key in model.Socket.model_fields:
         values[key] = getattr(options if applicable.socket_key(key, address) else usual, key)
+    values |= accounts
     keepalive = values["keepalive"]
     if keepalive is not None:
         values["keepalive"] = Keepalive(int(keepalive.idle), int(keepalive.interval), keepalive.count)
-    values["user"] = lookup.user(values["user"])
-    values["group"] = lookup.group(values["group"])
     return SocketOptions(**values)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from sockd.config import document, problems
 from sockd.config.files import Daemon, Defaults, Main
-from sockd.config.model import NAME, Endpoint, Section
+from sockd.config.model import NAME, Endpoint, Listeners, Section
 from sockd.config.problems import Steps, place_of
-from sockd.config.values import Mapping, Value, shown
+from sockd.config.types import Text
+from sockd.config.values import Mapping, Value, read_as, shown
 from sockd.errors import Place, Problem
 
 MOST_FILES = 1000  # that may be included
@@ -25,8 +26,8 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 class Draft(Endpoint):
     """As much of an endpoint as could be read, so that the rest of it is checked too."""
 
-    listen: Any = ()
-    protocol: Any = ""
+    listen: Listeners = ()
+    protocol: Text = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,13 @@ class Loaded:
     daemon: Daemon = field(default_factory=Daemon)
     defaults: Defaults = field(default_factory=Defaults)
     endpoints: list[Written] = field(default_factory=list)
+    root: Mapping | None = None  # of the main file
     problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, text: str, *steps: str | int) -> Problem:
+        """A problem of what stands at these steps in the main file."""
+        place = place_of(self.root, steps) if self.root else Place("")
+        return Problem(place, problems.show(steps), text)
 
 
 class _Top(Main):
@@ -111,6 +118,7 @@ def load(file: Path) -> Loaded:
             text = "the file is empty: it needs the key 'endpoints' at least"
             loaded.problems.append(Problem(Place(str(file)), "", text))
         return loaded
+    loaded.root = root
     top = validate(_Top, _Top, root, (), loaded.problems)
     loaded.daemon, loaded.defaults = top.daemon, top.defaults
     if "endpoints" in root:
@@ -126,7 +134,7 @@ def load(file: Path) -> Loaded:
 def _read(file: Path, found: list[Problem]) -> Mapping | None:
     read = document.read(file)
     found += read.problems
-    if read.root is None:
+    if read.root is None or read_as(read.root) == "null":
         return None
     if not isinstance(read.root, Mapping):
         validate(_Top, _Top, read.root, (), found)
@@ -140,7 +148,7 @@ def _include(file: Path, loaded: Loaded) -> None:
         return
     for key in ("daemon", "include", "defaults"):
         if key in root:
-            text = f"'{key}' belongs to the main file"
+            text = "this belongs to the main file"
             loaded.problems.append(Problem(root.keys_at[key], key, text))
             del root[key]
     validate(_IncludedTop, _IncludedTop, root, (), loaded.problems)

@@ -18,7 +18,6 @@ from sockd.config.types import (
     OptionalRate,
     Text,
     duration,
-    read_text,
     size,
     wrong,
 )
@@ -71,7 +70,7 @@ def _read_address(value: Any, _info: Any) -> Address:
     if read_as(value) != "string":
         raise wrong("an address is expected here, like tcp://127.0.0.1:7007")
     try:
-        return addresses.parse(read_text(value))
+        return addresses.parse(str(value))
     except addresses.AddressError as error:
         raise wrong(str(error)) from None
 

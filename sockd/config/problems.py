@@ -111,6 +111,8 @@ def _none_of(value: Any, context: Any) -> str:
 
 
 _WORDS: dict[str, Callable[[Any, Any], str]] = {
+    "int_parsing": lambda value, _context: f"{shown(str(value))} is not a whole number",
+    "float_parsing": lambda value, _context: f"{shown(str(value))} is not a number",
     "model_type": not_a_mapping,
     "model_attributes_type": not_a_mapping,
     "dict_type": not_a_mapping,

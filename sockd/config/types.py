@@ -96,8 +96,10 @@ def _read_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         return value
     text = _scalar(value, "true or false")
-    if text in ("true", "false") and read_as(value) == "boolean":
-        return text == "true"
+    if text in ("true", "false"):
+        if read_as(value) == "boolean":
+            return text == "true"
+        raise wrong(f"{shown(text)} is in quotes: write {text}")
     raise wrong(f"{shown(text)} is neither true nor false")
 
 
@@ -159,6 +161,7 @@ def duration(
     def read(value: Any, _info: ValidationInfo) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             seconds = float(value)
+            text = units.format_duration(seconds)
         else:
             text = _scalar(value, "a duration like 30s")
             if re.fullmatch("[0-9]{1,9}", text):
@@ -168,7 +171,7 @@ def duration(
                 raise ValueError(f"{shown(text)} is not in whole seconds: write s, m or h")
         if not least <= seconds <= most:
             span = f"{units.format_duration(least)} to {units.format_duration(most)}"
-            raise ValueError(f"{units.format_duration(seconds)} is out of range ({span})")
+            raise ValueError(f"{text} is out of range ({span})")
         return seconds
 
     title = "duration"
@@ -184,6 +187,7 @@ def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form
     def read(value: Any, _info: ValidationInfo) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             count = value
+            text = units.format_size(count)
         else:
             text = _scalar(value, "a size like 64KiB")
             if re.fullmatch("[0-9]{1,18}", text):
@@ -191,7 +195,7 @@ def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form
             count = units.size(text)
         if not least <= count <= most:
             span = f"{units.format_size(least)} to {units.format_size(most)}"
-            raise ValueError(f"{units.format_size(count)} is out of range ({span})")
+            raise ValueError(f"{text} is out of range ({span})")
         return count
 
     choices = []
