@@ -166,8 +166,8 @@ class Server:
         if not count:
             self._peer_finished()
             return
-        if self.lingering:
-            return
+        if self.disconnecting:
+            return  # the protocol is done with it; reading on keeps a peer that still sends from blocking
         self.received += count
         self.counters.bytes_in += count
         turn.active = True
@@ -179,9 +179,7 @@ class Server:
 
     def write(self, data: bytes) -> None:
         if type(data) is not bytes:
-            if isinstance(data, str):
-                raise TypeError("Data must not be str: encode it")
-            data = bytes(data)
+            data = bytes(memoryview(data))  # TypeError for str, and for int, of which bytes() makes zeros
         if not data or not self.connected or self._fin_sent:
             return
         self._out.append(data)
@@ -201,15 +199,20 @@ class Server:
                 self._start_writing()
                 if self.owed > self._high_water:
                     self._crowded()
+            else:
+                self._finish_if_wanted()
 
     def doWrite(self) -> None:  # noqa: N802
+        if not self._writing:
+            return  # it ended in the read event that epoll reported together with this one
         self._turn.active = True
         self._send_out()
         if not self.owed and self._producer_waits():
             self._producer_paused = False
             self._call("resumeProducing", self._producer.resumeProducing)
-        if not self.owed and not self._producer_waits():
+        if not self.owed:
             self._stop_writing()
+            self._finish_if_wanted()
         self._turn.end()
 
     def _send_out(self) -> None:
@@ -239,8 +242,6 @@ class Server:
             out.clear()
         if self._paused & BY_BACK_PRESSURE:
             self._resume(BY_BACK_PRESSURE)
-        if (self.disconnecting or self._fin_wanted) and self._producer is None:
-            self._finish()
 
     # -- bounds
 
@@ -251,9 +252,11 @@ class Server:
 
     def _crowded(self) -> None:
         if not self._writing:
-            if self.owed <= self._unsent_limit:
+            if self.owed <= self._unsent_limit and not (self._producer is not None and self._streaming):
                 return  # the end of the event may get rid of it
-            self.flush()
+            self._send_out()
+            if self.owed:
+                self._start_writing()
         if self.owed > self._unsent_limit:
             self.cut(End.SLOW)
         if self.owed <= self._high_water:
@@ -327,8 +330,13 @@ class Server:
             self._finish_soon()
 
     def _producer_waits(self) -> bool:
-        """Whether a producer is to be asked for more once everything has gone."""
-        return self._producer is not None and (self._producer_paused or not self._streaming)
+        """Whether a producer is to be asked for more once everything has gone; an end waits for it.
+
+        It does not wait for a push producer that isn't paused, as in Twisted's own transports: nobody ever
+        unregisters a transport that is its own producer, or its twin's (twisted.protocols.portforward).
+        """
+        waits = self._producer is not None and (self._producer_paused or not self._streaming)
+        return waits and not self._aborted
 
     def _start_writing(self) -> None:
         if not self._writing:
@@ -378,6 +386,10 @@ class Server:
             self._dirty = True
             self._turn.add(self)
 
+    def _finish_if_wanted(self) -> None:
+        if (self.disconnecting or self._fin_wanted) and not self._aborted and not self._producer_waits():
+            self._finish()
+
     def _finish(self) -> None:
         """Everything owed has gone."""
         if not self._fin_sent:
@@ -396,6 +408,8 @@ class Server:
                 and IHalfCloseableProtocol.providedBy(self.protocol)
             ):
                 self._call("writeConnectionLost", self.protocol.writeConnectionLost)
+        if self._aborted:
+            return
         if self._read_closed:
             self._lost(connectionDone)
         elif self.disconnecting and not self.lingering:
@@ -413,18 +427,17 @@ class Server:
         if IHalfCloseableProtocol.providedBy(self.protocol) and not self.disconnecting:
             self._turn.active = True
             self._call("readConnectionLost", self.protocol.readConnectionLost)
-            if self._fin_sent and self.connected:
+            if self._fin_sent and not self._aborted:
                 self._lost(connectionDone)
             self._turn.end()
             return
         self.disconnecting = True
         self.end = self.end or End.PEER
-        if not self.owed and self._producer is None:
+        if not self.owed and not self._producer_waits():
             self._lost(connectionDone)
 
     def _broken(self, error: OSError) -> None:
-        self.end = self.end or End.RESET
-        self._lost(Failure(ConnectionLost(str(error))))
+        self._abort(self.end or End.RESET, Failure(ConnectionLost(str(error))))
 
     def _abort(self, end: End, why: Failure) -> None:
         if not self.connected or self._aborted:
@@ -492,11 +505,15 @@ class Server:
     def getHandle(self) -> socket.socket:  # noqa: N802
         return self.sock
 
+    # A protocol needn't know whether it runs on TCP: a Unix socket never delays.
+
     def getTcpNoDelay(self) -> bool:  # noqa: N802
-        return bool(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        local = self.sock.family == socket.AF_UNIX
+        return local or bool(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:  # noqa: N802
         return bool(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))

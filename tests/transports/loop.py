@@ -1,0 +1,208 @@
+"""A reactor for tests of transports: real sockets, a clock advanced by hand, turns taken when asked."""
+
+import select
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.stream import Server
+from sockd.transports.turn import Turn
+
+# A condition that doesn't come true within so many turns never will; each waits for the kernel.
+_TURNS = 20_000
+
+
+class Loop(Clock):
+    """What transports need of a reactor. Nothing happens unless `turn` or `until` is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: set[Any] = set()
+        self.writers: set[Any] = set()
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.add(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.discard(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        self.writers.add(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        self.writers.discard(writer)
+
+    def callFromThread(self, method: Callable[..., Any], *args: Any) -> None:
+        self.callLater(0, method, *args)
+
+    def turn(self, watched: Iterable[socket.socket] = (), wait: float = 0.0) -> None:
+        """Work off what is due and what is ready; `watched` sockets end the waiting (seconds) as well."""
+        self.advance(0)
+        if any(call.getTime() <= self.seconds() for call in self.getDelayedCalls()):
+            wait = 0.0
+        readable, writable, _ = select.select([*self.readers, *watched], list(self.writers), [], wait)
+        for reader in readable:
+            if reader in self.readers:
+                reader.doRead()
+        for writer in writable:
+            if writer in self.writers:
+                writer.doWrite()
+        self.advance(0)
+
+    def until(self, condition: Callable[[], object], *watched: socket.socket) -> None:
+        """Take turns until the condition holds."""
+        for _ in range(_TURNS):
+            if condition():
+                return
+            self.turn(watched, 0.05)
+        raise AssertionError("it never came true")
+
+    def settle(self) -> None:
+        """Take turns while anything is left to do; for what the kernel does at once (socket pairs)."""
+        for _ in range(_TURNS):
+            self.turn()
+            due = any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
+            ready = select.select(list(self.readers), list(self.writers), [], 0)
+            if not due and not ready[0] and not ready[1]:
+                return
+        raise AssertionError("it never settled")
+
+
+class Recorder:
+    """The owner of connections: what it was told."""
+
+    def __init__(self) -> None:
+        self.ends: list[End] = []
+        self.failures: list[str] = []
+
+    def ended(self, server: Server, end: End) -> None:
+        self.ends.append(end)
+
+    def protocol_failed(self, where: str) -> None:
+        self.failures.append(where)
+
+
+class Connection:
+    """A Server over one end of a socket pair, and the other end."""
+
+    def __init__(self, protocol: "Probe", pair: tuple[socket.socket, socket.socket] | None = None) -> None:
+        self.loop = Loop()
+        self.turn = Turn(self.loop)
+        self.owner = Recorder()
+        self.counters = Counters()
+        ours, self.client = pair or socket.socketpair()
+        ours.setblocking(False)
+        self.client.setblocking(False)
+        inet = ours.family != socket.AF_UNIX
+        peer = Peer.inet(ours.getpeername()) if inet else Peer.unix(0, 1)
+        self.protocol = protocol
+        self.server = Server(ours, peer, self.turn, self.owner, "test://here", self.counters)
+        self.server.start(protocol)
+
+    def close(self) -> None:
+        """Leave no socket behind."""
+        self.client.close()
+        self.server.abortConnection()
+        self.loop.settle()
+
+    def received(self) -> bytes:
+        """All that the client can read now; the loop has its turns meanwhile."""
+        got = bytearray()
+        while True:
+            self.loop.settle()
+            try:
+                data = self.client.recv(1 << 20)
+            except BlockingIOError:
+                return bytes(got)
+            except ConnectionResetError:
+                return bytes(got)
+            if not data:
+                return bytes(got)
+            got += data
+
+
+def ended(protocol: "Probe", why: type[Exception] = ConnectionDone) -> bool:
+    """Whether a protocol was told once that its connection ended, and for this reason."""
+    return [reason.type for reason in protocol.lost] == [why]
+
+
+def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
+    """The accepted and the connecting end of a TCP connection."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.bind((host, 0))
+        listening.listen()
+        client = socket.create_connection(listening.getsockname()[:2])
+        accepted, _ = listening.accept()
+    return accepted, client
+
+
+class Probe(Protocol):
+    """A protocol that keeps what it was told; `on_data` and `on_lost` are what it does then."""
+
+    transport: Any
+
+    def __init__(
+        self,
+        on_data: Callable[["Probe", bytes], object] | None = None,
+        on_made: Callable[["Probe"], object] | None = None,
+        on_lost: Callable[["Probe"], object] | None = None,
+    ) -> None:
+        self.data = bytearray()
+        self.made = 0
+        self.lost: list[Failure] = []
+        self._on_data = on_data
+        self._on_made = on_made
+        self._on_lost = on_lost
+
+    def connectionMade(self) -> None:
+        self.made += 1
+        if self._on_made is not None:
+            self._on_made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+        if self._on_data is not None:
+            self._on_data(self, data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.append(reason)
+        if self._on_lost is not None:
+            self._on_lost(self)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfProbe(Probe):
+    """A Probe that goes on when one direction has ended; `events` are the ends, in order."""
+
+    def __init__(self, on_read_lost: Callable[["HalfProbe"], object] | None = None, **others: Any) -> None:
+        super().__init__(**others)
+        self.events: list[str] = []
+        self._on_read_lost = on_read_lost
+
+    def readConnectionLost(self) -> None:
+        self.events.append("read")
+        if self._on_read_lost is not None:
+            self._on_read_lost(self)
+
+    def writeConnectionLost(self) -> None:
+        self.events.append("write")
+
+
+def echo(protocol: Probe, data: bytes) -> None:
+    """What an echoing Probe does with data."""
+    protocol.transport.write(data)
+
+
+def broken(*_: object) -> None:
+    """What a faulty protocol does."""
+    raise ZeroDivisionError("a bug of a protocol")
