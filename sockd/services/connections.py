@@ -127,6 +127,7 @@ class Connections:
                 server.cut(End.FAILED)
 
     def _sweep(self) -> None:
+        self._timer = None  # the last connection's end may have `close` called
         now = self._reactor.seconds()
         idle, stall, linger = self.limits.idle, self.limits.stall, LINGER
         if self._draining:
@@ -141,4 +142,5 @@ class Connections:
                 server.close(End.DRAINED if self._draining else End.IDLE)
             else:
                 server.cut(end)
-        self._timer = self._reactor.callLater(self._every, self._sweep) if self._servers else None
+        if self._servers:
+            self._timer = self._reactor.callLater(self._every, self._sweep)

@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -73,13 +74,11 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        starting, self._starting = self._starting, None
-        if starting is not None:
-            starting.cancel()
+        self._abandon_start()
         self._tried()
         try:
             if self._ever_started:
-                await maybeDeferred(self._child.stop)
+                await _cancellable(maybeDeferred(self._child.stop))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -111,6 +110,8 @@ class Supervisor:
     def _started(self, _: object, starting: Deferred[Any]) -> None:
         if self._starting is starting:
             self._starting = None
+            if self.state is not State.STARTING:
+                return  # it has reported a failure while it started
             was = self.why
             self.why = ""
             self._move(Event.STARTED)
@@ -126,9 +127,9 @@ class Supervisor:
             self._failed(failure)
 
     def _failed(self, failure: Failure) -> None:
-        self._starting = None
         if not self._move(Event.FAILED):
             return
+        self._abandon_start()
         delay = self._back_off.delay()
         why = describe(failure.value) if failure.value else str(failure)
         # The same failure over and over is told once.
@@ -141,6 +142,11 @@ class Supervisor:
         self._timer = self._reactor.callLater(delay, self._due)
         self._tried()
 
+    def _abandon_start(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None and not starting.called:
+            _cancel(starting)
+
     def _due(self) -> None:
         self._timer = None
         self.restarts += 1
@@ -150,6 +156,23 @@ class Supervisor:
     def _tried(self) -> None:
         if not self.tried.called:
             self.tried.callback(None)
+
+
+def _cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
+    """The same result, but who cancels this doesn't wait for what the child makes of being cancelled."""
+    result: Deferred[Any] = Deferred(lambda _: _cancel(deferred))
+
+    def pass_on(value: Any) -> None:
+        if not result.called:
+            result.callback(value)
+
+    deferred.addBoth(pass_on)
+    return result
+
+
+def _cancel(deferred: Deferred[Any]) -> None:
+    with suppress(Exception):  # of a third party's canceller
+        deferred.cancel()
 
 
 def describe(error: BaseException) -> str:

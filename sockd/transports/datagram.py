@@ -23,7 +23,10 @@ BATCH = 64
 # Senders whose Peer is kept to be found again; forgotten all at once, as they are made in microseconds.
 PEERS = 1024
 _UDP_MOST = 65_535
-_ANCILLARY = 64
+# Room for what we ask the kernel to tell: an in6_pktinfo or, on Unix sockets, a ucred. Not a byte more there:
+# a sender's SCM_RIGHTS would leave its file descriptors with us (unix(7)).
+_TOLD_INET = socket.CMSG_SPACE(20)
+_TOLD_UNIX = socket.CMSG_SPACE(12)
 _WHOLE_NETWORKS = (*(f"{first}." for first in range(224, 240)), "255.255.255.255", "ff")
 
 
@@ -71,6 +74,7 @@ class DatagramPort:
         self._view = turn.view if size <= len(turn.view) else memoryview(bytearray(size))
         self._peers: dict[Any, Peer] = {}
         self._reading = False
+        self._ancillary = _TOLD_UNIX if sock.family == socket.AF_UNIX else _TOLD_INET
         self._receive = self._receive_told if self._wants_ancillary() else self._receive_plain
 
     def _wants_ancillary(self) -> bool:
@@ -137,7 +141,7 @@ class DatagramPort:
         return bytes(self._view[:count]), peer
 
     def _receive_told(self) -> tuple[bytes, Peer | None]:
-        count, ancillary, flags, sockaddr = self.sock.recvmsg_into([self._view], _ANCILLARY)
+        count, ancillary, flags, sockaddr = self.sock.recvmsg_into([self._view], self._ancillary)
         if flags & socket.MSG_TRUNC:
             return b"", None
         told = ancillary[0][2] if ancillary else b""
