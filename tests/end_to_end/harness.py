@@ -103,9 +103,13 @@ class Daemon(Process):
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if kind == "unix" else socket.SOCK_DGRAM)
             where = "\0" + address[1:] if address.startswith("@") else address
         one.settimeout(BOUND)
-        if source:
-            one.bind(source)
-        one.connect(where)
+        try:
+            if source:
+                one.bind(source)
+            one.connect(where)
+        except OSError:
+            one.close()
+            raise
         return one
 
     def status(self, field: str, pid: int | None = None) -> str:

@@ -1,5 +1,6 @@
 """A third party's protocol that raises, wherever it may, takes nobody else with it."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,12 +135,12 @@ def answered(daemon: Daemon, endpoint: str, kind: str) -> bytes:
 
 def bad_stream(daemon: Daemon) -> None:
     """The connection ends; nothing else is promised to this client."""
-    with daemon.connect("faulty") as one:
-        try:
-            one.sendall(b"bad")
-            receive_all(one)
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+    with (
+        contextlib.suppress(ConnectionResetError, BrokenPipeError),
+        daemon.connect("faulty") as one,
+    ):
+        one.sendall(b"bad")
+        receive_all(one)
 
 
 def bad_datagram(daemon: Daemon) -> None:

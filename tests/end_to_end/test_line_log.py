@@ -57,7 +57,7 @@ def rotation_rules(daemon: Daemon) -> str:
 def test_logrotate_under_load_loses_nothing(
     serve: Serve, directory: Path, program: Callable[..., Process]
 ) -> None:
-    """The shipped rules move the file away five times while lines pour in: each line is there once, in order."""
+    """The shipped rules rotate five times while lines pour in: each line is there once, in order."""
     daemon = serve(TEXT)
     log = daemon.logs / "app.log"
     rules = directory / "rotate.conf"
@@ -67,10 +67,12 @@ def test_logrotate_under_load_loses_nothing(
 
     def pour() -> None:
         nonlocal count
-        with daemon.connect("applog") as one:
+        with daemon.connect("applog") as one, daemon.connect("echo") as pace:
             while not stop.is_set():
-                one.sendall(b"".join(b"line %d\n" % number for number in range(count, count + 100)))
-                count += 100
+                one.sendall(b"".join(b"line %d\n" % number for number in range(count, count + 10)))
+                count += 10
+                pace.sendall(b"x")
+                assert receive(pace, 1) == b"x"
 
     sender = threading.Thread(target=pour)
     sender.start()

@@ -38,7 +38,7 @@ endpoints:
     restart: {{delay: 50ms, max_delay: 200ms}}
   fine: {{listen: 'tcp://127.0.0.1:0', protocol: echo}}
 """)
-        daemon.expect(rf"tcp://127\.0\.0\.1:{port}.*[Aa]ddress already in use")
+        daemon.expect(rf"tcp://127\.0\.0\.1:{port}.*in use by another program")
         for name in ("busy", "fine"):  # an endpoint's other listener isn't touched either
             with daemon.connect(name) as one:
                 assert echoes(one)
@@ -109,7 +109,7 @@ def test_a_socket_that_somebody_answers_on_is_left_alone(
             other.listen()
         before = path.stat().st_ino
         daemon = serve(ECHO_UNIX % f"['{kind}://echo.sock']")
-        daemon.expect(rf"{kind}://{path}.*in use")
+        daemon.expect(rf"{kind}://{path}.*another program answers")
         assert daemon.stop() == 0
         assert path.stat().st_ino == before
 
@@ -196,6 +196,7 @@ endpoints:
     with daemon.connect("echo") as quiet, daemon.connect("other") as patient:
         assert echoes(quiet)
         assert receive_all(quiet) == b""
+        quiet.close()
         assert daemon.event("connection ended", endpoint="echo")["end"] == "idle"
         assert echoes(patient)
 

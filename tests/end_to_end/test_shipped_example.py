@@ -52,10 +52,10 @@ def shipped() -> Iterator[Daemon]:
 
 
 def record(shipped: Daemon, ending: str) -> str:
-    """The line of app.log that ends so; what was received is written soon, but not at once."""
+    """The line of app.log that ends so, a regular expression; it is written soon, but not at once."""
     tail = Process(["/usr/bin/tail", "-n", "+1", "-F", shipped.logs / "app.log"])
     try:
-        return tail.expect(rf"^.*{re.escape(ending)}$").group().decode()
+        return tail.expect(rf"^.*{ending}$").group().decode()
     finally:
         tail.end()
 
@@ -188,7 +188,7 @@ def test_lines_over_tcp_with_logger(shipped: Daemon, program: Program) -> None:
     """logger -T's line is a record with the time, the endpoint and the peer before it."""
     logger = program("logger", "-T", "-n", "127.0.0.1", "-P", "5514", "-t", "tests", "by tcp")
     assert logger.wait() == 0
-    line = record(shipped, "tests: by tcp")
+    line = record(shipped, "tests .*by tcp")
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z applog 127\.0\.0\.1:\d+ <13>", line)
 
 
@@ -196,7 +196,7 @@ def test_lines_over_udp_with_logger(shipped: Daemon, program: Program) -> None:
     """logger -d's datagram is a record."""
     logger = program("logger", "-d", "-n", "127.0.0.1", "-P", "5514", "-t", "tests", "by udp")
     assert logger.wait() == 0
-    assert " applog 127.0.0.1:" in record(shipped, "tests: by udp")
+    assert " applog 127.0.0.1:" in record(shipped, "tests .*by udp")
 
 
 def test_lines_over_unix_datagrams_with_logger(shipped: Daemon, program: Program) -> None:
@@ -213,7 +213,7 @@ def test_lines_over_a_unix_socket_with_socat(shipped: Daemon, program: Program) 
     socat.close_input()
     assert socat.wait() == 0
     assert re.search(rf" applog uid=\d+,pid={socat.pid} by unix$", record(shipped, "by unix"))
-    assert "no newline" in record(shipped, r"\{no newline}")
+    assert "no newline" in record(shipped, r"\\{no newline}")
 
 
 def test_lines_forwarded_by_rsyslog(shipped: Daemon, program: Program) -> None:

@@ -9,18 +9,21 @@ import socket
 import stat
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import SCRIPTS, events, receive
-from tests.end_to_end.programs import BOUND, Process
+from tests.end_to_end.harness import ROOT, SCRIPTS, events, receive
+from tests.end_to_end.programs import BOUND, Process, run
 
 ECHO = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
 FOREGROUND = (str(SCRIPTS / "twistd"), "-n")
+IMPORTS = "import sockd.tap, twisted.internet.reactor"
 TAIL = "/usr/bin/tail"
+Door = tuple[tuple[str, ...], dict[str, str]]
 Follow = Callable[[Path], Process]
 
 root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
@@ -31,18 +34,18 @@ def nobody() -> pwd.struct_passwd:
 
 
 @pytest.fixture
-def reachable() -> None:
-    """Skips where `nobody` may not enter this Python and this checkout."""
-    one = subprocess.run(
-        [sys.executable, "-c", "import sockd, twisted"],
-        user="nobody",
-        group="nogroup",
-        extra_groups=[],
-        capture_output=True,
-        check=False,
-    )
-    if one.returncode:
-        pytest.skip("the user nobody can't enter the checkout or its Python: run the tests where it may")
+def of_nobody() -> Door:
+    """A twistd, and its environment, that the user nobody may enter: by our Python or by the system's."""
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])}
+    for python in (sys.executable, "/usr/bin/python3"):
+        # -S: without the system's own packages, which are others than ours
+        try:
+            one = run([python, "-S", "-c", IMPORTS], environment, user="nobody", cwd="/", extra_groups=[])
+        except OSError:
+            continue
+        if one.returncode == 0:
+            return (python, "-S", str(SCRIPTS / "twistd"), "-n", "--pidfile="), environment
+    pytest.skip("the user nobody can't enter the checkout or a Python for it: run the tests where it may")
 
 
 @pytest.fixture
@@ -60,14 +63,15 @@ def follow() -> Iterator[Callable[[Path], Process]]:
 
 
 @root
-@pytest.mark.usefixtures("reachable")
-def test_ports_below_1024_and_a_lesser_user(serve: Serve) -> None:
+def test_ports_below_1024_and_a_lesser_user(serve: Serve, of_nobody: Door) -> None:
     """--uid and --gid: a privileged port is bound first, then it is nobody who serves it."""
     port = free_privileged_port()
     daemon = serve(
         f"endpoints: {{echo: {{listen: 'tcp://127.0.0.1:{port}', protocol: echo}}}}\n",
         "--uid=nobody",
         "--gid=nogroup",
+        door=of_nobody[0],
+        environment=of_nobody[1],
     )
     with socket.create_connection(("127.0.0.1", port), BOUND) as one:
         one.sendall(b"hello")
@@ -89,8 +93,7 @@ def free_privileged_port() -> int:
 
 
 @root
-@pytest.mark.usefixtures("reachable")
-def test_files_of_a_lesser_user(serve: Serve, directory: Path) -> None:
+def test_files_of_a_lesser_user(serve: Serve, directory: Path, of_nobody: Door) -> None:
     """With --uid, line-log's file belongs to that user, and a Unix socket is removed at stop all the same."""
     for name in ("run", "log"):
         (directory / name).mkdir()
@@ -99,6 +102,8 @@ def test_files_of_a_lesser_user(serve: Serve, directory: Path) -> None:
         "endpoints: {log: {listen: ['unix://log.sock'], protocol: line-log, options: {path: app.log}}}\n",
         "--uid=nobody",
         "--gid=nogroup",
+        door=of_nobody[0],
+        environment=of_nobody[1],
     )
     with daemon.connect("log", "unix") as one:
         one.sendall(b"hello\n")
@@ -206,5 +211,5 @@ def test_a_wrong_file_does_not_daemonize(directory: Path, text: str) -> None:
         check=False,
     )
     assert one.returncode == 78
-    assert one.stderr.startswith("sockd.yaml:2:36: ")
+    assert one.stderr.startswith("sockd.yaml:2:28: ")
     assert not (directory / "sockd.pid").exists()
