@@ -135,6 +135,17 @@ def ended(protocol: "Probe", why: type[Exception] = ConnectionDone) -> bool:
     return [reason.type for reason in protocol.lost] == [why]
 
 
+Connect = Callable[..., Connection]
+
+
+def small_buffers() -> tuple[socket.socket, socket.socket]:
+    """A socket pair that takes a few KiB at a time."""
+    pair = socket.socketpair()
+    for sock in pair:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return pair
+
+
 def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     """The accepted and the connecting end of a TCP connection."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

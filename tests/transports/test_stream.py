@@ -1,7 +1,7 @@
 """A connection while it lasts: order, coalescing, back-pressure, bounds, faults of its protocol."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,32 +10,9 @@ import pytest
 from sockd.errors import ConnectionCutError
 from sockd.metrics import End
 from sockd.transports.stream import HIGH_WATER, UNSENT, Server
-from tests.transports.loop import Connection, Probe, broken, echo, ended, tcp_pair
+from tests.transports.loop import Connect, Connection, Probe, broken, echo, ended, small_buffers, tcp_pair
 
 MEGABYTE = 1 << 20
-Connect = Callable[..., Connection]
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Makes connections that are closed when the test ends."""
-    made = []
-
-    def make(*args: Any, **options: Any) -> Connection:
-        made.append(Connection(*args, **options))
-        return made[-1]
-
-    yield make
-    for connection in made:
-        connection.close()
-
-
-def small_buffers() -> tuple[socket.socket, socket.socket]:
-    """A socket pair that takes a few KiB at a time."""
-    pair = socket.socketpair()
-    for sock in pair:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    return pair
 
 
 def pattern(length: int) -> bytes:
