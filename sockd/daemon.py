@@ -58,9 +58,10 @@ class Daemon(Service):
         """Start the protocols; accept as soon as theirs run."""
         super().startService()
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
-        tried.addCallback(self._all_tried)
+        # Whoever reads that we serve may ask us to stop: that takes a running reactor.
+        tried.addCallback(lambda _: self._reactor.callWhenRunning(self._all_tried))
 
-    def _all_tried(self, _: object) -> None:
+    def _all_tried(self) -> None:
         if self._stopping is not None:
             return
         for endpoint in self.endpoints:

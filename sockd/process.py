@@ -72,8 +72,3 @@ def exit_with(status: int) -> None:
         os._exit(status)
 
     atexit.register(leave)
-
-
-def config_file(given: str | None, environ: Mapping[str, str]) -> Path:
-    """The file: as given, else $SOCKD_CONFIG, else the usual place; absolute."""
-    return Path(given or environ.get("SOCKD_CONFIG") or "/etc/sockd/sockd.yaml").absolute()

@@ -12,6 +12,7 @@ from twisted.python import usage
 
 import sockd
 from sockd import logs, process
+from sockd.cli import USUAL_FILE
 from sockd.daemon import Daemon
 from sockd.errors import SockdError
 from sockd.plan import Plan, read
@@ -26,17 +27,13 @@ class Options(usage.Options):
         "A network daemon: one YAML file, TCP, UDP and Unix-socket endpoints, one supervised service tree."
     )
     optParameters = (  # noqa: N815
-        ("config", "c", None, "The file; else $SOCKD_CONFIG, else /etc/sockd/sockd.yaml"),
+        ("config", "c", None, f"The file; else $SOCKD_CONFIG, else {USUAL_FILE}"),
     )
 
     def opt_version(self) -> None:
         """Print sockd's version and exit."""
         print(f"sockd {sockd.__version__}")  # noqa: T201
         sys.exit(0)
-
-    def postOptions(self) -> None:  # noqa: N802
-        """Make paths absolute: twistd changes its directory before the service starts."""
-        self["config"] = str(process.config_file(self["config"], os.environ))
 
 
 class Top(Daemon):
@@ -71,7 +68,8 @@ def makeService(options: Options) -> Daemon:  # noqa: N802
     parent: Any = options.parent or {}
     try:
         directories = process.directories(os.environ, os.getuid())
-        plan = read(Path(options["config"]), directories)
+        # Now, as twistd changes its directory before the service starts.
+        plan = read(Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE), directories)
     except SockdError as error:
         print(error, file=sys.stderr)  # noqa: T201
         raise SystemExit(78) from None
@@ -96,7 +94,7 @@ def _daemon(plan: Plan, reactor: Any, parent: Any) -> Top:
             reactor.stop()
 
     def take_signals() -> None:
-        # After the reactor's own, which would have the process end by the signal instead of with status 0.
+        # Once more when the reactor has installed its own, which would have the process end by the signal.
         process.on_signal(reactor, signal.SIGTERM, stop)
         process.on_signal(reactor, signal.SIGINT, stop)
 
@@ -113,6 +111,7 @@ def _daemon(plan: Plan, reactor: Any, parent: Any) -> Top:
         destination.give_to(parent.get("uid"), parent.get("gid"))
         daemon.observer = logs.Observer(destination, plan.log.level, style)
         daemon.destination = destination
+    take_signals()
     reactor.callWhenRunning(take_signals)
     return daemon
 
