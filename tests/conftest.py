@@ -1,6 +1,6 @@
 """What holds for every test: a clean reactor afterwards, and how long Hypothesis may search."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +25,18 @@ reactor: Any = installed
 def _in_use() -> set[object]:
     watched = {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()}
     return watched - set(reactor._internalReaders)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """pytest-twisted wraps a Hypothesis test anew for each of its parameters, within the last: unwrap it."""
+    hypothesis = getattr(pyfuncitem.obj, "hypothesis", None)
+    inner = getattr(hypothesis, "inner_test", None)
+    try:
+        return (yield)
+    finally:
+        if hypothesis is not None:
+            hypothesis.inner_test = inner
 
 
 @pytest.fixture(autouse=True)

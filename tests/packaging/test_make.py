@@ -106,4 +106,4 @@ def test_an_old_python_is_refused_in_one_line(checkout: Path) -> None:
     assert one.returncode == 2
     line, complaint = one.stderr.splitlines()
     assert line == f"sockd needs Python 3.11 or newer: {old} is Python 3.9.2 (make PYTHON=…)"
-    assert complaint.startswith("make: ***")
+    assert "***" in complaint
