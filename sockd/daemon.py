@@ -22,7 +22,7 @@ class Daemon(Service):
     """All endpoints of a plan.
 
     `leave(status)` ends the process with a status, through `stopService`; `serving(daemon)` is called when
-    every listener and every protocol's service was tried once.
+    every listener and every protocol's service was tried once, and says whether it told a person so.
     """
 
     name = "sockd"
@@ -32,7 +32,7 @@ class Daemon(Service):
         plan: Plan,
         reactor: Any,
         leave: Callable[[int], None],
-        serving: Callable[["Daemon"], None],
+        serving: Callable[["Daemon"], bool],
         random: Callable[[], float] = random,
     ) -> None:
         self.plan = plan
@@ -64,10 +64,11 @@ class Daemon(Service):
     def _all_tried(self) -> None:
         if self._stopping is not None:
             return
+        tell = self.log.debug if self._serving(self) else self.log.info
         for endpoint in self.endpoints:
             for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
                 if supervisor.state is State.RUNNING:
-                    self.log.info(
+                    tell(
                         "{endpoint}: listening on {address}",
                         endpoint=endpoint.name, address=str(listener.address),
                         protocol=endpoint.plan.protocol, event="listening",
@@ -80,7 +81,6 @@ class Daemon(Service):
             listeners=len(listeners),
             event="serving",
         )
-        self._serving(self)
 
     def _gave_up(self, endpoint: Endpoint) -> None:
         after = format_duration(endpoint.plan.give_up_after or 0)

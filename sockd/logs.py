@@ -102,7 +102,7 @@ class Observer:
 
     def __call__(self, event: Event) -> None:
         level = event.get("log_level", LogLevel.info).name
-        if level == "info" and not event.get("log_namespace", "").startswith("sockd"):
+        if level == "info" and event.get("log_namespace", "").startswith(("twisted", "log_legacy")):
             level = "debug"  # what Twisted tells of itself
         if _LEVELS.index(level) >= self._least:
             self._destination.write(self._line(event, level, self._details))

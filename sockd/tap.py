@@ -98,9 +98,12 @@ def _daemon(plan: Plan, reactor: Any, parent: Any) -> Top:
         process.on_signal(reactor, signal.SIGTERM, stop)
         process.on_signal(reactor, signal.SIGINT, stop)
 
-    def serving(daemon: Daemon) -> None:
-        if foreground and style == "text":
-            print(welcome(daemon.endpoints, Path.cwd()), flush=True)  # noqa: T201
+    def serving(daemon: Daemon) -> bool:
+        shown = foreground and style == "text"
+        if shown:
+            # Twistd has made a log of sys.stdout.
+            print(welcome(daemon.endpoints, Path.cwd()), file=sys.__stdout__, flush=True)
+        return shown
 
     asked: list[bool] = []
     style = ""

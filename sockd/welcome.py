@@ -11,15 +11,15 @@ from sockd.services.states import State
 _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def attempt(address: Address, protocol: str, greeting: str) -> str:
+def attempt(address: Address, protocol: str) -> str:
     """A command that reaches this address."""
     host = _EVERYWHERE.get(address.host, address.host)
     path = f"ABSTRACT:{address.path[1:]}" if address.path.startswith("@") else address.path
     if protocol == "line-log" and address.kind is Kind.UNIXGRAM and not address.path.startswith("@"):
-        return f"logger --socket {path} {greeting}"
+        return f"logger --socket {path} hello"
     if protocol == "line-log" and not address.kind.local:
         udp = "--udp" if address.kind is Kind.UDP else "--tcp"
-        return f"logger {udp} --server {host} --port {address.port} {greeting}"
+        return f"logger {udp} --server {host} --port {address.port} hello"
     if address.kind is Kind.TCP:
         return f"ncat {host} {address.port}"
     if address.kind is Kind.UDP:
@@ -39,7 +39,7 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
         for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
             address = shortened(listener.address, here)
             plan = endpoint.plan
-            try_it = attempt(address, plan.protocol, plan.specification.greeting)
+            try_it = attempt(address, plan.protocol)
             if supervisor.state is not State.RUNNING:
                 try_it = f"(not open: {supervisor.why})"
             rows.append((plan.name, plan.protocol, str(address), try_it))

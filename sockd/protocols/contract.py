@@ -101,7 +101,7 @@ class Specification:
 
     A stream protocol may have a method `drain()`: the daemon stops, say goodbye and lose the connection.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
-    are those of the limits of these names. `greeting` is what the start-up table types to try it.
+    are those of the limits of these names.
     """
 
     summary: str
@@ -112,4 +112,3 @@ class Specification:
     idle: float | None = None
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None
-    greeting: str = "hello"

@@ -67,5 +67,4 @@ specification = Specification(
     datagram=_datagram,
     service=_service,
     idle=3600.0,
-    greeting="hello everybody",
 )
