@@ -41,11 +41,12 @@ types: $(TEST_READY)  ## mypy, strict
 imports: $(TEST_READY)  ## the contract of the floors
 	$(BIN)/lint-imports --no-cache
 
+pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
 pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
-	rm -rf .coverage .coverage.* .coverage-data
+	rm -rf .coverage-data
 	mkdir -m 1777 .coverage-data
-	COVERAGE_FILE="$(CURDIR)/.coverage-data/coverage" $(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-	$(BIN)/coverage combine --quiet .coverage-data
+	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
@@ -63,7 +64,7 @@ wheel: $(TEST_READY)  ## build dist/*.whl
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .sockd .coverage .coverage-data .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .sockd .coverage-data .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 $(RUN_READY): .ci/requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "sockd needs Python 3.11 or newer: no $(PYTHON) here (make PYTHON=…)" >&2; exit 1; }
