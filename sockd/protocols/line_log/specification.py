@@ -1,5 +1,6 @@
 """What line-log is to sockd: its options, and how its parts are made."""
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -19,6 +20,11 @@ class LineLogOptions(Options):
         64 * 1024, description="The longest line; a longer one is cut into several records."
     )
     mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
+
+    def claims(self) -> tuple[str, ...]:
+        """The file: two that append to one would each mend the other's last line. Devices may be shared."""
+        path = os.path.realpath(self.path)
+        return () if path.startswith(("/dev/", "/proc/")) else (f"the file {path}",)
 
 
 def _service(host: Host[LineLogOptions]) -> Service:

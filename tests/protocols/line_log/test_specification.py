@@ -75,3 +75,12 @@ def test_checking_imports_no_shell() -> None:
     program = load + "print('twisted.internet.protocol' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_two_endpoints_may_not_write_one_file(tmp_path: Path) -> None:
+    """Whatever the file is called, through links too; a device may be shared."""
+    (tmp_path / "link.log").symlink_to(tmp_path / "app.log")
+    one = LineLogOptions(path=tmp_path / "app.log")
+    other = LineLogOptions(path=tmp_path / "link.log")
+    assert one.claims() == other.claims() != ()
+    assert LineLogOptions(path=Path("/dev/null")).claims() == ()
