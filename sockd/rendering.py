@@ -8,12 +8,13 @@ import yaml
 
 from sockd import applicable
 from sockd.config import model
+from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
 from sockd.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.units import format_duration
 
-_HARMLESS = re.compile(r"[A-Za-z0-9_./@][A-Za-z0-9_./:@+-]*")
+_HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -138,7 +139,7 @@ def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
         group=socket.group,
     ).model_dump(mode="json")
     usual = model.Socket().model_dump(mode="json")
-    return {key: value for key, value in written.items() if value != usual[key]}
+    return {key: OFF if value is None else value for key, value in written.items() if value != usual[key]}
 
 
 def _flat(tree: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from sockd.errors import Place, Problem
 LARGEST_FILE = 4 * 2**20  # bytes; some 20,000 endpoints
 
 # What YAML does not take unescaped, and the line ends that it knows but editors don't count.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
@@ -59,7 +59,7 @@ def decode(data: bytes, name: str) -> str:
         before = error.object[: error.start].decode().removeprefix("\ufeff")
         byte = error.object[error.start]
         raise UnreadableError(_end_of(before, name), f"byte 0x{byte:02x} is not UTF-8") from None
-    found = _INVISIBLE.search(text)
+    found = INVISIBLE.search(text)
     if found:
         place = _end_of(text[: found.start()], name)
         raise UnreadableError(
