@@ -92,11 +92,16 @@ class Recorder:
 
 
 class Connection:
-    """A Server over one end of a socket pair, and the other end."""
+    """A Server over one end of a socket pair, and the other end; `beside` another one, in its loop."""
 
-    def __init__(self, protocol: "Probe", pair: tuple[socket.socket, socket.socket] | None = None) -> None:
-        self.loop = Loop()
-        self.turn = Turn(self.loop)
+    def __init__(
+        self,
+        protocol: "Probe",
+        pair: tuple[socket.socket, socket.socket] | None = None,
+        beside: "Connection | None" = None,
+    ) -> None:
+        self.loop: Loop = beside.loop if beside else Loop()
+        self.turn: Turn = beside.turn if beside else Turn(self.loop)
         self.owner = Recorder()
         self.counters = Counters()
         ours, self.client = pair or socket.socketpair()

@@ -79,8 +79,7 @@ def test_fan_out_leaves_together(connect: Connect) -> None:
         for _i in range(3):
             other.server.write(data)
 
-    both = connect(Probe(tell))
-    other.server._turn = both.turn
+    both = connect(Probe(tell), None, other)
     sends = counting(other)
     both.client.send(b"?")
     both.server.doRead()
@@ -260,8 +259,7 @@ def test_a_fault_leaves_the_others_alone(connect: Connect) -> None:
         other.server.write(data)
         broken()
 
-    faulty = connect(Probe(tell))
-    other.server._turn = faulty.turn
+    faulty = connect(Probe(tell), None, other)
     faulty.client.send(b"news")
     faulty.loop.settle()
     assert faulty.owner.ends == [End.FAILED]

@@ -1,0 +1,194 @@
+"""Accepting: exactly as many as there is room for, and without spinning when something has run out."""
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import connectionDone
+
+from sockd.transports.acceptor import ACCEPTS, BREATHER, Acceptor
+from tests.transports.loop import Loop
+
+
+class Listening:
+    """A listening socket whose errors can be prescribed."""
+
+    def __init__(self) -> None:
+        self.sock = socket.socket()
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.listen(200)
+        self.sock.setblocking(False)
+        self.fileno = self.sock.fileno
+        self.close = self.sock.close
+        self.errors: list[OSError] = []
+
+    def accept(self) -> Any:
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.sock.accept()
+
+
+class Door:
+    """An acceptor, its room, and what it took and told."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.listening = Listening()
+        self.space = 1000
+        self.taken: list[socket.socket] = []
+        self.told: list[int | None] = []
+        self.clients: list[socket.socket] = []
+        sock: Any = self.listening
+        self.acceptor = Acceptor(sock, self.loop, self.take, self.room, self.short)
+
+    def take(self, sock: socket.socket, sockaddr: Any) -> None:
+        assert sock.getblocking() is False
+        assert sockaddr[0] == "127.0.0.1"
+        self.taken.append(sock)
+        if self.room() <= 0:
+            self.acceptor.accept(False)
+
+    def room(self) -> int:
+        return self.space - len(self.taken)
+
+    def short(self, error: OSError) -> None:
+        self.told.append(error.errno)
+
+    def connect(self, count: int) -> None:
+        for _ in range(count):
+            self.clients.append(socket.create_connection(self.listening.sock.getsockname()))
+
+    def close(self) -> None:
+        self.acceptor.close()
+        for sock in (*self.taken, *self.clients):
+            sock.close()
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door = Door()
+    yield door
+    door.close()
+
+
+def test_nothing_is_accepted_before_it_is_wanted(door: Door) -> None:
+    """An open listener waits for the word to serve, and can be told to cease."""
+    door.connect(1)
+    door.loop.settle()
+    assert not door.taken
+    door.acceptor.accept(True)
+    door.acceptor.accept(True)
+    door.loop.until(lambda: len(door.taken) == 1)
+    door.acceptor.accept(False)
+    door.connect(1)
+    door.loop.settle()
+    assert len(door.taken) == 1
+
+
+def test_the_limit_is_exact(door: Door) -> None:
+    """Not one more than there is room for; the others wait in the backlog until there is."""
+    door.space = 3
+    door.connect(5)
+    door.acceptor.accept(True)
+    door.loop.until(lambda: len(door.taken) == 3)
+    door.loop.settle()
+    assert len(door.taken) == 3
+    assert not door.loop.readers
+    door.space = 4
+    door.acceptor.accept(True)
+    door.loop.until(lambda: len(door.taken) == 4)
+    assert not door.loop.readers
+
+
+def test_no_room_is_asked_each_time(door: Door) -> None:
+    """Without room nothing is accepted though the socket is still being read."""
+    door.space = 0
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.acceptor.doRead()
+    assert not door.taken
+
+
+def test_many_newcomers_leave_others_their_turn(door: Door) -> None:
+    """One event accepts so many and no more."""
+    door.connect(ACCEPTS + 5)
+    door.acceptor.accept(True)
+    door.acceptor.doRead()
+    assert len(door.taken) == ACCEPTS
+    door.loop.until(lambda: len(door.taken) == ACCEPTS + 5)
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+def test_shortage_rests_then_resumes(error: int, door: Door) -> None:
+    """Out of descriptors or memory, newcomers wait; no event is wasted on them meanwhile."""
+    door.listening.errors = [OSError(error, "short"), OSError(error, "short")]
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.loop.until(lambda: door.told == [error])
+    assert not door.loop.readers
+    door.loop.advance(BREATHER)
+    door.loop.until(lambda: len(door.told) == 2)
+    assert not door.taken
+    door.loop.advance(BREATHER)
+    door.loop.until(lambda: door.taken)
+
+
+def test_wishes_while_resting(door: Door) -> None:
+    """What is said meanwhile holds afterwards."""
+    door.listening.errors = [OSError(errno.EMFILE, "short")]
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.acceptor.doRead()
+    door.acceptor.accept(False)
+    door.acceptor.accept(True)
+    assert not door.loop.readers
+    door.acceptor.accept(False)
+    door.loop.advance(BREATHER)
+    assert not door.loop.readers
+
+
+def test_newcomers_own_errors_are_skipped(door: Door) -> None:
+    """A connection that was aborted in the queue costs the next one nothing (accept(2))."""
+    door.listening.errors = [
+        OSError(errno.ECONNABORTED, "gone"),
+        OSError(errno.EPROTO, "odd"),
+        InterruptedError(),
+    ]
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.loop.until(lambda: door.taken)
+    assert not door.told
+
+
+def test_the_queue_is_taken_in(door: Door) -> None:
+    """Before closing, who waits is accepted, as many as asked for and as there is room for."""
+    door.connect(6)
+    door.acceptor.take_queued(2)
+    assert len(door.taken) == 2
+    door.space = 3
+    door.acceptor.take_queued(100)
+    assert len(door.taken) == 3
+    door.space = 1000
+    door.acceptor.take_queued(100)
+    assert len(door.taken) == 6
+
+
+def test_shortage_while_taking_in_the_queue(door: Door) -> None:
+    """Closing afterwards leaves no timer behind."""
+    door.listening.errors = [OSError(errno.EMFILE, "short"), OSError(errno.EMFILE, "short")]
+    door.connect(1)
+    door.acceptor.take_queued(1)
+    door.acceptor.take_queued(1)
+    assert len(door.loop.getDelayedCalls()) == 1
+    door.acceptor.close()
+    assert not door.loop.getDelayedCalls()
+    assert door.listening.sock.fileno() == -1
+
+
+def test_what_the_reactor_asks_of_a_reader(door: Door) -> None:
+    """It has a name for the log, and its end is its listener's business."""
+    assert door.acceptor.logPrefix() == "sockd"
+    door.acceptor.connectionLost(connectionDone)
+    assert door.listening.sock.fileno() != -1

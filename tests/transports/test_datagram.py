@@ -1,0 +1,464 @@
+"""Datagram sockets: whole datagrams in bounded batches, replies from the address that was asked."""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.protocol import connectionDone
+
+from sockd.addresses import Address, parse
+from sockd.metrics import Counters
+from sockd.peers import Peer
+from sockd.transports.datagram import BATCH, PEERS, DatagramPort, largest
+from sockd.transports.inet import open_inet
+from sockd.transports.options import SocketOptions
+from sockd.transports.turn import Turn
+from sockd.transports.unix import open_unix
+from sockd.units import Rate
+from tests.transports.loop import Loop
+
+MOST_OVER_IPV4 = 65_507
+MOST_OVER_IPV6 = 65_527
+
+
+class Echo:
+    """Answers each datagram and keeps the batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[bytes, Peer]]] = []
+        self.port: Any = None
+        self.fail = False
+
+    def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+        self.batches.append(list(batch))
+        if self.fail:
+            raise ZeroDivisionError("a bug of a protocol")
+        for data, peer in batch:
+            self.port.send(data, peer)
+
+    @property
+    def peers(self) -> list[Peer]:
+        return [peer for batch in self.batches for _, peer in batch]
+
+    @property
+    def data(self) -> list[bytes]:
+        return [data for batch in self.batches for data, _ in batch]
+
+
+class Open:
+    """A datagram port that echoes, its loop and its clients."""
+
+    def __init__(self, address: Address, **rates: Rate) -> None:
+        self.loop = Loop()
+        self.echo = Echo()
+        self.failures: list[str] = []
+        self.clients: list[socket.socket] = []
+        sock = (
+            open_unix(address, SocketOptions())[0]
+            if address.kind.local
+            else open_inet(address, SocketOptions())
+        )
+        self.port = DatagramPort(sock, Turn(self.loop), Counters(), self.failures.append, **rates)
+        self.port.protocol = self.echo
+        self.echo.port = self.port
+        self.port.read(True)
+
+    @property
+    def number(self) -> int:
+        return int(self.port.sock.getsockname()[1])
+
+    def client(self, bound: str | None = None, family: int = socket.AF_INET) -> socket.socket:
+        """A client; Unix and IPv4 ones may be bound to a path or a host."""
+        client = socket.socket(family, socket.SOCK_DGRAM)
+        self.clients.append(client)
+        client.setblocking(False)
+        if bound is not None:
+            client.bind(bound if family == socket.AF_UNIX else (bound, 0))
+        return client
+
+    def until_received(self, count: int) -> None:
+        self.loop.until(lambda: self.port.counters.datagrams_in >= count)
+
+    def answer(self, client: socket.socket) -> tuple[bytes, Any]:
+        got: list[tuple[bytes, Any]] = []
+
+        def come() -> bool:
+            try:
+                got.append(client.recvfrom(1 << 20))
+            except BlockingIOError:
+                return False
+            return True
+
+        self.loop.until(come, client)
+        return got[0]
+
+    def close(self) -> None:
+        self.port.close()
+        for client in self.clients:
+            client.close()
+
+
+@pytest.fixture
+def opened() -> Iterator[Any]:
+    """Opens ports that are closed when the test ends."""
+    made = []
+
+    def make(address: str | Address, **rates: Rate) -> Open:
+        made.append(Open(parse(address) if isinstance(address, str) else address, **rates))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# -- in
+
+
+@pytest.mark.parametrize(("host", "most"), [("127.0.0.1", MOST_OVER_IPV4), ("::1", MOST_OVER_IPV6)])
+def test_whole_datagrams(host: str, most: int, opened: Any) -> None:
+    """Datagrams come and go whole up to what the network carries; empty ones are counted."""
+    port = opened(Address(parse("udp://*:1").kind, host))
+    client = port.client(host, socket.AF_INET6 if ":" in host else socket.AF_INET)
+    for data in (b"", b"x", bytes(range(256)) * 8, b"y" * most):
+        client.sendto(data, (host, port.number))
+        assert port.answer(client)[0] == data
+    counters = port.port.counters
+    assert port.echo.data == [b"", b"x", bytes(range(256)) * 8, b"y" * most]
+    assert counters.empty == 1
+    assert counters.datagrams_in == counters.datagrams_out == 4
+    assert counters.bytes_in == counters.bytes_out == 1 + 2048 + most
+
+
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_a_flood_leaves_others_their_turn(size: int, opened: Any) -> None:
+    """One event takes BATCH datagrams, whatever their size; the rest waits for the next."""
+    port = opened("udp://127.0.0.1:0")
+    client = port.client()
+    client.connect(("127.0.0.1", port.number))
+    for _ in range(BATCH + 10):
+        client.send(bytes(size))
+    port.port.doRead()
+    assert [len(batch) for batch in port.echo.batches] == [BATCH]
+    port.until_received(BATCH + 10)
+    assert len(port.echo.data) == BATCH + 10
+
+
+def test_not_reading(opened: Any) -> None:
+    """A held port reads nothing; what waits in the kernel is read afterwards."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.read(False)
+    port.client().sendto(b"early", ("127.0.0.1", port.number))
+    port.loop.settle()
+    assert not port.echo.batches
+    port.port.read(True)
+    port.port.read(True)
+    port.until_received(1)
+    assert port.echo.data == [b"early"]
+
+
+def test_spurious_wake_up(opened: Any) -> None:
+    """An event without a datagram calls nobody."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.doRead()
+    assert not port.echo.batches
+
+
+def test_kernels_errors_are_survived(opened: Any) -> None:
+    """An answer that nobody took comes back as an error; the datagram after it is read all the same."""
+    port = opened("udp://127.0.0.1:0")
+    # An unconnected socket is told only where IP_RECVERR asks for it (ip(7)), so it is said in its stead.
+    receive = port.port._receive
+    errors: list[OSError] = [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no number")]
+
+    def faulty() -> Any:
+        if errors:
+            raise errors.pop()
+        return receive()
+
+    port.port._receive = faulty
+    port.client().sendto(b"two", ("127.0.0.1", port.number))
+    port.until_received(1)
+    assert port.echo.data == [b"two"]
+    assert port.port.counters.refused["kernel: ECONNREFUSED"] == 1
+    assert port.port.counters.refused["kernel: error"] == 1
+
+
+def test_fault_of_the_protocol(opened: Any) -> None:
+    """An exception is reported and costs its batch; the port goes on."""
+    port = opened("udp://127.0.0.1:0")
+    client = port.client("127.0.0.1")
+    port.echo.fail = True
+    client.sendto(b"one", ("127.0.0.1", port.number))
+    port.until_received(1)
+    assert port.failures == ["datagrams"]
+    port.echo.fail = False
+    client.sendto(b"two", ("127.0.0.1", port.number))
+    assert port.answer(client)[0] == b"two"
+
+
+def test_rate_of_all(opened: Any) -> None:
+    """Above the rate datagrams are dropped and counted; it recovers by itself."""
+    port = opened("udp://127.0.0.1:0", rate=Rate(3, 1.0))
+    client = port.client()
+    for _ in range(5):
+        client.sendto(b"x", ("127.0.0.1", port.number))
+    port.until_received(5)
+    assert len(port.echo.data) == 3
+    assert port.port.counters.refused == {"datagrams": 2}
+    port.loop.advance(1)
+    client.sendto(b"x", ("127.0.0.1", port.number))
+    port.until_received(6)
+    assert len(port.echo.data) == 4
+
+
+def test_rate_of_one_source(opened: Any) -> None:
+    """One source that floods leaves the others theirs."""
+    port = opened("udp://127.0.0.1:0", rate_per_source=Rate(2, 1.0))
+    flooding, quiet = port.client("127.0.0.2"), port.client("127.0.0.3")
+    for _ in range(5):
+        flooding.sendto(b"x", ("127.0.0.1", port.number))
+    quiet.sendto(b"y", ("127.0.0.1", port.number))
+    port.until_received(6)
+    assert port.echo.data == [b"x", b"x", b"y"]
+    assert port.port.counters.refused == {"datagrams_per_source": 3}
+
+
+def test_peers_are_remembered_within_bounds(opened: Any) -> None:
+    """A sender's Peer is found again, and a million senders take no more memory than a thousand."""
+    port = opened("udp://127.0.0.1:0")
+    peer = Peer.inet(("127.0.0.1", 1))
+    for number in range(PEERS):
+        port.port._remember(number, peer)
+    assert len(port.port._peers) == PEERS
+    client = port.client()
+    for _ in range(2):
+        client.sendto(b"x", ("127.0.0.1", port.number))
+    port.until_received(2)
+    assert len(port.port._peers) == 1
+    assert port.echo.peers[0] is port.echo.peers[1]
+
+
+# -- out
+
+
+@pytest.mark.parametrize("listening", ["udp://0.0.0.0:0", "udp://*:0"])
+@pytest.mark.parametrize("asked", ["127.0.0.1", "127.0.0.2", "127.1.2.3"])
+def test_wildcard_answers_from_the_address_that_was_asked(listening: str, asked: str, opened: Any) -> None:
+    """A client that asked one of the machine's addresses is answered by no other."""
+    port = opened(listening)
+    client = port.client("127.0.0.1")
+    client.sendto(b"who", (asked, port.number))
+    data, source = port.answer(client)
+    assert (data, source) == (b"who", (asked, port.number))
+    (peer,) = port.echo.peers
+    assert peer.host == "127.0.0.1"
+    assert peer.text == f"127.0.0.1:{client.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("listening", ["udp://[::]:0", "udp://*:0", "udp://[::1]:0"])
+def test_ipv6_answers(listening: str, opened: Any) -> None:
+    """The same on IPv6."""
+    port = opened(listening)
+    client = port.client("::1", socket.AF_INET6)
+    client.sendto(b"who", ("::1", port.number))
+    data, source = port.answer(client)
+    assert (data, source[:2]) == (b"who", ("::1", port.number))
+
+
+@pytest.mark.parametrize("listening", ["udp://0.0.0.0:0", "udp://*:0"])
+@pytest.mark.parametrize("asked", ["127.255.255.255", "224.0.0.1"])
+def test_what_asked_a_whole_network_is_not_answered(listening: str, asked: str, opened: Any) -> None:
+    """Answers to broadcast and multicast would make us an amplifier."""
+    port = opened(listening)
+    client = port.client("127.0.0.1")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+    if asked == "224.0.0.1":
+        # Groups are joined by whoever runs beside us, too: an IPv4 socket hears all of the machine's.
+        port.port.sock.setsockopt(
+            socket.IPPROTO_IP,
+            socket.IP_ADD_MEMBERSHIP,
+            socket.inet_aton(asked) + socket.inet_aton("127.0.0.1"),
+        )
+    client.sendto(b"all", (asked, port.number))
+    port.until_received(1)
+    assert port.port.counters.datagrams_out == 0
+    assert sum(port.port.counters.refused.values()) == 1
+
+
+def told(level: int, kind: int, data: bytes, sockaddr: tuple[Any, ...]) -> Peer:
+    """The Peer that comes of this ancillary data, on a port that exists for nothing else."""
+    port = Open(parse("udp://127.0.0.1:0"))
+    try:
+        return port.port._told_peer(sockaddr, [(0, 0, b"unknown"), (level, kind, data)])
+    finally:
+        port.close()
+
+
+V6 = ("2001:db8::9", 4000, 0, 0)
+
+
+@pytest.mark.parametrize(("asked", "interface"), [("2001:db8::1", 0), ("fe80::1", 3), ("::ffff:10.0.0.1", 0)])
+def test_interface_of_a_reply(asked: str, interface: int) -> None:
+    """Only a link-local address needs its interface to be told."""
+    info = socket.inet_pton(socket.AF_INET6, asked) + struct.pack("i", 3)
+    peer = told(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info, V6)
+    assert peer.sockaddr == V6
+    assert peer.control == (
+        (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info[:16] + struct.pack("i", interface)),
+    )
+
+
+@pytest.mark.parametrize("asked", ["ff02::1", "ff0e::1", "::ffff:224.0.0.1", "::ffff:255.255.255.255"])
+def test_ipv6_multicast_is_not_answered(asked: str) -> None:
+    """Nor is IPv4's, seen through a socket for both."""
+    info = socket.inet_pton(socket.AF_INET6, asked) + bytes(4)
+    peer = told(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info, V6)
+    assert peer.sockaddr is None
+    assert peer.text == "[2001:db8::9]:4000"
+
+
+def test_unknown_ancillary_data_is_ignored() -> None:
+    """What we didn't ask for changes nothing."""
+    assert told(0, 0, b"", V6) == Peer.inet(V6)
+
+
+def test_refusal_by_the_kernel_is_counted(opened: Any) -> None:
+    """A datagram too long for its network isn't sent, and nothing else happens."""
+    port = opened("udp://127.0.0.1:0")
+    assert not port.port.send(bytes(70_000), Peer.inet(("127.0.0.1", 9999)))
+    assert not port.port.send(b"x", Peer.inet(("127.0.0.1", 0)))
+    assert port.port.counters.refused == {"kernel: EMSGSIZE": 1, "kernel: EINVAL": 1}
+    assert port.port.counters.datagrams_out == port.port.counters.bytes_out == 0
+
+
+# -- Unix
+
+
+@pytest.fixture
+def unix(tmp_path: Path, opened: Any) -> tuple[Open, str]:
+    """An open Unix datagram port and its path."""
+    path = str(tmp_path / "a.sock")
+    return opened(parse(f"unixgram://{path}")), path
+
+
+def test_unix_peers_are_vouched_for(unix: tuple[Open, str], tmp_path: Path) -> None:
+    """The kernel says who sent; a bound sender is answered."""
+    port, path = unix
+    client = port.client(str(tmp_path / "me.sock"), socket.AF_UNIX)
+    client.sendto(b"hello", path)
+    assert port.answer(client)[0] == b"hello"
+    (peer,) = port.echo.peers
+    assert peer.text == f"uid={os.getuid()},pid={os.getpid()}"
+    assert peer.local
+
+
+def test_unix_sender_without_an_address(unix: tuple[Open, str]) -> None:
+    """One that isn't bound can't be answered: that is counted, and the next one is."""
+    port, path = unix
+    port.client(None, socket.AF_UNIX).sendto(b"hello", path)
+    port.until_received(1)
+    assert port.port.counters.refused == {"no return address": 1}
+    assert port.port.counters.datagrams_out == 0
+
+
+def test_unix_sender_that_left(unix: tuple[Open, str], tmp_path: Path) -> None:
+    """An answer to a socket that is gone is counted."""
+    port, path = unix
+    client = port.client(str(tmp_path / "me.sock"), socket.AF_UNIX)
+    client.sendto(b"hello", path)
+    client.close()
+    port.until_received(1)
+    assert port.port.counters.refused == {"kernel: ECONNREFUSED": 1}
+
+
+def test_unix_datagrams_are_large(unix: tuple[Open, str], tmp_path: Path) -> None:
+    """Whole up to the kernel's limit for a sender, which is far above UDP's."""
+    port, path = unix
+    client = port.client(str(tmp_path / "me.sock"), socket.AF_UNIX)
+    data = os.urandom(150_000)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)
+    client.sendto(data, path)
+    assert port.answer(client)[0] == data
+
+
+def test_longer_than_the_buffer(unix: tuple[Open, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A datagram that was cut is not passed on: it is counted, and the next one is read."""
+    port, path = unix
+    port.port._view = memoryview(bytearray(10))
+    client = port.client(None, socket.AF_UNIX)
+    client.sendto(b"longer than ten", path)
+    client.sendto(b"ten bytes.", path)
+    port.until_received(1)
+    assert port.echo.data == [b"ten bytes."]
+    assert port.port.counters.refused["longer than the kernel's limit"] == 1
+
+
+def test_descriptors_that_are_sent_along_stay_out(unix: tuple[Open, str]) -> None:
+    """A sender can't plant its file descriptors in our process until it has none left."""
+    port, path = unix
+    client = port.client(None, socket.AF_UNIX)
+    client.connect(path)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(10):
+        socket.send_fds(client, [b"take these"], [0] * 8)
+    port.until_received(10)
+    assert os.listdir("/proc/self/fd") == before
+    assert {peer.uid for peer in port.echo.peers} == {os.getuid()}
+
+
+def test_unknown_unix_sender(unix: tuple[Open, str]) -> None:
+    """Without credentials, which the kernel always gives, a sender is nobody known."""
+    port, _ = unix
+    assert port.port._told_peer(None, []).text == "uid=?,pid=?"
+
+
+def test_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UDP's limit is its header's; a Unix sender's follows the system's, or its default."""
+    assert largest(socket.AF_INET) == largest(socket.AF_INET6) == 65_535
+    for text, most in (("300000\n", 600_000), ("odd", 425_984), (None, 425_984)):
+
+        def read(path: Path, encoding: str, text: str | None = text) -> str:
+            assert str(path) == "/proc/sys/net/core/wmem_max"
+            if text is None:
+                raise FileNotFoundError(path)
+            return text
+
+        monkeypatch.setattr(Path, "read_text", read)
+        assert largest(socket.AF_UNIX) == most
+
+
+# -- endings
+
+
+def test_closing(opened: Any) -> None:
+    """It leaves the reactor; whatever the reactor says of it before or after means nothing."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.connectionLost(connectionDone)
+    assert port.port.logPrefix() == "sockd"
+    port.port.close()
+    assert not port.loop.readers
+    assert port.port.sock.fileno() == -1
+
+
+@given(sizes=st.lists(st.integers(0, 3000), max_size=BATCH))
+def test_order_and_borders(sizes: list[int]) -> None:
+    """Any sequence of datagrams comes as it was sent: in order, each by itself."""
+    port = Open(parse("udp://127.0.0.1:0"))
+    client = port.client()
+    sent = [bytes([number % 256]) * size for number, size in enumerate(sizes)]
+    try:
+        for data in sent:
+            client.sendto(data, ("127.0.0.1", port.number))
+        port.until_received(len(sent))
+    finally:
+        port.close()
+    assert port.echo.data == sent
