@@ -1,0 +1,121 @@
+"""echo: bytes or lines, streams and datagrams, and whom it answers."""
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
+
+from sockd.metrics import Counters
+from sockd.peers import Peer
+from sockd.protocols.contract import Host
+from sockd.protocols.echo.specification import EchoOptions, specification
+
+
+class Transport:
+    """A socket that keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.sent: list[tuple[bytes, Peer]] = []
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        self.sent.append((data, peer))
+        return True
+
+
+def host(**options: Any) -> Host[EchoOptions]:
+    return Host("echo", EchoOptions(**options), Clock(), Logger(), lambda error: None, udp_ports={7007})
+
+
+def streamed(chunks: list[bytes], **options: Any) -> bytes:
+    """What comes back for these chunks."""
+    assert specification.stream is not None
+    protocol = specification.stream(host(**options)).buildProtocol(None)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    for chunk in chunks:
+        protocol.dataReceived(chunk)
+    value: bytes = transport.value()
+    return value
+
+
+def answered(data: bytes, peer: Peer, **options: Any) -> tuple[list[tuple[bytes, Peer]], dict[str, int]]:
+    """The datagrams sent for this one, and the refusals."""
+    assert specification.datagram is not None
+    protocol, transport = specification.datagram(host(**options)), Transport()
+    protocol.start(transport)
+    protocol.datagrams([(data, peer)])
+    return transport.sent, dict(transport.counters.refused)
+
+
+CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n"]), min_size=1).map(b"".join))
+
+
+@given(chunks=st.lists(st.binary(min_size=1)))
+def test_the_same_bytes(chunks: list[bytes]) -> None:
+    """Whatever they are, as they came."""
+    assert streamed(chunks) == b"".join(chunks)
+
+
+@given(chunks=CHUNKS)
+def test_prefix_before_each_line(chunks: list[bytes]) -> None:
+    """Any chunking gives the same: the prefix stands before each line, also one without its newline yet."""
+    lines = b"".join(chunks).replace(b"\n", b"\n\0").split(b"\0")
+    assert streamed(chunks, prefix="Echo: ") == b"".join(b"Echo: " + line for line in lines if line)
+
+
+def test_each_connection_begins_anew() -> None:
+    """Connections of one factory know nothing of each other."""
+    assert specification.stream is not None
+    factory = specification.stream(host(prefix="> "))
+    for _ in range(2):
+        protocol, transport = factory.buildProtocol(None), StringTransport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"no newline")
+        assert transport.value() == b"> no newline"
+
+
+def test_one_datagram_for_one() -> None:
+    """The same bytes, an empty one too; with a prefix, that before."""
+    peer = Peer.inet(("127.0.0.1", 40000))
+    for data in (b"", b"hello", bytes(9000)):
+        assert answered(data, peer) == ([(data, peer)], {})
+    assert answered(b"hello", peer, prefix="é ") == ([("é hello".encode(), peer)], {})
+
+
+@pytest.mark.parametrize(
+    ("peer", "reason"),
+    [
+        (Peer.inet(("127.0.0.1", 53)), "source port below 1024"),
+        (Peer.inet(("127.0.0.1", 7007)), "source port of ours"),
+        (Peer.inet(("192.0.2.1", 40000)), "source network"),
+        (Peer.inet(("0.0.0.0", 40000)), "source is no host"),
+    ],
+)
+def test_who_is_not_answered(peer: Peer, reason: str) -> None:
+    """Each refusal is counted under its reason."""
+    assert answered(b"x", peer) == ([], {reason: 1})
+
+
+def test_who_is_answered() -> None:
+    """Loopback and private networks, or what the options say; Unix peers always."""
+    for text in ("10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.1.1", "::1", "fd00::1", "fe80::1"):
+        peer = Peer.inet((text, 40000))
+        assert answered(b"x", peer) == ([(b"x", peer)], {})
+    far = Peer.inet(("192.0.2.1", 40000))
+    assert answered(b"x", far, answer=(ip_network("192.0.2.0/24"),)) == ([(b"x", far)], {})
+    local = Peer.unix(0, 1, "/x")
+    assert answered(b"x", local, answer=()) == ([(b"x", local)], {})
+
+
+def test_prefix_is_bounded() -> None:
+    """An answer is hardly longer than its request."""
+    assert EchoOptions(prefix="x" * 64).prefix
+    with pytest.raises(ValidationError):
+        EchoOptions(prefix="x" * 65)

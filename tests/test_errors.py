@@ -1,0 +1,40 @@
+"""Errors as people read them."""
+
+from twisted.internet.error import ConnectionLost
+
+from sockd.errors import ConnectionCutError, FileWrongError, PeerError, Place, Problem, SockdError
+from sockd.metrics import End
+
+
+def test_problems_read_like_a_compilers() -> None:
+    """One per line: file, line, column, path of keys, what is wrong."""
+    problems = (
+        Problem(Place("a.yaml", 12, 13), "endpoints.echo.listen[0]", "port 70070 is out of range"),
+        Problem(Place("a.yaml"), "", "it is empty"),
+    )
+    error = FileWrongError(problems)
+    assert str(error) == (
+        "a.yaml:12:13: endpoints.echo.listen[0]: port 70070 is out of range\na.yaml:1:1: it is empty"
+    )
+    assert error.problems == problems
+    assert isinstance(error, SockdError)
+
+
+def test_problems_sort_by_place() -> None:
+    """In the order of the file, as numbers sort."""
+    places = [Place("b", 1, 1), Place("a", 10, 1), Place("a", 9, 30), Place("a", 9, 4)]
+    assert sorted(places) == places[::-1]
+
+
+def test_a_cut_is_a_lost_connection() -> None:
+    """Protocols that ask Twisted's way find a lost connection; those that know us find the reason."""
+    error = ConnectionCutError(End.SLOW)
+    assert isinstance(error, ConnectionLost)
+    assert error.reason is End.SLOW
+    assert "too slow a reader" in str(error)
+
+
+def test_the_families_are_apart() -> None:
+    """What the peer did is none of our errors."""
+    assert not issubclass(PeerError, SockdError)
+    assert not issubclass(SockdError, PeerError)
