@@ -15,6 +15,9 @@ from sockd.plan import Restart
 from sockd.services.restart import BackOff
 from sockd.services.states import TRANSITIONS, Event, State
 
+# So much (characters) of an error that is not ours goes into the log and the status.
+LONGEST = 1000
+
 
 class Child(Protocol):
     """What is supervised; both may return a Deferred. After a failure `start` is called again, not `stop`."""
@@ -105,13 +108,13 @@ class Supervisor:
     def _start_child(self) -> None:
         self._ever_started = True
         starting = self._starting = maybeDeferred(self._child.start)
+        if self.state is not State.STARTING:
+            self._abandon_start()  # it reported a failure before it returned
         starting.addCallbacks(self._started, self._start_failed, (starting,), {}, (starting,))
 
     def _started(self, _: object, starting: Deferred[Any]) -> None:
         if self._starting is starting:
             self._starting = None
-            if self.state is not State.STARTING:
-                return  # it has reported a failure while it started
             was = self.why
             self.why = ""
             self._move(Event.STARTED)
@@ -179,6 +182,7 @@ def describe(error: BaseException) -> str:
     """An error in one line: ours as it is, anybody else's with its type and the place it comes from."""
     if isinstance(error, SockdError):
         return str(error)
-    text = " ".join(traceback.format_exception_only(error)[-1].split())
+    said = "".join(traceback.format_exception_only(error))[:LONGEST]
+    text = " ".join(said.split())
     frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text

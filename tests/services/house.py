@@ -1,0 +1,230 @@
+"""Endpoints on a Loop: real sockets on loopback and in temporary directories, a clock advanced by hand."""
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger, LogLevel, formatEvent
+
+from sockd.addresses import Address, parse
+from sockd.errors import Place
+from sockd.peers import Peer
+from sockd.plan import EndpointPlan, Limits, ListenerPlan, Restart
+from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
+from sockd.services.endpoint import Endpoint, Surroundings
+from sockd.transports.options import SocketOptions
+from sockd.transports.turn import Turn
+from tests.transports.loop import Loop, Probe, echo
+
+DELAY, MOST = 1.0, 4.0
+# Steps of the clock (seconds) while it is run; and how far it is run before a test is given up.
+STEP, FAR = 0.05, 4000.0
+
+
+class Events:
+    """A log that is kept."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.log = Logger("sockd", observer=self.events.append)  # type: ignore[arg-type]
+
+    def messages(self, least: LogLevel = LogLevel.info) -> list[str]:
+        return [formatEvent(event) for event in self.events if event["log_level"] >= least]
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        return [one for one in self.events if one.get("event") == event]
+
+
+class Service:
+    """A protocol's service that does what the test says; `then` are what its starts return."""
+
+    def __init__(self, *then: Callable[[], Any]) -> None:
+        self.then = list(then)
+        self.started = 0
+        self.stopped = 0
+        self.on_stop: Callable[[], Any] = lambda: None
+
+    def startService(self) -> Any:
+        self.started += 1
+        return self.then.pop(0)() if self.then else None
+
+    def stopService(self) -> Any:
+        self.stopped += 1
+        return self.on_stop()
+
+
+class Datagrams(DatagramProtocol):
+    """Answers; `faults` are the methods that raise, `calls` what was called."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = set(faults)
+        self.calls: list[str] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.faults:
+            raise ZeroDivisionError(f"a bug in {name}")
+
+    def start(self, transport: Any) -> None:
+        super().start(transport)
+        self._called("start")
+
+    def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+        self._called("datagrams")
+        for data, peer in batch:
+            self.transport.send(data, peer)
+
+    def drain(self) -> None:
+        self._called("drain")
+
+    def stop(self) -> None:
+        self._called("stop")
+
+
+class Probes(Factory):
+    """Makes probes and keeps them; `build` decides otherwise."""
+
+    noisy = True
+
+    def __init__(self, build: Callable[[], IProtocol | None] | None = None) -> None:
+        self.made: list[Probe] = []
+        self.built = build
+        self.numPorts = 0
+
+    def buildProtocol(self, addr: Any) -> Any:
+        if self.built is not None:
+            return self.built()
+        self.made.append(Probe(echo))
+        return self.made[-1]
+
+
+class House:
+    """What endpoints share, and the endpoints that were opened in it."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.turn = Turn(self.loop)
+        self.log = Events()
+        self.ports: set[int] = set()
+        self.gave_up: list[Endpoint] = []
+        self.endpoints: list[Endpoint] = []
+        self.clients: list[socket.socket] = []
+        self.surroundings = Surroundings(
+            self.loop, self.turn, self.log.log, self.ports, lambda: 0.0, self.gave_up.append
+        )
+
+    def plan(
+        self,
+        *addresses: str | Address,
+        stream: Any = None,
+        datagram: Any = None,
+        service: Any = None,
+        give_up_after: float | None = None,
+        sockets: SocketOptions | None = None,
+        name: str = "lobby",
+        **limits: Any,
+    ) -> EndpointPlan:
+        """A plan; the makers are called with the host, instances are given as they are."""
+
+        def maker(made: Any) -> Callable[[Host[Any]], Any] | None:
+            return made if made is None or isinstance(made, type) or callable(made) else lambda host: made
+
+        where = [parse(address) if isinstance(address, str) else address for address in addresses]
+        return EndpointPlan(
+            name=name,
+            protocol="probe",
+            specification=Specification(
+                "a test's", stream=maker(stream), datagram=maker(datagram), service=maker(service)
+            ),
+            options=Options(),
+            limits=Limits(
+                **({"connections": 100, "idle": None, "stall": None, "datagrams": None,
+                    "datagrams_per_source": None} | limits)
+            ),
+            restart=Restart(DELAY, MOST),
+            give_up_after=give_up_after,
+            listeners=tuple(ListenerPlan(address, sockets or SocketOptions()) for address in where),
+            place=Place("sockd.yaml"),
+        )  # fmt: skip
+
+    def endpoint(self, *addresses: str | Address, **plan: Any) -> Endpoint:
+        """An endpoint with this plan, not started."""
+        self.endpoints.append(Endpoint(self.plan(*addresses, **plan), self.surroundings))
+        return self.endpoints[-1]
+
+    def run(self, *addresses: str | Address, **plan: Any) -> Endpoint:
+        """An endpoint with this plan, started."""
+        endpoint = self.endpoint(*addresses, **plan)
+        endpoint.bind()
+        endpoint.start()
+        return endpoint
+
+    def connect(self, address: Address, data: bytes = b"") -> socket.socket:
+        """A client of this address."""
+        if address.kind.local:
+            client = socket.socket(
+                socket.AF_UNIX, socket.SOCK_STREAM if address.kind.stream else socket.SOCK_DGRAM
+            )
+            where: Any = "\0" + address.path[1:] if address.path.startswith("@") else address.path
+        else:
+            client = socket.socket(type=socket.SOCK_STREAM if address.kind.stream else socket.SOCK_DGRAM)
+            where = (address.host, address.port)
+        self.clients.append(client)
+        client.connect(where)
+        client.setblocking(False)
+        if data or not address.kind.stream:
+            client.send(data)
+        return client
+
+    def receive(self, client: socket.socket, count: int) -> bytes:
+        """So many bytes; fewer where the other end closed."""
+        got = bytearray()
+
+        def enough() -> bool:
+            try:
+                data = client.recv(count - len(got))
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+            got.extend(data)
+            return not data or len(got) == count
+
+        self.loop.until(enough, client)
+        return bytes(got)
+
+    def until(self, condition: Callable[[], object], *clients: socket.socket) -> None:
+        self.loop.until(condition, *clients)
+
+    def run_clock(self, condition: Callable[[], object]) -> float:
+        """Advance the clock until this holds; how long (seconds) that took."""
+        began = self.loop.seconds()
+        while not condition():
+            if self.loop.seconds() - began > FAR:
+                raise AssertionError("it never came true")
+            self.loop.turn()
+            if not condition():
+                self.loop.advance(STEP)
+        return self.loop.seconds() - began
+
+    def finish(self, coroutine: Any) -> Deferred[Any]:
+        """Run a coroutine to its end."""
+        deferred = ensureDeferred(coroutine)
+        self.run_clock(lambda: deferred.called)
+        return deferred
+
+    def close(self) -> None:
+        """End everything, quickly."""
+        for endpoint in self.endpoints:
+            draining = ensureDeferred(endpoint.drain())
+            endpoint.cut()
+            self.run_clock(lambda draining=draining: draining.called)
+            stopping = ensureDeferred(endpoint.stop())
+            stopping.addErrback(lambda _: None)
+            stopping.cancel()
+        for client in self.clients:
+            client.close()
+        self.loop.settle()
