@@ -138,7 +138,7 @@ class Connections:
                 continue
             if end is End.DONE:
                 server.linger_expired()
-            elif end is End.IDLE:
+            elif end is End.IDLE and not server.disconnecting:
                 server.close(End.DRAINED if self._draining else End.IDLE)
             else:
                 server.cut(end)

@@ -1,10 +1,10 @@
 """What the log says of connections: once each, at the end, and above a rate summarised by reason."""
 
-import sys
 from collections import Counter
 from typing import Any
 
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from sockd.limits.buckets import Bucket
 from sockd.metrics import End
@@ -52,12 +52,13 @@ class Endings:
         if not self._failures_told.take(self._reactor.seconds()):
             self._keep(f"exception in {where}")
             return
-        error = sys.exc_info()[1]
+        failure = Failure()
         self._log.failure(
             "{endpoint}: the protocol raised in {where}: {why}",
+            failure,
             endpoint=self._endpoint,
             where=where,
-            why=describe(error) if error else "?",
+            why=describe(failure.value),
             level=LogLevel.error,
             event="protocol failed",
         )

@@ -221,7 +221,9 @@ class House:
         for endpoint in self.endpoints:
             draining = ensureDeferred(endpoint.drain())
             endpoint.cut()
-            self.run_clock(lambda draining=draining: draining.called)
+            while not draining.called:
+                self.loop.turn()
+                self.loop.advance(STEP)
             stopping = ensureDeferred(endpoint.stop())
             stopping.addErrback(lambda _: None)
             stopping.cancel()

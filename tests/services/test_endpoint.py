@@ -137,7 +137,7 @@ def test_newcomers_of_a_held_endpoint(house: House) -> None:
     (listener,) = endpoint.listeners
     endpoint.host.fail(SockdError("down"))
     house.connect(listener.address, b"x")
-    house.until(lambda: listener._acceptor.take_queued(1) or probes.made)  # type: ignore[union-attr,func-returns-value]
+    house.until(lambda: listener._acceptor.take_queued(1) or probes.made)  # type: ignore[union-attr]
     house.loop.settle()
     assert not probes.made[0].data
     house.run_clock(lambda: probes.made[0].data)
@@ -464,7 +464,7 @@ def test_drain_before_start(house: House) -> None:
     assert not probes.made
 
 
-@pytest.mark.parametrize("fail", [raising(SockdError("no")), lambda: Deferred()])
+@pytest.mark.parametrize("fail", [raising(SockdError("no")), Deferred])
 def test_service_that_does_not_stop(fail: Callable[[], Any], house: House) -> None:
     """One that raises is told; one that never ends is cancelled."""
     service = Service()
