@@ -53,6 +53,7 @@ class Endings:
             self._keep(f"exception in {where}")
             return
         failure = Failure()
+        assert failure.value is not None  # noqa: S101
         self._log.failure(
             "{endpoint}: the protocol raised in {where}: {why}",
             failure,
