@@ -112,11 +112,12 @@ def _path(kind: Kind, text: str) -> str:
         raise AddressError(f"there is no path: write {kind}:///run/NAME.sock, or {kind}://NAME.sock")
     if text.startswith("@"):
         return text
-    if text.startswith("~"):
-        raise AddressError(f"{text!r}: '~' has no meaning here, write the whole path")
     if text.endswith("/") or text.rpartition("/")[2] in (".", ".."):
         raise AddressError(f"{text!r} is a directory: a socket needs a name")
-    return re.sub("/(\\./|/)*", "/", text).removeprefix("./")
+    path = re.sub("/(\\./|/)*", "/", text).removeprefix("./")
+    if path.startswith(("~", "@")):
+        raise AddressError(f"{text!r}: '{path[0]}' has no meaning here, write the whole path")
+    return path
 
 
 def _inet(kind: Kind, text: str) -> Address:

@@ -74,6 +74,7 @@ def test_canonical_form(text: str, canonical: str) -> None:
     ("text", "problem"),
     [
         ("unix://" + "x" * 2000, "'unix://xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'... is too long for an address"),
+        ("unix://./@a", "'./@a': '@' has no meaning here, write the whole path"),
         ("tcp://[::1]", "tcp://[::1]: there is no port, write tcp://[::1]:PORT"),
         ("tcp://1.2.3.4:", "there is no port after the ':'"),
         ("tcp://1.2.3.4:5:6", "tcp://1.2.3.4:5:6: this is not HOST:PORT"),
