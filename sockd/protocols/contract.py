@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
-from twisted.logger import Logger
 
 from sockd.metrics import Counters
 from sockd.peers import Peer
 from sockd.units import Rate
+
+if TYPE_CHECKING:
+    from twisted.logger import Logger  # `sockd check` does without, and starts the sooner
 
 
 class Options(BaseModel):
@@ -35,7 +37,7 @@ class Host(Generic[OptionsT]):
     endpoint: str
     options: OptionsT
     reactor: Any  # IReactorTime and IReactorFromThreads; in tests a clock
-    log: Logger
+    log: "Logger"
     fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; listeners have theirs
     udp_ports: Collection[int] = ()  # all that the daemon listens on, at any time
