@@ -78,8 +78,6 @@ def _scalar(value: Any, form: str) -> str:
 
 
 def _read_integer(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value) if value == int(value) else value
     text = _scalar(value, "a whole number")
     if read_as(value) == "string":
         if re.fullmatch("[-+]?[0-9]+", text):

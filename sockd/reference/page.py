@@ -78,7 +78,8 @@ def _form(value: dict[str, Any]) -> str:
         case "boolean":
             return "true or false"
         case "integer":
-            return f"whole number, {value['minimum']} to {value['maximum']}"
+            bounds = (value.get("minimum"), value.get("maximum"))
+            return "whole number" if None in bounds else f"whole number, {bounds[0]} to {bounds[1]}"
         case "array":
             return f"list of {_form(value['items'])}"
         case "object":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sockd.protocols.registry import Registry, of_distribution
-from sockd.reference.page import OURS, page
+from sockd.reference.page import OURS, _form, page
 from sockd.reference.schema import schema, schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,21 @@ def test_every_key_is_on_the_page() -> None:
     for section in (tree, *(tree["$defs"][name] for name in names)):
         for key in section["properties"]:
             assert f"\n| `{key}` | " in text
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"type": "array", "items": {"type": "integer"}}, "list of whole number"),
+        ({"type": "object"}, "keys"),
+        ({"type": "string"}, "text"),
+        ({"anyOf": [{"type": "boolean"}, {"const": "off"}]}, "true or false or `off`"),
+        ({"enum": ["a", "b"]}, "`a`, `b`"),
+    ],
+)
+def test_forms_in_words(value: dict[str, object], words: str) -> None:
+    """Whatever a model's schema holds, the page has words for it."""
+    assert _form(value) == words
 
 
 def test_written_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
