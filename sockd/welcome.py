@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from sockd.addresses import Address, Kind
+from sockd.addresses import Address
 from sockd.services.endpoint import Endpoint
 from sockd.services.states import State
 
@@ -13,23 +13,19 @@ _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def attempt(address: Address, protocol: str) -> str:
     """A command that reaches this address."""
+    stream = address.kind.stream
+    if address.path.startswith("@"):
+        name = address.path[1:]
+        return (
+            f"socat - ABSTRACT-CONNECT:{name}" if stream else f"socat - ABSTRACT-SENDTO:{name},bind={name}.me"
+        )
     host = _EVERYWHERE.get(address.host, address.host)
-    path = f"ABSTRACT:{address.path[1:]}" if address.path.startswith("@") else address.path
-    if protocol == "line-log" and address.kind is Kind.UNIXGRAM and not address.path.startswith("@"):
-        return f"logger --socket {path} hello"
     if protocol == "line-log" and not address.kind.local:
-        udp = "--udp" if address.kind is Kind.UDP else "--tcp"
-        return f"logger {udp} --server {host} --port {address.port} hello"
-    if address.kind is Kind.TCP:
-        return f"ncat {host} {address.port}"
-    if address.kind is Kind.UDP:
-        return f"ncat --udp {host} {address.port}"
-    if path is not address.path:
-        scheme = "CONNECT" if address.kind is Kind.UNIX else "SENDTO"
-        return f"socat - ABSTRACT-{scheme}:{address.path[1:]}"
-    if address.kind is Kind.UNIX:
-        return f"ncat --unixsock {path}"
-    return f"socat - UNIX-SENDTO:{path},bind=/tmp/me.sock"
+        return f"logger {'--tcp' if stream else '--udp'} --server {host} --port {address.port} hello"
+    if protocol == "line-log" and not stream:
+        return f"logger --socket {address.path} hello"
+    where = f"--unixsock {address.path}" if address.kind.local else f"{host} {address.port}"
+    return f"ncat {where}" if stream else f"ncat --udp {where}"
 
 
 def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:

@@ -73,7 +73,7 @@ class Process:
             self._news.wait_for(lambda: self._ended or found(self.output), bound)
             if result := found(self.output):
                 return result
-            raise AssertionError(f"{what} did not come in:\n{self.text}")
+            raise AssertionError(f"{what} did not come from {self.process.args!r}:\n{self.text}")
 
     def expect(self, pattern: bytes | str, bound: float = BOUND) -> re.Match[bytes]:
         """The first match of a regular expression in the output so far or to come."""
