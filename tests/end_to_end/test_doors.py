@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -145,3 +146,28 @@ def test_a_closed_standard_output_is_no_traceback(directory: Path, directories: 
             check=False,
         )
     assert one.stderr == b""
+
+
+@pytest.mark.parametrize("door", [TWISTD, SOCKD], ids=["twistd", "sockd run"])
+def test_a_terminal_shows_a_table(serve: Serve, door: tuple[str, ...]) -> None:
+    """Each listener has a row with a command to try, or the reason that it is not open; Ctrl-C stops it."""
+    name = f"@sockd-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        listen = (
+            f"['tcp://*:0', 'unix://{name}', 'unixgram://{name}', 'tcp://127.0.0.1:{taken}', 'unix://e.sock']"
+        )
+        daemon = serve(
+            f"daemon: {{log: {{format: auto}}}}\nendpoints: {{e: {{listen: {listen}, protocol: echo}}}}\n",
+            door=door,
+            wait=False,
+            terminal=True,
+        )
+        daemon.expect(r"^e +echo +unix://run/e\.sock +ncat --unixsock run/e\.sock\r?$")
+        daemon.expect(r"^e +echo +tcp://\*:\d+ +ncat 127\.0\.0\.1 \d+\r?$")
+        daemon.expect(rf"^e +echo +unix://{name} +socat - ABSTRACT-CONNECT:{name[1:]}\r?$")
+        daemon.expect(rf"^e +echo +unixgram://{name} +socat - ABSTRACT-SENDTO:{name[1:]},bind=\S+\r?$")
+        daemon.expect(rf"^e +echo +tcp://127\.0\.0\.1:{taken} +\(not open: .*in use.*\)\r?$")
+        daemon.expect("serving")
+        daemon.send("\x03")
+        assert daemon.wait() == 0
