@@ -1,6 +1,8 @@
 """Where bytes arrive, written as a URL: `tcp://127.0.0.1:7007`, `unix://echo.sock`."""
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,6 +16,9 @@ LONGEST_PATH = 107  # bytes; sun_path of unix(7) holds 108 with the NUL at its e
 
 class AddressError(SockdError):
     """What was written is no address that sockd can listen on."""
+
+
+WILDCARDS = ("*", "0.0.0.0", "::")  # hosts that stand for every address of the machine
 
 
 class Kind(StrEnum):
@@ -92,7 +97,7 @@ def overlap(one: Address, other: Address) -> bool:
 
 
 def _wildcard(address: Address) -> bool:
-    return address.host in ("*", "0.0.0.0", "::")
+    return address.host in WILDCARDS
 
 
 def _families(address: Address) -> frozenset[int]:
@@ -100,11 +105,21 @@ def _families(address: Address) -> frozenset[int]:
 
 
 def _meant(text: str) -> str:
-    if text.startswith(("/", "./", "@")) or text.endswith(".sock"):
-        return f"write unix://{text}"
-    if re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-f:]+\]):[0-9]+", text):
-        return f"write tcp://{text}"
+    for guess in _guesses(text):
+        with suppress(AddressError):
+            return f"write {parse(guess)}"
     return "write it like tcp://127.0.0.1:7007 or unix://echo.sock"
+
+
+def _guesses(text: str) -> Iterator[str]:
+    word, _, rest = text.partition(":")
+    if word.lower() in Kind.__members__.values():
+        kind = Kind(word.lower())
+        yield f"{kind}://{rest if kind.local else rest.lstrip('/')}"
+    elif text.startswith(("/", "./", "@")) or text.endswith(".sock"):
+        yield f"unix://{text}"
+    elif re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-f:]+\]):[0-9]+", text):
+        yield f"tcp://{text}"
 
 
 def _path(kind: Kind, text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sockd import __version__
+from sockd.config import usual
 
 if TYPE_CHECKING:
     from sockd.protocols.contract import Specification
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 FILE_WRONG = 78  # sysexits.h: EX_CONFIG
 UNAVAILABLE = 69  # EX_UNAVAILABLE
 OUTPUT_FAILED = 74  # EX_IOERR
-USUAL_FILE = "/etc/sockd/sockd.yaml"
+USUAL_FILE = usual.FILE
 
 file_option = click.option(
     "-c",
@@ -56,14 +57,15 @@ def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
     from sockd import plan, process, rendering  # noqa: PLC0415
 
-    read = plan.read(file, process.directories(os.environ, os.getuid()))
+    directories = process.directories(os.environ, os.getuid())
+    read = plan.read(file, directories)
+    for warning in read.warnings:
+        click.echo(str(warning), err=True)
     if as_yaml:
         click.echo(rendering.render(read), nl=False)
-        return
-    if read.endpoints or read.disabled:
+    elif read.endpoints or read.disabled:
         click.echo(rendering.table(read))
-    if not read.endpoints:
-        click.echo("No endpoint is enabled: there is nothing to run.")
+        click.echo(f"\nRelative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 
 @command.command()

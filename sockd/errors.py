@@ -11,14 +11,14 @@ class SockdError(Exception):
 
 @dataclass(frozen=True, order=True, slots=True)
 class Place:
-    """A place in a file, as editors jump to it: line and column count from 1."""
+    """A place in a file, as editors jump to it: line and column count from 1; line 0 is the whole file."""
 
     file: str
     line: int = 1
     column: int = 1
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -1,6 +1,6 @@
 """What will run: the file with every name resolved and every default filled in, frozen and comparable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from sockd.addresses import Address, AddressError, resolve
 from sockd.config import model
 from sockd.config.load import Loaded, Written, load
 from sockd.config.model import merge
-from sockd.errors import FileWrongError, Place
+from sockd.errors import FileWrongError, Place, Problem
 from sockd.overlaps import Claim, Claims
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
@@ -75,6 +75,7 @@ class Plan:
     log: LogPlan
     endpoints: tuple[EndpointPlan, ...]
     disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, and not wrong
 
 
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
@@ -90,7 +91,13 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
         log=LogPlan(loaded.daemon.log.level, loaded.daemon.log.format),
         endpoints=tuple(plan for plan, enabled in plans if plan and enabled),
         disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
+        warnings=tuple(_warnings(loaded)),
     )
+
+
+def _warnings(loaded: Loaded) -> Iterator[Problem]:
+    if not any(written.endpoint.enabled for written in loaded.endpoints):
+        yield loaded.problem("warning: no endpoint is enabled, so that nothing would run", "endpoints")
 
 
 @dataclass

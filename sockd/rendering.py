@@ -56,15 +56,19 @@ def render(plan: Plan) -> str:
 
 
 def table(plan: Plan) -> str:
-    """What will run, a line for each address, with all that is not as usual."""
+    """What will run, a line for each address, with all that is not as usual.
+
+    What several addresses of an endpoint have in common stands in the first of its lines.
+    """
     rows = [("endpoint", "address", "protocol", "differs from the default")]
     for endpoint in (*plan.endpoints, *plan.disabled):
         name, protocol = endpoint.name, endpoint.protocol
         unusual = [] if endpoint in plan.endpoints else ["disabled"]
-        unusual += _flat(_unusual(endpoint))
+        shared = _shared_socket(endpoint)
+        unusual += _flat(_unusual(endpoint) | shared)
         for listener in endpoint.listeners:
-            here = [*unusual, *_flat(_unusual_socket(listener))]
-            rows.append((name, str(listener.address), protocol, ", ".join(here)))
+            own = {key: value for key, value in _unusual_socket(listener).items() if key not in shared}
+            rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *_flat(own)])))
             name, protocol, unusual = "", "", []
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
@@ -103,8 +107,8 @@ def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
     ).model_dump(mode="json")
     restart = model.Restart().model_dump(mode="json")
     unusual = dict(tree.get("options", {}))
-    unusual |= {key: value for key, value in tree["limits"].items() if value != limits[key]}
-    unusual |= {f"restart.{key}": value for key, value in tree["restart"].items() if value != restart[key]}
+    unusual |= _different(tree["limits"], limits)
+    unusual |= {f"restart.{key}": value for key, value in _different(tree["restart"], restart).items()}
     if "required" in tree:
         unusual["required"] = tree["required"]["give_up_after"]
     return unusual
@@ -139,7 +143,24 @@ def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
         group=socket.group,
     ).model_dump(mode="json")
     usual = model.Socket().model_dump(mode="json")
-    return {key: OFF if value is None else value for key, value in written.items() if value != usual[key]}
+    if keepalive:
+        written["keepalive"] = _different(written["keepalive"], usual["keepalive"]) or usual["keepalive"]
+    return {key: OFF if value is None else value for key, value in _different(written, usual).items()}
+
+
+def _different(tree: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if value != usual[key]}
+
+
+def _shared_socket(endpoint: EndpointPlan) -> dict[str, Any]:
+    """What is unusual, and the same, on all the sockets of an endpoint that it applies to, of several."""
+    shared = {}
+    for key in model.Socket.model_fields:
+        sockets = [one for one in endpoint.listeners if applicable.socket_key(key, one.address)]
+        values = [_unusual_socket(one).get(key) for one in sockets]
+        if values[1:] and values[0] is not None and values.count(values[0]) == len(values):
+            shared[key] = values[0]
+    return shared
 
 
 def _flat(tree: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ BYTES = {
 
 DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
 SIZE = r"^[0-9]{1,9}(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
+_MEANT = r"([0-9]{1,6}) ?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
 RATE = r"^[0-9]{1,9}/(s|m|h)$"
 
 
@@ -39,6 +40,11 @@ class Rate:
 def duration(text: str) -> float:
     """Seconds; ValueError with the form that is expected."""
     if not re.fullmatch(DURATION, text):
+        meant = re.fullmatch(_MEANT, text)
+        if meant:
+            count, unit = int(meant[1]), meant[2][0]
+            written = f"{count * 7}d" if unit == "w" else f"{count}{unit}"
+            raise ValueError(f"{text!r} is not a duration: write {written}")
         raise ValueError(f"{text!r} is not a duration: write a whole number and ms, s, m, h or d, like 30s")
     number = text.rstrip("mshd")
     return int(number) * MILLISECONDS[text[len(number) :]] / 1000

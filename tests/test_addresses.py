@@ -84,6 +84,17 @@ def test_canonical_form(text: str, canonical: str) -> None:
             "udp://255.255.255.255:1",
             "255.255.255.255 is an address of many: sockd listens on addresses of its own machine",
         ),
+        ("unix:/run/x.sock", "'unix:/run/x.sock' is not an address: write unix:///run/x.sock"),
+        ("unixgram:x.sock", "'unixgram:x.sock' is not an address: write unixgram://x.sock"),
+        ("tcp:127.0.0.1:7", "'tcp:127.0.0.1:7' is not an address: write tcp://127.0.0.1:7"),
+        ("UDP:/[::1]:7", "'UDP:/[::1]:7' is not an address: write udp://[::1]:7"),
+        ("127.0.0.1:7", "'127.0.0.1:7' is not an address: write tcp://127.0.0.1:7"),
+        ("/run/x.sock", "'/run/x.sock' is not an address: write unix:///run/x.sock"),
+        ("unix:", "'unix:' is not an address: write it like tcp://127.0.0.1:7007 or unix://echo.sock"),
+        (
+            "tcp:localhost:7",
+            "'tcp:localhost:7' is not an address: write it like tcp://127.0.0.1:7007 or unix://echo.sock",
+        ),
         ("nonsense", "'nonsense' is not an address: write it like tcp://127.0.0.1:7007 or unix://echo.sock"),
     ],
 )

@@ -44,7 +44,10 @@ def test_check(file: Path) -> None:
     result = invoke("check", "-c", "my.yaml")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
-        "endpoint  address    protocol  differs from the default\necho      tcp://*:7  echo\n"
+        "endpoint  address    protocol  differs from the default\n"
+        "echo      tcp://*:7  echo\n"
+        "\n"
+        "Relative paths: sockets in /run/sockd, files in /var/log/sockd\n"
     )
 
 
@@ -64,19 +67,22 @@ def test_check_as_yaml(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "lines"),
+    ("text", "place", "lines"),
     [
-        ("endpoints: {}\n", 1),
-        ("endpoints: {a: {enabled: false, listen: 'unix://a', protocol: echo}}\n", 3),
+        ("endpoints: {}\n", "1:1", 0),
+        ("include: conf.d/*.yaml\n", "1:1", 0),
+        ("endpoints: {a: {enabled: false, listen: 'unix://a', protocol: echo}}\n", "1:1", 4),
     ],
 )
-def test_nothing_to_run(file: Path, text: str, lines: int) -> None:
-    """A file in which nothing is enabled is right, and told about."""
+def test_nothing_to_run(file: Path, text: str, place: str, lines: int) -> None:
+    """A file in which nothing is enabled is not wrong, but warned of where its endpoints should be."""
     file.write_text(text)
     result = invoke("check", "-c", "my.yaml")
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == lines
-    assert result.stdout.endswith("No endpoint is enabled: there is nothing to run.\n")
+    assert result.stderr == (
+        f"my.yaml:{place}: endpoints: warning: no endpoint is enabled, so that nothing would run\n"
+    )
 
 
 def test_check_of_a_wrong_file(file: Path) -> None:

@@ -49,7 +49,7 @@ def test_shown_files_are_accepted(place: str, text: str, tmp_path: Path) -> None
     """A reader may copy any YAML of the pages; one that is a part of a file shows where it belongs."""
     file = tmp_path / "shown.yaml"
     if not re.search(r"^endpoints:", text, re.MULTILINE):
-        text += "\nendpoints: {}\n"
+        text += "\nendpoints: {any: {listen: unix://any, protocol: echo}}\n"
     file.write_text(text)
     one = check(file, tmp_path)
     assert (one.returncode, one.stderr) == (0, ""), place

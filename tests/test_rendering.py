@@ -144,6 +144,29 @@ endpoints:
       max_delay: 30s
 """
 
+SHARED = """
+defaults: {socket: {backlog: 50, mode: 0600, keepalive: {idle: 5s}}}
+endpoints:
+  lobby:
+    listen:
+      - tcp://127.0.0.1:7070
+      - address: tcp://127.0.0.1:7071
+        socket: {nodelay: false, keepalive: off}
+      - unix://lobby.sock
+      - address: unix://more.sock
+        socket: {backlog: 50}
+      - udp://127.0.0.1:7070
+    protocol: sample
+"""
+
+SHARED_TABLE = """\
+endpoint  address                       protocol  differs from the default
+lobby     tcp://127.0.0.1:7070          sample    backlog: 50, mode: "0600", keepalive: {idle: 5s}
+          tcp://127.0.0.1:7071                    keepalive: off, nodelay: false
+          unix:///run/sockd/lobby.sock
+          unix:///run/sockd/more.sock
+          udp://127.0.0.1:7070"""
+
 TABLE = """\
 endpoint  address                       protocol   differs from the default
 lobby     tcp://127.0.0.1:7070          sample     word: "42", idle: off, stall: 1m, required: 1m
@@ -156,3 +179,8 @@ def test_shape(tmp_path: Path) -> None:
     plan = read_text(tmp_path, FILE)
     assert render(plan) == RENDERED
     assert table(plan) == TABLE
+
+
+def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
+    """What `defaults` give to every socket stands in the endpoint's first line; a socket's own stays with it."""
+    assert table(read_text(tmp_path, SHARED)) == SHARED_TABLE

@@ -1,4 +1,4 @@
-"""What may stand in a file: the main one, and those that it includes."""
+"""What may stand in the main file; one that it includes holds `endpoints` alone."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -8,9 +8,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from sockd.config.model import NAME, Endpoint, Limits, Restart, Section, Socket
 from sockd.config.types import duration, read_text, wrong
 from sockd.config.values import shown
-
-Endpoints = dict[Annotated[str, Field(pattern=NAME)], Endpoint]
-ENDPOINTS = "The endpoints by their names: a lower-case letter, then at most 62 of `a-z0-9._-`."
 
 
 class Log(Section):
@@ -66,12 +63,6 @@ def _read_pattern(value: Any) -> str:
 _INCLUDE = {"type": "string", "pattern": f"^{_PATTERN}$"}
 
 
-class Included(Section):
-    """What a file that the main file includes may hold."""
-
-    endpoints: Endpoints = Field(description=ENDPOINTS)
-
-
 class Main(Section):
     """What the main file may hold."""
 
@@ -89,4 +80,6 @@ class Main(Section):
     defaults: Defaults = Field(
         Defaults(), description="What every endpoint gets where it says nothing itself."
     )
-    endpoints: Endpoints = Field(description=ENDPOINTS)
+    endpoints: dict[Annotated[str, Field(pattern=NAME)], Endpoint] = Field(
+        description="The endpoints by their names: a lower-case letter, then at most 62 of `a-z0-9._-`."
+    )

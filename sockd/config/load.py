@@ -210,6 +210,8 @@ def _matches(directory: Path, pattern: str) -> list[Path] | list[str]:
     """The files of one include, or the one thing that is wrong with it."""
     if not any(character in pattern for character in "*?["):
         path = directory / pattern
+        if path.is_dir():
+            return [f"{path} is a directory: write {pattern.rstrip('/')}/*.yaml"]
         return [path] if os.path.lexists(path) else [f"there is no file {path}"]
     parent = directory / Path(pattern).parent
     if parent.is_dir() and not os.access(parent, os.R_OK | os.X_OK):

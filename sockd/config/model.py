@@ -143,7 +143,8 @@ class Limits(Section):
     )
     idle: OptionalDuration = Field(
         None,
-        description="How long a peer whose turn it is may be silent. The default is the protocol's.",
+        description="How long a peer whose turn it is may be silent; a connection ends up to an eighth of that"
+        " late, at most 2 s. The default is the protocol's.",
         json_schema_extra=_no_default,
     )
     stall: OptionalDuration = Field(
@@ -168,7 +169,7 @@ class Restart(Section):
         0.5, description="The time before the first new try."
     )
     max_delay: Annotated[float, duration(0.01, 86400)] = Field(
-        30.0, description="The longest time between tries."
+        30.0, description="The longest time between tries; no less than `delay`."
     )
 
 

@@ -5,9 +5,11 @@ import re
 import stat
 from pathlib import Path
 
+from sockd.config import usual
 from sockd.errors import Place, Problem
 
 LARGEST_FILE = 4 * 2**20  # bytes; some 20,000 endpoints
+WHOLE = 0  # the line of a problem that no line of the file has
 
 # What YAML does not take unescaped, and the line ends that it knows but editors don't count.
 INVISIBLE = re.compile(
@@ -32,20 +34,23 @@ def read(path: Path) -> str:
         try:
             what = os.fstat(descriptor)
             if stat.S_ISDIR(what.st_mode):
-                raise UnreadableError(Place(name), "this is a directory, not a file")
+                raise UnreadableError(Place(name, WHOLE), "this is a directory, not a file")
             if not stat.S_ISREG(what.st_mode):
-                raise UnreadableError(Place(name), "this is not a regular file")
+                raise UnreadableError(Place(name, WHOLE), "this is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(LARGEST_FILE + 1)
         finally:
             os.close(descriptor)
+    except FileNotFoundError as error:
+        hint = ": write -c FILE to name yours" if name == usual.FILE else ""
+        raise UnreadableError(Place(name, WHOLE), f"there is no such file{hint}") from error
     except OSError as error:
-        raise UnreadableError(Place(name), f"the file can't be read: {error.strerror}") from error
+        raise UnreadableError(Place(name, WHOLE), f"the file can't be read: {error.strerror}") from error
     except ValueError as error:
-        raise UnreadableError(Place(name), f"the file can't be read: {error}") from error
+        raise UnreadableError(Place(name, WHOLE), f"the file can't be read: {error}") from error
     if len(data) > LARGEST_FILE:
         text = f"the file has {max(what.st_size, len(data))} bytes: at most {LARGEST_FILE} are read"
-        raise UnreadableError(Place(name), text)
+        raise UnreadableError(Place(name, WHOLE), text)
     return decode(data, name)
 
 

@@ -19,6 +19,7 @@ from sockd.config.ranges import pattern_up_to
 from sockd.config.values import read_as, shown
 
 OFF = "off"
+_NOTHING = "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"  # are not taken
 LONGEST_PATH = 1024
 SHORTEST_DURATION = 0.001
 LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
@@ -44,10 +45,17 @@ class Form:
     def _read(self, value: Any, info: ValidationInfo) -> Any:
         if self.off and (value is None or value == OFF):
             return None
+        if self.off and read_as(value) == "null":
+            raise wrong("there is no value here: write off, or leave the key out")
         try:
             return self.read(value, info)
         except ValueError as problem:
-            raise wrong(str(problem)) from None
+            raise wrong(f"{problem}{self._or_off(value)}") from None
+
+    def _or_off(self, value: Any) -> str:
+        """What to add to a problem where `off` may have been meant."""
+        meant = self.off and isinstance(value, str) and re.fullmatch(_NOTHING, value, re.IGNORECASE)
+        return ", or off" if meant else ""
 
     def _write(self, value: Any) -> Any:
         return OFF if value is None else self.write(value)
@@ -162,7 +170,7 @@ def duration(
             text = units.format_duration(seconds)
         else:
             text = _scalar(value, "a duration like 30s")
-            if re.fullmatch("[0-9]{1,9}", text):
+            if re.fullmatch("[0-9]{1,9}", text) and int(text):
                 raise ValueError(f"{text} has no unit: write {text}s")
             seconds = units.duration(text)
             if whole and text.endswith("ms"):
@@ -188,7 +196,7 @@ def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form
             text = units.format_size(count)
         else:
             text = _scalar(value, "a size like 64KiB")
-            if re.fullmatch("[0-9]{1,18}", text):
+            if re.fullmatch("[0-9]{1,18}", text) and int(text):
                 raise ValueError(f"{text} has no unit: write {units.format_size(int(text))}")
             count = units.size(text)
         if not least <= count <= most:
@@ -215,7 +223,7 @@ def rate(*, off: bool = False) -> Form:
         if isinstance(value, units.Rate):
             return value
         text = _scalar(value, "a rate like 20/s")
-        if re.fullmatch("[0-9]{1,9}", text):
+        if re.fullmatch("[0-9]{1,9}", text) and int(text):
             raise ValueError(f"{text} has no unit of time: write {text}/s")
         written = units.rate(text)
         if not written.count:
@@ -241,7 +249,7 @@ def _read_mode(value: Any, _info: ValidationInfo) -> int:
         return value
     text = _scalar(value, "a file mode like 0660")
     if not re.fullmatch("0?[0-7]{1,3}", text):
-        raise ValueError(f"{shown(text)} is not a file mode: write three octal digits, like 0660")
+        raise ValueError(f"{shown(text)} is not a file mode: write octal digits, at most 0777, like 0660")
     return int(text, 8)
 
 

@@ -30,9 +30,7 @@ def page(registry: Registry) -> str:
     parts = [(files("sockd.reference") / "page.md").read_text(encoding="utf-8")]
     for title, name in _SECTIONS.items():
         section = definitions[name] if name else tree
-        parts.append(
-            f"## {title if not name or ' ' in title else f'`{title}`'}\n\n{section['description']}\n"
-        )
+        parts.append(f"## {title}\n\n{section['description']}\n")
         parts.append(_table(section))
     for name in OURS:
         parts.append(f"## Options of `{name}`\n\nSee [{name}](protocols/{name}.md).\n")

@@ -56,6 +56,16 @@ def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+@pytest.mark.parametrize("written", ["conf.d", "conf.d/"])
+def test_a_directory_is_named(tmp_path: Path, written: str) -> None:
+    """The include's own line is to blame, and what was meant is offered."""
+    (tmp_path / "conf.d").mkdir()
+    main = write(tmp_path, main=f"# more\ninclude: {written}\n")
+    assert [str(problem) for problem in load(main).problems] == [
+        f"{main}:2:10: include: {tmp_path / 'conf.d'} is a directory: write conf.d/*.yaml"
+    ]
+
+
 def test_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A directory without permission is not the same as an empty one."""
     (tmp_path / "conf.d").mkdir()

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from sockd.config import usual
 from sockd.config.source import LARGEST_FILE, UnreadableError, decode, read
 
 
 def problem(path: Path) -> str:
     with pytest.raises(UnreadableError) as caught:
         read(path)
+    assert str(caught.value.problem.place) == str(path)  # no line of it is to blame
     return caught.value.problem.text
 
 
@@ -38,9 +40,15 @@ def test_not_a_file(tmp_path: Path) -> None:
 
 def test_no_file(tmp_path: Path) -> None:
     """The system's reason is told."""
-    assert problem(tmp_path / "a") == "the file can't be read: No such file or directory"
+    assert problem(tmp_path / "a") == "there is no such file"
     assert problem(tmp_path / ("x" * 300)) == "the file can't be read: File name too long"
     assert problem(Path("a\0b")) == "the file can't be read: embedded null byte"
+
+
+def test_the_usual_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who named no file learns how to name one."""
+    monkeypatch.setattr(usual, "FILE", str(tmp_path / "sockd.yaml"))
+    assert problem(tmp_path / "sockd.yaml") == "there is no such file: write -c FILE to name yours"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

@@ -1,0 +1,3 @@
+"""Where the file is that nobody named."""
+
+FILE = "/etc/sockd/sockd.yaml"
