@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import sys
 import time
@@ -13,11 +14,12 @@ from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import implementer
 
 from sockd.plan import LogPlan
-from sockd.text import visible
+from sockd.text import UNSAFE, visible
 
 # A pipe that polls writable takes so much without blocking (PIPE_BUF, pipe(7)); longer lines are cut.
 LONGEST = 4096
 _CUT = " [cut]"
+_SHORT = 200  # fields of a JSON line that are no longer (in characters) stay when it is cut
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
 Event = dict[str, Any]
@@ -38,14 +40,13 @@ class Destination:
 
     def write(self, text: str) -> None:
         """Write a line or several, the last newline excluded."""
-        if self.lost and self._put(f"{self.lost} lines of the log were lost: nobody read them"):
-            self.lost = 0
         for line in text.split("\n"):
-            if not self._put(line):
+            if not self.put(line):
                 self.lost += 1
 
-    def _put(self, line: str) -> bool:
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
+    def put(self, line: str) -> bool:
+        """Write one line, if that is possible at once."""
+        data = _encoded(line) + b"\n"
         if len(data) > LONGEST:
             data = data[: LONGEST - len(_CUT) - 1].decode("utf-8", "ignore").encode() + _CUT.encode() + b"\n"
         try:
@@ -104,8 +105,21 @@ class Observer:
         level = event.get("log_level", LogLevel.info).name
         if level == "info" and event.get("log_namespace", "").startswith(("twisted", "log_legacy")):
             level = "debug"  # what Twisted tells of itself
-        if _LEVELS.index(level) >= self._least:
-            self._destination.write(self._line(event, level, self._details))
+        if _LEVELS.index(level) < self._least:
+            return
+        if self._destination.lost:
+            self._tell_lost(event["log_time"])
+        self._destination.write(self._line(event, level, self._details))
+
+    def _tell_lost(self, now: float) -> None:
+        event = {
+            "log_time": now,
+            "log_format": "{lines} lines of the log were lost: nobody read them",
+            "lines": self._destination.lost,
+            "event": "log lost",
+        }
+        if self._destination.put(self._line(event, "warn", False)):
+            self._destination.lost = 0
 
 
 def _message(event: Event, details: bool) -> list[str]:
@@ -133,8 +147,28 @@ def _json(event: Event, level: str, details: bool) -> str:
         for key, value in event.items()
         if not key.startswith("log_") and isinstance(value, str | int | float | bool | dict)
     }
-    fields["message"] = "\n".join(_message(event, details))
-    return json.dumps(fields, ensure_ascii=False, default=str)
+    message = "\n".join(_message(event, details))
+    line = _dumps(fields | {"message": message})
+    if len(_encoded(line)) < LONGEST:
+        return line
+    # Cut as other lines are, it would be no JSON. Escaped, no byte of the message becomes more than two.
+    fields = {key: value for key, value in fields.items() if len(_dumps(value)) <= _SHORT}
+    room = (LONGEST - len(_encoded(_dumps(fields))) - 50) // 2
+    return _dumps(fields | {"message": _encoded(message)[: max(0, room)].decode("utf-8", "ignore") + _CUT})
+
+
+def _dumps(value: Any) -> str:
+    """JSON that is as safe to look at as the text is; unlike there, nothing needs to be shown otherwise."""
+    return UNSAFE.sub(_json_escape, json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code < 0x10000 else json.dumps(found[0])[1:-1]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 _FORMATS: dict[str, Callable[[Event, str, bool], str]] = {"text": _text, "json": _json, "journal": _journal}

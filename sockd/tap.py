@@ -84,7 +84,8 @@ def _daemon(plan: Plan, reactor: Any, parent: Any) -> Top:
 
     def leave(status: int) -> None:
         process.exit_with(status)
-        reactor.stop()
+        if not asked:
+            stop()
 
     def stop() -> None:
         if asked:
