@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from sockd.errors import SockdError
+from sockd.sinks.descriptors import descriptor
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
 _NOTHING = memoryview(b"")
+_KINDS = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISCHR)
 
 
 class SinkError(SockdError):
@@ -32,6 +34,7 @@ class Appender:
         self._mode = mode
         self._mend_with = mend
         self._fd = -1
+        self._shared = False  # it is a descriptor that we had, which others write to as well
         self._inode = (0, 0)  # of the file that is open, or was last
         self._within_record = False  # the last byte there is ours and not a record's end
         self._mend = b""  # ends a line that was torn; goes out before all else
@@ -52,8 +55,10 @@ class Appender:
     def reopen(self) -> bool:
         """Go over to the file that now has the path; a record that is half-written ends in the old one.
 
-        False if no file is open: the next `open` goes by the path anyway.
+        False where there is nothing to go over to: if no file is open, the next `open` goes by the path.
         """
+        if self._shared and descriptor(self.path) is not None:
+            return False
         if self._within_record and self._fd >= 0:
             with suppress(SinkError):  # what then is left goes to the new file
                 self._write_rest(bytes(self._rest).find(b"\n") + 1)
@@ -101,6 +106,9 @@ class Appender:
             raise self._problem(error) from None
 
     def _write_some(self, data: bytes | memoryview) -> int:
+        if self._shared and len(data) > select.PIPE_BUF:
+            # Others write to it as well, and a pipe keeps no more than this in one piece: whole records.
+            data = data[: bytes(data[: select.PIPE_BUF]).rfind(b"\n") + 1 or select.PIPE_BUF]
         while True:
             try:
                 return os.write(self._fd, data)
@@ -118,7 +126,7 @@ class Appender:
 
     def _torn(self, found: os.stat_result) -> bool:
         """Whether the last line has no end, as a crash leaves it; no where that can't be known."""
-        if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        if self._shared or not stat.S_ISREG(found.st_mode) or not found.st_size:
             return False
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -132,12 +140,14 @@ class Appender:
             os.close(fd)
 
     def _opened(self) -> tuple[int, os.stat_result]:
+        ours = descriptor(self.path)
         try:
-            fd = self._created_or_found()
+            fd = self._created_or_found() if ours is None else os.dup(ours)
             found = os.fstat(fd)
         except OSError as error:
             raise self._problem(error) from None
-        if stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode):
+        self._shared = ours is not None  # then it may be a socket too, as systemd's standard output is
+        if self._shared or any(is_kind(found.st_mode) for is_kind in _KINDS):
             return fd, found
         os.close(fd)
         raise SinkError(f"{self.path}: is neither a file nor a FIFO")

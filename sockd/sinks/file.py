@@ -50,6 +50,7 @@ class FileSink:
         self._up = False  # what is accepted is written at once
         self._pumping = False
         self._stopping = False
+        self._told = False  # in the stop, that something is not written yet
         self._ended = False
         self.full = False
 
@@ -112,17 +113,19 @@ class FileSink:
         self._relieve()
         self._go_on()
 
+    def drain(self) -> None:
+        """A stop begins, and `stopService` will follow: say now what can't be written now."""
+        if self.unwritten and not self._up:
+            self._tell_unwritten(str(self._file.path))
+
     async def _stop(self) -> None:
-        told = False
         try:
             while self.unwritten:
                 try:
                     await self._worker.run(self._file.open)
                     await self._worker.run(self._file.write)
                 except SinkError as problem:
-                    if not told:
-                        self._complain("not written", f"{problem}; trying again until the stop's deadline")
-                        told = True
+                    self._tell_unwritten(str(problem))
                     await deferLater(self._reactor, RETRY)
             await self._worker.run(self._file.close)
         except CancelledError:
@@ -172,6 +175,13 @@ class FileSink:
 
     def _kept(self, failure: Failure) -> None:
         self._complain("not reopened", f"{failure.getErrorMessage()}; the old file is kept")
+
+    def _tell_unwritten(self, why: str) -> None:
+        if not self._told:
+            self._told = True
+            size = self.unwritten
+            text = f"{why}: {size} bytes are not written yet; trying again until the drain's deadline"
+            self._complain("not written", text, unwritten=size)
 
     def _lost(self, lines: int, why: str) -> None:
         if lines:

@@ -195,6 +195,46 @@ def test_a_fifo_that_is_full_is_waited_for(tmp_path: Path) -> None:
     os.close(reading)
 
 
+def test_a_descriptor_of_ours_is_shared(tmp_path: Path) -> None:
+    """What is redirected to a file has one place to write at: we and the log don't overwrite each other."""
+    path = tmp_path / "out"
+    with path.open("wb", buffering=0) as out:
+        file = appender(Path(f"/proc/self/fd/{out.fileno()}"))
+        out.write(b"log 1, torn by nobody")
+        file.open()
+        file.queue.append(b"record 1\n")
+        file.write()
+        out.write(b"log 2\n")
+        assert not file.reopen()
+        file.queue.append(b"record 2\n")
+        file.write()
+        file.close()
+        out.write(b"log 3\n")
+    assert path.read_bytes() == b"log 1, torn by nobodyrecord 1\nlog 2\nrecord 2\nlog 3\n"
+    with pytest.raises(SinkError, match="Bad file descriptor"):
+        file.open()
+
+
+def test_a_shared_pipe_gets_whole_records() -> None:
+    """None is longer than the kernel keeps apart from what others write, unless a record itself is."""
+    sizes = []
+
+    class Recording(FaultyAppender):
+        def _write_some(self, data: Any) -> int:
+            sizes.append(super()._write_some(data))
+            return sizes[-1]
+
+    here, there = socket.socketpair()  # as systemd gives it for standard output
+    with here, there:
+        file = Recording(Path(f"/dev/fd/{there.fileno()}"), 0o640, lambda: MEND)
+        file.open()
+        file.queue += [b"x" * 99 + b"\n"] * 60 + [b"y" * 5000 + b"\n"]
+        file.write()
+        file.close()
+        assert here.recv(20000)
+    assert sizes == [4000, 2000, 4096, 905]
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.ESTALE])
 def test_writing_goes_on_at_the_byte(path: Path, error: int) -> None:
     """A write that goes through in part and then fails continues there, with no mark of a crash."""

@@ -307,9 +307,30 @@ def test_stop_waits_for_room(one: Fixture) -> None:
     one.worker.steps()
     assert result(done) is None
     assert one.content == b"one\ntwo\n"
-    assert one.logged == [
-        f"applog: {one.path}: No space left on device; trying again until the stop's deadline"
-    ]
+    why = f"{one.path}: No space left on device: 2 bytes are not written yet"
+    assert one.logged == [f"applog: {why}; trying again until the drain's deadline"]
+
+
+def test_a_stop_that_begins_while_the_disk_is_full(one: Fixture) -> None:
+    """What is not written yet is said when connections begin to drain, and not again."""
+    one.start()
+    one.sink.drain()
+    assert one.logged == []
+    one.disk.room = 2
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    one.sink.drain()
+    told = [f"applog: {one.path}: 2 bytes are not written yet; trying again until the drain's deadline"]
+    assert one.logged == told
+    one.sink.drain()
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert one.logged == told
+    one.disk.room = 100
+    one.clock.advance(RETRY)
+    one.worker.steps()
+    assert result(done) is None
+    assert one.content == b"one\n"
 
 
 def test_the_deadline_of_a_stop(one: Fixture) -> None:

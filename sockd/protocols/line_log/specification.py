@@ -7,10 +7,13 @@ from pydantic import Field
 
 from sockd.config.types import LogPath, Mode, size
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Service, Specification
+from sockd.sinks.descriptors import descriptor
 
 
 class LineLogOptions(Options):
-    path: LogPath = Field(description="The file; relative: in the logs directory. A FIFO will do.")
+    path: LogPath = Field(
+        description="The file; relative: in the logs directory. A FIFO will do, and so will `/dev/stdout`."
+    )
     format: Literal["text", "json", "raw"] = Field(
         "text",
         description="`text`: a line with time, endpoint and peer before it; `json`: an object a line; "
@@ -24,7 +27,8 @@ class LineLogOptions(Options):
     def claims(self) -> tuple[str, ...]:
         """The file: two that append to one would each mend the other's last line. Devices may be shared."""
         path = os.path.realpath(self.path)
-        return () if path.startswith(("/dev/", "/proc/")) else (f"the file {path}",)
+        shared = path.startswith(("/dev/", "/proc/")) or descriptor(self.path) is not None
+        return () if shared else (f"the file {path}",)
 
 
 def _service(host: Host[LineLogOptions]) -> Service:

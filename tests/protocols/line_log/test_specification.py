@@ -84,3 +84,4 @@ def test_two_endpoints_may_not_write_one_file(tmp_path: Path) -> None:
     other = LineLogOptions(path=tmp_path / "link.log")
     assert one.claims() == other.claims() != ()
     assert LineLogOptions(path=Path("/dev/null")).claims() == ()
+    assert LineLogOptions(path=Path("/dev/stdout")).claims() == ()  # though it may lead to a file
