@@ -1,13 +1,20 @@
-"""The directories that relative paths lead to."""
+"""What is of the process: the directories that relative paths lead to, signals, exit status, limits."""
 
+import atexit
+import io
+import os
+import resource
+import signal
+import sys
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import pytest
 
 from sockd.errors import SockdError
 from sockd.plan import Directories
-from sockd.process import directories
+from sockd.process import directories, exit_with, make_directories, on_signal, raise_descriptor_limit
 
 
 def test_systemd_says_where() -> None:
@@ -47,3 +54,84 @@ def test_unsafe_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platformdirs, "user_runtime_path", refuse)
     with pytest.raises(SockdError, match=r"^there is no safe directory.*set RUNTIME_DIRECTORY$"):
         directories({}, 1000)
+
+
+def test_directories_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are missing, for whom the daemon will run as; those that are there stay as they are."""
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
+    here = tmp_path / "here"
+    here.mkdir(mode=0o700)
+    wanted = Directories(tmp_path / "run" / "deep", here)
+    make_directories(wanted, 7, None)
+    assert wanted.runtime.is_dir()
+    assert given == [(wanted.runtime, 7, -1)]
+    make_directories(Directories(tmp_path / "a", tmp_path / "b"), None, None)
+    assert len(given) == 1
+    assert here.stat().st_mode & 0o777 == 0o700
+
+
+def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
+    """Whoever needs them says so later, with the name of the address or the file."""
+    (tmp_path / "file").touch()
+    wanted = Directories(tmp_path / "file" / "run", tmp_path / "log")
+    make_directories(wanted, None, None)
+    assert wanted.logs.is_dir()
+
+
+def test_signals_are_handled_in_the_reactor() -> None:
+    """Not where the signal happens to strike."""
+    called: list[str] = []
+    reactor: Any = Reactor()
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        on_signal(reactor, signal.SIGUSR2, lambda: called.append("handled"))
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert not called
+        (handler,) = reactor.soon
+        handler()
+        assert called == ["handled"]
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+class Reactor:
+    """Keeps what is to be called."""
+
+    def __init__(self) -> None:
+        self.soon: list[Any] = []
+
+    def callFromThread(self, method: Any) -> None:
+        self.soon.append(method)
+
+
+def test_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set at the very end, when everything was flushed; a closed stdout doesn't prevent it."""
+    registered: list[Any] = []
+    statuses: list[int] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(os, "_exit", statuses.append)
+    exit_with(69)
+    assert not statuses
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    (leave,) = registered
+    leave()
+    assert statuses == [69]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_descriptor_limit(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft limit becomes the hard one; where that is refused the daemon goes on with what it has."""
+    wanted: list[tuple[int, int]] = []
+
+    def set_limit(_: int, limits: tuple[int, int]) -> None:
+        wanted.append(limits)
+        if not allowed:
+            raise ValueError("not allowed")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524288))
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    raise_descriptor_limit()
+    assert wanted == [(524288, 524288)]
