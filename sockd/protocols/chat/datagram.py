@@ -71,8 +71,8 @@ class Door(DatagramProtocol):
         now = self.reactor.seconds()
         key = (peer.sockaddr, peer.control)
         guest = self._guests.get(key)
-        if guest is not None and guest.peer.uid != peer.uid:
-            self.lose(guest, "somebody else has its socket now")
+        if guest is not None and (guest.peer.uid, guest.peer.pid) != (peer.uid, peer.pid):
+            self.lose(guest, "another process has its socket now")
             guest = None
         if guest is not None:
             self._hear(guest, data, now)
@@ -91,6 +91,7 @@ class Door(DatagramProtocol):
         guest = Guest(self, key, peer, Pace(self._rate, now), now)
         if self._chat.admit(guest.member):
             self._guests[key] = guest
+            self._service.visits.began(peer, guest.member.name, now)
             self._chat.welcome(guest.member)
             self._hear(guest, data, now)
         else:
@@ -121,11 +122,12 @@ class Door(DatagramProtocol):
 
     def lose(self, guest: Guest, reason: str, *, announced: bool = True) -> None:
         """A member has gone without saying so."""
-        self.forget(guest)
+        self.forget(guest, reason)
         self._chat.depart(guest.member, reason, announced=announced)
 
-    def forget(self, guest: Guest) -> None:
-        self._guests.pop(guest.key, None)
+    def forget(self, guest: Guest, reason: str = "quit") -> None:
+        if self._guests.pop(guest.key, None) is not None:
+            self._service.visits.ended(guest.peer, guest.member.name, reason, self.reactor.seconds())
 
     def sweep(self, now: float) -> None:
         for guest in tuple(self._guests.values()):
@@ -140,7 +142,7 @@ class Door(DatagramProtocol):
     def drain(self) -> None:
         for guest in tuple(self._guests.values()):
             self._chat.reply(guest.member, "the server is stopping")
-            self.lose(guest, "", announced=False)
+            self.lose(guest, "the server is stopping", announced=False)
 
     def stop(self) -> None:
         self._service.doors.discard(self)

@@ -2,7 +2,7 @@
 
 The challenge tells to send the code without its dashes. So a service that returns what it gets, whole, with a
 text before it or line by line, never answers it; only somebody who read it does. RFC 9000, section 8.1.3, has
-the same idea for machines.
+the same idea for machines. Who sends the code with its dashes is told so, in words that don't hold it.
 """
 
 from collections.abc import Container
@@ -22,7 +22,8 @@ SOURCES = (
 )
 
 _ASK = "-- to join, send /prove {}-{}-{} without the dashes\n"
-_ASKED = b"without the dashes"
+_AGAIN = b"-- nearly: send it once more, without the dashes\n"
+_ASKED = b"without the dashes"  # in all of our words
 
 
 class Proof:
@@ -36,17 +37,16 @@ class Proof:
 
     def given(self, data: bytes, peer: Peer, now: float) -> bool:
         """Whether the first line of a datagram is the code that this peer was sent."""
-        if not data.startswith(PROVE):
-            return False
-        word, _, code = data.partition(b"\n")[0].strip().partition(b" ")
-        period = int(now // VALID)
-        codes = (self._code(peer, period), self._code(peer, period - 1))
-        return word == PROVE and code.strip().lower() in codes
+        return _sent(data) in self._codes(peer, now)
 
     def challenge(self, data: bytes, peer: Peer, now: float) -> bytes | None:
         """What to send to a peer that has proved nothing, at most 64 bytes; None where silence is better."""
-        if not data or data.startswith(PROVE) or _ASKED in data:
-            return None  # a wrong code, or our own words come back: an answer could go on for ever
+        if not data or _ASKED in data.lower():
+            return None  # our own words come back: an answer could go on for ever
+        code = _sent(data)
+        dashed = b"-" in code
+        if dashed and code.replace(b"-", b"") not in self._codes(peer, now):
+            return None  # a part of our words that comes back late: the same
         if peer.port < 1024 or peer.port in self._ours:
             return None  # a service, not somebody who could join
         address = ip_address(peer.host)
@@ -62,11 +62,24 @@ class Proof:
             return None
         each.take(now)
         self._all.take(now)
-        code = self._code(peer, int(now // VALID)).decode()
-        return _ASK.format(code[:4], code[4:8], code[8:]).encode()
+        if dashed:
+            return _AGAIN
+        new = self._code(peer, int(now // VALID)).decode()
+        return _ASK.format(new[:4], new[4:8], new[8:]).encode()
+
+    def _codes(self, peer: Peer, now: float) -> tuple[bytes, bytes]:
+        """Those that are good now."""
+        period = int(now // VALID)
+        return self._code(peer, period), self._code(peer, period - 1)
 
     def _code(self, peer: Peer, period: int) -> bytes:
         return self._digest(repr((period, peer.sockaddr, peer.control)).encode(), 6).hex().encode()
 
     def _digest(self, data: bytes, size: int) -> bytes:
         return blake2b(data, digest_size=size, key=self._secret).digest()
+
+
+def _sent(data: bytes) -> bytes:
+    """The code in the first line of a datagram, or nothing."""
+    word, _, code = data.partition(b"\n")[0].strip().partition(b" ")
+    return code.strip().lower() if word == PROVE else b""

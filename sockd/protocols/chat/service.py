@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from sockd.protocols.chat.chat import Chat
 from sockd.protocols.chat.proof import Proof
 from sockd.protocols.chat.specification import ChatOptions
+from sockd.protocols.chat.visits import Visits
 from sockd.protocols.contract import Host
 
 SWEEP = 10.0  # seconds between two looks for silent peers
@@ -27,6 +28,7 @@ class ChatService:
             queue=options.queue,
         )
         self.proof = Proof(secrets.token_bytes(32), host.reactor.seconds(), host.udp_ports)
+        self.visits = Visits(host.endpoint, host.log, host.reactor.seconds())
         self.doors: set[Swept] = set()
         self._reactor = host.reactor
         self._timer: Any = None

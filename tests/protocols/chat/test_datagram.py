@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.logger import Logger, formatEvent
 
 from sockd.metrics import Counters
 from sockd.peers import Peer
@@ -29,8 +29,10 @@ class Net:
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
         self.clock = Clock()
+        self.logged: list[str] = []
+        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         host: Host[ChatOptions] = Host(
-            "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
+            "lobby", ChatOptions(**options), self.clock, log, fail=lambda _error: None
         )
         assert specification.service is not None
         assert specification.datagram is not None
@@ -49,6 +51,9 @@ class Net:
             return False
         self.sent.append((data, peer))
         return True
+
+    def failed(self, error: BaseException, culprit: object) -> None:
+        raise AssertionError(culprit) from error
 
     def receive(self, data: bytes, peer: Peer) -> list[str]:
         """One datagram from a peer; the lines that this peer is sent."""
@@ -97,7 +102,8 @@ def test_unproven(net: Net) -> None:
     net.join(DAVE, "dave")
     assert len(net.receive(b"hello\n", ERIN)) == 1
     net.receive(b"let me in\n", DAVE)
-    assert net.receive(b"/prove 000000000000\n", ERIN) == []
+    assert net.receive(b"/prove 0000-0000-0000\n", ERIN) == []
+    assert len(net.receive(b"/prove 000000000000\n", ERIN)) == 1
     assert net.counters.refused == {"not a member": 1}
     assert net.heard(DAVE) == []
 
@@ -223,16 +229,15 @@ def test_udp_that_is_gone(net: Net) -> None:
     assert len(net.service.chat.members) == 2
 
 
-def test_another_users_socket(net: Net) -> None:
-    """Who takes over a path of another user's is somebody else; a new process of the same user is not."""
+@pytest.mark.parametrize(("uid", "pid"), [(1000, 99), (1001, 77)])
+def test_another_process_has_the_socket(net: Net, uid: int, pid: int) -> None:
+    """Who takes over the path of a member that has gone is somebody else, and is welcomed."""
     net.join(UNIX, "una")
     net.join(DAVE, "dave")
-    assert net.receive(b"/who", Peer.unix(1000, 99, UNIX.sockaddr)) == []
-    assert net.heard(UNIX) == ["-- in lobby: una, dave"]
-    other = Peer.unix(1001, 99, UNIX.sockaddr)
+    other = Peer.unix(uid, pid, UNIX.sockaddr)
     assert net.receive(b"hello", other)[0].startswith("-- welcome, you are guest3")
     assert net.heard(DAVE) == [
-        "-- una left: somebody else has its socket now",
+        "-- una left: another process has its socket now",
         "-- guest3 joined",
         "<guest3> hello",
     ]
@@ -271,6 +276,20 @@ def test_drain(net: Net) -> None:
     net.door.drain()
     assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server is stopping"]
     assert not net.service.chat.members
+
+
+def test_the_log_tells_of_them(net: Net) -> None:
+    """Who came by datagrams and why they left, once each; who found no place was never in."""
+    net.join(UNIX, "una")
+    net.prove(DAVE)
+    net.receive(b"/quit for lunch", DAVE)
+    net.door.drain()
+    assert net.logged == [
+        "lobby: uid=1000,pid=77 joined as guest1",
+        "lobby: 192.0.2.4:4004 joined as guest2",
+        "lobby: 192.0.2.4:4004, guest2, left: quit",
+        "lobby: uid=1000,pid=77, una, left: the server is stopping",
+    ]
 
 
 def test_stop(net: Net) -> None:

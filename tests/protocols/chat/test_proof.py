@@ -69,15 +69,43 @@ def test_reflection(before: bytes, after: bytes, separator: bytes) -> None:
     challenge = asked(asking)
     whole = before + challenge + after
     assert asking.challenge(whole, ALICE, 0.0) is None
+    assert asking.challenge(whole.upper(), ALICE, 0.0) is None
     assert not asking.given(whole, ALICE, 0.0)
     for part in challenge.split(separator):
         assert not asking.given(before + part + after, ALICE, 0.0)
         assert not asking.given(part, ALICE, 0.0)
 
 
+@pytest.mark.parametrize("end", [b"", b"\r\n", b"\nhello\n"])
+def test_copied_with_its_dashes(asking: Proof, end: bytes) -> None:
+    """Who copies the code as it stands is told what is missing, in words that are no answer themselves."""
+    found = re.search(rb"/prove [0-9a-f-]+", asked(asking))
+    assert found
+    told = asking.challenge(found[0] + end, ALICE, 0.0)
+    assert told == b"-- nearly: send it once more, without the dashes\n"
+    assert not asking.given(found[0] + end, ALICE, 0.0)
+    assert asking.challenge(told, ALICE, 0.0) is None
+    assert asking.challenge(found[0] + end, MALLORY, 0.0) is None
+    assert asking.challenge(found[0] + end, ALICE, 180.0) is None
+
+
+def test_a_code_that_is_old(asking: Proof) -> None:
+    """Who sends a wrong code, or one that is good no more, is asked anew."""
+    code = answer(asked(asking))
+    assert asking.challenge(code, ALICE, 180.0) == asked(asking, now=180.0)
+
+
+def test_telling_is_slow_too(asking: Proof) -> None:
+    """All that one source is sent counts together."""
+    found = re.search(rb"/prove [0-9a-f-]+", asked(asking))
+    assert found
+    assert sum(asking.challenge(found[0], ALICE, 0.0) is not None for _ in range(30)) == 9
+
+
 def test_small(asking: Proof) -> None:
     """A challenge has at most 64 bytes."""
     assert len(asked(asking)) <= 64
+    assert len(proof._AGAIN) <= 64
 
 
 @pytest.mark.parametrize(
