@@ -1,6 +1,5 @@
 """The door of twistd: its options, a wrong file's one way out, and what signals and giving up come to."""
 
-import io
 import json
 import os
 import signal
@@ -29,6 +28,9 @@ endpoints:
     listen: tcp://127.0.0.1:0
     protocol: echo
 """
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Parent(Componentized, MultiService):
@@ -63,10 +65,9 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the door does to the process is undone."""
     reactor: Any = installed
     monkeypatch.setattr(reactor, "seconds", reactor.seconds)
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    before = [signal.getsignal(number) for number in numbers]
+    before = [signal.getsignal(number) for number in SIGNALS]
     yield
-    for number, handler in zip(numbers, before, strict=True):
+    for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
@@ -106,7 +107,7 @@ def made(house: House, **parent: Any) -> tuple[tap.Top, Reactor, Service]:
         (house.plan("tcp://127.0.0.1:0", stream=Probes(), service=service, give_up_after=1.0),),
     )  # fmt: skip
     reactor = Reactor(house)
-    return tap._daemon(plan, reactor, parent), reactor, service
+    return tap.Top(plan, reactor, parent), reactor, service
 
 
 # -- options
@@ -139,6 +140,8 @@ def test_help_names_the_file() -> None:
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read and made, nothing opened; time is the clock that never steps."""
+    raised: list[bool] = []
+    monkeypatch.setattr(process, "raise_descriptor_limit", lambda: raised.append(True))
     if how == "environment":
         monkeypatch.setenv("SOCKD_CONFIG", str(file))
     daemon = tap.makeService(
@@ -146,12 +149,14 @@ def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert [endpoint.name for endpoint in daemon.endpoints] == ["echo"]
     assert not any(listener._acceptor for listener in daemon.endpoints[0].listeners)
+    assert raised == [True]
     assert (file.parent / "runtime_directory").is_dir()
     assert (file.parent / "logs_directory").is_dir()
     reactor: Any = installed
     assert reactor.seconds is time.monotonic
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
-        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler)
+    close(daemon)
+    for number in SIGNALS:
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
 
 
 def test_wrong_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,9 +183,15 @@ def test_missing_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # -- the log
 
 
+def struck(house: House, number: signal.Signals) -> None:
+    """A signal, handled."""
+    os.kill(os.getpid(), number)
+    house.loop.advance(0)
+
+
 def close(daemon: tap.Top) -> None:
-    if daemon.destination is not None and daemon.destination.path is not None:
-        os.close(daemon.destination._descriptor)
+    if daemon._destination is not None and daemon._destination.path is not None:
+        os.close(daemon._destination._descriptor)
 
 
 def test_log_is_ours(house: House, tmp_path: Path) -> None:
@@ -216,30 +227,24 @@ def test_reopening(house: House, tmp_path: Path) -> None:
     """SIGUSR1 opens the log anew too; where that fails it is told in the old one."""
     path = tmp_path / "a.log"
     daemon, _, _ = made(house, logfile=str(path))
+    daemon.take_signals()
     path.rename(tmp_path / "a.log.1")
-    daemon.reopen()
+    struck(house, signal.SIGUSR1)
     assert path.exists()
     path.unlink()
     path.mkdir()
-    daemon.reopen()
+    struck(house, signal.SIGUSR1)
     close(daemon)
 
 
 # -- signals and ends
 
 
-def struck(house: House, number: signal.Signals) -> None:
-    """A signal, handled."""
-    os.kill(os.getpid(), number)
-    house.loop.advance(0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_first_signal_stops_second_hurries(number: signal.Signals, house: House) -> None:
     """The reactor is stopped once; whoever asks again wants it now."""
     daemon, reactor, _ = made(house, syslog=True)
-    for when_running in reactor.started:
-        when_running()
+    daemon.take_signals()
     struck(house, number)
     assert reactor.stops == 1
     assert not daemon._hurried
@@ -253,6 +258,7 @@ def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPat
     statuses: list[int] = []
     monkeypatch.setattr(process, "exit_with", statuses.append)
     daemon, reactor, service = made(house, syslog=True)
+    daemon.take_signals()
     daemon._leave(69)
     daemon._leave(69)
     assert reactor.stops == 1
@@ -267,14 +273,18 @@ def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_table_at_a_terminal(terminal: bool, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("foreground", [True, False])
+def test_table_at_a_terminal(
+    foreground: bool, terminal: bool, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the foreground on a terminal a table says what listens; elsewhere the log does."""
-    shown = io.StringIO()
-    monkeypatch.setattr(sys, "__stdout__", shown)
     monkeypatch.setattr(Destination, "isatty", lambda _: terminal)
-    daemon, _, _ = made(house, nodaemon=True)
-    assert daemon._serving(daemon) is terminal
-    assert ("lobby" in shown.getvalue()) is terminal
+    path = tmp_path / "log"
+    daemon, _, _ = made(house, nodaemon=foreground, logfile=str(path))
+    told = daemon._serving(daemon)
+    assert told == (foreground and terminal)
+    assert ("lobby" in path.read_text()) == told
+    close(daemon)
 
 
 def test_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

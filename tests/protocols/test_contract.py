@@ -19,6 +19,10 @@ class Transport:
     def __init__(self) -> None:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
+        self.failures: list[str] = []
+
+    def failed(self, where: str) -> None:
+        self.failures.append(where)
 
     def send(self, data: bytes, peer: Peer) -> bool:
         self.sent.append((data, peer))
@@ -40,6 +44,22 @@ def test_datagram_is_called_for_each_of_a_batch() -> None:
     assert transport.sent == [(b"A", peers[0]), (b"", peers[1])]
     protocol.drain()
     protocol.stop()
+
+
+def test_one_datagram_is_not_to_blame_for_another() -> None:
+    """What raises on one of a batch still gets the others; whatever it raises is reported."""
+
+    class Picky(Shouting):
+        def datagram(self, data: bytes, peer: Peer) -> None:
+            if not data:
+                raise KeyboardInterrupt
+            super().datagram(data, peer)
+
+    transport, protocol, peer = Transport(), Picky(), Peer.inet(("127.0.0.1", 1))
+    protocol.start(transport)
+    protocol.datagrams([(b"a", peer), (b"", peer), (b"b", peer)])
+    assert [data for data, _ in transport.sent] == [b"A", b"B"]
+    assert transport.failures == ["datagram"]
 
 
 def test_one_of_the_two_must_be_written() -> None:

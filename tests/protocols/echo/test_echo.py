@@ -24,6 +24,9 @@ class Transport:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
 
+    def failed(self, where: str) -> None:
+        raise AssertionError(where)
+
     def send(self, data: bytes, peer: Peer) -> bool:
         self.sent.append((data, peer))
         return True

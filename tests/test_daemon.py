@@ -1,0 +1,326 @@
+"""The root of the tree: bind, start, serve, drain within a deadline, stop whatever anybody does."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogLevel, globalLogPublisher
+
+from sockd.addresses import Address, Kind
+from sockd.daemon import GRACE, Daemon
+from sockd.errors import SockdError
+from sockd.plan import EndpointPlan, LogPlan, Plan
+from tests.services.house import Datagrams, Events, House, Probes, Service
+
+TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
+DRAIN = 5.0
+
+
+class Running:
+    """A daemon in a house; `left` are the statuses it asked to leave with."""
+
+    def __init__(self, house: House, *endpoints: EndpointPlan) -> None:
+        self.house = house
+        self.left: list[int] = []
+        self.served: list[Daemon] = []
+        self.person = False
+        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), endpoints)
+        self.daemon = Daemon(plan, house.loop, self.left.append, self.serving, lambda: 0.0)
+        self.log = Events()
+
+    def serving(self, daemon: Daemon) -> bool:
+        self.served.append(daemon)
+        return self.person
+
+    def start(self) -> None:
+        self.daemon.privilegedStartService()
+        self.daemon.startService()
+
+    def connect(self, data: bytes = b"x") -> socket.socket:
+        """A client of the first listener, served."""
+        client = self.house.connect(self.daemon.endpoints[0].listeners[0].address, data)
+        assert self.house.receive(client, len(data)) == data
+        return client
+
+    def stop(self) -> float:
+        """Stop; how long (seconds) it took."""
+        stopped = self.daemon.stopService()
+        return self.house.run_clock(lambda: stopped.called)
+
+    def close(self) -> None:
+        stopped = self.daemon.stopService()
+        self.daemon.hurry()
+        self.house.run_clock(lambda: stopped.called)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.close()
+    assert not house.loop.readers | house.loop.writers
+    assert not house.loop.getDelayedCalls()
+
+
+@pytest.fixture
+def run(house: House) -> Iterator[Any]:
+    """Makes daemons that are stopped when the test ends; their log is kept."""
+    made: list[Running] = []
+
+    def make(*endpoints: EndpointPlan) -> Running:
+        made.append(Running(house, *endpoints))
+        globalLogPublisher.addObserver(made[-1].log.events.append)  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for running in made:
+        running.close()
+        globalLogPublisher.removeObserver(running.log.events.append)  # type: ignore[arg-type]
+
+
+def test_serving(house: House, run: Any) -> None:
+    """Bound, then started; it says what listens and how many of how many are open."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        busy = Address(Kind.TCP, "127.0.0.1", other.getsockname()[1])
+        running = run(
+            house.plan(TCP, busy, stream=Probes(), name="one"),
+            house.plan(UDP, datagram=Datagrams(), name="two"),
+        )
+        running.daemon.privilegedStartService()
+        assert not running.served
+        running.daemon.startService()
+    assert running.served == [running.daemon]
+    tcp, udp = (endpoint.listeners[0].address for endpoint in running.daemon.endpoints)
+    assert running.log.messages() == [
+        f"one: {busy}: the address is in use by another program; next try in 1.0s",
+        f"one: listening on {tcp}",
+        f"two: listening on {udp}",
+        "serving: 2 endpoints, 2 of 3 listeners open",
+    ]
+    running.connect()
+
+
+def test_serving_was_told_to_a_person(house: House, run: Any) -> None:
+    """Who reads the table needs no line for each listener."""
+    running = run(house.plan(TCP, stream=Probes()))
+    running.person = True
+    running.start()
+    assert running.log.messages() == ["serving: 1 endpoints, 1 of 1 listeners open"]
+    assert len(running.log.messages(LogLevel.debug)) == 2
+
+
+def test_serving_waits_for_the_first_tries(house: House, run: Any) -> None:
+    """Every service was tried once before it is said."""
+    starting: Deferred[None] = Deferred()
+    running = run(
+        house.plan(TCP, stream=Probes()), house.plan(TCP, stream=Probes(), service=Service(lambda: starting))
+    )
+    running.start()
+    running.connect()
+    assert not running.served
+    starting.errback(SockdError("not yet"))
+    assert running.served
+
+
+def test_stopped_before_it_served(house: House, run: Any) -> None:
+    """A daemon that is stopped while it starts never says that it serves."""
+    service = Service(Deferred)
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    assert running.stop() < 1.0
+    assert not running.served
+    assert service.stopped == 1
+
+
+def test_stop_order(house: House, run: Any) -> None:
+    """Listeners, connections, then services: a service outlives whoever needs it."""
+    order: list[str] = []
+    service, probes = Service(), Probes()
+    service.on_stop = lambda: order.append(f"service after {len(probes.made[0].lost)}")
+    running = run(house.plan(TCP, stream=probes, service=service))
+    running.start()
+    client = running.connect()
+    assert running.stop() < DRAIN
+    assert order == ["service after 1"]
+    assert client.recv(1) == b""
+    assert running.log.messages()[-3:] == [
+        "stopping: 1 connections have 5s to finish",
+        running.log.messages()[-2],
+        "stopped",
+    ]
+
+
+def test_stopping_twice_is_stopping_once(house: House, run: Any) -> None:
+    """Both wait for the same end."""
+    running = run(house.plan(TCP, stream=Probes()))
+    running.start()
+    assert running.daemon.stopService() is running.daemon.stopService()
+
+
+def test_nothing_to_run(house: House, run: Any) -> None:
+    """A daemon without endpoints starts and stops too."""
+    running = run()
+    running.start()
+    assert running.log.messages() == ["serving: 0 endpoints, 0 of 0 listeners open"]
+    assert running.stop() == 0
+
+
+def unfinished(running: Running) -> socket.socket:
+    """A client whose connection doesn't finish by itself."""
+    client = running.connect()
+    (server,) = running.daemon.endpoints[0].connections._servers
+    server.pauseProducing()
+    return client
+
+
+def test_deadline_of_connections(house: House, run: Any) -> None:
+    """What didn't finish in time is cut; another endpoint's services stop then too."""
+    service = Service()
+    running = run(house.plan(TCP, stream=Probes()), house.plan(UDP, datagram=Datagrams(), service=service))
+    running.start()
+    unfinished(running)
+    assert running.stop() == pytest.approx(DRAIN, abs=0.2)
+    assert [event["end"] for event in running.log.named("connection ended")] == ["cut"]
+    assert service.stopped == 1
+
+
+def test_deadline_of_services(house: House, run: Any) -> None:
+    """A service has what is left of the drain's time; then it is cancelled, and told so."""
+    cancelled: list[Any] = []
+    service = Service()
+    service.on_stop = lambda: Deferred(cancelled.append)
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    assert running.stop() == pytest.approx(DRAIN, abs=0.2)
+    assert len(cancelled) == 1
+    assert running.log.messages()[-1] == "stopped"
+
+
+def test_services_have_a_little_time_in_any_case(house: House, run: Any) -> None:
+    """Connections that took all of it leave them GRACE."""
+    service = Service()
+    service.on_stop = Deferred
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    unfinished(running)
+    assert running.stop() == pytest.approx(DRAIN + GRACE, abs=0.2)
+
+
+def test_service_whose_stop_swallows_its_cancellation(house: House, run: Any) -> None:
+    """Nobody keeps a daemon from ending."""
+
+    async def stop() -> None:
+        while True:
+            try:
+                await Deferred()
+            except CancelledError:
+                await kept
+
+    kept: Deferred[None] = Deferred()
+    service = Service()
+    service.on_stop = lambda: Deferred.fromCoroutine(stop())
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    assert running.stop() == pytest.approx(DRAIN, abs=0.2)
+
+
+def test_service_whose_stop_fails(house: House, run: Any) -> None:
+    """Its failure is told; the others are stopped."""
+    services = [Service(), Service()]
+    services[0].on_stop = lambda: 1 / 0
+    running = run(*(house.plan(TCP, stream=Probes(), service=service) for service in services))
+    running.start()
+    assert running.stop() < 1.0
+    assert [service.stopped for service in services] == [1, 1]
+    (message,) = running.log.messages(LogLevel.error)
+    assert message.startswith("lobby: service failed to stop: ZeroDivisionError")
+
+
+def test_hurry_cuts_connections(house: House, run: Any) -> None:
+    """Asked once more, nothing is waited for but a service's GRACE."""
+    service = Service()
+    service.on_stop = Deferred
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    unfinished(running)
+    stopped = running.daemon.stopService()
+    running.daemon.hurry()
+    assert house.run_clock(lambda: stopped.called) == pytest.approx(GRACE, abs=0.2)
+
+
+def test_hurry_cuts_services(house: House, run: Any) -> None:
+    """Asked once more while only services are left, those are cancelled at once."""
+    service = Service()
+    service.on_stop = Deferred
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    stopped = running.daemon.stopService()
+    house.run_clock(lambda: service.stopped)
+    assert not stopped.called
+    running.daemon.hurry()
+    assert stopped.called
+    running.daemon.hurry()
+
+
+def test_required_endpoint_gives_up(house: House, run: Any) -> None:
+    """The daemon asks to leave with 69, and says for how long, and why."""
+
+    def trouble() -> None:
+        raise SockdError("the disk is full")
+
+    running = run(house.plan(TCP, stream=Probes(), service=Service(*[trouble] * 9), give_up_after=2.0))
+    running.start()
+    house.run_clock(lambda: running.left)
+    assert running.left == [69]
+    assert running.log.messages(LogLevel.critical) == [
+        "lobby: required, and not running for 2s: the disk is full"
+    ]
+
+
+def test_required_endpoint_that_still_starts(house: House, run: Any) -> None:
+    """One that has not failed, but doesn't run either, gives up too."""
+    running = run(house.plan(TCP, stream=Probes(), service=Service(Deferred), give_up_after=2.0))
+    running.start()
+    house.run_clock(lambda: running.left)
+    assert running.log.messages(LogLevel.critical) == [
+        "lobby: required, and not running for 2s: it is not running"
+    ]
+
+
+def test_reopening(house: House, run: Any) -> None:
+    """Every endpoint's service is asked."""
+    asked: list[Any] = []
+
+    class WithFiles(Service):
+        def reopen(self) -> None:
+            asked.append(self)
+
+    services = [WithFiles(), WithFiles()]
+    running = run(*(house.plan(TCP, stream=Probes(), service=service) for service in services))
+    running.start()
+    running.daemon.reopen()
+    assert asked == services
+
+
+def test_refusals_are_told_now_and_then(house: House, run: Any) -> None:
+    """Once a minute what is new, at the stop the rest."""
+    running = run(house.plan(TCP, stream=Probes()))
+    running.start()
+    refused = running.daemon.endpoints[0].listeners[0].counters.refused
+    refused["by the protocol"] += 2
+    house.loop.pump([1.0] * 60)
+    house.loop.pump([1.0] * 60)
+    refused["by the protocol"] += 1
+    running.stop()
+    assert [event["refused"]["by the protocol"] for event in running.log.named("refused")] == [2, 1]
+
+
+def test_stopped_before_it_was_started(house: House, run: Any) -> None:
+    """What was bound is closed again."""
+    running = run(house.plan(TCP, stream=Probes()))
+    running.daemon.privilegedStartService()
+    assert running.stop() == 0
+    assert not house.loop.getDelayedCalls()
