@@ -182,5 +182,5 @@ def test_shape(tmp_path: Path) -> None:
 
 
 def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
-    """What `defaults` give to every socket stands in the endpoint's first line; a socket's own stays with it."""
+    """What `defaults` give to every socket stands in the endpoint's first line, a socket's own in its line."""
     assert table(read_text(tmp_path, SHARED)) == SHARED_TABLE

@@ -143,8 +143,8 @@ class Limits(Section):
     )
     idle: OptionalDuration = Field(
         None,
-        description="How long a peer whose turn it is may be silent; a connection ends up to an eighth of that"
-        " late, at most 2 s. The default is the protocol's.",
+        description="How long a peer whose turn it is may be silent; a connection ends up to an eighth of"
+        " that late, at most 2 s. The default is the protocol's.",
         json_schema_extra=_no_default,
     )
     stall: OptionalDuration = Field(
