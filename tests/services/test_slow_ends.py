@@ -1,0 +1,88 @@
+"""Connections that nobody reads from, or whose producers are slow: their ends are noticed, and not hastened."""
+
+import socket
+from typing import Any
+
+import pytest
+
+from sockd.metrics import End
+from sockd.services.connections import QUIET
+from sockd.services.endpoint import Endpoint
+from tests.services.house import House, Probes
+from tests.transports.loop import Probe
+
+TCP = "tcp://127.0.0.1:0"
+
+
+def ends(house: House) -> list[End]:
+    return [event["end"] for event in house.log.named("connection ended")]
+
+
+def connected(house: House, endpoint: Endpoint) -> socket.socket:
+    """A client that is being served."""
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    assert house.receive(client, 1) == b"x"
+    return client
+
+
+def test_peer_that_leaves_while_nothing_is_read(house: House) -> None:
+    """Its end is noticed all the same; what it had sent before is read first, when that is wanted again."""
+    probes = Probes()
+    endpoint = house.run(TCP, stream=probes, idle=8.0)
+    clients = [connected(house, endpoint) for _ in range(3)]
+    for server in endpoint.connections._servers:
+        server.pauseProducing()
+    clients[0].close()
+    clients[1].send(b"last words")
+    clients[1].close()
+    house.run_clock(lambda: len(endpoint.connections) < 3)
+    house.loop.pump([1.0] * 5)
+    assert ends(house) == [End.PEER]
+    for server in tuple(endpoint.connections._servers):
+        server.resumeProducing()
+    house.until(lambda: len(endpoint.connections) == 1)
+    assert probes.made[1].data == b"xlast words"
+
+
+class Slow:
+    """A pull producer that gives its last piece when it is told to."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.stopped = False
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None:
+        self.stopped = True
+
+    def finish(self) -> None:
+        self.transport.write(b"the end")
+        self.transport.unregisterProducer()
+
+
+@pytest.mark.parametrize("when", ["in time", "never"])
+def test_drain_of_a_connection_whose_producer_is_slow(when: str, house: House) -> None:
+    """It closes already, so nothing but the deadline ends it before its producer has given everything."""
+    producer = Slow()
+
+    def lose(protocol: Probe, _: bytes) -> None:
+        producer.transport = protocol.transport
+        protocol.transport.registerProducer(producer, False)
+        protocol.transport.loseConnection()
+
+    endpoint = house.run(TCP, stream=Probes(lambda: Probe(lose)))
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    house.until(lambda: producer.transport)
+    draining = endpoint.connections.drain()
+    house.loop.pump([QUIET] * 20)
+    assert not draining.called
+    if when == "in time":
+        producer.finish()
+        assert house.receive(client, 7) == b"the end"
+    else:
+        endpoint.cut()
+    client.close()
+    house.run_clock(lambda: draining.called)
+    assert ends(house) == [End.DONE if when == "in time" else End.CUT]
+    assert producer.stopped == (when == "never")
