@@ -1,4 +1,4 @@
-"""Connections that nobody reads from, or whose producers are slow: their ends are noticed, and not hastened."""
+"""Connections that nobody reads from, or whose producers are slow: their ends are noticed, not hastened."""
 
 import socket
 from typing import Any
