@@ -182,5 +182,5 @@ def test_shape(tmp_path: Path) -> None:
 
 
 def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
-    """What `defaults` give to every socket stands in the endpoint's first line, a socket's own in its line."""
+    """What all sockets of an endpoint have stands in its first line, and what one has in its own."""
     assert table(read_text(tmp_path, SHARED)) == SHARED_TABLE

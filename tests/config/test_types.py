@@ -88,6 +88,8 @@ def test_quotes_make_text() -> None:
     assert read(Account, "42", plain=False) == "42"
     assert read(Duration, "30s", plain=False) == 30.0
     assert type(read(Text, "word")) is str
+    with pytest.raises(ValidationError, match="'5' is in quotes: write 5"):
+        read(Integer, "5", plain=False)
 
 
 @pytest.mark.parametrize(
