@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from sockd.plan import Plan
 from sockd.services.endpoint import Endpoint, Surroundings
+from sockd.services.refusals import EVERY
 from sockd.services.states import State
 from sockd.transports.turn import Turn
 from sockd.units import format_duration
@@ -46,6 +47,7 @@ class Daemon(Service):
         self._services_stopping: list[Deferred[None]] = []
         self._hurried = False
         self._timer: Any = None
+        self._refusals_timer: Any = None
 
     # -- start
 
@@ -57,12 +59,13 @@ class Daemon(Service):
     def startService(self) -> None:  # noqa: N802
         """Start the protocols; accept as soon as theirs run."""
         super().startService()
+        self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
         # Whoever reads that we serve may ask us to stop: that takes a running reactor.
         tried.addCallback(lambda _: self._reactor.callWhenRunning(self._all_tried))
 
     def _all_tried(self) -> None:
-        if self._stopping is not None:
+        if not self.running:
             return
         tell = self.log.debug if self._serving(self) else self.log.info
         for endpoint in self.endpoints:
@@ -74,11 +77,14 @@ class Daemon(Service):
                         protocol=endpoint.plan.protocol, event="listening",
                     )  # fmt: skip
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
+        held = sum(endpoint.service.state is not State.RUNNING for endpoint in self.endpoints)
         self.log.info(
-            "serving: {endpoints} endpoints, {running} of {listeners} listeners open",
+            "serving: {endpoints} endpoints, {running} of {listeners} listeners open{but}",
             endpoints=len(self.endpoints),
             running=sum(supervisor.state is State.RUNNING for supervisor in listeners),
             listeners=len(listeners),
+            held=held,
+            but=f", {held} endpoints held" if held else "",
             event="serving",
         )
 
@@ -91,12 +97,19 @@ class Daemon(Service):
         )  # fmt: skip
         self._leave(69)
 
+    def _tell_refusals(self) -> None:
+        self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
+        for endpoint in self.endpoints:
+            endpoint.refusals.tell()
+
     # -- stop
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
         """Drain within `daemon.drain`, then cut; fires when everything has ended."""
         if self._stopping is None:
             super().stopService()
+            if self._refusals_timer is not None:
+                self._refusals_timer.cancel()
             self._stopping = ensureDeferred(self._stop())
         return self._stopping
 

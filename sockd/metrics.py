@@ -16,6 +16,7 @@ class End(StrEnum):
     DRAINED = "drained"  # we stop, and it had finished
     CUT = "cut"  # we stop, and it had not finished by the deadline
     FAILED = "protocol failed"
+    REFUSED = "refused by the protocol"
 
 
 class Counters:

@@ -38,6 +38,8 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
             try_it = attempt(address, plan.protocol)
             if supervisor.state is not State.RUNNING:
                 try_it = f"(not open: {supervisor.why})"
+            elif endpoint.service.state is not State.RUNNING:
+                try_it = f"(held: {endpoint.service.why})"
             rows.append((plan.name, plan.protocol, str(address), try_it))
     return "\n" + table(rows) + "\n"
 

@@ -22,5 +22,5 @@ def test_unknown_counter_is_an_error() -> None:
 
 def test_words_of_ends_are_distinct() -> None:
     """Each end has its own short words, which docs and log share."""
-    assert len(set(End)) == len(End) == 9
-    assert all(end == end.lower() and len(end) < 20 for end in End)
+    assert len(set(End)) == len(End) == 10
+    assert all(end == end.lower() and len(end) <= 23 for end in End)

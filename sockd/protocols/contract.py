@@ -64,23 +64,30 @@ class DatagramTransport(Protocol):
     def send(self, data: bytes, peer: Peer) -> bool:
         """Answer a peer from the address that it asked; False (and counted) where the kernel refuses."""
 
+    def failed(self, where: str) -> None:
+        """Log and count the exception that is being handled."""
+
 
 class DatagramProtocol:
     """What listens on one datagram address; override `datagrams`, or `datagram` where speed is no matter.
 
-    An exception in any method is logged against the endpoint and counted; it never stops the listener.
+    One is made each time the address is opened. An exception in any method is logged against the endpoint and
+    counted; it never stops the listener.
     """
 
     transport: DatagramTransport
 
     def start(self, transport: DatagramTransport) -> None:
-        """The socket is open; called before any datagram, and again after a re-bind."""
+        """The socket is open; called before any datagram."""
         self.transport = transport
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
         """Datagrams that arrived together, in order, each whole; an empty one is b""."""
         for data, peer in batch:
-            self.datagram(data, peer)
+            try:
+                self.datagram(data, peer)
+            except BaseException:  # noqa: BLE001 - whatever a third party raises, the next one is not to blame
+                self.transport.failed("datagram")
 
     def datagram(self, data: bytes, peer: Peer) -> None:
         """One datagram."""

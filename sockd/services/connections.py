@@ -6,11 +6,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from sockd.limits.buckets import Bucket
 from sockd.limits.idle import LINGER, verdict
-from sockd.metrics import End
+from sockd.metrics import Counters, End
 from sockd.plan import Limits
 from sockd.services.endings import Endings
 from sockd.transports.stream import Server
+from sockd.transports.unread import gone
+from sockd.units import Rate
 
 # Sweeps come an eighth of the shortest limit apart, within these bounds (seconds).
 _SHORTEST_SWEEP = 0.05
@@ -19,6 +22,8 @@ _LONGEST_SWEEP = 2.0
 QUIET = 0.25
 # and then it gets so long to answer our FIN.
 _LINGER_DRAINED = 1.0
+# That the limit was reached is told so often at most.
+_FULL_TOLD = Rate(1, 60.0)
 
 
 class Connections:
@@ -28,19 +33,28 @@ class Connections:
     """
 
     def __init__(
-        self, endpoint: str, limits: Limits, reactor: Any, log: Logger, room_changed: Callable[[], None]
+        self,
+        endpoint: str,
+        limits: Limits,
+        reactor: Any,
+        log: Logger,
+        counters: Counters,
+        room_changed: Callable[[], None],
     ) -> None:
         self.endpoint = endpoint
+        self._counters = counters
         self.limits = limits
         self._reactor = reactor
         self._log = log
         self._room_changed = room_changed
         self._servers: dict[Server, None] = {}
+        self._finishing: set[Server] = set()  # drained ones whose protocol itself says when it has finished
         self._held = False
         self._draining = False
         self._emptied: Deferred[None] | None = None
         self._timer: Any = None
         self._endings = Endings(endpoint, reactor, log)
+        self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
         shortest = min((t for t in (limits.idle, limits.stall) if t), default=LINGER)
         self._every = min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 8))
 
@@ -57,6 +71,7 @@ class Connections:
         if self._timer is None:
             self._timer = self._reactor.callLater(self._every, self._sweep)
         if self.room() <= 0:
+            self._tell_full()
             self._room_changed()
         if self._held:
             server.hold(True)
@@ -69,6 +84,7 @@ class Connections:
     def ended(self, server: Server, end: End) -> None:
         was_full = self.room() <= 0
         del self._servers[server]
+        self._finishing.discard(server)
         self._endings.tell(server, end)
         if was_full:
             self._room_changed()
@@ -76,7 +92,20 @@ class Connections:
             self._emptied.callback(None)
 
     def protocol_failed(self, where: str) -> None:
+        self._counters.refused[f"exception in {where}"] += 1
         self._endings.protocol_failed(where)
+
+    def refused(self, server: Server, end: End) -> None:
+        """The protocol wants none of this connection, which was never added."""
+        self._endings.tell(server, end)
+        server.sock.close()
+
+    def _tell_full(self) -> None:
+        if self._full_told.take(self._reactor.seconds()):
+            self._log.warn(
+                "{endpoint}: at its limit of {limit} connections; newcomers wait in the kernel's backlog",
+                endpoint=self.endpoint, limit=self.limits.connections, event="at limit",
+            )  # fmt: skip
 
     # -- what is done to all of them
 
@@ -120,11 +149,20 @@ class Connections:
         server.mark_time = self._reactor.seconds()
         drain = getattr(server.protocol, "drain", None)
         if drain is not None:
+            self._finishing.add(server)
             try:
                 drain()
-            except Exception:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001
                 self.protocol_failed("drain")
                 server.cut(End.FAILED)
+
+    def _notice_gone(self) -> None:
+        paused = [server for server in self._servers if server.paused]
+        if paused:
+            numbers = gone(server.sock for server in paused)
+            for server in paused:
+                if server.fileno() in numbers:
+                    server.doRead()  # finds the end, and nothing else
 
     def _sweep(self) -> None:
         self._timer = None  # the last connection's end may have `close` called
@@ -132,15 +170,18 @@ class Connections:
         idle, stall, linger = self.limits.idle, self.limits.stall, LINGER
         if self._draining:
             idle, linger = QUIET, _LINGER_DRAINED
+        self._notice_gone()
         for server in tuple(self._servers):
-            end = verdict(server, now, idle, stall, linger)
+            end = verdict(server, now, None if server in self._finishing else idle, stall, linger)
             if end is None:
                 continue
             if end is End.DONE:
                 server.linger_expired()
-            elif end is End.IDLE and not server.disconnecting:
-                server.close(End.DRAINED if self._draining else End.IDLE)
-            else:
+            elif end is not End.IDLE:
                 server.cut(end)
-        if self._servers:
+            elif not server.disconnecting:
+                server.close(End.DRAINED if self._draining else End.IDLE)
+            elif not self._draining:
+                server.cut(end)  # it closes, but its producer never comes to an end
+        if self._servers and self._timer is None:
             self._timer = self._reactor.callLater(self._every, self._sweep)

@@ -11,6 +11,8 @@ from sockd.plan import EndpointPlan
 from sockd.protocols.contract import Host
 from sockd.services.connections import Connections
 from sockd.services.listener import Listener
+from sockd.services.refusals import Refusals
+from sockd.services.required import GiveUp
 from sockd.services.states import Cause, State, effect
 from sockd.services.supervisor import Supervisor
 from sockd.transports.turn import Turn
@@ -50,12 +52,14 @@ class Engine:
             self._built = True
         return None if self._host.service is None else self._host.service.startService()
 
-    def stop(self) -> Any:
-        """Stop the service; its Deferred may be cancelled."""
-        stopping = maybeDeferred(self._host.service.stopService) if self._host.service is not None else None
-        if self.factory is not None:
-            self.factory.doStop()
-        return stopping
+    async def stop(self) -> None:
+        """Stop the service; that may be cancelled."""
+        try:
+            if self._host.service is not None:
+                await maybeDeferred(self._host.service.stopService)
+        finally:
+            if self.factory is not None:
+                self.factory.doStop()
 
 
 class Endpoint:
@@ -68,9 +72,7 @@ class Endpoint:
         self._log = surroundings.log
         self._reactor = surroundings.reactor
         self._draining = False
-        self._give_up: Any = None
         self._started = False
-        self.connections = Connections(plan.name, plan.limits, self._reactor, self._log, self._update)
         self.host: Host[Any] = Host(
             endpoint=plan.name,
             options=plan.options,
@@ -78,6 +80,9 @@ class Endpoint:
             log=self._log,
             fail=self._service_failed,
             udp_ports=surroundings.udp_ports,
+        )
+        self.connections = Connections(
+            plan.name, plan.limits, self._reactor, self._log, self.host.counters, self._update
         )
         self._engine = Engine(plan, self.host)
         self.service = self._supervise("service", self._engine)
@@ -95,6 +100,14 @@ class Endpoint:
             )
             self.listeners.append(listener)
             self.supervisors.append(self._supervise(str(listener_plan.address), listener))
+        self.refusals = Refusals(
+            plan.name, (self.host.counters, *(each.counters for each in self.listeners)), self._log
+        )
+        self._give_up = (
+            None
+            if plan.give_up_after is None
+            else GiveUp(plan.give_up_after, plan.restart.max_delay, self._reactor, self._gave_up)
+        )
 
     def _supervise(self, name: str, child: Any) -> Supervisor:
         around = self._around
@@ -156,32 +169,27 @@ class Endpoint:
             if self.plan.specification.datagram is not None:
                 listener.make_datagram_protocol = self._make_datagram_protocol
             listener.serve(allowed)
-        if self.plan.give_up_after is None:
-            return
-        if self.running or self._draining:
-            if self._give_up is not None:
-                self._give_up.cancel()
-                self._give_up = None
-        elif self._give_up is None:
-            self._give_up = self._reactor.callLater(self.plan.give_up_after, self._gave_up)
+        if self._give_up is not None and not self._draining:
+            self._give_up.update(running=self.running)
 
     def _make_datagram_protocol(self) -> Any:
         assert self.plan.specification.datagram is not None  # noqa: S101
         return self.plan.specification.datagram(self.host)
 
     def _gave_up(self) -> None:
-        self._give_up = None
         self._around.gave_up(self)
 
     # -- stop
 
     async def drain(self) -> None:
         """Close the listeners, having taken in who was queued; returns when the last connection has ended."""
+        self._draining = True
+        if self._give_up is not None:
+            self._give_up.cancel()
+        self._update()
         for listener in self.listeners:
             listener.drain()
         await DeferredList([ensureDeferred(supervisor.stop()) for supervisor in self.supervisors])
-        self._draining = True
-        self._update()
         await self.connections.drain()
 
     def cut(self) -> None:
@@ -191,7 +199,10 @@ class Endpoint:
     async def stop(self) -> None:
         """Stop the protocol's service, when the connections are gone. Cancelling cuts that short."""
         self.connections.close()
-        await self.service.stop()
+        try:
+            await self.service.stop()
+        finally:
+            self.refusals.tell()
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""
@@ -199,5 +210,5 @@ class Endpoint:
         if reopen is not None:
             try:
                 reopen()
-            except Exception:  # noqa: BLE001
+            except BaseException:  # noqa: BLE001
                 self.connections.protocol_failed("reopen")

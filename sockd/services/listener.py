@@ -9,7 +9,8 @@ from twisted.logger import Logger
 
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
-from sockd.metrics import Counters
+from sockd.limits.buckets import Bucket
+from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol
@@ -21,9 +22,12 @@ from sockd.transports.inet import open_inet
 from sockd.transports.stream import Server, twisted_address
 from sockd.transports.turn import Turn
 from sockd.transports.unix import SocketFile, credentials, open_unix
+from sockd.units import Rate
 
 # How often (seconds) we look whether a Unix socket's file is still ours.
 WATCH = 1.0
+# That descriptors or memory ran out is told so often at most.
+_SHORT_TOLD = Rate(1, 60.0)
 
 
 class SocketFileLostError(SockdError):
@@ -63,9 +67,10 @@ class Listener:
         self._acceptor: Acceptor | None = None
         self._port: DatagramPort | None = None
         self._protocol: DatagramProtocol | None = None
+        self._begun = False  # there is one, or it failed and the socket is about to be closed
         self._file: SocketFile | None = None
         self._watch: Any = None
-        self._short_told = False
+        self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
 
     @property
     def stream(self) -> bool:
@@ -82,13 +87,16 @@ class Listener:
             sock = open_inet(address, self.plan.socket)
             self.address = replace(address, port=sock.getsockname()[1])
         if self.stream:
-            self._acceptor = Acceptor(sock, self._reactor, self._take, self._connections.room, self._short)
+            self._acceptor = Acceptor(
+                sock, self._reactor, self._take, self._connections.room, self._short, self._fail
+            )
         else:
             self._port = DatagramPort(
                 sock,
                 self._turn,
                 self.counters,
                 self._connections.protocol_failed,
+                self._fail,
                 self._limits.datagrams,
                 self._limits.datagrams_per_source,
             )
@@ -96,6 +104,12 @@ class Listener:
             self._udp_ports.add(self.address.port)
         if self._file is not None:
             self._watch = self._reactor.callLater(WATCH, self._look)
+        if self._port is not None and self._effect.reads:
+            try:
+                self._begin_datagrams(self._port)
+            except BaseException:
+                self._close()
+                raise
         self.serve(self._effect)
 
     def stop(self) -> None:
@@ -108,8 +122,12 @@ class Listener:
         if self._acceptor is not None:
             self._acceptor.accept(effect.accepts)
         if self._port is not None:
-            if effect.reads and self._protocol is None:
-                self._begin_datagrams(self._port)
+            if effect.reads and not self._begun:
+                try:
+                    self._begin_datagrams(self._port)
+                except BaseException as error:  # noqa: BLE001
+                    # Not from inside a supervisor's call, which may be what brought us here.
+                    self._reactor.callLater(0, self._fail, error, self._port)
             self._port.read(effect.reads and self._protocol is not None)
 
     def drain(self) -> None:
@@ -123,24 +141,22 @@ class Listener:
         self.counters.accepted += 1
         local = sock.family == socket.AF_UNIX
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
+        server = Server(sock, peer, self._turn, self._connections, str(self.address), self.counters)
         try:
             protocol = self.factory.buildProtocol(twisted_address(sock.family, sockaddr))
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._connections.protocol_failed("buildProtocol")
-            self.counters.refused["protocol failed"] += 1
-            sock.close()
+            self._connections.refused(server, End.FAILED)
             return
         if protocol is None:
             self.counters.refused["by the protocol"] += 1
-            sock.close()
+            self._connections.refused(server, End.REFUSED)
             return
-        server = Server(sock, peer, self._turn, self._connections, str(self.address), self.counters)
         self._connections.add(server, protocol)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["out of file descriptors or memory"] += 1
-        if not self._short_told:
-            self._short_told = True
+        if self._short_told.take(self._reactor.seconds()):
             self._log.error(
                 "{endpoint}: {address} can't accept: {why}; newcomers wait",
                 endpoint=self._connections.endpoint, address=str(self.address), why=error.strerror,
@@ -150,21 +166,17 @@ class Listener:
     # -- datagrams
 
     def _begin_datagrams(self, port: DatagramPort) -> None:
-        try:
-            assert self.make_datagram_protocol is not None  # noqa: S101
-            protocol = self.make_datagram_protocol()
-            port.protocol = protocol
-            protocol.start(port)
-        except Exception as error:  # noqa: BLE001
-            # Not from inside the supervisor's own call, which may be what started us.
-            self._reactor.callLater(0, self._fail, error, port)
-            return
+        assert self.make_datagram_protocol is not None  # noqa: S101
+        self._begun = True
+        protocol = self.make_datagram_protocol()
+        port.protocol = protocol
+        protocol.start(port)
         self._protocol = protocol
 
     def _contained(self, where: str, method: Callable[[], None]) -> None:
         try:
             method()
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._connections.protocol_failed(where)
 
     # -- endings
@@ -175,7 +187,7 @@ class Listener:
             self._watch = self._reactor.callLater(WATCH, self._look)
             return
         self._watch = None
-        why = SocketFileLostError(f"{self.address}: somebody removed or replaced the socket's file")
+        why = SocketFileLostError("somebody removed or replaced the socket's file")
         self._fail(why, self._port or self._acceptor)
 
     def _fail(self, why: BaseException, what: object) -> None:
@@ -194,8 +206,11 @@ class Listener:
             self._acceptor = None
         if self._port is not None:
             self._udp_ports.discard(self.address.port)
+            if self._effect.reads and self._protocol is not None:
+                self._port.take_queued()
             self._port.close()
             self._port = None
+            self._begun = False
         if self._protocol is not None:
             protocol, self._protocol = self._protocol, None
             self._contained("stop", protocol.stop)

@@ -19,6 +19,10 @@ from sockd.services.states import TRANSITIONS, Event, State
 LONGEST = 1000
 
 
+# So long (seconds) the start of the others waits to be told until a child's start has succeeded or failed.
+PATIENCE = 5.0
+
+
 class Child(Protocol):
     """What is supervised; both may return a Deferred. After a failure `start` is called again, not `stop`."""
 
@@ -74,9 +78,7 @@ class Supervisor:
         """End the child; returns when it has ended. Cancelling cancels the child's own stop."""
         if not self._move(Event.STOP):
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         self._abandon_start()
         self._tried()
         try:
@@ -84,7 +86,7 @@ class Supervisor:
                 await _cancellable(maybeDeferred(self._child.stop))
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             self.why = describe(error)
             self._log.error(
                 "{endpoint}: {name} failed to stop: {why}",
@@ -111,10 +113,13 @@ class Supervisor:
         if self.state is not State.STARTING:
             self._abandon_start()  # it reported a failure before it returned
         starting.addCallbacks(self._started, self._start_failed, (starting,), {}, (starting,))
+        if self._starting is not None:
+            self._timer = self._reactor.callLater(PATIENCE, self._takes_long)
 
     def _started(self, _: object, starting: Deferred[Any]) -> None:
         if self._starting is starting:
             self._starting = None
+            self._stop_timer()
             was = self.why
             self.why = ""
             self._move(Event.STARTED)
@@ -132,6 +137,7 @@ class Supervisor:
     def _failed(self, failure: Failure) -> None:
         if not self._move(Event.FAILED):
             return
+        self._stop_timer()
         self._abandon_start()
         delay = self._back_off.delay()
         why = describe(failure.value) if failure.value else str(failure)
@@ -144,6 +150,20 @@ class Supervisor:
         )  # fmt: skip
         self._timer = self._reactor.callLater(delay, self._due)
         self._tried()
+
+    def _takes_long(self) -> None:
+        """It may still come up; but nobody else waits for it."""
+        self._timer = None
+        self._log.warn(
+            "{endpoint}: {name} has not started after {seconds:g}s; still waiting for it",
+            endpoint=self.endpoint, name=self.name, seconds=PATIENCE, event="slow start",
+        )  # fmt: skip
+        self._tried()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _abandon_start(self) -> None:
         starting, self._starting = self._starting, None
@@ -174,7 +194,7 @@ def _cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
 
 
 def _cancel(deferred: Deferred[Any]) -> None:
-    with suppress(Exception):  # of a third party's canceller
+    with suppress(BaseException):  # of a third party's canceller
         deferred.cancel()
 
 

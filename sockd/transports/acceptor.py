@@ -21,7 +21,8 @@ class Acceptor:
     """Reads from the socket only while it is open and nobody asked it to pause.
 
     `take(sock, sockaddr)` gets each accepted, non-blocking socket; `room()` says how many more may be had;
-    `short(error)` is told when file descriptors or memory ran out.
+    `short(error)` is told when file descriptors or memory ran out, `lost(error, self)` when the reactor won't
+    call us any more.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Acceptor:
         take: Callable[[socket.socket, Any], None],
         room: Callable[[], int],
         short: Callable[[OSError], None],
+        lost: Callable[[BaseException, object], None],
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
@@ -38,8 +40,10 @@ class Acceptor:
         self._take = take
         self._room = room
         self._short = short
+        self._lost = lost
         self._reading = False
         self._wanted = False
+        self._sound = True
         self._breather: Any = None
 
     def logPrefix(self) -> str:  # noqa: N802
@@ -66,7 +70,7 @@ class Acceptor:
     def take_queued(self, most: int) -> None:
         """Accept what waits in the backlog, `most` and the room permitting: closing would reset it."""
         for _ in range(most):
-            if self._room() <= 0 or not self._accept_one():
+            if not self._sound or self._room() <= 0 or not self._accept_one():
                 return
 
     def _accept_one(self) -> bool:
@@ -96,7 +100,10 @@ class Acceptor:
         self.accept(self._wanted)
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
-        """The reactor is done with it, or stops: nothing to do, `close` comes from its listener."""
+        """The reactor is done with it: there was an exception that nobody caught."""
+        self._reading = False
+        self._sound = False  # who is queued might bring the same exception about
+        self._lost(reason.value or Exception(str(reason)), self)
 
     def close(self) -> None:
         """Leave the reactor and close the socket."""

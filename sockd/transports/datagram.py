@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from sockd.units import Rate
 
 # Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
 BATCH = 64
+# Read at most of a socket that is to be closed: more than its buffer holds, unless they keep coming.
+QUEUED = 16384
+# Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
+SO_MEMINFO = 55
+_MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
 # Senders whose Peer is kept to be found again; forgotten all at once, as they are made in microseconds.
 PEERS = 1024
 _UDP_MOST = 65_535
@@ -49,7 +55,8 @@ class DatagramPort:
     """One datagram socket, and the rates at which its datagrams are accepted.
 
     `protocol` (a DatagramProtocol) is set before the first `read(True)`.
-    `failed(where)` is called while an exception of the protocol is being handled.
+    `failed(where)` is called while an exception of the protocol is being handled, `lost(error, self)` when
+    the reactor won't call us any more.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class DatagramPort:
         turn: Turn,
         counters: Counters,
         failed: Callable[[str], None],
+        lost: Callable[[BaseException, object], None],
         rate: Rate | None = None,
         rate_per_source: Rate | None = None,
     ) -> None:
@@ -67,13 +75,15 @@ class DatagramPort:
         self.counters = counters
         self._turn = turn
         self._reactor = turn.reactor
-        self._failed = failed
+        self.failed = failed
+        self._lost = lost
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
         self._sources = Sources(rate_per_source) if rate_per_source else None
         size = largest(sock.family)
         self._view = turn.view if size <= len(turn.view) else memoryview(bytearray(size))
         self._peers: dict[Any, Peer] = {}
         self._reading = False
+        self._dropped = 0  # by the kernel, as far as counted
         self._ancillary = _TOLD_UNIX if sock.family == socket.AF_UNIX else _TOLD_INET
         self._receive = self._receive_told if self._wants_ancillary() else self._receive_plain
 
@@ -92,25 +102,48 @@ class DatagramPort:
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
+                self._count_drops()
                 self._reactor.addReader(self)
             else:
                 self._reactor.removeReader(self)
 
+    def _count_drops(self) -> None:
+        """Count what the kernel dropped as its buffer was full, while we were held or too slow."""
+        told = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        dropped = _MEMINFO.unpack(told)[-1] if len(told) == _MEMINFO.size else 0
+        if dropped > self._dropped:
+            self.counters.refused["dropped by the kernel"] += dropped - self._dropped
+            self._dropped = dropped
+
     # -- in
 
+    def take_queued(self) -> None:
+        """Read what has arrived already: closing would lose it."""
+        for _ in range(QUEUED // BATCH):
+            # Not where it was the reading that failed, or where a batch brought the service down.
+            if not self._reading or self._read_batch() < BATCH:
+                return
+
     def doRead(self) -> None:  # noqa: N802
+        self._read_batch()
+
+    def _read_batch(self) -> int:
+        """Deliver at most BATCH datagrams; how many there were."""
         batch: list[tuple[bytes, Peer]] = []
         counters = self.counters
         now = self._reactor.seconds() if self._all or self._sources else 0.0
-        for _ in range(BATCH):
+        count = 0
+        while count < BATCH:
             try:
                 data, peer = self._receive()
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
+                count += 1
                 # A reply that nobody took comes back as an error of the socket; the next datagram is sound.
                 counters.refused[_word(error)] += 1
                 continue
+            count += 1
             if peer is None:
                 counters.refused["longer than the kernel's limit"] += 1
                 continue
@@ -129,9 +162,10 @@ class DatagramPort:
             self._turn.active = True
             try:
                 self.protocol.datagrams(batch)
-            except Exception:  # noqa: BLE001
-                self._failed("datagrams")
+            except BaseException:  # noqa: BLE001
+                self.failed("datagrams")
             self._turn.end()
+        return count
 
     def _receive_plain(self) -> tuple[bytes, Peer | None]:
         count, sockaddr = self.sock.recvfrom_into(self._view)
@@ -196,11 +230,14 @@ class DatagramPort:
     # -- endings
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
-        """The reactor is done with it, or stops: nothing to do, `close` comes from its listener."""
+        """The reactor is done with it: there was an exception that nobody caught."""
+        self._reading = False
+        self._lost(reason.value or Exception(str(reason)), self)
 
     def close(self) -> None:
         """Leave the reactor and close the socket."""
         self.read(False)
+        self._count_drops()
         self.sock.close()
 
 

@@ -3,21 +3,17 @@
 import errno
 import socket
 
-from sockd.addresses import Address, Kind
+from sockd.addresses import WILDCARDS, Address, Kind
 from sockd.errors import SockdError
 from sockd.transports.options import SocketOptions
 
 # Linux's numbers (linux/in.h, linux/in6.h), where Python 3.11 has no name for them.
 IP_PKTINFO = 8
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-WILDCARDS = ("*", "0.0.0.0", "::")
 
 
 class OpenError(SockdError):
-    """An address that can't be opened now; the text names it and says why."""
-
-    def __init__(self, address: Address, why: str) -> None:
-        super().__init__(f"can't open {address}: {why}")
+    """Why an address can't be opened now."""
 
 
 def open_inet(address: Address, options: SocketOptions) -> socket.socket:
@@ -59,7 +55,7 @@ def _open(address: Address, host: str, options: SocketOptions) -> socket.socket:
     except OSError as error:
         if sock is not None:
             sock.close()
-        raise OpenError(address, explain(error, address)) from error
+        raise OpenError(explain(error, address)) from error
     return sock
 
 

@@ -148,7 +148,7 @@ class Server:
         self._turn.active = True
         try:
             protocol.makeConnection(self)
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._failed("connectionMade")
         self._turn.end()
 
@@ -173,7 +173,7 @@ class Server:
         turn.active = True
         try:
             self.protocol.dataReceived(bytes(turn.view[:count]))
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._failed("dataReceived")
         turn.end()
 
@@ -287,8 +287,8 @@ class Server:
 
     @property
     def paused(self) -> bool:
-        """Whether nothing is being read from the peer, for whatever reason."""
-        return not self._reading
+        """Whether nothing is being read from a peer that may still send."""
+        return not self._reading and not self._read_closed
 
     def hold(self, held: bool) -> None:
         """Read nothing while the protocol's service is down."""
@@ -410,7 +410,7 @@ class Server:
                 self._call("writeConnectionLost", self.protocol.writeConnectionLost)
         if self._aborted:
             return
-        if self._read_closed:
+        if self._read_closed or self.end is End.IDLE:  # who said nothing for so long has nothing on its way
             self._lost(connectionDone)
         elif self.disconnecting and not self.lingering:
             self.lingering = True
@@ -479,7 +479,7 @@ class Server:
             self._call("stopProducing", producer.stopProducing)
         try:
             self.protocol.connectionLost(why)
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
 
@@ -491,7 +491,7 @@ class Server:
     def _call(self, where: str, method: Callable[[], object]) -> None:
         try:
             method()
-        except Exception:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001
             self._failed(where)
 
     # -- who and where

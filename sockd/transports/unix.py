@@ -68,7 +68,7 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
             sock.listen(options.backlog)
     except OSError as error:
         sock.close()
-        raise OpenError(address, _explain(error, address)) from error
+        raise OpenError(_explain(error, address)) from error
     except BaseException:
         sock.close()
         raise
@@ -82,13 +82,15 @@ def _make_room(address: Address, kind: int) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise OpenError(address, "there is something at this path that is not a socket; it is left alone")
+        raise OpenError("there is something at this path that is not a socket; it is left alone")
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         refused = probe.connect_ex(address.path)
+    if refused == errno.EACCES:
+        raise OpenError("there is a socket at this path which we may not connect to; it is left alone")
     if refused not in (errno.ECONNREFUSED, errno.ENOENT):
         # Success, EAGAIN (a full backlog), EPROTOTYPE (the other kind of socket): somebody has it open.
-        raise OpenError(address, "another program answers at this path")
+        raise OpenError("another program answers at this path")
     os.unlink(address.path)
 
 

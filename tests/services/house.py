@@ -38,6 +38,25 @@ class Events:
         return [one for one in self.events if one.get("event") == event]
 
 
+def raising(error: BaseException) -> Callable[..., Any]:
+    """What a faulty method does."""
+
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+def in_turn(*makers: Callable[[], Any]) -> Callable[[], Any]:
+    """What builds one thing after the other."""
+    left = list(makers)
+
+    def make() -> Any:
+        return left.pop(0)()
+
+    return make
+
+
 class Service:
     """A protocol's service that does what the test says; `then` are what its starts return."""
 
@@ -57,16 +76,18 @@ class Service:
 
 
 class Datagrams(DatagramProtocol):
-    """Answers; `faults` are the methods that raise, `calls` what was called."""
+    """Answers; `faults` are the methods that raise, `calls` what was called, `data` what came."""
 
-    def __init__(self, *faults: str) -> None:
+    def __init__(self, *faults: str, error: type[BaseException] = ZeroDivisionError) -> None:
         self.faults = set(faults)
+        self.error = error
         self.calls: list[str] = []
+        self.data: list[bytes] = []
 
     def _called(self, name: str) -> None:
         self.calls.append(name)
         if name in self.faults:
-            raise ZeroDivisionError(f"a bug in {name}")
+            raise self.error(f"a bug in {name}")
 
     def start(self, transport: Any) -> None:
         super().start(transport)
@@ -74,6 +95,7 @@ class Datagrams(DatagramProtocol):
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
         self._called("datagrams")
+        self.data += [data for data, _ in batch]
         for data, peer in batch:
             self.transport.send(data, peer)
 

@@ -1,15 +1,18 @@
 """The connections of an endpoint: swept when idle or stalled, counted, and told of at their end."""
 
 import socket
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sockd.limits.idle import LINGER
+from sockd.errors import SockdError
 from sockd.metrics import End
 from sockd.services.endpoint import Endpoint
-from tests.services.house import House, Probes
-from tests.transports.loop import Probe, echo
+from sockd.services.states import Cause, State
+from tests.services.house import DELAY, STEP, House, Probes, Service, raising
+from tests.transports.loop import HalfProbe, Probe, echo
 
 TCP = "tcp://127.0.0.1:0"
 
@@ -35,21 +38,19 @@ def test_idle_connections_are_closed(house: House) -> None:
             speaking.send(b".")
         return bool(house.log.named("connection ended"))
 
-    assert house.run_clock(silent_one_ended) <= 8.0 + 1.0 + LINGER + 1.0  # two sweeps
+    assert house.run_clock(silent_one_ended) <= 8.0 + 2.0 + STEP  # two sweeps
     assert ends(house) == [End.IDLE]
     assert silent.recv(1) == b""
     assert len(endpoint.connections) == 1
 
 
 def test_silent_connection_is_told_by_a_fin(house: House) -> None:
-    """It gets a FIN, not a RST, and time to answer it."""
+    """It gets what it is owed and a FIN, not a RST; nobody waits for its answer."""
     endpoint = house.run(TCP, stream=Probes(), idle=1.0)
     client = connected(house, endpoint)
-    (server,) = endpoint.connections._servers
-    assert house.run_clock(lambda: server.lingering) == pytest.approx(1.0, abs=0.3)
+    ended = house.run_clock(lambda: not len(endpoint.connections))
+    assert ended == pytest.approx(1.0, abs=0.3)
     assert client.recv(1) == b""
-    client.close()
-    house.until(lambda: house.log.named("connection ended"))
     assert ends(house) == [End.IDLE]
 
 
@@ -103,6 +104,75 @@ def test_closing_that_a_producer_holds_up_is_cut(house: House) -> None:
     house.until(lambda: len(endpoint.connections))
     house.run_clock(lambda: not len(endpoint.connections))
     assert ends(house) == [End.IDLE]
+
+
+def test_half_closed_connection_is_idle_too(house: House) -> None:
+    """One whose peer has finished sending, and whose protocol then does nothing, isn't kept for ever."""
+    endpoint = house.run(TCP, stream=Probes(HalfProbe), idle=4.0)
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    client.shutdown(socket.SHUT_WR)
+    house.until(lambda: len(endpoint.connections))
+    assert house.run_clock(lambda: not len(endpoint.connections)) == pytest.approx(4.0, abs=1.1)
+    assert ends(house) == [End.IDLE]
+    assert client.recv(1) == b""
+
+
+# -- held
+
+
+def down(house: House, kind: str, **plan: Any) -> tuple[Endpoint, socket.socket]:
+    """An endpoint whose service went down after a client had been served, and that client."""
+    service = Service()
+    endpoint = house.run(kind, stream=Probes(), service=service, **plan)
+    client = connected(house, endpoint)
+    service.then = [raising(SockdError("the disk is full"))] * 3
+    endpoint.host.fail(SockdError("the disk is full"))
+    return endpoint, client
+
+
+def kinds(tmp_path: Path) -> tuple[str, str]:
+    return TCP, f"unix://{tmp_path}/a.sock"
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["tcp", "unix"])
+def test_who_leaves_while_held_gives_its_place_free(kind: int, house: House, tmp_path: Path) -> None:
+    """Nothing is read from it, and yet its end is noticed."""
+    endpoint, client = down(house, kinds(tmp_path)[kind], connections=1)
+    house.loop.pump([0.5] * 4)
+    assert len(endpoint.connections) == 1
+    client.close()
+    house.run_clock(lambda: not len(endpoint.connections))
+    assert ends(house) == [End.PEER]
+    assert endpoint.causes == {Cause.SERVICE_DOWN}
+
+
+def test_who_resets_while_held_gives_its_place_free(house: House) -> None:
+    """The same of a connection that broke."""
+    endpoint, client = down(house, TCP)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    house.run_clock(lambda: not len(endpoint.connections))
+    assert ends(house) == [End.RESET]
+    assert endpoint.service.state is State.BACKING_OFF
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["tcp", "unix"])
+def test_who_leaves_something_while_held(kind: int, house: House, tmp_path: Path) -> None:
+    """What it left is read when the service is back; its place is kept until then."""
+    endpoint, client = down(house, kinds(tmp_path)[kind])
+    (server,) = endpoint.connections._servers
+    client.send(b"last words")
+    client.close()
+    house.run_clock(lambda: endpoint.service.state is State.RUNNING)
+    assert house.loop.seconds() > DELAY * 3
+    assert len(endpoint.connections) == 1
+    house.until(lambda: not len(endpoint.connections))
+    assert server.protocol.data == b"xlast words"
+    # The echo of that finds nobody.
+    assert ends(house) == [End.RESET if kind else End.PEER]
+
+
+# -- the log
 
 
 def test_end_is_told_once_with_everything(house: House) -> None:

@@ -8,26 +8,16 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import LogLevel
-from twisted.python.failure import Failure
 
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
 from sockd.metrics import End
 from sockd.services.states import Cause, State
-from tests.services.house import DELAY, MOST, Datagrams, House, Probes, Service
-from tests.transports.loop import Probe, broken, echo
+from tests.services.house import DELAY, MOST, Datagrams, House, Probes, Service, in_turn, raising
+from tests.transports.loop import Probe, echo
 
 TCP = "tcp://127.0.0.1:0"
 UDP = "udp://127.0.0.1:0"
-
-
-def raising(error: Exception) -> Callable[[], Any]:
-    """What a faulty service does at its start."""
-
-    def fail() -> Any:
-        raise error
-
-    return fail
 
 
 # -- start
@@ -196,15 +186,39 @@ def test_the_limit_is_the_endpoints(house: House, tmp_path: Path) -> None:
 
 
 def test_out_of_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told once and counted; newcomers wait."""
+    """It is counted, and told once a minute for as long as it lasts; newcomers wait."""
     endpoint = house.run(TCP, stream=Probes())
     (listener,) = endpoint.listeners
-    for _ in range(3):
-        listener._short(OSError(24, "Too many open files"))
-    assert house.log.messages(LogLevel.error) == [
-        f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"
-    ]
-    assert listener.counters.refused == {"out of file descriptors or memory": 3}
+    for told in (1, 2):
+        for _ in range(119):
+            listener._short(OSError(24, "Too many open files"))
+            house.loop.advance(0.5)
+        assert (
+            house.log.messages(LogLevel.error)
+            == [f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"] * told
+        )
+        house.loop.advance(0.5)
+    assert listener.counters.refused == {"out of file descriptors or memory": 2 * 119}
+
+
+def test_the_limit_is_told(house: House) -> None:
+    """That newcomers wait is news, but once a minute at most."""
+    endpoint = house.run(TCP, stream=Probes(), connections=2)
+    (listener,) = endpoint.listeners
+    staying = house.connect(listener.address, b"x")
+    assert house.receive(staying, 1) == b"x"
+    assert not house.log.named("at limit")
+    for told in (1, 2):
+        for _ in range(10):
+            client = house.connect(listener.address, b"x")
+            assert house.receive(client, 1) == b"x"
+            client.close()
+            house.until(lambda: len(endpoint.connections) == 1)
+        assert (
+            house.log.messages(LogLevel.warn)
+            == ["lobby: at its limit of 2 connections; newcomers wait in the kernel's backlog"] * told
+        )
+        house.loop.advance(60.0)
 
 
 # -- required
@@ -219,7 +233,7 @@ def test_required_endpoint_gives_up(house: House) -> None:
 
 
 def test_required_endpoint_that_recovers(house: House) -> None:
-    """Each time without running is counted from its own beginning."""
+    """Once it stayed up, each time without running is counted from its own beginning."""
     service = Service()
     endpoint = house.run(TCP, stream=Probes(), service=service, give_up_after=DELAY * 1.5)
     for _ in range(10):
@@ -227,6 +241,28 @@ def test_required_endpoint_that_recovers(house: House) -> None:
         house.run_clock(lambda: endpoint.running)
         house.loop.advance(MOST)
     assert not house.gave_up
+
+
+def test_required_service_that_flaps(house: House) -> None:
+    """One that starts each time, only to fail a little later, doesn't run."""
+
+    def fall() -> None:
+        house.loop.callLater(DELAY / 2, lambda: endpoint.host.fail(SockdError("no")))
+
+    endpoint = house.run(TCP, stream=Probes(), service=Service(*[fall] * 100), give_up_after=20.0)
+    took = house.run_clock(lambda: house.gave_up)
+    assert 20.0 <= took <= 20.0 + DELAY
+    assert house.gave_up == [endpoint]
+    assert endpoint.service.restarts > 3
+    house.run_clock(lambda: endpoint.service.state is State.BACKING_OFF)
+
+
+def test_required_datagram_protocol_that_cannot_be_made(house: House) -> None:
+    """An address that opens each time, only to find no protocol, can't be reached."""
+    endpoint = house.run(UDP, datagram=raising(SockdError("no")), give_up_after=20.0)
+    assert house.run_clock(lambda: house.gave_up) == pytest.approx(20.0, abs=0.1)
+    assert house.gave_up == [endpoint]
+    assert endpoint.supervisors[0].restarts > 3
 
 
 def test_required_endpoint_without_a_listener(house: House) -> None:
@@ -251,116 +287,6 @@ def test_stopping_is_no_giving_up(house: House) -> None:
     house.loop.pump([0.1] * 20)
     assert not draining.called
     assert not house.gave_up
-
-
-# -- faults of the protocol, on streams
-
-
-def served(house: House, endpoint: Any) -> bool:
-    """Whether the endpoint's first listener still echoes."""
-    return house.receive(house.connect(endpoint.listeners[0].address, b"still here"), 10) == b"still here"
-
-
-@pytest.mark.parametrize(
-    ("make", "where"),
-    [
-        (lambda: Probe(echo, on_made=broken), "connectionMade"),
-        (lambda: Probe(broken), "dataReceived"),
-        (lambda: Probe(echo, on_lost=broken), "connectionLost"),
-        (broken, "buildProtocol"),
-    ],
-)
-def test_faults_of_one_connection(make: Callable[[], Any], where: str, house: House) -> None:
-    """They cost that connection; another that is open, and the next one, know nothing of it."""
-    probes = Probes()
-    endpoint = house.run(TCP, stream=probes)
-    (listener,) = endpoint.listeners
-    steady = house.connect(listener.address, b"a")
-    assert house.receive(steady, 1) == b"a"
-    probes.built = make
-    faulty = house.connect(listener.address, b"x")
-    faulty.shutdown(socket.SHUT_WR)
-    house.until(lambda: house.log.named("protocol failed"))
-    house.receive(faulty, 100)
-    probes.built = None
-    (event,) = house.log.named("protocol failed")
-    assert event["log_level"] is LogLevel.error
-    assert event["where"] == where
-    assert event["why"].startswith("ZeroDivisionError: a bug of a protocol (")
-    assert isinstance(event["log_failure"], Failure)
-    steady.send(b"b")
-    assert house.receive(steady, 1) == b"b"
-    assert served(house, endpoint)
-    assert listener.counters.refused["protocol failed"] == (where == "buildProtocol")
-
-
-def test_protocol_that_declines(house: House) -> None:
-    """buildProtocol may return None: the connection is closed and counted."""
-    probes = Probes()
-    endpoint = house.run(TCP, stream=probes)
-    probes.built = lambda: None
-    assert house.receive(house.connect(endpoint.listeners[0].address, b""), 1) == b""
-    assert endpoint.listeners[0].counters.refused == {"by the protocol": 1}
-    assert len(endpoint.connections) == 0
-
-
-def test_faults_are_told_at_a_bounded_rate(house: House) -> None:
-    """A protocol that always raises fills no disk: once a second in full, the rest summarised."""
-    probes = Probes(broken)
-    endpoint = house.run(TCP, stream=probes)
-    for _ in range(50):
-        house.receive(house.connect(endpoint.listeners[0].address), 1)
-    assert len(house.log.named("protocol failed")) == 1
-    house.loop.advance(1.0)
-    assert house.log.messages()[-1] == "lobby: within a second also: 49 x exception in buildProtocol"
-
-
-# -- faults of the protocol, on datagrams
-
-
-def test_fault_in_datagrams(house: House) -> None:
-    """It costs the batch, nothing else."""
-    datagrams = Datagrams("datagrams")
-    endpoint = house.run(UDP, datagram=datagrams)
-    (listener,) = endpoint.listeners
-    house.connect(listener.address, b"x")
-    house.until(lambda: "datagrams" in datagrams.calls)
-    datagrams.faults.clear()
-    assert served(house, endpoint)
-    assert [event["where"] for event in house.log.named("protocol failed")] == ["datagrams"]
-    assert endpoint.supervisors[0].restarts == 0
-
-
-@pytest.mark.parametrize("where", ["start", "factory"])
-def test_datagram_protocol_that_cannot_start(where: str, house: House) -> None:
-    """That listener is closed and opened again later, the others serve."""
-    made: list[Datagrams] = []
-
-    def make(host: Any) -> Datagrams:
-        made.append(Datagrams("start") if where == "start" and len(made) == 1 else Datagrams())
-        if where == "factory" and len(made) == 2:
-            raise ZeroDivisionError("a bug in factory")
-        return made[-1]
-
-    endpoint = house.run(UDP, UDP, datagram=make)
-    house.loop.settle()
-    assert [supervisor.state for supervisor in endpoint.supervisors] == [State.RUNNING, State.BACKING_OFF]
-    assert endpoint.supervisors[1].why.startswith(f"ZeroDivisionError: a bug in {where} (")
-    assert house.ports == {endpoint.listeners[0].address.port}
-    assert served(house, endpoint)
-    house.run_clock(lambda: endpoint.supervisors[1].state is State.RUNNING)
-    assert len(house.ports) == 2
-
-
-@pytest.mark.parametrize("where", ["drain", "stop"])
-def test_datagram_protocol_that_cannot_end(where: str, house: House) -> None:
-    """A fault at the end keeps no socket open."""
-    datagrams = Datagrams(where)
-    endpoint = house.run(UDP, datagram=datagrams)
-    house.finish(endpoint.drain())
-    assert datagrams.calls == ["start", "drain", "stop"]
-    assert [event["where"] for event in house.log.named("protocol failed")] == [where]
-    assert not house.ports
 
 
 # -- the end
@@ -407,6 +333,52 @@ def test_drain_of_a_protocol_that_says_goodbye(house: House) -> None:
     clients[0].close()
     house.run_clock(lambda: draining.called)
     assert sorted(event["end"] for event in house.log.named("connection ended")) == [End.DONE, End.FAILED]
+
+
+def test_drain_of_a_protocol_that_takes_its_time(house: House) -> None:
+    """One with `drain` says itself when it has finished; silence meanwhile is no sign of that."""
+
+    class Slow(Probe):
+        def drain(self) -> None:
+            house.loop.callLater(5.0, self.finish)
+
+        def finish(self) -> None:
+            self.transport.write(b"the answer")
+            self.transport.loseConnection()
+
+    endpoint = house.run(TCP, stream=Probes(in_turn(Slow, lambda: Probe(echo))), idle=0.5)
+    (listener,) = endpoint.listeners
+    clients = [house.connect(listener.address), house.connect(listener.address, b"x")]
+    assert house.receive(clients[1], 1) == b"x"
+    draining = ensureDeferred(endpoint.drain())
+    took = house.run_clock(lambda: len(endpoint.connections) == 1)
+    assert took < 2.0  # the one without
+    assert [event["end"] for event in house.log.named("connection ended")] == [End.DRAINED]
+    assert house.run_clock(lambda: draining.called) == pytest.approx(5.0 - took + 1.0, abs=0.2)
+    assert house.receive(clients[0], 100) == b"the answer"
+    assert [event["end"] for event in house.log.named("connection ended")] == [End.DRAINED, End.DONE]
+
+
+def test_draining_is_a_cause(house: House) -> None:
+    """From the first moment of a drain on no listener accepts, whatever happens meanwhile."""
+    seen: list[Any] = []
+
+    class Watching(Datagrams):
+        def drain(self) -> None:
+            endpoint.host.fail(SockdError("just now"))
+            seen.extend((endpoint.causes, set(house.loop.readers)))
+
+    endpoint = house.run(TCP, UDP, stream=Probes(), datagram=Watching(), service=Service())
+    acceptor = endpoint.listeners[0]._acceptor
+    assert acceptor in house.loop.readers
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    assert house.receive(client, 1) == b"x"
+    draining = ensureDeferred(endpoint.drain())
+    assert seen == [{Cause.SERVICE_DOWN, Cause.DRAINING}, set()]
+    house.run_clock(lambda: endpoint.service.state is State.RUNNING)
+    assert endpoint.causes == {Cause.DRAINING}
+    house.run_clock(lambda: draining.called)
+    assert endpoint.causes == {Cause.DRAINING}
 
 
 def test_drain_of_a_lingering_connection(house: House) -> None:

@@ -1,22 +1,29 @@
-"""What the log says of refusals: what is new, by reason, and nothing where nothing is."""
+"""What is refused is told in one line now and then, and only what is new."""
 
 from sockd.metrics import Counters
 from sockd.services.refusals import Refusals
 from tests.services.house import Events
 
 
-def test_what_is_new_is_told() -> None:
-    """Summed over the endpoint and its listeners, the most frequent first; each once."""
-    log, counters = Events(), [Counters(), Counters()]
-    refusals = Refusals("echo", counters, log.log)
+def test_only_what_is_new_is_told() -> None:
+    """Of all listeners together, the most frequent first; nothing where there is nothing."""
+    log, counters = Events(), (Counters(), Counters())
+    refusals = Refusals("lobby", counters, log.log)
     refusals.tell()
-    assert not log.events
-    counters[0].refused.update({"source network": 1, "datagrams": 5})
-    counters[1].refused.update({"source network": 1})
-    for _ in range(2):
-        refusals.tell()
-    assert log.messages() == ["echo: refused: 5 x datagrams, 2 x source network"]
-    assert log.events[0]["refused"] == {"datagrams": 5, "source network": 2}
+    assert not log.messages()
+    counters[0].refused["datagrams"] += 2
     counters[1].refused["datagrams"] += 1
+    counters[1].refused["by the protocol"] += 5
     refusals.tell()
-    assert log.messages()[-1] == "echo: refused: 1 x datagrams"
+    refusals.tell()
+    counters[0].refused["datagrams"] += 4
+    refusals.tell()
+    refusals.tell()
+    assert log.messages() == [
+        "lobby: refused: 5 x by the protocol, 3 x datagrams",
+        "lobby: refused: 4 x datagrams",
+    ]
+    assert [event["refused"] for event in log.named("refused")] == [
+        {"by the protocol": 5, "datagrams": 3},
+        {"datagrams": 4},
+    ]

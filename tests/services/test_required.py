@@ -1,59 +1,60 @@
-"""When a required endpoint gives up: after so long without running, and flapping is no running."""
+"""When a required endpoint gives up: a table of lives, and when each has been without running too long."""
 
 import pytest
 from twisted.internet.task import Clock
 
 from sockd.services.required import GiveUp
 
-AFTER, PROVED = 10.0, 4.0
+AFTER, PROVED = 10.0, 3.0
+
+# At which times (seconds) it runs or doesn't, and when that is given up; None: never.
+Life = tuple[list[tuple[float, bool]], float | None]
+LIVES: dict[str, Life] = {
+    "never runs": ([(0, False)], 10),
+    "said twice": ([(0, False), (5, False)], 10),
+    "runs at once": ([(0, True), (1, True)], None),
+    "said twice that it runs now": ([(0, False), (9, True), (9.5, True)], None),
+    "comes up in time and stays": ([(0, False), (9.9, True)], None),
+    "comes up too late": ([(0, False), (10.1, True)], 10),
+    "falls after a long time": ([(0, True), (50, False)], 60),
+    "falls after a long time, and comes back": ([(0, True), (50, False), (59, True)], None),
+    "comes up, proves itself and falls": ([(0, False), (5, True), (8, False)], 18),
+    "comes up and falls before it has proved itself": ([(0, False), (5, True), (7.9, False)], 10),
+    "falls when its time is already over": ([(0, False), (9, True), (11, False)], 11),
+    "never up for long": ([(at, at % 2 == 1) for at in range(30)], 10),
+    "up most of the time, never for long": (
+        [(0, True)] + [(at + part, part != 2.5) for at in range(0, 30, 3) for part in (2.5, 2.9)], 14.5
+    ),
+    "proves itself each time": ([(at, at % 4 == 1) for at in range(40) if at % 4 < 2], None),
+}  # fmt: skip
 
 
-class World:
-    """A GiveUp on a clock; `gave_up` are the times."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.gave_up: list[float] = []
-        self.required = GiveUp(AFTER, PROVED, self.clock, lambda: self.gave_up.append(self.clock.seconds()))
-
-    def story(self, *steps: tuple[float, bool]) -> None:
-        """At these times it runs, or it doesn't."""
-        for when, running in steps:
-            self.clock.pump([0.5] * int((when - self.clock.seconds()) / 0.5))
-            self.required.update(running=running)
-            self.clock.advance(0)
-        self.clock.pump([0.5] * 60)
-
-
-@pytest.mark.parametrize(
-    ("steps", "gave_up"),
-    [
-        pytest.param([(0, False)], 10.0, id="never runs"),
-        pytest.param([(0, False), (3, False), (6, False)], 10.0, id="told again that it doesn't"),
-        pytest.param([(0, True)], None, id="runs from the start"),
-        pytest.param([(0, True), (5, True), (20, False)], 30.0, id="runs, then doesn't"),
-        pytest.param([(0, False), (9, True)], None, id="comes up in time"),
-        pytest.param([(0, False), (9, True), (14, False)], 24.0, id="proves itself, then fails anew"),
-        pytest.param(
-            [(0, False), (3, True), (4, False), (6, True), (7, False)], 10.0, id="comes up to fall again"
-        ),
-        pytest.param([(0, False), (9, True), (12, False)], 12.0, id="falls when its time is over"),
-        pytest.param([(0, False), (9, True), (9, True)], None, id="told again that it runs"),
-    ],
-)
-def test_stories(steps: list[tuple[float, bool]], gave_up: float | None) -> None:
-    """When it gives up, if it does."""
-    world = World()
-    world.story(*steps)
-    assert world.gave_up[:1] == ([] if gave_up is None else [gave_up])
+@pytest.mark.parametrize(("steps", "given_up"), LIVES.values(), ids=LIVES.keys())
+def test_lives(steps: list[tuple[float, bool]], given_up: float | None) -> None:
+    """Each is given up exactly then."""
+    clock = Clock()
+    times: list[float] = []
+    give_up = GiveUp(AFTER, PROVED, clock, lambda: times.append(clock.seconds()))
+    for at, running in steps:
+        while clock.seconds() < at and not times:
+            clock.advance(min(0.1, at - clock.seconds()))
+        if times:
+            break  # the daemon stops
+        give_up.update(running=running)
+    if not times:
+        clock.pump([0.1] * 1000)
+    assert times == ([] if given_up is None else [pytest.approx(given_up, abs=0.15)])
+    give_up.cancel()
+    assert not clock.getDelayedCalls()
 
 
-def test_cancelling() -> None:
-    """A daemon that stops anyway waits for nobody."""
-    world = World()
-    world.required.cancel()
-    world.required.update(running=False)
-    world.required.cancel()
-    world.clock.pump([1.0] * 30)
-    assert not world.gave_up
-    assert not world.clock.getDelayedCalls()
+def test_waiting_no_longer() -> None:
+    """A daemon that stops gives nothing up; cancelling may be repeated."""
+    for running in (False, True):
+        clock = Clock()
+        give_up = GiveUp(AFTER, PROVED, clock, lambda: pytest.fail("it gave up"))
+        give_up.update(running=False)
+        give_up.update(running=running)
+        give_up.cancel()
+        give_up.cancel()
+        assert not clock.getDelayedCalls()

@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 from sockd.errors import SockdError
 from sockd.plan import Restart
 from sockd.services.states import TRANSITIONS, Event, State
-from sockd.services.supervisor import Supervisor, describe
+from sockd.services.supervisor import PATIENCE, Supervisor, describe
 
 DELAY, MOST = 1.0, 8.0
 TROUBLE = SockdError("the disk is full")
@@ -78,7 +78,7 @@ class World:
 def world() -> Iterator[World]:
     world = World()
     yield world
-    assert len(world.clock.getDelayedCalls()) == (world.state is State.BACKING_OFF)
+    assert len(world.clock.getDelayedCalls()) == (world.state in {State.BACKING_OFF, State.STARTING})
 
 
 def starting(world: World) -> None:
@@ -222,6 +222,40 @@ def test_tried_tells_of_the_first_try() -> None:
         assert not world.supervisor.tried.called
         ROWS[State.STARTING, happen](world)
         assert world.supervisor.tried.called
+
+
+def test_start_that_hangs(world: World) -> None:
+    """After PATIENCE nobody waits for it any more, which is told; when it comes, it runs."""
+    world.supervisor.start()
+    world.clock.advance(PATIENCE - 0.1)
+    assert not world.supervisor.tried.called
+    assert not world.messages()
+    world.clock.advance(0.1)
+    assert world.supervisor.tried.called
+    assert world.at(State.STARTING)
+    assert world.messages(LogLevel.warn) == ["applog: service has not started after 5s; still waiting for it"]
+    assert not world.clock.getDelayedCalls()
+    world.clock.advance(1000)
+    assert len(world.messages()) == len(world.child.starts) == 1
+    world.child.starts[-1].callback(None)
+    assert world.at(State.RUNNING)
+
+
+@pytest.mark.parametrize("waited", [PATIENCE / 2, PATIENCE * 2])
+def test_hanging_start_that_ends_otherwise(waited: float, world: World) -> None:
+    """It fails, then hangs again and is stopped: no timer of the old start is left."""
+    world.supervisor.start()
+    world.clock.advance(waited)
+    world.child.starts[-1].errback(TROUBLE)
+    assert world.at(State.BACKING_OFF)
+    assert len(world.clock.getDelayedCalls()) == 1
+    world.clock.advance(DELAY)
+    assert world.at(State.STARTING)
+    world.clock.advance(waited)
+    world.stop()
+    assert not world.clock.getDelayedCalls()
+    world.child.stops[-1].callback(None)
+    assert world.at(State.STOPPED)
 
 
 def test_start_that_raises(world: World) -> None:

@@ -28,6 +28,7 @@ class Loop(Clock):
         super().__init__()
         self.readers: set[Any] = set()
         self.writers: set[Any] = set()
+        self.forgiving = False  # as Twisted's reactors, which disconnect what raised; else the test fails
 
     def addReader(self, reader: Any) -> None:
         self.readers.add(reader)
@@ -44,6 +45,9 @@ class Loop(Clock):
     def callFromThread(self, method: Callable[..., Any], *args: Any) -> None:
         self.callLater(0, method, *args)
 
+    def callWhenRunning(self, method: Callable[..., Any]) -> None:
+        method()
+
     def turn(self, watched: Iterable[socket.socket] = (), wait: float = 0.0) -> None:
         """Work off what is due and what is ready; `watched` sockets end the waiting (seconds) as well."""
         self.advance(0)
@@ -52,11 +56,21 @@ class Loop(Clock):
         readable, writable, _ = select.select([*self.readers, *watched], list(self.writers), [], wait)
         for reader in readable:
             if reader in self.readers:
-                reader.doRead()
+                self._work(reader, reader.doRead)
         for writer in writable:
             if writer in self.writers:
-                writer.doWrite()
+                self._work(writer, writer.doWrite)
         self.advance(0)
+
+    def _work(self, one: Any, event: Callable[[], object]) -> None:
+        try:
+            event()
+        except Exception as error:
+            if not self.forgiving:
+                raise
+            self.removeReader(one)
+            self.removeWriter(one)
+            one.connectionLost(Failure(error))
 
     def until(self, condition: Callable[[], object], *watched: socket.socket) -> None:
         """Take turns until the condition holds."""

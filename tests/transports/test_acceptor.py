@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from sockd.transports.acceptor import ACCEPTS, BREATHER, Acceptor
 from tests.transports.loop import Loop
@@ -40,8 +40,9 @@ class Door:
         self.taken: list[socket.socket] = []
         self.told: list[int | None] = []
         self.clients: list[socket.socket] = []
+        self.losses: list[tuple[BaseException, object]] = []
         sock: Any = self.listening
-        self.acceptor = Acceptor(sock, self.loop, self.take, self.room, self.short)
+        self.acceptor = Acceptor(sock, self.loop, self.take, self.room, self.short, self.lost)
 
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
         assert sock.getblocking() is False
@@ -55,6 +56,9 @@ class Door:
 
     def short(self, error: OSError) -> None:
         self.told.append(error.errno)
+
+    def lost(self, error: BaseException, what: object) -> None:
+        self.losses.append((error, what))
 
     def connect(self, count: int) -> None:
         for _ in range(count):
@@ -188,7 +192,18 @@ def test_shortage_while_taking_in_the_queue(door: Door) -> None:
 
 
 def test_what_the_reactor_asks_of_a_reader(door: Door) -> None:
-    """It has a name for the log, and its end is its listener's business."""
+    """It has a name for the log."""
     assert door.acceptor.logPrefix() == "sockd"
-    door.acceptor.connectionLost(connectionDone)
+
+
+def test_end_of_the_reactors_doing(door: Door) -> None:
+    """When the reactor let go of it, its listener is told why and closes it; it accepts no more."""
+    error = ZeroDivisionError("a bug of ours")
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.loop.removeReader(door.acceptor)
+    door.acceptor.connectionLost(Failure(error))
+    assert door.losses == [(error, door.acceptor)]
     assert door.listening.sock.fileno() != -1
+    door.acceptor.take_queued(1)
+    assert not door.taken

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
 
 from sockd.addresses import Address, parse
 from sockd.metrics import Counters
@@ -60,15 +60,19 @@ class Open:
         self.echo = Echo()
         self.failures: list[str] = []
         self.clients: list[socket.socket] = []
+        self.losses: list[tuple[BaseException, object]] = []
         sock = (
             open_unix(address, SocketOptions())[0]
             if address.kind.local
             else open_inet(address, SocketOptions())
         )
-        self.port = DatagramPort(sock, Turn(self.loop), Counters(), self.failures.append, **rates)
+        self.port = DatagramPort(sock, Turn(self.loop), Counters(), self.failures.append, self.lost, **rates)
         self.port.protocol = self.echo
         self.echo.port = self.port
         self.port.read(True)
+
+    def lost(self, error: BaseException, what: object) -> None:
+        self.losses.append((error, what))
 
     @property
     def number(self) -> int:
@@ -100,7 +104,8 @@ class Open:
         return got[0]
 
     def close(self) -> None:
-        self.port.close()
+        if self.port.sock.fileno() != -1:
+            self.port.close()
         for client in self.clients:
             client.close()
 
@@ -440,13 +445,75 @@ def test_largest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_closing(opened: Any) -> None:
-    """It leaves the reactor; whatever the reactor says of it before or after means nothing."""
+    """It leaves the reactor."""
     port = opened("udp://127.0.0.1:0")
-    port.port.connectionLost(connectionDone)
     assert port.port.logPrefix() == "sockd"
     port.port.close()
     assert not port.loop.readers
     assert port.port.sock.fileno() == -1
+
+
+def test_the_queue_is_taken_in(opened: Any) -> None:
+    """Before closing, what has arrived is delivered."""
+    port = opened("udp://127.0.0.1:0")
+    client = port.client()
+    client.connect(("127.0.0.1", port.number))
+    for _ in range(3 * BATCH):
+        client.send(b"x")
+    port.port.take_queued()
+    assert len(port.echo.data) == 3 * BATCH
+    port.port.take_queued()
+    assert len(port.echo.data) == 3 * BATCH
+
+
+def test_the_queue_is_taken_in_within_bounds(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends on and on doesn't keep us from closing."""
+    monkeypatch.setattr("sockd.transports.datagram.QUEUED", 4 * BATCH)
+    port = opened("udp://127.0.0.1:0")
+    client = port.client()
+    client.connect(("127.0.0.1", port.number))
+
+    class Endless(Echo):
+        def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+            self.batches.append(list(batch))
+            for _ in batch:
+                client.send(b"and another one")
+
+    port.port.protocol = endless = Endless()
+    for _ in range(BATCH):
+        client.send(b"x")
+    port.port.take_queued()
+    assert [len(batch) for batch in endless.batches] == [BATCH] * 4
+
+
+def test_the_queue_is_left_when_a_batch_ends_the_reading(opened: Any) -> None:
+    """A service that goes down meanwhile can't take the rest either."""
+    port = opened("udp://127.0.0.1:0")
+
+    class Failing(Echo):
+        def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+            self.batches.append(list(batch))
+            port.port.read(False)
+
+    port.port.protocol = failing = Failing()
+    client = port.client()
+    client.connect(("127.0.0.1", port.number))
+    for _ in range(BATCH + 1):
+        client.send(b"x")
+    port.port.take_queued()
+    assert len(failing.data) == BATCH
+
+
+def test_end_of_the_reactors_doing(opened: Any) -> None:
+    """When the reactor let go of it, its owner is told why; it reads no more, and can still be closed."""
+    port = opened("udp://127.0.0.1:0")
+    port.client().sendto(b"x", ("127.0.0.1", port.number))
+    error = ZeroDivisionError("a bug of ours")
+    port.loop.removeReader(port.port)
+    port.port.connectionLost(Failure(error))
+    assert port.losses == [(error, port.port)]
+    port.port.take_queued()
+    assert not port.echo.batches
 
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=BATCH))

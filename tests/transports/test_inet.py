@@ -71,9 +71,7 @@ def test_wildcard_with_another_trouble() -> None:
     """A port that is taken is no sign of a machine without IPv6."""
     with open_inet(parse("tcp://*:0"), PLAIN) as taken:
         address = Address(Kind.TCP, "*", taken.getsockname()[1])
-        with pytest.raises(
-            OpenError, match=rf"^can't open tcp://\*:{address.port}: .*in use by another program"
-        ):
+        with pytest.raises(OpenError, match=r"^the address is in use by another program$"):
             open_inet(address, PLAIN)
 
 
@@ -144,9 +142,7 @@ def test_wildcard_udp_asks_for_the_destination() -> None:
 
 def test_address_of_another_machine() -> None:
     """An address that this machine hasn't got is named."""
-    with pytest.raises(
-        OpenError, match=r"^can't open tcp://192\.0\.2\.1:0: this machine has no address 192\.0\.2\.1$"
-    ):
+    with pytest.raises(OpenError, match=r"^this machine has no address 192\.0\.2\.1$"):
         open_inet(parse("tcp://192.0.2.1:0"), PLAIN)
 
 

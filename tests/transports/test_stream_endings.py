@@ -78,7 +78,8 @@ def test_half_close(connect: Connect) -> None:
     finish(connection)
     assert connection.received() == b"one"
     assert protocol.events == ["read"]
-    assert connection.server.paused
+    assert connection.server not in connection.loop.readers
+    assert not connection.server.paused
     connection.server.write(b"two")
     connection.server.loseConnection()
     assert connection.received() == b"two"
@@ -263,11 +264,11 @@ def test_linger_expires(connect: Connect) -> None:
 def test_reset_while_lingering(connect: Connect) -> None:
     """A RST after our FIN doesn't change why the connection ended."""
     connection = connect(Probe(), tcp_pair())
-    connection.server.close(End.IDLE)
+    connection.server.close(End.DRAINED)
     connection.loop.until(lambda: connection.server.lingering)
     reset(connection)
     connection.loop.until(lambda: connection.protocol.lost)
-    assert connection.owner.ends == [End.IDLE]
+    assert connection.owner.ends == [End.DRAINED]
 
 
 def test_fin_to_a_dead_socket(connect: Connect) -> None:

@@ -104,9 +104,23 @@ def test_answered_path_is_left_alone(kind: Kind, theirs: int, path: str) -> None
         if theirs != socket.SOCK_DGRAM:
             other.listen()
         before = SocketFile.of(path)
-        with pytest.raises(OpenError, match=r": another program answers at this path$"):
+        with pytest.raises(OpenError, match=r"^another program answers at this path$"):
             open_unix(Address(kind, path=path), PLAIN)
         assert before.there()
+
+
+@KINDS
+def test_path_that_may_not_be_tried_is_left_alone(
+    kind: Kind, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may not connect can't know whether somebody is there."""
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    before = SocketFile.of(path)
+    monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)  # root may
+    with pytest.raises(OpenError, match=r"^there is a socket at this path which we may not connect to; "):
+        open_unix(Address(kind, path=path), PLAIN)
+    assert before.there()
 
 
 def test_full_backlog_counts_as_answered(path: str) -> None:

@@ -1,30 +1,58 @@
-"""Peers that left while nothing was read from them."""
+"""Which paused connections have lost their peer for good, and which still hold something to be read."""
 
 import socket
+import struct
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from sockd.transports.unread import gone
 from tests.transports.loop import tcp_pair
 
+RESET = struct.pack("ii", 1, 0)
 
-@pytest.mark.parametrize("pair", [socket.socketpair, tcp_pair])
-def test_who_is_gone(pair: Callable[[], Any]) -> None:
-    """One that closed, or finished sending, of whom nothing is left to be read; nobody else."""
-    sockets = {name: pair() for name in ("there", "sent", "closed", "finished", "sent and closed")}
-    sockets["sent"][1].send(b"x")
-    sockets["closed"][1].close()
-    sockets["finished"][1].shutdown(socket.SHUT_WR)
-    sockets["sent and closed"][1].send(b"x")
-    sockets["sent and closed"][1].close()
-    ours = {name: both[0] for name, both in sockets.items()}
-    numbers = {sock.fileno(): name for name, sock in ours.items()}
-    assert {numbers[number] for number in gone(ours.values())} == {"closed", "finished"}
-    assert ours["sent and closed"].recv(1) == b"x"
-    assert {numbers[number] for number in gone(ours.values())} == {"closed", "finished", "sent and closed"}
+
+def reset(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+
+
+def last_words(client: socket.socket) -> None:
+    client.send(b"last words")
+    client.close()
+
+
+@pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
+@pytest.mark.parametrize(
+    ("what", "is_gone"),
+    [
+        (lambda client: None, False),
+        (lambda client: client.send(b"data"), False),
+        (lambda client: client.shutdown(socket.SHUT_RD), False),
+        (lambda client: client.shutdown(socket.SHUT_WR), True),
+        (lambda client: client.close(), True),
+        (reset, True),
+        (last_words, False),
+    ],
+    ids=["stays", "sends", "reads no more", "half-closes", "leaves", "resets", "leaves unread bytes"],
+)
+def test_gone(
+    what: Callable[[socket.socket], object],
+    is_gone: bool,
+    pair: Callable[[], tuple[socket.socket, socket.socket]],
+) -> None:
+    """Each by itself, beside one that stays; once the bytes were read it is gone too."""
+    ours, client = pair()
+    beside, other = pair()
+    what(client)
+    assert gone([ours, beside]) == ({ours.fileno()} if is_gone else set())
+    if what is last_words:
+        ours.recv(100)
+        assert gone([ours, beside]) == {ours.fileno()}
+    for sock in (ours, client, beside, other):
+        sock.close()
+
+
+def test_nobody() -> None:
+    """No connections, nobody gone."""
     assert gone([]) == set()
-    for both in sockets.values():
-        for sock in both:
-            sock.close()
