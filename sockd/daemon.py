@@ -59,6 +59,8 @@ class Daemon(Service):
     def startService(self) -> None:  # noqa: N802
         """Start the protocols; accept as soon as theirs run."""
         super().startService()
+        for warning in self.plan.warnings:
+            self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
         # Whoever reads that we serve may ask us to stop: that takes a running reactor.

@@ -1,4 +1,4 @@
-"""What can go wrong, in two families: our side's errors, and the peer's."""
+"""What can go wrong on our side; what a peer does wrong is counted, not raised."""
 
 from dataclasses import dataclass
 
@@ -44,10 +44,6 @@ class FileWrongError(SockdError):
 
 class ProtocolUnavailableError(SockdError):
     """A protocol that is not installed, or whose distribution fails to load."""
-
-
-class PeerError(Exception):
-    """The peer's: closes one connection or drops one datagram, is counted, never shows a traceback."""
 
 
 class ConnectionCutError(ConnectionLost):

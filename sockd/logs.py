@@ -19,6 +19,7 @@ from sockd.text import UNSAFE, visible
 # A pipe that polls writable takes so much without blocking (PIPE_BUF, pipe(7)); longer lines are cut.
 LONGEST = 4096
 _CUT = " [cut]"
+MODE = 0o640  # of a log file that we create
 _SHORT = 200  # fields of a JSON line that are no longer (in characters) stay when it is cut
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
@@ -79,7 +80,13 @@ class Destination:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
+    except FileExistsError:
+        return os.open(path, flags | os.O_CREAT, MODE)  # it may be a link to nothing yet
+    os.fchmod(descriptor, MODE)  # whatever the umask: who reads the log is to read the next one too
+    return descriptor
 
 
 def chosen_format(plan: LogPlan, destination: Destination, environ: Mapping[str, str]) -> str:

@@ -4,10 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sockd.addresses import Address, overlap
+from sockd.addresses import WILDCARDS, Address, overlap
 from sockd.errors import Place
-
-_WILDCARDS = ("*", "0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,6 @@ class Claims:
 
 
 def _candidates(host: str, hosts: dict[str, list[Claim]]) -> Iterator[Claim]:
-    for known in hosts if host in _WILDCARDS else dict.fromkeys((host, *_WILDCARDS)):
+    for known in hosts if host in WILDCARDS else dict.fromkeys((host, *WILDCARDS)):
         # Of several that share, the first stands for all.
         yield from hosts.get(known, [])[:1]

@@ -1,7 +1,7 @@
 """What will run: the file with every name resolved and every default filled in, frozen and comparable."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,27 @@ class Plan:
     endpoints: tuple[EndpointPlan, ...]
     disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, and not wrong
+
+    def run_as(self, uid: int | None, gid: int | None) -> "Plan":
+        """The plan of a daemon that is this user once it has bound: Unix sockets are to be that user's."""
+        return replace(self, endpoints=tuple(_owned(endpoint, uid, gid) for endpoint in self.endpoints))
+
+
+def _owned(endpoint: EndpointPlan, uid: int | None, gid: int | None) -> EndpointPlan:
+    listeners = (
+        replace(
+            listener,
+            socket=replace(
+                listener.socket,
+                user=uid if listener.socket.user is None else listener.socket.user,
+                group=gid if listener.socket.group is None else listener.socket.group,
+            ),
+        )
+        if listener.address.kind.local
+        else listener
+        for listener in endpoint.listeners
+    )
+    return replace(endpoint, listeners=tuple(listeners))
 
 
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:

@@ -37,29 +37,65 @@ class Options(usage.Options):
 
 
 class Top(Daemon):
-    """The daemon as twistd's application knows it: the log is ours, unless twistd was told otherwise."""
+    """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one."""
 
-    observer: logs.Observer | None = None
-    destination: logs.Destination | None = None
+    def __init__(self, plan: Plan, reactor: Any, parent: Any) -> None:
+        super().__init__(plan, reactor, self._leave, self._welcome)
+        self._asked = False  # to stop
+        self._here = Path.cwd()
+        self._observer: logs.Observer | None = None
+        self._destination: logs.Destination | None = None
+        self._to_a_person = False
+        if parent.get("syslog") or parent.get("logger"):
+            return
+        foreground = bool(parent.get("nodaemon"))
+        self._destination = logs.destination(parent.get("logfile"), foreground)
+        self._destination.give_to(parent.get("uid"), parent.get("gid"))
+        style = logs.chosen_format(plan.log, self._destination, os.environ)
+        self._observer = logs.Observer(self._destination, plan.log.level, style)
+        self._to_a_person = foreground and style == "text"
+
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
+        super().setServiceParent(parent)
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, self._observer)
+
+    def take_signals(self) -> None:
+        """SIGTERM, SIGINT and SIGHUP stop it, with status 0; SIGUSR1 reopens files."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process.on_signal(self._reactor, number, self._asked_to_stop)
+        process.on_signal(self._reactor, signal.SIGUSR1, self.reopen)
+
+    def _asked_to_stop(self) -> None:
+        if self._asked:
+            self.hurry()
+        else:
+            self._asked = True
+            self._reactor.stop()
+
+    def _leave(self, status: int) -> None:
+        process.exit_with(status)
+        if not self._asked:
+            self._asked_to_stop()
+
+    def _welcome(self, daemon: Daemon) -> bool:
+        if self._to_a_person and self._destination is not None:
+            self._destination.write(welcome(daemon.endpoints, self._here))
+        return self._to_a_person
 
     def reopen(self) -> None:
         """Open the log's file anew too."""
         super().reopen()
-        if self.destination is not None:
+        if self._destination is not None:
             try:
-                self.destination.reopen()
+                self._destination.reopen()
             except OSError as error:
                 self.log.error(  # noqa: TRY400 - a reason, not a bug
                     "the log can't be opened anew: {why}", why=error.strerror, event="log"
                 )
 
-    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
-        super().setServiceParent(parent)
-        if self.observer is not None:
-            parent.setComponent(ILogObserver, self.observer)
 
-
-def makeService(options: Options) -> Daemon:  # noqa: N802
+def makeService(options: Options) -> Top:  # noqa: N802
     """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
 
@@ -73,50 +109,12 @@ def makeService(options: Options) -> Daemon:  # noqa: N802
     except SockdError as error:
         print(error, file=sys.stderr)  # noqa: T201
         raise SystemExit(78) from None
+    process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
-    daemon = _daemon(plan, reactor, parent)
-    process.on_signal(reactor, signal.SIGUSR1, daemon.reopen)
-    return daemon
-
-
-def _daemon(plan: Plan, reactor: Any, parent: Any) -> Top:
-    foreground = bool(parent.get("nodaemon"))
-
-    def leave(status: int) -> None:
-        process.exit_with(status)
-        if not asked:
-            stop()
-
-    def stop() -> None:
-        if asked:
-            daemon.hurry()
-        else:
-            asked.append(True)
-            reactor.stop()
-
-    def take_signals() -> None:
-        # Once more when the reactor has installed its own, which would have the process end by the signal.
-        process.on_signal(reactor, signal.SIGTERM, stop)
-        process.on_signal(reactor, signal.SIGINT, stop)
-
-    def serving(daemon: Daemon) -> bool:
-        shown = foreground and style == "text"
-        if shown:
-            # Twistd has made a log of sys.stdout.
-            print(welcome(daemon.endpoints, Path.cwd()), file=sys.__stdout__, flush=True)
-        return shown
-
-    asked: list[bool] = []
-    style = ""
-    daemon = Top(plan, reactor, leave, serving)
-    if not parent.get("syslog") and not parent.get("logger"):
-        destination = logs.destination(parent.get("logfile"), foreground)
-        style = logs.chosen_format(plan.log, destination, os.environ)
-        destination.give_to(parent.get("uid"), parent.get("gid"))
-        daemon.observer = logs.Observer(destination, plan.log.level, style)
-        daemon.destination = destination
-    take_signals()
-    reactor.callWhenRunning(take_signals)
+    daemon = Top(plan.run_as(parent.get("uid"), parent.get("gid")), reactor, parent)
+    daemon.take_signals()
+    # Once more when the reactor has installed its own, which would have the process end by the signal.
+    reactor.callWhenRunning(daemon.take_signals)
     return daemon
 
 

@@ -13,6 +13,7 @@ from sockd.addresses import Address, Kind
 from sockd.daemon import GRACE, Daemon
 from sockd.errors import SockdError
 from sockd.plan import EndpointPlan, LogPlan, Plan
+from sockd.services.supervisor import PATIENCE
 from tests.services.house import Datagrams, Events, House, Probes, Service
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
@@ -123,6 +124,38 @@ def test_serving_waits_for_the_first_tries(house: House, run: Any) -> None:
     assert not running.served
     starting.errback(SockdError("not yet"))
     assert running.served
+
+
+def test_serving_waits_for_nobody_for_ever(house: House, run: Any) -> None:
+    """A service whose start never ends is told; the others serve meanwhile, and it does when it comes."""
+    starting: Deferred[None] = Deferred()
+    running = run(
+        house.plan(TCP, stream=Probes()),
+        house.plan(TCP, stream=Probes(), service=Service(lambda: starting), name="slow"),
+    )
+    running.start()
+    house.run_clock(lambda: running.served)
+    assert house.loop.seconds() == pytest.approx(PATIENCE, abs=0.1)
+    assert running.log.messages(LogLevel.warn) == [
+        "slow: service has not started after 5s; still waiting for it"
+    ]
+    assert running.log.messages()[-1] == "serving: 2 endpoints, 2 of 2 listeners open, 1 endpoints held"
+    slow = running.daemon.endpoints[1]
+    client = house.connect(slow.listeners[0].address, b"y")
+    running.connect()
+    starting.callback(None)
+    assert slow.running
+    assert house.receive(client, 1) == b"y"
+
+
+def test_stopped_while_a_start_hangs(house: House, run: Any) -> None:
+    """Before PATIENCE is over or after it: no timer is left."""
+    for waited in (PATIENCE / 2, PATIENCE * 2):
+        running = run(house.plan(TCP, stream=Probes(), service=Service(Deferred)))
+        running.start()
+        house.loop.advance(waited)
+        running.stop()
+        assert not house.loop.getDelayedCalls()
 
 
 def test_stopped_before_it_served(house: House, run: Any) -> None:
@@ -316,6 +349,17 @@ def test_refusals_are_told_now_and_then(house: House, run: Any) -> None:
     refused["by the protocol"] += 1
     running.stop()
     assert [event["refused"]["by the protocol"] for event in running.log.named("refused")] == [2, 1]
+
+
+def test_refusals_are_told_by_a_stop_that_is_cut(house: House, run: Any) -> None:
+    """Also where a service had to be cancelled."""
+    service = Service()
+    service.on_stop = Deferred
+    running = run(house.plan(TCP, stream=Probes(), service=service))
+    running.start()
+    running.daemon.endpoints[0].host.counters.refused["source network"] += 3
+    running.stop()
+    assert running.log.messages()[-2:] == ["lobby: refused: 3 x source network", "stopped"]
 
 
 def test_stopped_before_it_was_started(house: House, run: Any) -> None:

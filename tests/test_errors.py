@@ -2,7 +2,7 @@
 
 from twisted.internet.error import ConnectionLost
 
-from sockd.errors import ConnectionCutError, FileWrongError, PeerError, Place, Problem, SockdError
+from sockd.errors import ConnectionCutError, FileWrongError, Place, Problem, SockdError
 from sockd.metrics import End
 
 
@@ -35,9 +35,3 @@ def test_a_cut_is_a_lost_connection() -> None:
     assert isinstance(error, ConnectionLost)
     assert error.reason is End.SLOW
     assert "too slow a reader" in str(error)
-
-
-def test_the_families_are_apart() -> None:
-    """What the peer did is none of our errors."""
-    assert not issubclass(PeerError, SockdError)
-    assert not issubclass(SockdError, PeerError)

@@ -312,6 +312,21 @@ def test_reopening(path: Path) -> None:
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
 
 
+def test_mode_of_a_fresh_file(path: Path) -> None:
+    """Whatever the umask, who reads the log may read the one that follows; an older file keeps its own."""
+    before = os.umask(0o077)
+    try:
+        log = Destination(path)
+        path.rename(path.with_suffix(".1"))
+        log.reopen()
+    finally:
+        os.umask(before)
+    assert path.with_suffix(".1").stat().st_mode & 0o777 == path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o600)
+    Destination(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_reopening_that_fails(path: Path) -> None:
     """The old file stays in use."""
     log = Destination(path)

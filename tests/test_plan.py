@@ -107,6 +107,22 @@ def test_paths_and_accounts_are_resolved(tmp_path: Path) -> None:
     assert only.options.claims() == ("/var/log/sockd/a.log",)
 
 
+def test_who_drops_privileges_leaves_its_sockets_to_whom_it_becomes(tmp_path: Path) -> None:
+    """Unix sockets are that user's and group's, unless the file names others; nothing else changes."""
+    plan = read(
+        tmp_path,
+        """
+endpoints:
+  ours: {listen: [unix://a.sock, 'tcp://127.0.0.1:7'], protocol: sample}
+  theirs: {listen: unix://b.sock, protocol: sample, socket: {user: 7, group: 8}}
+""",
+    )
+    ours, theirs = plan.run_as(70, 80).endpoints
+    assert [(each.socket.user, each.socket.group) for each in ours.listeners] == [(70, 80), (None, None)]
+    assert [(each.socket.user, each.socket.group) for each in theirs.listeners] == [(7, 8)]
+    assert plan.run_as(None, None) == plan
+
+
 def test_unknown_account_in_the_defaults(tmp_path: Path) -> None:
     """A name in the defaults is told where it stands, once, and only if a Unix socket needs it."""
     text = "defaults: {socket: {user: zzqqxx}}\nendpoints:\n"

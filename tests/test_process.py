@@ -5,6 +5,7 @@ import io
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,17 @@ def test_descriptor_limit(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(resource, "setrlimit", set_limit)
     raise_descriptor_limit()
     assert wanted == [(524288, 524288)]
+
+
+def test_descriptor_limit_of_a_process() -> None:
+    """A real one, which begins with less than it may have."""
+    program = (
+        "import resource as r\n"
+        "from sockd.process import raise_descriptor_limit\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
+        "raise_descriptor_limit()\n"
+        "soft, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
+        "print(soft == hard > 64)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")

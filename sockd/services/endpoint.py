@@ -187,6 +187,7 @@ class Endpoint:
         if self._give_up is not None:
             self._give_up.cancel()
         self._update()
+        self._tell_service("drain")
         for listener in self.listeners:
             listener.drain()
         await DeferredList([ensureDeferred(supervisor.stop()) for supervisor in self.supervisors])
@@ -206,9 +207,12 @@ class Endpoint:
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""
-        reopen = getattr(self.host.service, "reopen", None)
-        if reopen is not None:
+        self._tell_service("reopen")
+
+    def _tell_service(self, what: str) -> None:
+        method = getattr(self.host.service, what, None)
+        if method is not None:
             try:
-                reopen()
+                method()
             except BaseException:  # noqa: BLE001
-                self.connections.protocol_failed("reopen")
+                self.connections.protocol_failed(what)

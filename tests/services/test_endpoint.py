@@ -451,6 +451,21 @@ def test_service_that_does_not_stop(fail: Callable[[], Any], house: House) -> No
     assert service.stopped == 1
 
 
+def test_service_hears_of_the_drain(house: House) -> None:
+    """First of all, so that it can say what it still has to do."""
+    heard: list[int] = []
+
+    class Told(Service):
+        def drain(self) -> None:
+            heard.append(len(endpoint.connections))
+
+    endpoint = house.run(TCP, stream=Probes(), service=Told())
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    assert house.receive(client, 1) == b"x"
+    house.finish(endpoint.drain())
+    assert heard == [1]
+
+
 def test_reopening(house: House) -> None:
     """A service that has files is asked; one that raises, or has none, is no trouble."""
     asked = []

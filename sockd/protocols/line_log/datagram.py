@@ -32,9 +32,6 @@ class LineLogDatagrams(DatagramProtocol):
         if written:
             self._sink.write(written)
 
-    def drain(self) -> None:
-        self._sink.drain()
-
     def _recorded(self, now: int, data: bytes, peer: str) -> bytes:
         """A datagram's last line is whole without a newline: most senders write none."""
         records = self._records

@@ -20,10 +20,6 @@ class MemorySink:
     def __init__(self) -> None:
         self.records: list[bytes] = []
         self.full = False
-        self.draining = False
-
-    def drain(self) -> None:
-        self.draining = True
 
     def write(self, records: bytes) -> None:
         self.records.append(records)
@@ -47,13 +43,6 @@ def test_a_batch_is_one_write() -> None:
     listening(sink).datagrams([(b"one", ONE), (b"two\nthree\n", OTHER), (b"four\r\n", ONE)])
     assert len(sink.records) == 1
     assert texts(sink) == [f"{ONE.text} one", "uid=0,pid=7 two", "uid=0,pid=7 three", f"{ONE.text} four"]
-
-
-def test_the_sink_learns_of_the_stop() -> None:
-    """So that it can say at once what it can't write."""
-    sink = MemorySink()
-    listening(sink).drain()
-    assert sink.draining
 
 
 @pytest.mark.parametrize(
