@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockd.limits.buckets import Bucket, Sources
+from sockd.limits.reflection import NETWORKS
 from sockd.metrics import Counters
 from sockd.peers import Ancillary, Peer, unmapped
 from sockd.transports.inet import IP_PKTINFO
@@ -33,7 +34,6 @@ _UDP_MOST = 65_535
 # a sender's SCM_RIGHTS would leave its file descriptors with us (unix(7)).
 _TOLD_INET = socket.CMSG_SPACE(20)
 _TOLD_UNIX = socket.CMSG_SPACE(12)
-_WHOLE_NETWORKS = (*(f"{first}." for first in range(224, 240)), "255.255.255.255", "ff")
 
 
 def largest(family: int) -> int:
@@ -249,6 +249,6 @@ def _word(error: OSError) -> str:
 def _reachable(sockaddr: Any, asked: str, control: Ancillary) -> Peer:
     """A peer that asked a wildcard socket; one that asked a whole network gets no answer: it amplifies."""
     peer = Peer.inet(sockaddr, control)
-    if asked.startswith(_WHOLE_NETWORKS):
+    if asked.startswith(NETWORKS):
         return Peer(None, host=peer.host, port=peer.port)
     return peer

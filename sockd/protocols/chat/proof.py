@@ -9,6 +9,7 @@ from collections.abc import Container
 from hashlib import blake2b
 from ipaddress import ip_address
 
+from sockd.limits.reflection import no_client
 from sockd.peers import Peer
 from sockd.protocols.chat.pace import Pace
 from sockd.units import Rate
@@ -47,11 +48,9 @@ class Proof:
         dashed = b"-" in code
         if dashed and code.replace(b"-", b"") not in self._codes(peer, now):
             return None  # a part of our words that comes back late: the same
-        if peer.port < 1024 or peer.port in self._ours:
+        if no_client(peer, self._ours):
             return None  # a service, not somebody who could join
         address = ip_address(peer.host)
-        if address.is_multicast or address.is_unspecified or peer.host == "255.255.255.255":
-            return None
         # One customer's network is a /64 in IPv6.
         source = address.packed[:8] if address.version == 6 else address.packed
         place = int.from_bytes(self._digest(source, 4)) % SOURCES
