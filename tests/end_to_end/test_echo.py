@@ -146,31 +146,3 @@ def test_an_empty_datagram_is_answered_or_counted_but_breaks_nothing(serve: Serv
     with daemon.connect("echo", "unixgram", source=str(daemon.directory / "mine.sock")) as one:
         one.send(bytes(200_000))
         assert one.recv(300_000) == bytes(200_000)
-
-
-def test_a_flood_of_datagrams_leaves_the_others_responsive(serve: Serve) -> None:
-    """While one sender floods the UDP listener, a TCP echo is answered all the time."""
-    daemon = serve(FILE)
-    stop = threading.Event()
-
-    def flood() -> None:
-        with daemon.connect("echo", "udp") as one:
-            one.setblocking(False)
-            while not stop.is_set():
-                try:
-                    one.send(b"")
-                    one.send(b"x")
-                except (BlockingIOError, ConnectionRefusedError):
-                    continue
-
-    sender = threading.Thread(target=flood)
-    sender.start()
-    try:
-        with daemon.connect("echo") as one:
-            one.settimeout(5)
-            for _ in range(500):
-                one.sendall(b"still here")
-                assert receive(one, 10) == b"still here"
-    finally:
-        stop.set()
-        sender.join(BOUND)

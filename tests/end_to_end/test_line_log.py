@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sockd.transports.datagram import BATCH
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import ROOT, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process
@@ -97,6 +98,34 @@ def test_logrotate_under_load_loses_nothing(
     assert texts(*(path.with_suffix("") if path.suffix == ".gz" else path for path in old), log) == [
         f"line {number}" for number in range(count)
     ]
+
+
+def test_a_flood_of_datagrams_leaves_the_others_their_turn(serve: Serve) -> None:
+    """Of many datagrams that arrived first, only a batch is read before a line that came after them."""
+    daemon = serve("""
+endpoints:
+  applog:
+    listen: ['udp://127.0.0.1:0', 'tcp://127.0.0.1:0']
+    protocol: line-log
+    options: {path: app.log}
+""")
+    log = daemon.logs / "app.log"
+    with daemon.connect("applog") as one, daemon.connect("applog", "udp") as flood:
+        one.sendall(b"served\n")
+        while not log.read_bytes():
+            continue
+        daemon.signal(signal.SIGSTOP)
+        os.waitpid(daemon.pid, os.WUNTRACED)  # it has stopped
+        for number in range(3 * BATCH):
+            flood.send(b"%d" % number)
+        one.sendall(b"my turn\n")
+        daemon.signal(signal.SIGCONT)
+        assert daemon.stop() == 0
+    found = texts(log)
+    turn = found.index("my turn")
+    assert 1 <= turn <= 1 + BATCH
+    del found[turn]
+    assert found == ["served", *map(str, range(3 * BATCH))]
 
 
 @pytest.fixture
