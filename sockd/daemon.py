@@ -102,7 +102,7 @@ class Daemon(Service):
     def _tell_refusals(self) -> None:
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
         for endpoint in self.endpoints:
-            endpoint.refusals.tell()
+            endpoint.tell_refusals()
 
     # -- stop
 

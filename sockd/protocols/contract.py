@@ -94,7 +94,7 @@ class DatagramProtocol:
         raise NotImplementedError
 
     def drain(self) -> None:
-        """The daemon stops: tell peers. The socket closes right after."""
+        """The daemon stops: tell peers. What waits in the kernel still comes, then the socket closes."""
 
     def stop(self) -> None:
         """The socket is closed."""

@@ -100,7 +100,7 @@ class Endpoint:
             )
             self.listeners.append(listener)
             self.supervisors.append(self._supervise(str(listener_plan.address), listener))
-        self.refusals = Refusals(
+        self._refusals = Refusals(
             plan.name, (self.host.counters, *(each.counters for each in self.listeners)), self._log
         )
         self._give_up = (
@@ -203,7 +203,13 @@ class Endpoint:
         try:
             await self.service.stop()
         finally:
-            self.refusals.tell()
+            self.tell_refusals()
+
+    def tell_refusals(self) -> None:
+        """Log what was refused since the last time, if anything was."""
+        for listener in self.listeners:
+            listener.count_drops()
+        self._refusals.tell()
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""

@@ -130,6 +130,11 @@ class Listener:
                     self._reactor.callLater(0, self._fail, error, self._port)
             self._port.read(effect.reads and self._protocol is not None)
 
+    def count_drops(self) -> None:
+        """Bring what the kernel dropped of a datagram listener's up to date."""
+        if self._port is not None:
+            self._port.count_drops()
+
     def drain(self) -> None:
         """The daemon stops: let a datagram protocol tell its peers."""
         if self._protocol is not None:

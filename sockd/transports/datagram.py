@@ -102,12 +102,12 @@ class DatagramPort:
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self._count_drops()
+                self.count_drops()
                 self._reactor.addReader(self)
             else:
                 self._reactor.removeReader(self)
 
-    def _count_drops(self) -> None:
+    def count_drops(self) -> None:
         """Count what the kernel dropped as its buffer was full, while we were held or too slow."""
         told = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
         dropped = _MEMINFO.unpack(told)[-1] if len(told) == _MEMINFO.size else 0
@@ -237,7 +237,7 @@ class DatagramPort:
     def close(self) -> None:
         """Leave the reactor and close the socket."""
         self.read(False)
-        self._count_drops()
+        self.count_drops()
         self.sock.close()
 
 

@@ -42,6 +42,18 @@ def test_drops_of_the_kernel_are_counted(house: House) -> None:
     assert len(datagrams.data) == listener.counters.datagrams_in > 0
 
 
+def test_drops_are_told_while_it_is_held(house: House) -> None:
+    """Whoever waits for the disk reads in the log what is being lost meanwhile."""
+    endpoint = held(house, Datagrams())
+    (listener,) = endpoint.listeners
+    client = house.connect(listener.address, b"x")
+    for _ in range(99):
+        client.send(b"x")
+    endpoint.tell_refusals()
+    (event,) = house.log.named("refused")
+    assert 0 < event["refused"][DROPPED] < 100
+
+
 def test_drops_before_a_stop_are_counted(house: House) -> None:
     """An endpoint that is still held when it ends counts them too; once."""
     endpoint = held(house, Datagrams())
