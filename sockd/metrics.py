@@ -1,4 +1,4 @@
-"""Counters of what was served and what was refused; rendering them is others' work."""
+"""What is counted of what was served and refused, in the words that the log has for it."""
 
 from collections import Counter
 from enum import StrEnum

@@ -30,7 +30,7 @@ class Daemon(Section):
         10.0,
         description="How long connections may take to finish when the daemon stops, before they are cut.",
     )
-    log: Log = Field(Log(), description="What the daemon says about itself.")
+    log: Log = Field(Log(), description="What is logged, and in which form.")
 
 
 class Defaults(Section):
@@ -66,7 +66,7 @@ _INCLUDE = {"type": "string", "pattern": f"^{_PATTERN}$"}
 class Main(Section):
     """What the main file may hold."""
 
-    daemon: Daemon = Field(Daemon(), description="What is of the daemon and not of one endpoint.")
+    daemon: Daemon = Field(Daemon(), description="How the daemon stops, and what it logs.")
     include: Annotated[
         tuple[str, ...],
         BeforeValidator(_read_include),

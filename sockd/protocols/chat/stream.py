@@ -1,4 +1,4 @@
-"""Members who come by a stream: TCP, TLS or a Unix socket."""
+"""Members who come by a stream: TCP or a Unix socket."""
 
 from typing import Any
 
