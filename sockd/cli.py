@@ -14,9 +14,6 @@ from sockd.config import usual
 if TYPE_CHECKING:
     from sockd.protocols.contract import Specification
 
-FILE_WRONG = 78  # sysexits.h: EX_CONFIG
-UNAVAILABLE = 69  # EX_UNAVAILABLE
-OUTPUT_FAILED = 74  # EX_IOERR
 USUAL_FILE = usual.FILE
 
 file_option = click.option(
@@ -95,7 +92,7 @@ def protocols() -> None:
             "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
         )
     if any(one.specification is None for one in found):
-        sys.exit(UNAVAILABLE)
+        sys.exit(os.EX_UNAVAILABLE)
 
 
 def _kinds(specification: "Specification") -> str:
@@ -115,7 +112,7 @@ def main() -> None:
         command(prog_name="sockd")
     except SockdError as error:
         click.echo(str(error), err=True)
-        sys.exit(FILE_WRONG)
+        sys.exit(os.EX_CONFIG)
     except OSError as error:  # a full disk behind our output; click itself sees to readers who leave early
         click.echo(f"sockd: {error.strerror or error}", err=True)
-        sys.exit(OUTPUT_FAILED)
+        sys.exit(os.EX_IOERR)

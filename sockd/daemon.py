@@ -1,5 +1,6 @@
 """The root of the running tree: bind, drop privileges, start, serve, drain, stop."""
 
+import os
 from collections.abc import Callable
 from random import random
 from typing import Any
@@ -81,12 +82,13 @@ class Daemon(Service):
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
         held = sum(endpoint.service.state is not State.RUNNING for endpoint in self.endpoints)
         self.log.info(
-            "serving: {endpoints} endpoints, {running} of {listeners} listeners open{but}",
+            "serving: {endpoints} {noun}, {running} of {listeners} listeners open{but}",
             endpoints=len(self.endpoints),
+            noun="endpoint" if len(self.endpoints) == 1 else "endpoints",
             running=sum(supervisor.state is State.RUNNING for supervisor in listeners),
             listeners=len(listeners),
             held=held,
-            but=f", {held} endpoints held" if held else "",
+            but=f", {held} held" if held else "",
             event="serving",
         )
 
@@ -97,7 +99,7 @@ class Daemon(Service):
             "{endpoint}: required, and not running for {after}: {why}",
             endpoint=endpoint.name, after=after, why=why, event="gave up",
         )  # fmt: skip
-        self._leave(69)
+        self._leave(os.EX_UNAVAILABLE)
 
     def _tell_refusals(self) -> None:
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)

@@ -80,7 +80,8 @@ class Destination:
 
 
 def _open(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    # Non-blocking for the sake of FIFOs: one that nobody reads is an error at once (ENXIO), not a wait.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
     except FileExistsError:

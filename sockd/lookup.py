@@ -14,8 +14,6 @@ from sockd.nearest import offer
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
 
-LARGEST_ID = 2**32 - 2  # the last one means "leave as it is" to chown(2)
-
 
 def specification(written: Written, registry: Registry, found: list[Problem]) -> Specification | None:
     """The protocol of an endpoint, or None and a problem."""

@@ -108,7 +108,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
         plan = read(Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE), directories)
     except SockdError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        raise SystemExit(78) from None
+        raise SystemExit(os.EX_CONFIG) from None
     process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
     daemon = Top(plan.run_as(parent.get("uid"), parent.get("gid")), reactor, parent)

@@ -109,7 +109,7 @@ def test_serving_was_told_to_a_person(house: House, run: Any) -> None:
     running = run(house.plan(TCP, stream=Probes()))
     running.person = True
     running.start()
-    assert running.log.messages() == ["serving: 1 endpoints, 1 of 1 listeners open"]
+    assert running.log.messages() == ["serving: 1 endpoint, 1 of 1 listeners open"]
     assert len(running.log.messages(LogLevel.debug)) == 2
 
 
@@ -139,7 +139,7 @@ def test_serving_waits_for_nobody_for_ever(house: House, run: Any) -> None:
     assert running.log.messages(LogLevel.warn) == [
         "slow: service has not started after 5s; still waiting for it"
     ]
-    assert running.log.messages()[-1] == "serving: 2 endpoints, 2 of 2 listeners open, 1 endpoints held"
+    assert running.log.messages()[-1] == "serving: 2 endpoints, 2 of 2 listeners open, 1 held"
     slow = running.daemon.endpoints[1]
     client = house.connect(slow.listeners[0].address, b"y")
     running.connect()

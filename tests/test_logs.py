@@ -338,6 +338,15 @@ def test_reopening_that_fails(path: Path) -> None:
     assert path.with_suffix(".1").read_text() == "still\n"
 
 
+def test_a_fifo_that_nobody_reads(path: Path) -> None:
+    """Opening it is an error at once; the old file stays in use."""
+    log = Destination(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        log.reopen()
+
+
 def test_standard_output_is_not_reopened(capfd: pytest.CaptureFixture[str]) -> None:
     """There is nothing to open."""
     log = Destination()

@@ -15,9 +15,10 @@ from sockd.transports.stream import Server
 from sockd.transports.unread import gone
 from sockd.units import Rate
 
-# Sweeps come an eighth of the shortest limit apart, within these bounds (seconds).
+# Sweeps come a sixteenth of the shortest limit apart, within these bounds (seconds): what is found idle or
+# stalled took one sweep to be seen silent, another to be seen silent for long enough.
 _SHORTEST_SWEEP = 0.05
-_LONGEST_SWEEP = 2.0
+_LONGEST_SWEEP = 1.0
 # A drained connection has finished when for so long (seconds) nothing came and nothing is owed.
 QUIET = 0.25
 # and then it gets so long to answer our FIN.
@@ -56,7 +57,7 @@ class Connections:
         self._endings = Endings(endpoint, reactor, log)
         self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
         shortest = min((t for t in (limits.idle, limits.stall) if t), default=LINGER)
-        self._every = min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 8))
+        self._every = min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 16))
 
     def __len__(self) -> int:
         return len(self._servers)
@@ -157,12 +158,13 @@ class Connections:
                 server.cut(End.FAILED)
 
     def _notice_gone(self) -> None:
-        paused = [server for server in self._servers if server.paused]
-        if paused:
-            numbers = gone(server.sock for server in paused)
-            for server in paused:
+        # A protocol that pauses may have something of the peer's yet to work off: its end can wait.
+        held = [server for server in self._servers if server.held]
+        if held:
+            numbers = gone(server.sock for server in held)
+            for server in held:
                 if server.fileno() in numbers:
-                    server.doRead()  # finds the end, and nothing else
+                    server.find_end()
 
     def _sweep(self) -> None:
         self._timer = None  # the last connection's end may have `close` called

@@ -204,6 +204,7 @@ class Listener:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        self._remove_file()
         if self._acceptor is not None:
             if self._effect.reads and self.factory is not None:
                 self._acceptor.take_queued(self.plan.socket.backlog)
@@ -219,6 +220,9 @@ class Listener:
         if self._protocol is not None:
             protocol, self._protocol = self._protocol, None
             self._contained("stop", protocol.stop)
+
+    def _remove_file(self) -> None:
+        # Before the socket is closed: its inode's number may be somebody else's file right after.
         file, self._file = self._file, None
         if file is not None:
             try:

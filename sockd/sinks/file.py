@@ -45,7 +45,7 @@ class FileSink:
         self._reactor = reactor
         self._log = log
         self._fail = fail
-        self._sources: set[Source] = set()
+        self._sources: dict[Source, None] = {}  # who wrote last comes last
         self._accepted = 0  # bytes, ever
         self._up = False  # what is accepted is written at once
         self._pumping = False
@@ -67,6 +67,10 @@ class FileSink:
             self._lost(records.count(b"\n"), "the endpoint has stopped")
             return
         self._file.queue.append(records)
+        if source in self._sources:
+            # Who fills the sink goes on after all the others: the first to go on may fill it again.
+            del self._sources[source]
+            self._sources[source] = None
         self._accepted += len(records)
         self._go_on()
         if self.unwritten <= HIGH_WATER:
@@ -80,12 +84,12 @@ class FileSink:
 
     def attach(self, source: Source) -> None:
         """From now on `source` pauses while the sink is full."""
-        self._sources.add(source)
+        self._sources[source] = None
         if self.full:
             source.pauseProducing()
 
     def detach(self, source: Source) -> None:
-        self._sources.discard(source)
+        self._sources.pop(source, None)
 
     # -- from the endpoint
 

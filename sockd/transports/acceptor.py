@@ -13,7 +13,19 @@ from zope.interface import implementer
 ACCEPTS = 64
 # How long (seconds) newcomers stay in the backlog when the process or the system is out of something.
 BREATHER = 0.5
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# Errors of the newcomer's own, and of its network (accept(2)); any other would come again at once.
+_NEWCOMERS = {
+    errno.ECONNABORTED,
+    errno.EPERM,
+    errno.EPROTO,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENONET,
+}
 
 
 @implementer(IReadDescriptor)
@@ -79,13 +91,11 @@ class Acceptor:
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            if error.errno in _SHORT:
-                self._short(error)
-                self._rest()
-                return False
-            return (
-                True  # ECONNABORTED and other errors of the newcomer's own (accept(2)): the next one may do
-            )
+            if error.errno in _NEWCOMERS:
+                return True  # the next one may do
+            self._short(error)
+            self._rest()
+            return False
         sock.setblocking(False)
         self._take(sock, sockaddr)
         return True

@@ -150,11 +150,12 @@ class DatagramPort:
             counters.datagrams_in += 1
             if not data:
                 counters.empty += 1
-            if self._all is not None and not self._all.take(now):
-                counters.refused["datagrams"] += 1
-                continue
+            # One source's first: what it has too much of is not to use up what all may have.
             if self._sources is not None and not self._sources.take(peer.host or peer.uid, now):
                 counters.refused["datagrams_per_source"] += 1
+                continue
+            if self._all is not None and not self._all.take(now):
+                counters.refused["datagrams"] += 1
                 continue
             counters.bytes_in += len(data)
             batch.append((data, peer))

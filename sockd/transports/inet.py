@@ -79,10 +79,9 @@ def _ask_for_destination(sock: socket.socket, family: int) -> None:
 
 
 def _sockaddr(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-    host, _, zone = host.partition("%")
     if ":" not in host:
         return host, port
-    return host, port, 0, socket.if_nametoindex(zone) if zone else 0
+    return host, port, 0, 0
 
 
 def explain(error: OSError, address: Address) -> str:

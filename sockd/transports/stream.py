@@ -155,6 +155,8 @@ class Server:
     # -- the hot path
 
     def doRead(self) -> None:  # noqa: N802
+        if not self._reading:
+            return  # it was paused by another event that epoll reported together with this one
         turn = self._turn
         try:
             count = self._recv_into(turn.buffer)
@@ -225,7 +227,7 @@ class Server:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._broken(error)
+                self._unsendable(error)
                 return
             self.sent += count
             self.counters.bytes_out += count
@@ -290,6 +292,11 @@ class Server:
         """Whether nothing is being read from a peer that may still send."""
         return not self._reading and not self._read_closed
 
+    @property
+    def held(self) -> bool:
+        """Whether nothing is being read because of the protocol's service, and not of the protocol itself."""
+        return bool(self._paused & BY_HOLD) and not self._paused & BY_PROTOCOL
+
     def hold(self, held: bool) -> None:
         """Read nothing while the protocol's service is down."""
         if held:
@@ -313,7 +320,7 @@ class Server:
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
         if self._producer is not None:
             raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} was never unregistered")
-        if not self.connected:
+        if self._fin_sent or not self.connected:
             producer.stopProducing()
             return
         self._producer = producer
@@ -336,7 +343,7 @@ class Server:
         unregisters a transport that is its own producer, or its twin's (twisted.protocols.portforward).
         """
         waits = self._producer is not None and (self._producer_paused or not self._streaming)
-        return waits and not self._aborted
+        return waits and not self._fin_sent
 
     def _start_writing(self) -> None:
         if not self._writing:
@@ -438,6 +445,28 @@ class Server:
 
     def _broken(self, error: OSError) -> None:
         self._abort(self.end or End.RESET, Failure(ConnectionLost(str(error))))
+
+    def _unsendable(self, error: OSError) -> None:
+        """Nobody takes what we write. What the peer sent before it left is still to be read."""
+        if not self._reading and self._paused != BY_BACK_PRESSURE:
+            self._broken(error)
+            return
+        self._out.clear()
+        self.owed = 0
+        self._fin_sent = True
+        self._stop_writing()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._call("stopProducing", producer.stopProducing)
+        self._resume(BY_BACK_PRESSURE)
+
+    def find_end(self) -> None:
+        """The peer has left and nothing is left to be read (`unread.gone`): end, though we are held."""
+        try:
+            if not self.sock.recv(1, socket.MSG_PEEK):
+                self._peer_finished()
+        except OSError as error:
+            self._broken(error)
 
     def _abort(self, end: End, why: Failure) -> None:
         if not self.connected or self._aborted:

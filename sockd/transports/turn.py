@@ -1,10 +1,14 @@
 """What all transports of one reactor share within one event: a buffer, and who has something to send."""
 
 import socket
+from collections import deque
 from typing import Any, Protocol
 
 # One read takes at most this much: larger reads are fewer, but each paused connection may hold one.
 READ = 128 * 1024
+# When more transports than these have something to send, as in a chat, they send it after all events of the
+# reactor's turn: several messages to many members are then one call a member, not one a message and member.
+FEW = 16
 
 
 class Dirty(Protocol):
@@ -26,7 +30,7 @@ class Turn:
         self.reactor = reactor
         self.buffer = bytearray(READ)
         self.view = memoryview(self.buffer)
-        self.dirty: list[Dirty] = []
+        self.dirty: deque[Dirty] = deque()
         self.active = False
         self._scheduled = False
         self._graves: list[socket.socket] = []
@@ -34,17 +38,23 @@ class Turn:
     def add(self, transport: Dirty) -> None:
         """Flush this transport at the end of the event, or soon where there is none."""
         self.dirty.append(transport)
-        if not self.active and not self._scheduled:
-            self._scheduled = True
-            self.reactor.callLater(0, self._run)
+        if not self.active:
+            self._run_soon()
 
     def end(self) -> None:
         """The event has been handled."""
-        while self.dirty:
-            dirty, self.dirty = self.dirty, []
-            for transport in dirty:
-                transport.flush()
-        self.active = False
+        if len(self.dirty) > FEW:
+            self.active = False
+            self._run_soon()
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self.dirty:
+                self.dirty.popleft().flush()
+        finally:
+            self.active = False
 
     def bury(self, sock: socket.socket) -> None:
         """Close a socket after this turn of the reactor.
@@ -53,6 +63,9 @@ class Turn:
         are still being worked off.
         """
         self._graves.append(sock)
+        self._run_soon()
+
+    def _run_soon(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.reactor.callLater(0, self._run)
@@ -60,7 +73,7 @@ class Turn:
     def _run(self) -> None:
         self._scheduled = False
         self.active = True
-        self.end()
+        self._flush()
         graves, self._graves = self._graves, []
         for sock in graves:
             sock.close()

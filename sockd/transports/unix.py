@@ -52,8 +52,6 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
     sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.setblocking(False)
-        if options.receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, options.receive_buffer)
         if kind == socket.SOCK_DGRAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             # So that what came whole can be sent back whole; the kernel takes its own maximum of it.

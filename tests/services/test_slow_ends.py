@@ -26,12 +26,12 @@ def connected(house: House, endpoint: Endpoint) -> socket.socket:
 
 
 def test_peer_that_leaves_while_nothing_is_read(house: House) -> None:
-    """Its end is noticed all the same; what it had sent before is read first, when that is wanted again."""
+    """While held its end is noticed all the same; what it had sent before is read first, when that may be."""
     probes = Probes()
     endpoint = house.run(TCP, stream=probes, idle=8.0)
     clients = [connected(house, endpoint) for _ in range(3)]
     for server in endpoint.connections._servers:
-        server.pauseProducing()
+        server.hold(True)
     clients[0].close()
     clients[1].send(b"last words")
     clients[1].close()
@@ -39,9 +39,25 @@ def test_peer_that_leaves_while_nothing_is_read(house: House) -> None:
     house.loop.pump([1.0] * 5)
     assert ends(house) == [End.PEER]
     for server in tuple(endpoint.connections._servers):
-        server.resumeProducing()
+        server.hold(False)
     house.until(lambda: len(endpoint.connections) == 1)
     assert probes.made[1].data == b"xlast words"
+
+
+def test_protocol_that_paused_is_not_told_of_the_end(house: House) -> None:
+    """It may have something of the peer's yet to work off, as a chat that slows a flood."""
+    endpoint = house.run(TCP, stream=Probes(), idle=8.0)
+    client = connected(house, endpoint)
+    (server,) = endpoint.connections._servers
+    server.pauseProducing()
+    server.hold(True)
+    client.close()
+    house.loop.pump([1.0] * 5)
+    server.hold(False)
+    house.loop.pump([1.0] * 5)
+    assert not ends(house)
+    server.resumeProducing()
+    house.until(lambda: ends(house) == [End.PEER])
 
 
 class Slow:

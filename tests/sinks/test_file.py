@@ -250,6 +250,30 @@ def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Fixture) ->
     assert one.sink.unwritten < HIGH_WATER + HIGH_WATER // 4 + 2
 
 
+def test_who_fills_it_goes_on_last(one: Fixture) -> None:
+    """One that writes without end does not keep the others from being heard."""
+    one.start()
+    resumed: list[str] = []
+
+    class Named(FakeSource):
+        def __init__(self, name: str) -> None:
+            super().__init__(one.sink)
+            self.name = name
+
+        def resumeProducing(self) -> None:
+            super().resumeProducing()
+            resumed.append(self.name)
+
+    loud, *others = [Named(name) for name in ("loud", "a", "b")]
+    for source in (loud, *others):
+        one.sink.attach(source)
+    for _ in range(2):
+        one.sink.write(b"x" * HIGH_WATER + b"\n", loud)
+        assert one.sink.full
+        one.worker.steps()
+    assert resumed == ["a", "b", "loud"] * 2
+
+
 def test_a_sink_that_is_down_stays_full(one: Fixture) -> None:
     """Until it writes again, sources stay paused and memory is bounded."""
     one.start()

@@ -166,6 +166,17 @@ def test_newcomers_own_errors_are_skipped(door: Door) -> None:
     assert not door.told
 
 
+def test_an_error_that_would_come_again_rests(door: Door) -> None:
+    """Whatever else accept says is told, and not asked for again at once."""
+    door.listening.errors = [OSError(errno.EINVAL, "not listening")]
+    door.connect(1)
+    door.acceptor.accept(True)
+    door.loop.until(lambda: door.told)
+    assert not door.taken
+    door.loop.advance(BREATHER)
+    door.loop.until(lambda: door.taken)
+
+
 def test_the_queue_is_taken_in(door: Door) -> None:
     """Before closing, who waits is accepted, as many as asked for and as there is room for."""
     door.connect(6)

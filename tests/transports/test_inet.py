@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from sockd.addresses import Address, Kind, parse
-from sockd.transports import inet
 from sockd.transports.inet import IP_PKTINFO, OpenError, explain, open_inet
 from sockd.transports.options import Keepalive, SocketOptions
 
@@ -144,13 +143,6 @@ def test_address_of_another_machine() -> None:
     """An address that this machine hasn't got is named."""
     with pytest.raises(OpenError, match=r"^this machine has no address 192\.0\.2\.1$"):
         open_inet(parse("tcp://192.0.2.1:0"), PLAIN)
-
-
-def test_zone() -> None:
-    """A zone in an address that is made by hand is the interface's number; an unknown one is a refusal."""
-    assert inet._sockaddr("fe80::1%lo", 7) == ("fe80::1", 7, 0, socket.if_nametoindex("lo"))
-    with pytest.raises(OpenError):
-        open_inet(Address(Kind.TCP, "fe80::1%nowhere", 0), PLAIN)
 
 
 @pytest.mark.parametrize(

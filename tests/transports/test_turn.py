@@ -1,8 +1,11 @@
 """When what was written leaves, and when sockets close."""
 
+import errno
 import socket
 
-from sockd.transports.turn import Turn
+import pytest
+
+from sockd.transports.turn import FEW, Turn
 from tests.transports.loop import Loop
 
 
@@ -32,6 +35,44 @@ def test_end_of_an_event_flushes_all() -> None:
     assert first.flushed == second.flushed == 1
     assert not turn.active
     assert not turn.reactor.getDelayedCalls()
+
+
+def test_many_wait_for_the_end_of_the_turn() -> None:
+    """Each message to many members is not a call to each of them: all events of the turn share them."""
+    loop = Loop()
+    turn = Turn(loop)
+    transports = [Transport(turn) for _ in range(FEW + 1)]
+    for _ in range(3):
+        turn.active = True
+        for transport in transports:
+            if transport not in turn.dirty:  # as `Server` marks itself
+                turn.add(transport)
+        turn.end()
+        assert not turn.active
+    assert not any(transport.flushed for transport in transports)
+    loop.advance(0)
+    assert {transport.flushed for transport in transports} == {1}
+
+
+class Broken(Transport):
+    """Fails as epoll_ctl may."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def test_one_that_fails_keeps_nobody_back() -> None:
+    """The others are flushed next time."""
+    turn = Turn(Loop())
+    good = Transport(turn)
+    turn.active = True
+    turn.add(Broken(turn))
+    turn.add(good)
+    with pytest.raises(OSError, match="no space"):
+        turn.end()
+    assert not turn.active
+    turn.end()
+    assert good.flushed == 1
 
 
 def test_outside_an_event_one_call_flushes_all() -> None:
