@@ -10,8 +10,7 @@ PYTEST_ARGS ?=
 # pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
 PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CURDIR)/.venv/tmp" \
 	$(BIN)/python -m pip -qq
-DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log" \
-	STATE_DIRECTORY="$(CURDIR)/.sockd/state"
+DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format types imports pytest docs lock wheel clean
@@ -22,7 +21,7 @@ help:  ## print the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 run: $(RUN_READY)  ## serve config/sockd.yaml on this machine; Ctrl-C stops it
-	@mkdir -p .sockd/run .sockd/log .sockd/state
+	@mkdir -p .sockd/run .sockd/log
 	@$(DIRECTORIES) exec $(BIN)/twistd -n --pidfile= sockd -c config/sockd.yaml
 
 test: lint types imports pytest  ## everything that CI checks
@@ -45,9 +44,11 @@ pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
 pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
 	rm -rf .coverage-data
 	mkdir -m 1777 .coverage-data
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
+	$(BIN)/coverage run -m pytest --junitxml=.coverage-data/tests.xml $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report
+	$(BIN)/coverage json --quiet -o .coverage-data/coverage.json
+	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/tests.xml
 
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
 	$(BIN)/python -m sockd.reference docs/configuration.md
