@@ -1,12 +1,15 @@
 """Starts a real sockd on a file, reads its log, and talks to it over plain sockets."""
 
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from tests.end_to_end.programs import BOUND, Process
 
@@ -126,6 +129,28 @@ class Daemon(Process):
         return self.wait()
 
 
+def taken_by_others(what: str) -> NoReturn:
+    """The test can't run beside what else runs here; in CI nothing else should."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} in use, in CI")
+    pytest.skip(f"{what} in use")
+
+
+def distribution(directory: Path, name: str, target: str, module: str = "") -> dict[str, str]:
+    """As if a distribution `name` 1.0 were installed whose protocol `name` is `target`: its environment.
+
+    `module` is the text of the module that the target names.
+    """
+    site = directory / "site"
+    metadata = site / f"{name}-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    if module:
+        (site / f"{target.partition(':')[0]}.py").write_text(module)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[sockd.protocols]\n{name} = {target}\n")
+    return {"PYTHONPATH": str(site)}
+
+
 def events(output: bytes) -> list[dict[str, Any]]:
     """The JSON objects among the whole lines of an output."""
     return [json.loads(line) for line in output.split(b"\n")[:-1] if line.startswith(b"{")]
@@ -139,7 +164,7 @@ def receive(one: socket.socket, count: int) -> bytes:
     return bytes(data)
 
 
-def fill(one: socket.socket, other: socket.socket) -> int:
+def fill(one: socket.socket, other: socket.socket, data: bytes = bytes(100_000_000)) -> int:
     """Sends until the daemon takes no more; how many bytes it took. `other` is an echo's idle connection.
 
     That nothing more is taken is told by the echo: it went to and fro many times in between.
@@ -147,8 +172,9 @@ def fill(one: socket.socket, other: socket.socket) -> int:
     one.setblocking(False)
     taken = quiet = 0
     while quiet < QUIET:
+        assert taken < len(data), "it takes everything"
         try:
-            taken += one.send(bytes(65536))
+            taken += one.send(data[taken : taken + 65536])
             quiet = 0
         except BlockingIOError:
             quiet += 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import SOCKD, TWISTD, receive
-from tests.end_to_end.programs import BOUND, run
+from tests.end_to_end.harness import SOCKD, TWISTD, distribution, receive
+from tests.end_to_end.programs import run
 
 ECHO = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
 WRONG = "endpoints:\n  echo:\n    listen: tcp://127.0.0.1:70070\n    protocol: ehco\n"
@@ -113,11 +113,58 @@ def test_it_stops_as_asked(serve: Serve, door: tuple[str, ...], number: signal.S
     assert daemon.wait() == 0
 
 
-def test_it_stops_as_asked_while_it_starts(serve: Serve) -> None:
-    """A SIGTERM before it serves ends it with status 0 as well."""
-    daemon = serve(ECHO, wait=False)
-    daemon.event("listening")
-    assert daemon.stop() == 0
+STARTING = '''
+"""Its service gets a SIGTERM when its start is called, or once the reactor runs; the start never ends."""
+
+import os
+import signal
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+
+from sockd.config.types import Text
+from sockd.protocols import contract
+
+
+class Options(contract.Options):
+    when: Text
+
+
+class Service:
+    def __init__(self, host):
+        self.host = host
+
+    def startService(self):
+        terminate = lambda: os.kill(os.getpid(), signal.SIGTERM)
+        terminate() if self.host.options.when == "called" else self.host.reactor.callWhenRunning(terminate)
+        return Deferred()
+
+    def stopService(self):
+        pass
+
+
+specification = contract.Specification(
+    summary="never starts", options=Options, stream=lambda host: Factory(), service=Service
+)
+'''
+
+
+@pytest.mark.parametrize("door", [TWISTD, SOCKD], ids=["twistd", "sockd run"])
+@pytest.mark.parametrize("when", ["called", "running"])
+def test_it_stops_as_asked_while_it_starts(
+    serve: Serve, directory: Path, door: tuple[str, ...], when: str
+) -> None:
+    """A SIGTERM before everything was tried ends it with status 0 too, be it before the reactor runs."""
+    daemon = serve(
+        f"endpoints: {{e: {{listen: 'tcp://127.0.0.1:0', protocol: slow, options: {{when: {when}}}}}}}\n",
+        door=door,
+        environment=distribution(directory, "slow", "slow_protocol:specification", STARTING),
+        wait=False,
+    )
+    assert daemon.wait() == 0
+    names = [one.get("event") for one in daemon.events]
+    assert "stopping" in names
+    assert "serving" not in names
 
 
 def test_check_shows_what_run_serves(serve: Serve, directory: Path, directories: dict[str, str]) -> None:
@@ -129,23 +176,6 @@ def test_check_shows_what_run_serves(serve: Serve, directory: Path, directories:
     with daemon.connect("echo") as one:
         one.sendall(b"hello")
         assert receive(one, 5) == b"hello"
-
-
-def test_a_closed_standard_output_is_no_traceback(directory: Path, directories: dict[str, str]) -> None:
-    """`sockd check | head -0`, as it were."""
-    file = write(directory, ECHO)
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer) as closed:
-        one = subprocess.run(
-            [*DOORS["check"], "-c", file],
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **directories},
-            timeout=BOUND,
-            check=False,
-        )
-    assert one.stderr == b""
 
 
 @pytest.mark.parametrize("door", [TWISTD, SOCKD], ids=["twistd", "sockd run"])

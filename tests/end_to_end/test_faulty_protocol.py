@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import Daemon, receive, receive_all
+from tests.end_to_end.harness import Daemon, distribution, receive, receive_all
 
 MODULE = '''
 """Answers `ok`, and raises at the place its option names."""
@@ -118,14 +118,7 @@ endpoints:
 
 @pytest.fixture
 def environment(directory: Path) -> dict[str, str]:
-    """As if a distribution `faulty` were installed: a module and the metadata that names its entry point."""
-    site = directory / "site"
-    metadata = site / "faulty-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (site / "faulty_protocol.py").write_text(MODULE)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[sockd.protocols]\nfaulty = faulty_protocol:specification\n")
-    return {"PYTHONPATH": str(site)}
+    return distribution(directory, "faulty", "faulty_protocol:specification", MODULE)
 
 
 def answered(daemon: Daemon, endpoint: str, kind: str) -> bytes:

@@ -1,6 +1,8 @@
 """Listeners against a real kernel: busy ports, Unix socket files of all sorts, limits, idle and stall."""
 
 import os
+import resource
+import select
 import signal
 import socket
 import stat
@@ -48,27 +50,42 @@ endpoints:
     assert daemon.stop() == 0
 
 
+REQUIRED = """
+endpoints:
+  needed:
+    listen: '%s'
+    protocol: echo
+    restart: {delay: 50ms, max_delay: 100ms}
+    required: {give_up_after: 500ms}
+  fine: {listen: 'tcp://127.0.0.1:0', protocol: echo}
+"""
+
+
 def test_a_required_endpoint_gives_up(serve: Serve) -> None:
     """A port that stays busy ends the daemon with status 69 and says which endpoint it was."""
     other, port = taken()
     with other:
-        daemon = serve(
-            f"""
-endpoints:
-  needed:
-    listen: tcp://127.0.0.1:{port}
-    protocol: echo
-    restart: {{delay: 50ms, max_delay: 100ms}}
-    required: {{give_up_after: 500ms}}
-  fine: {{listen: 'tcp://127.0.0.1:0', protocol: echo}}
-""",
-            wait=False,
-        )
-        with daemon.connect("fine") as one:
-            assert echoes(one)
-            assert receive_all(one) == b""
+        daemon = serve(REQUIRED % f"tcp://127.0.0.1:{port}", wait=False)
         assert daemon.wait() == 69
-    assert "needed" in daemon.text
+    event = daemon.event("gave up")
+    assert event["endpoint"] == "needed"
+    assert "in use by another program" in event["why"]
+
+
+def test_a_required_endpoint_that_is_lost_gives_up(serve: Serve) -> None:
+    """One that served and then can't any more ends the daemon likewise; others are served until then."""
+    daemon = serve(REQUIRED % "unix://needed.sock")
+    with daemon.connect("fine") as one:
+        assert echoes(one)
+        file = daemon.directory / "precious"
+        file.write_text("somebody's")
+        file.replace(daemon.runtime / "needed.sock")  # at once, so that the address is never free
+        assert receive_all(one) == b""
+    assert daemon.wait() == 69
+    event = daemon.event("gave up")
+    assert event["endpoint"] == "needed"
+    assert "not a socket" in event["why"]
+    assert (daemon.runtime / "needed.sock").read_text() == "somebody's"
 
 
 @pytest.mark.parametrize("kind", ["unix", "unixgram"])
@@ -186,19 +203,46 @@ endpoints:
             assert receive(fourth, 5) == b"hello"
 
 
+def test_newcomers_wait_while_there_are_no_descriptors(serve: Serve) -> None:
+    """Out of file descriptors, it says so, and who came meanwhile is served when there are some again."""
+    few = 64
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+
+    daemon = serve("endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n", preexec_fn=limit)
+    clients = [daemon.connect("echo") for _ in range(2 * few)]
+    short = daemon.event("short", endpoint="echo")
+    assert "Too many open files; newcomers wait" in short["message"]
+    for one in clients:  # in the order in which they came: each that leaves makes room for another
+        with one:
+            assert echoes(one)
+    assert daemon.stop() == 0
+    assert list(daemon.event("refused", endpoint="echo")["refused"]) == ["accepting failed"]
+
+
 def test_an_idle_connection_ends(serve: Serve) -> None:
     """Who says nothing for `idle` is let go, and the log says why; who goes on talking stays."""
     daemon = serve("""
 endpoints:
-  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: 300ms}}
+  echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: 5s}}
   other: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: off}}
 """)
-    with daemon.connect("echo") as quiet, daemon.connect("other") as patient:
+    with (
+        daemon.connect("echo") as quiet,
+        daemon.connect("echo") as talking,
+        daemon.connect("other") as silent,
+    ):
         assert echoes(quiet)
-        assert receive_all(quiet) == b""
-        quiet.close()
-        assert daemon.event("connection ended", endpoint="echo")["end"] == "idle"
-        assert echoes(patient)
+        while not select.select([quiet], [], [], 0.1)[0]:
+            assert echoes(talking)
+        assert quiet.recv(1) == b""
+        peer = "{}:{}".format(*quiet.getsockname())
+        event = daemon.event("connection ended")
+        assert (event["endpoint"], event["peer"], event["end"]) == ("echo", peer, "idle")
+        assert event["seconds"] >= 5
+        for one in (talking, silent):
+            assert echoes(one)
 
 
 def test_a_stalled_connection_is_cut(serve: Serve) -> None:
@@ -206,10 +250,10 @@ def test_a_stalled_connection_is_cut(serve: Serve) -> None:
     daemon = serve("""
 endpoints:
   echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {stall: 500ms}}
-  other: {listen: 'tcp://127.0.0.1:0', protocol: echo}
 """)
-    with daemon.connect("echo") as one, daemon.connect("other") as other:
-        fill(one, other)
+    with daemon.connect("echo") as one:
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            one.sendall(bytes(100_000_000))  # more than anybody takes of one who doesn't read
         assert daemon.event("connection ended", endpoint="echo")["end"] == "stalled"
 
 

@@ -7,12 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, receive
+from tests.end_to_end.harness import ROOT, receive, taken_by_others
 from tests.end_to_end.programs import BOUND, Process
 
 INSTALLING = 300.0  # seconds that the first start may take: pip fetches what the daemon needs
@@ -49,14 +51,14 @@ def make_run(checkout: Path) -> Process:
 
 @pytest.fixture
 def ports() -> None:
-    """Skips where the shipped example's ports are in use."""
+    """The shipped example's ports, as long as nobody else uses them."""
     for port in (7007, 7070, 5514):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 one.bind(("127.0.0.1", port))
             except OSError:
-                pytest.skip(f"the port {port} of the shipped example is in use")
+                taken_by_others(f"the port {port} of the shipped example")
 
 
 def rows(make: Process) -> dict[tuple[str, str], str]:
@@ -66,15 +68,36 @@ def rows(make: Process) -> dict[tuple[str, str], str]:
     return {(endpoint, kind): command for endpoint, kind, command in found}
 
 
+def masked(screen: str) -> list[str]:
+    """The lines of a screen, with every time of day the same."""
+    text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME", screen)
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def screen_of_the_readme(checkout: Path) -> str:
+    """What the README shows below `make run`."""
+    (shown,) = re.findall(
+        r"^    \$ make run\n((?:    .*\n|\n)+)", (checkout / "README.md").read_text(), re.MULTILINE
+    )
+    return textwrap.dedent(shown)
+
+
 @pytest.mark.timeout(INSTALLING * 2)
 @pytest.mark.usefixtures("ports")
-def test_make_run(checkout: Path) -> None:
-    """It sets itself up, shows a table of what listens, serves, and Ctrl-C stops it without a complaint."""
+def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It sets itself up, shows what the README shows, serves, and Ctrl-C stops it without a complaint."""
+    took = []
     for bound in (INSTALLING, STARTING):
+        began = time.monotonic()
         make = make_run(checkout)
         try:
-            make.expect(r"^applog .* unixgram://.*hello", bound)
+            make.expect(r" serving: .*\n", bound)
+            took.append(time.monotonic() - began)
             assert len(rows(make)) == 12
+            said = masked(make.text)
+            if bound == INSTALLING and said[0] == "Setting up .venv (once)":
+                said = masked("\n".join(said[1:]))
+            assert said == masked(screen_of_the_readme(checkout))
             with socket.create_connection(("127.0.0.1", 7007), BOUND) as one:
                 one.sendall(b"hello")
                 assert receive(one, 5) == b"hello"
@@ -85,12 +108,16 @@ def test_make_run(checkout: Path) -> None:
         for complaint in ("***", "Traceback", "rror", "arning"):
             assert complaint not in make.text
     assert list((checkout.parent / "home").iterdir()) == []
+    with capsys.disabled():
+        sys.stdout.write(f"\nmake run served after {took[0]:.1f} s, again after {took[1]:.1f} s\n")
 
 
 @pytest.mark.timeout(INSTALLING * 2)
 @pytest.mark.usefixtures("ports")
 def test_the_suggested_commands_work(checkout: Path, program: Callable[..., Process]) -> None:
     """Each command of the table, typed as it stands, reaches its listener."""
+    log = checkout / ".sockd" / "log" / "app.log"
+    before = log.read_text() if log.exists() else ""
     make = make_run(checkout)
     try:
         make.expect(r"^applog .* unixgram://.*hello", INSTALLING)
@@ -110,7 +137,9 @@ def test_the_suggested_commands_work(checkout: Path, program: Callable[..., Proc
         make.wait()
     finally:
         make.end()
-    lines = (checkout / ".sockd" / "log" / "app.log").read_text().splitlines()
+    after = log.read_text()
+    assert after.startswith(before)
+    lines = after.removeprefix(before).splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == ["hello"] * 4
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, Daemon, receive, receive_all
+from tests.end_to_end.harness import ROOT, Daemon, receive, receive_all, taken_by_others
 from tests.end_to_end.programs import BOUND, Process
 
 EXAMPLE = ROOT / "config" / "sockd.yaml"
@@ -36,7 +36,7 @@ def busy() -> list[str]:
 def shipped() -> Iterator[Daemon]:
     """One daemon on config/sockd.yaml, as it is, for all tests of this module."""
     if taken := busy():
-        pytest.skip(f"ports of the shipped example are in use: {', '.join(taken)}")
+        taken_by_others(f"ports of the shipped example ({', '.join(taken)})")
     directory = Path(tempfile.mkdtemp(prefix="sockd-"))
     daemon = Daemon(directory, EXAMPLE)
     try:

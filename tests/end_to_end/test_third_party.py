@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.harness import ROOT, SOCKD, receive_all
+from tests.end_to_end.harness import ROOT, SOCKD, distribution, receive_all
 from tests.end_to_end.programs import run
 
 PAGE = ROOT / "docs" / "writing-a-protocol.md"
@@ -67,8 +67,8 @@ def test_it_is_listed(site: Path, directory: Path) -> None:
     """`sockd protocols` names it, its distribution, and the kinds of address it speaks on."""
     one = run([*SOCKD, "protocols"], {"PYTHONPATH": str(site)}, cwd=directory)
     (line,) = [line for line in one.stdout.splitlines() if line.startswith("daytime ")]
-    for word in ("tcp", "udp"):
-        assert word in line
+    name, kinds, distribution, _ = re.split(r"  +", line)
+    assert (name, kinds, distribution) == ("daytime", "tcp udp unix unixgram", "sockd-daytime 1.0")
 
 
 def test_its_options_are_checked(site: Path, directory: Path) -> None:
@@ -84,12 +84,7 @@ def test_its_options_are_checked(site: Path, directory: Path) -> None:
 
 def test_one_that_fails_to_load_breaks_nobody_else(serve: Serve, directory: Path) -> None:
     """It is an error that names its distribution where it is used, and no matter where it isn't."""
-    site = directory / "site"
-    metadata = site / "broken-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[sockd.protocols]\nbroken = nowhere_to_be_found:it\n")
-    environment = {"PYTHONPATH": str(site)}
+    environment = distribution(directory, "broken", "nowhere_to_be_found:it")
     daemon = serve(
         "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n", environment=environment
     )

@@ -198,10 +198,9 @@ def wait_for_end(pidfd: int) -> None:
         os.close(pidfd)
 
 
-@pytest.mark.parametrize("text", ["endpoints: {echo: {listen: 'tcp://127.0.0.1:70070', protocol: echo}}\n"])
-def test_a_wrong_file_does_not_daemonize(directory: Path, text: str) -> None:
+def test_a_wrong_file_does_not_daemonize(directory: Path) -> None:
     """The caller of a twistd that would daemonize learns of a wrong file by its status."""
-    write(directory, text)
+    write(directory, "endpoints: {echo: {listen: 'tcp://127.0.0.1:70070', protocol: echo}}\n")
     one = subprocess.run(
         [FOREGROUND[0], "--pidfile=sockd.pid", "--logfile=sockd.log", "sockd", "-c", "sockd.yaml"],
         cwd=directory,
