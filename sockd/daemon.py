@@ -80,15 +80,17 @@ class Daemon(Service):
                         protocol=endpoint.plan.protocol, event="listening",
                     )  # fmt: skip
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
+        running = sum(supervisor.state is State.RUNNING for supervisor in listeners)
         held = sum(endpoint.service.state is not State.RUNNING for endpoint in self.endpoints)
+        endpoints = f"{len(self.endpoints)} endpoint{'' if len(self.endpoints) == 1 else 's'}"
         self.log.info(
-            "serving: {endpoints} {noun}, {running} of {listeners} listeners open{but}",
+            "serving: {summary}",
+            summary=f"{endpoints}, {running} of {len(listeners)} listeners open"
+            + (f", {held} held" if held else ""),
             endpoints=len(self.endpoints),
-            noun="endpoint" if len(self.endpoints) == 1 else "endpoints",
-            running=sum(supervisor.state is State.RUNNING for supervisor in listeners),
+            running=running,
             listeners=len(listeners),
             held=held,
-            but=f", {held} held" if held else "",
             event="serving",
         )
 

@@ -160,7 +160,7 @@ class Listener:
         self._connections.add(server, protocol)
 
     def _short(self, error: OSError) -> None:
-        self.counters.refused["out of file descriptors or memory"] += 1
+        self.counters.refused["accepting failed"] += 1
         if self._short_told.take(self._reactor.seconds()):
             self._log.error(
                 "{endpoint}: {address} can't accept: {why}; newcomers wait",

@@ -198,7 +198,7 @@ def test_out_of_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> No
             == [f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"] * told
         )
         house.loop.advance(0.5)
-    assert listener.counters.refused == {"out of file descriptors or memory": 2 * 119}
+    assert listener.counters.refused == {"accepting failed": 2 * 119}
 
 
 def test_the_limit_is_told(house: House) -> None:
