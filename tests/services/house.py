@@ -11,6 +11,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 
 from sockd.addresses import Address, parse
 from sockd.errors import Place
+from sockd.metrics import End
 from sockd.peers import Peer
 from sockd.plan import EndpointPlan, Limits, ListenerPlan, Restart
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
@@ -252,3 +253,15 @@ class House:
         for client in self.clients:
             client.close()
         self.loop.settle()
+
+
+def ends(house: House) -> list[End]:
+    """Why connections ended, by the log."""
+    return [event["end"] for event in house.log.named("connection ended")]
+
+
+def connected(house: House, endpoint: Endpoint) -> socket.socket:
+    """A client that is being served."""
+    client = house.connect(endpoint.listeners[0].address, b"x")
+    assert house.receive(client, 1) == b"x"
+    return client

@@ -11,34 +11,29 @@ from sockd.errors import SockdError
 from sockd.metrics import End
 from sockd.services.endpoint import Endpoint
 from sockd.services.states import Cause, State
-from tests.services.house import DELAY, STEP, House, Probes, Service, raising
+from tests.services.house import DELAY, STEP, House, Probes, Service, connected, ends, raising
 from tests.transports.loop import HalfProbe, Probe, echo
 
 TCP = "tcp://127.0.0.1:0"
 
 
-def ends(house: House) -> list[End]:
-    return [event["end"] for event in house.log.named("connection ended")]
-
-
-def connected(house: House, endpoint: Endpoint) -> socket.socket:
-    """A client that is being served."""
-    client = house.connect(endpoint.listeners[0].address, b"x")
-    assert house.receive(client, 1) == b"x"
-    return client
-
-
-def test_idle_connections_are_closed(house: House) -> None:
-    """After `idle` of silence, give or take a sweep; one that speaks stays."""
-    endpoint = house.run(TCP, stream=Probes(), idle=8.0)
-    silent, speaking = connected(house, endpoint), connected(house, endpoint)
+@pytest.mark.parametrize("before", [0.0, STEP, 0.3, 0.9])
+@pytest.mark.parametrize("idle", [1.0, 8.0, 60.5])
+def test_idle_connections_are_closed(idle: float, before: float, house: House) -> None:
+    """After `idle` of silence, at most an eighth of it and two seconds late; one that speaks stays."""
+    endpoint = house.run(TCP, stream=Probes(), idle=idle)
+    speaking = connected(house, endpoint)
+    house.loop.pump([STEP] * round(before / STEP))  # so that its time begins between two sweeps
+    silent = connected(house, endpoint)
 
     def silent_one_ended() -> bool:
-        if round(house.loop.seconds() * 20) % 20 == 0:
+        if round(house.loop.seconds() / STEP) % round(idle / 8 / STEP) == 0:
             speaking.send(b".")
         return bool(house.log.named("connection ended"))
 
-    assert house.run_clock(silent_one_ended) <= 8.0 + 2.0 + STEP  # two sweeps
+    took = house.run_clock(silent_one_ended)
+    assert idle <= took + STEP / 2
+    assert took <= idle + min(idle / 8, 2.0) + STEP
     assert ends(house) == [End.IDLE]
     assert silent.recv(1) == b""
     assert len(endpoint.connections) == 1
@@ -221,11 +216,17 @@ def test_newcomer_of_a_draining_endpoint(house: House) -> None:
     first = connected(house, endpoint)
     house.until(lambda: len(endpoint.connections) == 1)
     draining = endpoint.connections.drain()
-    second: Any = house.connect(endpoint.listeners[0].address)
+    assert len(told) == 1
+    second = house.connect(endpoint.listeners[0].address)
     house.until(lambda: len(told) == 2)
+    assert told[0] is not told[1]
+    for client in (first, second):
+        assert house.receive(client, 1) == b""
+    assert not draining.called
     first.close()
     second.close()
     house.until(lambda: draining.called)
+    assert ends(house) == [End.DONE, End.DONE]
 
 
 def test_close_with_a_sweep_to_come(house: House) -> None:

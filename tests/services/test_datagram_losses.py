@@ -1,13 +1,11 @@
 """Datagrams that nobody reads for a while: what is kept, what is lost, and that the loss is counted."""
 
-import errno
 import struct
 from pathlib import Path
 
 import pytest
 from twisted.internet.defer import ensureDeferred
 
-from sockd.addresses import parse
 from sockd.errors import SockdError
 from sockd.services.endpoint import Endpoint
 from sockd.transports import datagram
@@ -26,20 +24,6 @@ def held(house: House, datagrams: Datagrams) -> Endpoint:
     )
     endpoint.host.fail(SockdError("the disk is full"))
     return endpoint
-
-
-def test_drops_of_the_kernel_are_counted(house: House) -> None:
-    """While an endpoint is held its buffer fills; what was kept comes later, what wasn't is counted."""
-    datagrams = Datagrams()
-    endpoint = held(house, datagrams)
-    (listener,) = endpoint.listeners
-    client = house.connect(listener.address, b"x")
-    for _ in range(99):
-        client.send(b"x")
-    house.run_clock(lambda: endpoint.running)
-    house.until(lambda: listener.counters.refused[DROPPED] + listener.counters.datagrams_in == 100)
-    assert listener.counters.refused[DROPPED] > 0
-    assert len(datagrams.data) == listener.counters.datagrams_in > 0
 
 
 def test_drops_are_told_while_it_is_held(house: House) -> None:
@@ -100,17 +84,3 @@ def test_what_arrives_for_a_held_endpoint_is_not_delivered_at_the_close(house: H
     draining = ensureDeferred(endpoint.drain())
     assert draining.called
     assert not datagrams.data
-
-
-def test_socket_that_may_not_be_connected_to(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whether somebody answers there can't be known: it is left alone, and that is said."""
-    address = parse(f"unixgram://{tmp_path}/a.sock")
-    first = house.run(address, datagram=Datagrams())
-    monkeypatch.setattr("socket.socket.connect_ex", lambda *_: errno.EACCES)
-    second = house.run(address, datagram=Datagrams())
-    assert first.running
-    assert second.supervisors[0].why == (
-        "there is a socket at this path which we may not connect to; it is left alone"
-    )

@@ -1,5 +1,6 @@
 """An endpoint's life: its service first, failures contained, limits exact, stops that end."""
 
+import errno
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
 from sockd.metrics import End
 from sockd.services.states import Cause, State
+from sockd.transports.acceptor import BREATHER
 from tests.services.house import DELAY, MOST, Datagrams, House, Probes, Service, in_turn, raising
 from tests.transports.loop import Probe, echo
 
@@ -186,19 +188,28 @@ def test_the_limit_is_the_endpoints(house: House, tmp_path: Path) -> None:
 
 
 def test_out_of_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is counted, and told once a minute for as long as it lasts; newcomers wait."""
-    endpoint = house.run(TCP, stream=Probes())
+    """It is counted, and told once a minute for as long as it lasts; newcomers wait, and are served then."""
+    probes = Probes()
+    endpoint = house.run(TCP, stream=probes)
     (listener,) = endpoint.listeners
-    for told in (1, 2):
+    told = [f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"]
+    client = house.connect(listener.address, b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "accept", raising(OSError(errno.EMFILE, "Too many open files")))
+        house.until(lambda: listener.counters.refused)
+        assert house.log.messages(LogLevel.error) == told
         for _ in range(119):
-            listener._short(OSError(24, "Too many open files"))
-            house.loop.advance(0.5)
-        assert (
-            house.log.messages(LogLevel.error)
-            == [f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"] * told
-        )
-        house.loop.advance(0.5)
-    assert listener.counters.refused == {"accepting failed": 2 * 119}
+            house.loop.advance(BREATHER)
+            house.loop.turn()
+        assert house.log.messages(LogLevel.error) == told
+        for _ in range(2):
+            house.loop.advance(BREATHER)
+            house.loop.turn()
+        assert house.log.messages(LogLevel.error) == told * 2
+    assert listener.counters.refused == {"accepting failed": 122}
+    assert not probes.made
+    house.loop.advance(BREATHER)
+    assert house.receive(client, 1) == b"x"
 
 
 def test_the_limit_is_told(house: House) -> None:

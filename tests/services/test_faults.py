@@ -16,7 +16,7 @@ from sockd.peers import Peer
 from sockd.protocols.contract import DatagramProtocol
 from sockd.services.endpoint import Endpoint
 from sockd.services.states import State
-from tests.services.house import Datagrams, House, Probes, Service, in_turn, raising
+from tests.services.house import Datagrams, House, Probes, Service, ends, in_turn, raising
 from tests.transports.loop import HalfProbe, Probe, broken, echo
 
 TCP = "tcp://127.0.0.1:0"
@@ -36,10 +36,6 @@ def served(house: House, endpoint: Endpoint) -> bool:
 def places(house: House) -> list[str]:
     """Where the log says that the protocol raised."""
     return [event["where"] for event in house.log.named("protocol failed")]
-
-
-def ends(house: House) -> list[End]:
-    return [event["end"] for event in house.log.named("connection ended")]
 
 
 # -- streams

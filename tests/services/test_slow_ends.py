@@ -1,47 +1,15 @@
-"""Connections that nobody reads from, or whose producers are slow: their ends are noticed, not hastened."""
+"""Connections whose protocol has paused, or whose producers are slow: their ends are not hastened."""
 
-import socket
 from typing import Any
 
 import pytest
 
 from sockd.metrics import End
 from sockd.services.connections import QUIET
-from sockd.services.endpoint import Endpoint
-from tests.services.house import House, Probes
+from tests.services.house import House, Probes, connected, ends
 from tests.transports.loop import Probe
 
 TCP = "tcp://127.0.0.1:0"
-
-
-def ends(house: House) -> list[End]:
-    return [event["end"] for event in house.log.named("connection ended")]
-
-
-def connected(house: House, endpoint: Endpoint) -> socket.socket:
-    """A client that is being served."""
-    client = house.connect(endpoint.listeners[0].address, b"x")
-    assert house.receive(client, 1) == b"x"
-    return client
-
-
-def test_peer_that_leaves_while_nothing_is_read(house: House) -> None:
-    """While held its end is noticed all the same; what it had sent before is read first, when that may be."""
-    probes = Probes()
-    endpoint = house.run(TCP, stream=probes, idle=8.0)
-    clients = [connected(house, endpoint) for _ in range(3)]
-    for server in endpoint.connections._servers:
-        server.hold(True)
-    clients[0].close()
-    clients[1].send(b"last words")
-    clients[1].close()
-    house.run_clock(lambda: len(endpoint.connections) < 3)
-    house.loop.pump([1.0] * 5)
-    assert ends(house) == [End.PEER]
-    for server in tuple(endpoint.connections._servers):
-        server.hold(False)
-    house.until(lambda: len(endpoint.connections) == 1)
-    assert probes.made[1].data == b"xlast words"
 
 
 def test_protocol_that_paused_is_not_told_of_the_end(house: House) -> None:
