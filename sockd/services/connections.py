@@ -11,8 +11,8 @@ from sockd.limits.idle import LINGER, verdict
 from sockd.metrics import Counters, End
 from sockd.plan import Limits
 from sockd.services.endings import Endings
+from sockd.transports import unread
 from sockd.transports.stream import Server
-from sockd.transports.unread import gone
 from sockd.units import Rate
 
 # Sweeps come a sixteenth of the shortest limit apart, within these bounds (seconds): what is found idle or
@@ -50,6 +50,7 @@ class Connections:
         self._room_changed = room_changed
         self._servers: dict[Server, None] = {}
         self._finishing: set[Server] = set()  # drained ones whose protocol itself says when it has finished
+        self._left: dict[Server, float] = {}  # paused ones whose peer left, and when that was seen
         self._held = False
         self._draining = False
         self._emptied: Deferred[None] | None = None
@@ -86,6 +87,7 @@ class Connections:
         was_full = self.room() <= 0
         del self._servers[server]
         self._finishing.discard(server)
+        self._left.pop(server, None)
         self._endings.tell(server, end)
         if was_full:
             self._room_changed()
@@ -158,13 +160,22 @@ class Connections:
                 server.cut(End.FAILED)
 
     def _notice_gone(self) -> None:
-        # A protocol that pauses may have something of the peer's yet to work off: its end can wait.
-        held = [server for server in self._servers if server.held]
-        if held:
-            numbers = gone(server.sock for server in held)
-            for server in held:
-                if server.fileno() in numbers:
-                    server.find_end()
+        paused = [server for server in self._servers if server.paused]
+        if not paused:
+            return
+        left, reset = unread.left(server.sock for server in paused)
+        now = self._reactor.seconds()
+        for server in paused:
+            number = server.fileno()
+            if number in reset:
+                # While we are held, what it had sent before is kept to be read.
+                if number in left or not server.held:
+                    server.peer_left(reset=True)
+            elif number in left:
+                # A protocol that pauses may have something of the peer's yet to work off: it gets its time.
+                since = self._left.setdefault(server, now)
+                if server.held or (self.limits.stall is not None and now - since >= self.limits.stall):
+                    server.peer_left(reset=False)
 
     def _sweep(self) -> None:
         self._timer = None  # the last connection's end may have `close` called

@@ -1,5 +1,7 @@
 """One stream connection as its protocol sees it, and the hot path: no wrapper, no timer, counters inline."""
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -294,7 +296,7 @@ class Server:
 
     @property
     def held(self) -> bool:
-        """Whether nothing is being read because of the protocol's service, and not of the protocol itself."""
+        """Whether nothing is being read because of the protocol's service, and not of the protocol."""
         return bool(self._paused & BY_HOLD) and not self._paused & BY_PROTOCOL
 
     def hold(self, held: bool) -> None:
@@ -460,13 +462,12 @@ class Server:
             self._call("stopProducing", producer.stopProducing)
         self._resume(BY_BACK_PRESSURE)
 
-    def find_end(self) -> None:
-        """The peer has left and nothing is left to be read (`unread.gone`): end, though we are held."""
-        try:
-            if not self.sock.recv(1, socket.MSG_PEEK):
-                self._peer_finished()
-        except OSError as error:
-            self._broken(error)
+    def peer_left(self, *, reset: bool) -> None:
+        """The peer has left, though nothing is being read from it (`unread.left`)."""
+        if reset:
+            self._broken(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+        else:
+            self._peer_finished()
 
     def _abort(self, end: End, why: Failure) -> None:
         if not self.connected or self._aborted:

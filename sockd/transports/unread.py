@@ -7,15 +7,27 @@ import socket
 import termios
 from collections.abc import Iterable
 
-_ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+_LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
-def gone(sockets: Iterable[socket.socket]) -> set[int]:
-    """The numbers of those whose peer has left and of whom nothing is left to be read."""
+def left(sockets: Iterable[socket.socket]) -> tuple[set[int], set[int]]:
+    """The numbers of those whose peer has left with nothing of it to be read, and of those that it reset.
+
+    One may be in both. A Unix socket is never reset: closing it with something unread looks the same.
+    """
     poll = select.poll()
+    local = set()
     for sock in sockets:
         poll.register(sock, select.POLLRDHUP)
-    return {number for number, event in poll.poll(0) if event & _ENDED and not _unread(number)}
+        if sock.family == socket.AF_UNIX:
+            local.add(sock.fileno())
+    left, reset = set(), set()
+    for number, event in poll.poll(0):
+        if event & (select.POLLERR | select.POLLHUP) and number not in local:
+            reset.add(number)
+        if event & _LEFT and not _unread(number):
+            left.add(number)
+    return left, reset
 
 
 def _unread(number: int) -> int:

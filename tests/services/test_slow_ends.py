@@ -1,5 +1,7 @@
 """Connections whose protocol has paused, or whose producers are slow: their ends are not hastened."""
 
+import socket
+import struct
 from typing import Any
 
 import pytest
@@ -26,6 +28,32 @@ def test_protocol_that_paused_is_not_told_of_the_end(house: House) -> None:
     assert not ends(house)
     server.resumeProducing()
     house.until(lambda: ends(house) == [End.PEER])
+
+
+def test_protocol_that_paused_has_as_long_as_a_stall(house: House) -> None:
+    """A peer that has left does not keep its place for ever, however long it would take to hear it all."""
+    endpoint = house.run(TCP, stream=Probes(), stall=8.0)
+    client = connected(house, endpoint)
+    (server,) = endpoint.connections._servers
+    server.pauseProducing()
+    client.close()
+    began = house.loop.seconds()
+    house.run_clock(lambda: ends(house) == [End.PEER])
+    assert 8.0 <= house.loop.seconds() - began <= 9.1
+
+
+def test_protocol_that_paused_loses_who_reset(house: House) -> None:
+    """Nobody waits for an answer, and TCP says so: the place is free at once."""
+    endpoint = house.run(TCP, stream=Probes(), stall=8.0)
+    client = connected(house, endpoint)
+    (server,) = endpoint.connections._servers
+    server.pauseProducing()
+    client.send(b"never to be read")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    began = house.loop.seconds()
+    house.run_clock(lambda: ends(house) == [End.RESET])
+    assert house.loop.seconds() - began <= 1.1
 
 
 class Slow:

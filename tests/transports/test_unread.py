@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sockd.transports.unread import gone
+from sockd.transports.unread import left
 from tests.transports.loop import tcp_pair
 
 RESET = struct.pack("ii", 1, 0)
@@ -22,37 +22,60 @@ def last_words(client: socket.socket) -> None:
     client.close()
 
 
+def stays(client: socket.socket) -> None:
+    """The peer does nothing."""
+
+
+def resets_after_words(client: socket.socket) -> None:
+    client.send(b"last words")
+    reset(client)
+
+
 @pytest.mark.parametrize("pair", [tcp_pair, socket.socketpair])
 @pytest.mark.parametrize(
-    ("what", "is_gone"),
+    ("what", "has_left", "has_reset"),
     [
-        (lambda client: None, False),
-        (lambda client: client.send(b"data"), False),
-        (lambda client: client.shutdown(socket.SHUT_RD), False),
-        (lambda client: client.shutdown(socket.SHUT_WR), True),
-        (lambda client: client.close(), True),
-        (reset, True),
-        (last_words, False),
+        (stays, False, False),
+        (lambda client: client.send(b"data"), False, False),
+        (lambda client: client.shutdown(socket.SHUT_RD), False, False),
+        (lambda client: client.shutdown(socket.SHUT_WR), True, False),
+        (lambda client: client.close(), True, False),
+        (reset, True, True),
+        (last_words, False, False),
+        (resets_after_words, False, True),
     ],
-    ids=["stays", "sends", "reads no more", "half-closes", "leaves", "resets", "leaves unread bytes"],
+    ids=[
+        "stays",
+        "sends",
+        "reads no more",
+        "half-closes",
+        "leaves",
+        "resets",
+        "leaves words",
+        "words, then reset",
+    ],
 )
-def test_gone(
+def test_left(
     what: Callable[[socket.socket], object],
-    is_gone: bool,
+    has_left: bool,
+    has_reset: bool,
     pair: Callable[[], tuple[socket.socket, socket.socket]],
 ) -> None:
-    """Each by itself, beside one that stays; once the bytes were read it is gone too."""
+    """Each by itself, beside one that stays; once the bytes were read it has left too."""
     ours, client = pair()
     beside, other = pair()
     what(client)
-    assert gone([ours, beside]) == ({ours.fileno()} if is_gone else set())
-    if what is last_words:
+    number = {ours.fileno()}
+    # A reset can't be told on a Unix socket.
+    reset_seen = number if has_reset and pair is tcp_pair else set()
+    assert left([ours, beside]) == (number if has_left else set(), reset_seen)
+    if what in (last_words, resets_after_words):
         ours.recv(100)
-        assert gone([ours, beside]) == {ours.fileno()}
+        assert left([ours, beside]) == (number, reset_seen)
     for sock in (ours, client, beside, other):
         sock.close()
 
 
 def test_nobody() -> None:
     """No connections, nobody gone."""
-    assert gone([]) == set()
+    assert left([]) == (set(), set())
