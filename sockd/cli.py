@@ -77,6 +77,7 @@ def schema() -> None:
 @command.command()
 def protocols() -> None:
     """List what is installed; the status is 69 if something of it can't be loaded."""
+    from sockd.columns import aligned  # noqa: PLC0415
     from sockd.protocols.registry import Registry  # noqa: PLC0415
 
     found = Registry().all()
@@ -86,11 +87,8 @@ def protocols() -> None:
             rows.append((one.name, "unusable", one.distribution, one.problem))
         else:
             rows.append((one.name, _kinds(one.specification), one.distribution, one.specification.summary))
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for row in rows:
-        click.echo(
-            "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
-        )
+    if rows:
+        click.echo(aligned(rows))
     if any(one.specification is None for one in found):
         sys.exit(os.EX_UNAVAILABLE)
 

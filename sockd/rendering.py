@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from sockd import applicable
+from sockd.columns import aligned
 from sockd.config import model
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
@@ -70,12 +71,7 @@ def table(plan: Plan) -> str:
             own = {key: value for key, value in _unusual_socket(listener).items() if key not in shared}
             rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *_flat(own)])))
             name, protocol, unusual = "", "", []
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(rows)
 
 
 def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:

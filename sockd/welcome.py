@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sockd.addresses import Address
+from sockd.columns import aligned
 from sockd.services.endpoint import Endpoint
 from sockd.services.states import State
 
@@ -41,15 +42,7 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
             elif endpoint.service.state is not State.RUNNING:
                 try_it = f"(held: {endpoint.service.why})"
             rows.append((plan.name, plan.protocol, str(address), try_it))
-    return "\n" + table(rows) + "\n"
-
-
-def table(rows: Iterable[tuple[str, ...]]) -> str:
-    """Rows of text in aligned columns, the first row as their heads."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n" + aligned(rows) + "\n"
 
 
 def shortened(address: Address, here: Path) -> Address:

@@ -7,7 +7,7 @@ import pytest
 
 from sockd.addresses import Address, Kind, parse
 from sockd.errors import SockdError
-from sockd.welcome import attempt, shortened, table, welcome
+from sockd.welcome import attempt, shortened, welcome
 from tests.services.house import Datagrams, House, Probes, Service
 
 
@@ -33,11 +33,6 @@ from tests.services.house import Datagrams, House, Probes, Service
 def test_commands(address: str, protocol: str, command: str) -> None:
     """Each kind of address has a program that reaches it."""
     assert attempt(parse(address), protocol) == command
-
-
-def test_columns_are_aligned() -> None:
-    """Each as wide as its widest cell; no line ends in blanks."""
-    assert table([("a", "b"), ("long", "x"), ("c", "")]) == "a     b\nlong  x\nc"
 
 
 def test_paths_from_here() -> None:
