@@ -11,7 +11,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from sockd.addresses import Address, Kind
 from sockd.daemon import GRACE, Daemon
-from sockd.errors import SockdError
+from sockd.errors import Place, Problem, SockdError
 from sockd.plan import EndpointPlan, LogPlan, Plan
 from sockd.services.supervisor import PATIENCE
 from tests.services.house import Datagrams, Events, House, Probes, Service
@@ -23,12 +23,12 @@ DRAIN = 5.0
 class Running:
     """A daemon in a house; `left` are the statuses it asked to leave with."""
 
-    def __init__(self, house: House, *endpoints: EndpointPlan) -> None:
+    def __init__(self, house: House, *endpoints: EndpointPlan, warnings: tuple[Problem, ...] = ()) -> None:
         self.house = house
         self.left: list[int] = []
         self.served: list[Daemon] = []
         self.person = False
-        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), endpoints)
+        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), endpoints, warnings=warnings)
         self.daemon = Daemon(plan, house.loop, self.left.append, self.serving, lambda: 0.0)
         self.log = Events()
 
@@ -71,8 +71,8 @@ def run(house: House) -> Iterator[Any]:
     """Makes daemons that are stopped when the test ends; their log is kept."""
     made: list[Running] = []
 
-    def make(*endpoints: EndpointPlan) -> Running:
-        made.append(Running(house, *endpoints))
+    def make(*endpoints: EndpointPlan, warnings: tuple[Problem, ...] = ()) -> Running:
+        made.append(Running(house, *endpoints, warnings=warnings))
         globalLogPublisher.addObserver(made[-1].log.events.append)  # type: ignore[arg-type]
         return made[-1]
 
@@ -80,6 +80,13 @@ def run(house: House) -> Iterator[Any]:
     for running in made:
         running.close()
         globalLogPublisher.removeObserver(running.log.events.append)  # type: ignore[arg-type]
+
+
+def test_what_is_odd_in_the_file_is_told(run: Any) -> None:
+    """It runs all the same; the log says what `sockd check` says."""
+    running = run(warnings=(Problem(Place("sockd.yaml", 2, 1), "endpoints", "warning: nothing to run"),))
+    running.start()
+    assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: warning: nothing to run"]
 
 
 def test_serving(house: House, run: Any) -> None:
