@@ -153,7 +153,9 @@ def _json(event: Event, level: str, details: bool) -> str:
     fields |= {
         key: value
         for key, value in event.items()
-        if not key.startswith("log_") and isinstance(value, str | int | float | bool | dict)
+        if key not in fields
+        and not key.startswith("log_")
+        and isinstance(value, str | int | float | bool | dict)
     }
     message = "\n".join(_message(event, details))
     line = _dumps(fields | {"message": message})

@@ -397,3 +397,12 @@ def test_destinations_of_twistds_options(
         SystemExit, match=f"^can't open the log file {tmp_path}/none/a.log: No such file or directory$"
     ):
         destination("none/a.log", True)
+
+
+def test_fields_of_ours_are_ours(path: Path) -> None:
+    """An event that brings a `time` or a `level` of its own, as twisted.python.log does, changes neither."""
+    event = {"log_time": TIME, "log_level": LogLevel.warn, "log_format": "odd"}
+    own: dict[str, Any] = {"time": 5.0, "level": "harmless", "message": "else"}
+    Observer(Destination(path), "info", "json")(event | own)
+    written = json.loads(path.read_text())
+    assert written == {"time": "2026-11-20T06:00:00.123Z", "level": "warn", "message": "odd"}
