@@ -19,6 +19,11 @@ class End(StrEnum):
     REFUSED = "refused by the protocol"
 
 
+def summary(counts: Counter[str]) -> str:
+    """The most frequent first: `3 x idle, 1 x done`."""
+    return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
+
+
 class Counters:
     """What one listener counts. Plain attributes, so that the hot path pays one addition for each."""
 

@@ -216,7 +216,7 @@ class _Planner:
         values = {}
         for key in type(limits).model_fields:
             chosen = key in limits.model_fields_set and applicable.limit(key, addresses)
-            values[key] = getattr(limits if chosen else _usual_limits(specification), key)
+            values[key] = getattr(limits if chosen else usual_limits(specification), key)
         return Limits(**values)
 
     def _check_kinds(self, written: Written, specification: Specification) -> None:
@@ -257,7 +257,8 @@ class _Planner:
                 self.loaded.problems.append(written.problem(text, "options"))
 
 
-def _usual_limits(specification: Specification) -> model.Limits:
+def usual_limits(specification: Specification) -> model.Limits:
+    """The limits of an endpoint of this protocol where nothing is written."""
     return model.Limits(
         idle=specification.idle,
         datagrams=specification.datagrams,

@@ -12,7 +12,7 @@ from sockd.config import model
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, ListenerPlan, Plan
+from sockd.plan import EndpointPlan, ListenerPlan, Plan, usual_limits
 from sockd.units import format_duration
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
@@ -97,10 +97,7 @@ def _listener(listener: ListenerPlan) -> Any:
 def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
     """What of an endpoint is not as it would be with nothing written."""
     tree = _endpoint(endpoint, enabled=True)
-    usual = endpoint.specification
-    limits = model.Limits(
-        idle=usual.idle, datagrams=usual.datagrams, datagrams_per_source=usual.datagrams_per_source
-    ).model_dump(mode="json")
+    limits = usual_limits(endpoint.specification).model_dump(mode="json")
     restart = model.Restart().model_dump(mode="json")
     unusual = dict(tree.get("options", {}))
     unusual |= _different(tree["limits"], limits)

@@ -159,12 +159,11 @@ class Connections:
                 self.protocol_failed("drain")
                 server.cut(End.FAILED)
 
-    def _notice_gone(self) -> None:
+    def _notice_gone(self, now: float) -> None:
         paused = [server for server in self._servers if server.paused]
         if not paused:
             return
         left, reset = unread.left(server.sock for server in paused)
-        now = self._reactor.seconds()
         for server in paused:
             number = server.fileno()
             if number in reset:
@@ -183,7 +182,7 @@ class Connections:
         idle, stall, linger = self.limits.idle, self.limits.stall, LINGER
         if self._draining:
             idle, linger = QUIET, _LINGER_DRAINED
-        self._notice_gone()
+        self._notice_gone(now)
         for server in tuple(self._servers):
             end = verdict(server, now, None if server in self._finishing else idle, stall, linger)
             if end is None:

@@ -7,7 +7,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from sockd.limits.buckets import Bucket
-from sockd.metrics import End
+from sockd.metrics import End, summary
 from sockd.services.supervisor import describe
 from sockd.transports.stream import Server
 from sockd.units import Rate
@@ -75,7 +75,7 @@ class Endings:
         self._log.info(
             "{endpoint}: within a second also: {summary}",
             endpoint=self._endpoint,
-            summary=", ".join(f"{count} x {what}" for what, count in untold.most_common()),
+            summary=summary(untold),
             ends=dict(untold),
             event="connections ended",
         )

@@ -96,6 +96,7 @@ class Endpoint:
                 surroundings.turn,
                 self._log,
                 surroundings.udp_ports,
+                self._make_datagram_protocol,
                 self._listener_failed(len(self.listeners)),
             )
             self.listeners.append(listener)
@@ -166,14 +167,12 @@ class Endpoint:
         self.connections.hold(not allowed.reads)
         for listener in self.listeners:
             listener.factory = self._engine.factory
-            if self.plan.specification.datagram is not None:
-                listener.make_datagram_protocol = self._make_datagram_protocol
             listener.serve(allowed)
         if self._give_up is not None and not self._draining:
             self._give_up.update(running=self.running)
 
     def _make_datagram_protocol(self) -> Any:
-        assert self.plan.specification.datagram is not None  # noqa: S101
+        assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
         return self.plan.specification.datagram(self.host)
 
     def _gave_up(self) -> None:

@@ -49,19 +49,20 @@ class Listener:
         turn: Turn,
         log: Logger,
         udp_ports: set[int],
+        make_datagram_protocol: Callable[[], DatagramProtocol],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.plan = plan
         self.address: Address = plan.address
         self.counters = Counters()
         self.factory: Any = None  # of the stream protocol, once there is one
-        self.make_datagram_protocol: Callable[[], DatagramProtocol] | None = None
         self._limits = limits
         self._connections = connections
         self._turn = turn
         self._reactor = turn.reactor
         self._log = log
         self._udp_ports = udp_ports
+        self._make_datagram_protocol = make_datagram_protocol
         self._failed = failed
         self._effect = Effect(accepts=False, reads=False)
         self._acceptor: Acceptor | None = None
@@ -171,9 +172,8 @@ class Listener:
     # -- datagrams
 
     def _begin_datagrams(self, port: DatagramPort) -> None:
-        assert self.make_datagram_protocol is not None  # noqa: S101
         self._begun = True
-        protocol = self.make_datagram_protocol()
+        protocol = self._make_datagram_protocol()
         port.protocol = protocol
         protocol.start(port)
         self._protocol = protocol

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from twisted.logger import Logger
 
-from sockd.metrics import Counters
+from sockd.metrics import Counters, summary
 
 # Seconds between two such lines of an endpoint.
 EVERY = 60.0
@@ -26,13 +25,13 @@ class Refusals:
         total: Counter[str] = Counter()
         for counters in self._counters:
             total += counters.refused
-        new: dict[str, Any] = dict((total - self._told).most_common())
+        new = total - self._told
         if new:
             self._told = total
             self._log.info(
                 "{endpoint}: refused: {summary}",
                 endpoint=self._endpoint,
-                summary=", ".join(f"{count} x {reason}" for reason, count in new.items()),
-                refused=new,
+                summary=summary(new),
+                refused=dict(new.most_common()),
                 event="refused",
             )

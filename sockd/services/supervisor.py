@@ -17,8 +17,6 @@ from sockd.services.states import TRANSITIONS, Event, State
 
 # So much (characters) of an error that is not ours goes into the log and the status.
 LONGEST = 1000
-
-
 # So long (seconds) the start of the others waits to be told until a child's start has succeeded or failed.
 PATIENCE = 5.0
 

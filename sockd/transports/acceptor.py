@@ -33,8 +33,8 @@ class Acceptor:
     """Reads from the socket only while it is open and nobody asked it to pause.
 
     `take(sock, sockaddr)` gets each accepted, non-blocking socket; `room()` says how many more may be had;
-    `short(error)` is told when file descriptors or memory ran out, `lost(error, self)` when the reactor won't
-    call us any more.
+    `short(error)` is told when none can be had for now, as file descriptors or memory ran out, and
+    `lost(error, self)` when the reactor won't call us any more.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from sockd.addresses import WILDCARDS, Address, Kind
 from sockd.errors import SockdError
 from sockd.transports.options import SocketOptions
 
-# Linux's numbers (linux/in.h, linux/in6.h), where Python 3.11 has no name for them.
+# Linux's number (linux/in.h), for which Python 3.11 has no name.
 IP_PKTINFO = 8
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 

@@ -453,13 +453,9 @@ class Server:
         if not self._reading and self._paused != BY_BACK_PRESSURE:
             self._broken(error)
             return
-        self._out.clear()
-        self.owed = 0
         self._fin_sent = True
-        self._stop_writing()
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            self._call("stopProducing", producer.stopProducing)
+        self._drop_unsent()
+        self._stop_producer()
         self._resume(BY_BACK_PRESSURE)
 
     def peer_left(self, *, reset: bool) -> None:
@@ -476,11 +472,9 @@ class Server:
         self._aborted = True
         self.disconnecting = True
         self._fin_sent = True
-        self._out.clear()
-        self.owed = 0
+        self._drop_unsent()
         self._read_closed = True
         self._update_reading()
-        self._stop_writing()
         if self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # connectionLost comes later, as the protocol may be in the middle of something
@@ -500,18 +494,24 @@ class Server:
         if self._reading:
             self._reading = False
             self._reactor.removeReader(self)
-        self._stop_writing()
-        self._out.clear()
-        self.owed = 0
+        self._drop_unsent()
         self._turn.bury(self.sock)
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            self._call("stopProducing", producer.stopProducing)
+        self._stop_producer()
         try:
             self.protocol.connectionLost(why)
         except BaseException:  # noqa: BLE001
             self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
+
+    def _drop_unsent(self) -> None:
+        self._out.clear()
+        self.owed = 0
+        self._stop_writing()
+
+    def _stop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._call("stopProducing", producer.stopProducing)
 
     def _failed(self, where: str) -> None:
         """The protocol raised: that costs it this connection, nobody else anything."""
