@@ -44,12 +44,46 @@ class Host(Generic[OptionsT]):
     service: Any = None  # what the specification's `service` returned
 
 
+# What a part of a protocol hands on to its successor: None, bool, int, float, str, bytes, list, or dict with
+# keys of str, nested as it likes. Another version may read it.
+State = Any
+
+
+class Surviving(Protocol):
+    """What a connection's protocol, a datagram protocol or a service has in order to survive an upgrade.
+
+    `freeze` tells its state and changes nothing: it may be called several times. `thaw` gives the state to a
+    new one in the new program, and raises on a state that it can't use: then the upgrade is refused.
+
+    A connection's protocol has its `transport` when `thaw` is called, which takes the place of
+    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service
+    may return a Deferred from `freeze`, and is thawed before `startService`; a datagram protocol after
+    `start`. Before the upgrade a child process rehearses all thaws: there no service is started, and a stub
+    stands in for each transport.
+    """
+
+    def freeze(self) -> State: ...
+    def thaw(self, state: State) -> None: ...
+
+
+class Reloading(Protocol):
+    """What a service or a datagram protocol has in order to take new options while it runs.
+
+    `reload` (which may return a Deferred) takes them, or raises (fails) and keeps the old ones, upon which the
+    whole file is refused. It is called again, with the old options, when something else was wrong. A service
+    without it is replaced by a new one, and the connections of the old one drain; a datagram protocol without
+    it is made anew. The stream factory always is, and serves later connections.
+    """
+
+    def reload(self, options: Any) -> Any: ...
+
+
 class Service(Protocol):
     """Twisted's IService, as far as sockd uses it.
 
     `startService` may raise or return a Deferred; it is called again, after a delay, when it failed or when
     the service reported a failure with `host.fail`. `stopService` is called once, when the endpoint ends; its
-    Deferred is cancelled at the drain's deadline.
+    Deferred is cancelled at the drain's deadline. A service may be Surviving and Reloading as well.
     """
 
     def startService(self) -> Any: ...  # noqa: N802
