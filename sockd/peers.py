@@ -47,6 +47,31 @@ class Peer:
         """From the kernel's credentials; a sender that is not bound (empty address) can't be answered."""
         return cls(sockaddr or None, uid=uid, pid=pid)
 
+    def freeze(self) -> dict[str, Any]:
+        """What `thaw` makes an equal peer of, in another program."""
+        sockaddr = list(self.sockaddr) if isinstance(self.sockaddr, tuple) else self.sockaddr
+        return {
+            "sockaddr": sockaddr,
+            "host": self.host,
+            "port": self.port,
+            "uid": self.uid,
+            "pid": self.pid,
+            "control": [list(item) for item in self.control],
+        }
+
+    @classmethod
+    def thaw(cls, state: dict[str, Any]) -> "Peer":
+        """The peer of which this was frozen."""
+        sockaddr = state["sockaddr"]
+        return cls(
+            tuple(sockaddr) if isinstance(sockaddr, list) else sockaddr,
+            host=state["host"],
+            port=state["port"],
+            uid=state["uid"],
+            pid=state["pid"],
+            control=tuple((level, kind, data) for level, kind, data in state.get("control", ())),
+        )
+
     @property
     def local(self) -> bool:
         """Whether the kernel vouches for who it is (a Unix socket)."""

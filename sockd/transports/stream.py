@@ -52,6 +52,7 @@ class Server:
     """A connection that a listener accepted. Twisted's ITCPTransport for TCP and Unix sockets alike.
 
     Beyond that interface: `peer`, `received` and `sent` in bytes, `owed` (bytes unsent), `limit_unsent`.
+    `number` is the owner's, who tells connections apart by it.
     When the peer finished sending and the protocol is no IHalfCloseableProtocol, what is owed still goes out
     before `connectionLost`. `loseConnection` sends what is owed, then a FIN, then reads on without delivering
     until the peer's FIN (or `linger_expired`): closing with unread input would reset the connection and lose
@@ -89,6 +90,7 @@ class Server:
         "mark_received",
         "mark_sent",
         "mark_time",
+        "number",
         "opened",
         "owed",
         "peer",
@@ -108,6 +110,7 @@ class Server:
         self.peer = peer
         self.listener = listener
         self.counters = counters
+        self.number = 0
         self._turn = turn
         self._reactor = turn.reactor
         self._owner = owner
@@ -152,6 +155,81 @@ class Server:
             protocol.makeConnection(self)
         except BaseException:  # noqa: BLE001
             self._failed("connectionMade")
+        self._turn.end()
+
+    # -- from one program to the next
+
+    @property
+    def freezable(self) -> bool:
+        """Whether it can go on in another program: not once it was cut, though its end is yet to be told."""
+        return self.connected and not self._aborted
+
+    def freeze(self) -> dict[str, Any]:
+        """What `thaw` needs beside the socket and the protocol's own state; nothing changes here."""
+        return {
+            "number": self.number,
+            "listener": self.listener,
+            "peer": self.peer.freeze(),
+            "received": self.received,
+            "sent": self.sent,
+            "unsent": b"".join(self._out),
+            "unsent_limit": self._unsent_limit,
+            "producer_paused": self._producer is not None and self._streaming and self._producer_paused,
+            "read_closed": self._read_closed,
+            "fin_wanted": self._fin_wanted,
+            "fin_sent": self._fin_sent,
+            "disconnecting": self.disconnecting,
+            "lingering": self.lingering,
+            "end": None if self.end is None else self.end.value,
+            "opened": self.opened,
+            "mark_time": self.mark_time,
+            "mark_received": self.mark_received,
+            "mark_sent": self.mark_sent,
+        }
+
+    @classmethod
+    def thaw(
+        cls, state: dict[str, Any], sock: socket.socket, turn: Turn, owner: Owner, counters: Counters
+    ) -> "Server":
+        """The connection of which this was frozen, over the same (non-blocking) socket; see `resume`."""
+        server = cls(sock, Peer.thaw(state["peer"]), turn, owner, state["listener"], counters)
+        server.number = state["number"]
+        server.received, server.sent = state["received"], state["sent"]
+        server.limit_unsent(state["unsent_limit"])
+        if state["unsent"]:
+            server._out.append(state["unsent"])
+            server.owed = len(state["unsent"])
+        server._producer_paused = state["producer_paused"]
+        server._read_closed = state["read_closed"]
+        server._fin_wanted, server._fin_sent = state["fin_wanted"], state["fin_sent"]
+        server.disconnecting, server.lingering = state["disconnecting"], state["lingering"]
+        server.end = None if state["end"] is None else End(state["end"])
+        server.opened, server.mark_time = state["opened"], state["mark_time"]
+        server.mark_received, server.mark_sent = state["mark_received"], state["mark_sent"]
+        return server
+
+    def resume(self, protocol: Any, state: Any) -> None:
+        """Give a thawed connection to its protocol, with the state of that, and go on where it stopped.
+
+        What the protocol was paused for is not known any more: it is read from unless its `thaw` pauses it.
+        """
+        self.protocol = protocol
+        producer_paused, self._producer_paused = self._producer_paused, False
+        self._turn.active = True
+        try:
+            protocol.transport = self
+            protocol.connected = 1
+            protocol.thaw(state)
+        except BaseException:  # noqa: BLE001
+            self._failed("thaw")
+        else:
+            if producer_paused and self._producer is not None and self._streaming:
+                # It waited for what is unsent to go, and the end of the connection may wait for it.
+                self._pause_producer()
+                self._start_writing()
+            if self.owed or self.disconnecting or self._fin_wanted:
+                self._finish_soon()
+            self._update_reading()
         self._turn.end()
 
     # -- the hot path
@@ -266,7 +344,11 @@ class Server:
         if self.owed <= self._high_water:
             return
         self._pause(BY_BACK_PRESSURE)
-        if self._producer is not None and self._streaming and not self._producer_paused:
+        if self._producer is not None and self._streaming:
+            self._pause_producer()
+
+    def _pause_producer(self) -> None:
+        if not self._producer_paused:
             self._producer_paused = True
             self._call("pauseProducing", self._producer.pauseProducing)
 
