@@ -19,6 +19,7 @@ class AddressError(SockdError):
 
 
 WILDCARDS = ("*", "0.0.0.0", "::")  # hosts that stand for every address of the machine
+RESERVED = "sockd-listener-"  # so begin the names under which systemd keeps our own sockets for us
 
 
 class Kind(StrEnum):
@@ -26,28 +27,48 @@ class Kind(StrEnum):
     UDP = "udp"
     UNIX = "unix"
     UNIXGRAM = "unixgram"
+    SYSTEMD = "systemd"
 
     @property
     def stream(self) -> bool:
-        return self in (Kind.TCP, Kind.UNIX)
+        """Connections may arrive here: what systemd hands over is not known before it does."""
+        return self not in (Kind.UDP, Kind.UNIXGRAM)
+
+    @property
+    def datagram(self) -> bool:
+        """Datagrams may arrive here."""
+        return self not in (Kind.TCP, Kind.UNIX)
+
+    @property
+    def inet(self) -> bool:
+        return self in (Kind.TCP, Kind.UDP)
 
     @property
     def local(self) -> bool:
-        """A Unix socket of either sort."""
+        """A Unix socket of either sort, that we open."""
         return self in (Kind.UNIX, Kind.UNIXGRAM)
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Address:
-    """One address: `host` and `port` (host is a canonical literal or `*`), or a Unix `path` (or `@name`)."""
+    """One address.
+
+    `host` and `port` (host is a canonical literal or `*`), or a Unix `path` (or `@name`), or, as the `path`
+    too, the name of sockets that systemd hands over: the FileDescriptorName= of systemd.socket(5).
+    """
 
     kind: Kind
     host: str = ""
     port: int = 0
     path: str = ""
 
+    @property
+    def abstract(self) -> bool:
+        """A name of unix(7)'s abstract namespace: there is no file."""
+        return self.kind.local and self.path.startswith("@")
+
     def __str__(self) -> str:
-        if self.kind.local:
+        if not self.kind.inet:
             return f"{self.kind}://{self.path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.kind}://{host}:{self.port}"
@@ -55,24 +76,32 @@ class Address:
 
 def parse(text: str) -> Address:
     """The address that is written here; AddressError with what was probably meant."""
-    if not text.isprintable():
-        raise AddressError(f"{text[:200]!r} holds a character that can't be printed")
-    if len(text) > 1000:
-        raise AddressError(f"{text[:40]!r}... is too long for an address")
+    _check(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise AddressError(f"{text!r} is not an address: {_meant(text)}")
     if scheme not in Kind.__members__.values():
         raise AddressError(f"unknown kind of address {scheme!r}{offer(scheme, map(str, Kind))}")
     kind = Kind(scheme)
-    return Address(kind, path=_path(kind, rest)) if kind.local else _inet(kind, rest)
+    if kind.inet:
+        return _inet(kind, rest)
+    return Address(kind, path=_path(f"{kind}://", rest) if kind.local else _name(rest))
+
+
+def parse_path(text: str) -> Address:
+    """The Unix stream socket whose path is written here, without a scheme; AddressError as `parse` has it."""
+    _check(text)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in Kind.__members__.values():
+        raise AddressError(f"{text!r}: this is always a Unix socket: write {rest or 'NAME.sock'} alone")
+    return Address(Kind.UNIX, path=_path("", text))
 
 
 def resolve(address: Address, runtime: Path) -> Address:
     """The same address with its path made absolute, below `runtime`; AddressError where that is too long."""
     if not address.kind.local:
         return address
-    if address.path.startswith("@"):
+    if address.abstract:
         what, path = "the name", address.path
     else:
         what, path = "the path", str(runtime / address.path)
@@ -88,7 +117,9 @@ def overlap(one: Address, other: Address) -> bool:
     """Whether the kernel would refuse to have both open; paths are compared as they stand."""
     if one.kind.local and other.kind.local:
         # Abstract names are looked up by type, files in a directory are not.
-        return one.path == other.path and (one.kind is other.kind or not one.path.startswith("@"))
+        return one.path == other.path and (one.kind is other.kind or not one.abstract)
+    if one.kind is Kind.SYSTEMD:
+        return one == other
     if one.kind is not other.kind or one.port != other.port or not one.port:
         return False
     return one.host == other.host or (
@@ -102,6 +133,13 @@ def _wildcard(address: Address) -> bool:
 
 def _families(address: Address) -> frozenset[int]:
     return frozenset({4, 6} if address.host == "*" else {6} if ":" in address.host else {4})
+
+
+def _check(text: str) -> None:
+    if not text.isprintable():
+        raise AddressError(f"{text[:200]!r} holds a character that can't be printed")
+    if len(text) > 1000:
+        raise AddressError(f"{text[:40]!r}... is too long for an address")
 
 
 def _meant(text: str) -> str:
@@ -122,9 +160,9 @@ def _guesses(text: str) -> Iterator[str]:
         yield f"tcp://{text}"
 
 
-def _path(kind: Kind, text: str) -> str:
+def _path(scheme: str, text: str) -> str:
     if text in ("", "@"):
-        raise AddressError(f"there is no path: write {kind}:///run/NAME.sock, or {kind}://NAME.sock")
+        raise AddressError(f"there is no path: write {scheme}/run/NAME.sock, or {scheme}NAME.sock")
     if text.startswith("@"):
         return text
     if text.endswith("/") or text.rpartition("/")[2] in (".", ".."):
@@ -133,6 +171,19 @@ def _path(kind: Kind, text: str) -> str:
     if path.startswith(("~", "@")):
         raise AddressError(f"{text!r}: '{path[0]}' has no meaning here, write the whole path")
     return path
+
+
+def _name(text: str) -> str:
+    """As systemd.socket(5) has them, which takes any ASCII but ':' and what can't be printed."""
+    if not text:
+        raise AddressError("there is no name: write systemd://NAME, as FileDescriptorName= of a .socket unit")
+    if not re.fullmatch("[ -9;-~]{1,255}", text):
+        raise AddressError(
+            f"{text[:60]!r} is no FileDescriptorName=: that is 1 to 255 ASCII characters, none of them ':'"
+        )
+    if text.startswith(RESERVED):
+        raise AddressError(f"{text!r}: sockd keeps names that begin with {RESERVED!r} for itself")
+    return text
 
 
 def _inet(kind: Kind, text: str) -> Address:

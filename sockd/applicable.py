@@ -1,18 +1,22 @@
 """Which keys of `socket` and `limits` mean something for which addresses."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from sockd.addresses import Address, Kind
+from sockd.config import model
+from sockd.transports.options import Keepalive, SocketOptions
 
 _STREAMS = frozenset(kind for kind in Kind if kind.stream)
-_DATAGRAMS = frozenset(Kind) - _STREAMS
-_INET = frozenset({Kind.TCP, Kind.UDP})
-_LOCAL = frozenset(Kind) - _INET
+_DATAGRAMS = frozenset(kind for kind in Kind if kind.datagram)
+_INET = frozenset(kind for kind in Kind if kind.inet)
+_LOCAL = frozenset(kind for kind in Kind if kind.local)
+_TCP = frozenset({Kind.TCP, Kind.SYSTEMD})  # whose connections may be TCP
 
 _SOCKET = {
-    "backlog": _STREAMS,
-    "keepalive": frozenset({Kind.TCP}),
-    "nodelay": frozenset({Kind.TCP}),
+    "backlog": _STREAMS - {Kind.SYSTEMD},
+    "keepalive": _TCP,
+    "nodelay": _TCP,
     "reuse_port": _INET,
     "receive_buffer": _INET,  # the kernel charges a Unix socket's data to its sender
     "mode": _LOCAL,
@@ -30,7 +34,7 @@ _LIMITS = {
 
 def socket_key(key: str, address: Address) -> bool:
     """Whether this key of `socket` means something for the address."""
-    if address.path.startswith("@") and key in ("mode", "user", "group"):
+    if address.abstract and key in ("mode", "user", "group"):
         return False  # an abstract name has no file
     return address.kind in _SOCKET[key]
 
@@ -42,9 +46,26 @@ def limit(key: str, addresses: Iterable[Address]) -> bool:
 
 def why_not(key: str, address: Address | None = None) -> str:
     """Why a key means nothing for an address, or for any address of an endpoint, in words."""
-    kinds = " and ".join(kind for kind in Kind if kind in (_SOCKET | _LIMITS)[key])
+    *most, last = (kind for kind in Kind if kind in (_SOCKET | _LIMITS)[key])
+    kinds = f"{', '.join(most)} and {last}" if most else last
     if address is None:
         return f"this is for {kinds}, and the endpoint has no such address"
     if address.kind in (_SOCKET | _LIMITS)[key]:
         return f"this is for sockets with a file, and {address} has none"
+    if address.kind is Kind.SYSTEMD:
+        return f"this is for {kinds}: for {address} it stands in the .socket unit"
     return f"this is for {kinds}, not for {address.kind}"
+
+
+def socket_options(
+    options: model.Socket, address: Address, user: int | None, group: int | None
+) -> SocketOptions:
+    """Socket options as they apply to the address; those that don't are the usual ones."""
+    usual = model.Socket()
+    values: dict[str, Any] = {}
+    for key in model.Socket.model_fields:
+        values[key] = getattr(options if socket_key(key, address) else usual, key)
+    keepalive = values["keepalive"]
+    if keepalive is not None:
+        values["keepalive"] = Keepalive(int(keepalive.idle), int(keepalive.interval), keepalive.count)
+    return SocketOptions(**values | {"user": user, "group": group})

@@ -22,12 +22,12 @@ class Claims:
     """The addresses that are wanted so far; looking one up does not depend on how many there are."""
 
     _inet: dict[tuple[str, int], dict[str, list[Claim]]] = field(default_factory=dict)
-    _files: dict[str, Claim] = field(default_factory=dict)
+    _named: dict[str, Claim] = field(default_factory=dict)
 
     def add(self, claim: Claim) -> Claim | None:
         """Note a claim; the earlier one that it is in conflict with, if there is one."""
-        if claim.address.kind.local:
-            return self._add_local(claim)
+        if not claim.address.kind.inet:
+            return self._add_named(claim)
         hosts = self._inet.setdefault((claim.address.kind, claim.address.port), {})
         for other in _candidates(claim.address.host, hosts):
             if overlap(claim.address, other.address) and not (claim.shared and other.shared):
@@ -35,11 +35,12 @@ class Claims:
         hosts.setdefault(claim.address.host, []).append(claim)
         return None
 
-    def _add_local(self, claim: Claim) -> Claim | None:
-        path = claim.address.path
+    def _add_named(self, claim: Claim) -> Claim | None:
+        address = claim.address
+        has_file = address.kind.local and not address.abstract
         # Two names for one file are one address.
-        real = f"{claim.address.kind}{path}" if path.startswith("@") else os.path.realpath(path)
-        other = self._files.setdefault(real, claim)
+        name = os.path.realpath(address.path) if has_file else str(address)
+        other = self._named.setdefault(name, claim)
         return None if other is claim else other
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from sockd import applicable, lookup
 from sockd.addresses import Address, AddressError, resolve
@@ -14,7 +13,7 @@ from sockd.errors import FileWrongError, Place, Problem
 from sockd.overlaps import Claim, Claims
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
-from sockd.transports.options import Keepalive, SocketOptions
+from sockd.transports.options import SocketOptions
 from sockd.units import Rate, format_duration
 
 
@@ -74,12 +73,16 @@ class Plan:
     drain: float  # seconds
     log: LogPlan
     endpoints: tuple[EndpointPlan, ...]
+    control: Address | None = None  # the control socket; None for none
+    control_user: int | None = None  # uid that its file gets; None leaves the creator's
+    control_group: int | None = None  # gid whose members may use it, beside root and our own user
     disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
     warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, and not wrong
 
     def run_as(self, uid: int | None, gid: int | None) -> "Plan":
         """The plan of a daemon that is this user once it has bound: Unix sockets are to be that user's."""
-        return replace(self, endpoints=tuple(_owned(endpoint, uid, gid) for endpoint in self.endpoints))
+        endpoints = tuple(_owned(endpoint, uid, gid) for endpoint in self.endpoints)
+        return replace(self, endpoints=endpoints, control_user=uid)
 
 
 def _owned(endpoint: EndpointPlan, uid: int | None, gid: int | None) -> EndpointPlan:
@@ -103,6 +106,8 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
     """The plan of this file; FileWrongError holds every problem of it, in the order of the file."""
     loaded = load(file)
     planner = _Planner(directories, registry or Registry(), loaded)
+    control = planner.control()
+    control_group = planner.control_group()
     plans = [(planner.endpoint(written), written.endpoint.enabled) for written in loaded.endpoints]
     if loaded.problems:
         raise FileWrongError(tuple(sorted(set(loaded.problems))))
@@ -111,6 +116,8 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
         drain=loaded.daemon.drain,
         log=LogPlan(loaded.daemon.log.level, loaded.daemon.log.format),
         endpoints=tuple(plan for plan, enabled in plans if plan and enabled),
+        control=control,
+        control_group=control_group,
         disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
         warnings=tuple(_warnings(loaded)),
     )
@@ -129,7 +136,36 @@ class _Planner:
     registry: Registry
     loaded: Loaded
     claims: Claims = field(default_factory=Claims)
+    control_claim: Claim | None = None
     exclusive: dict[str, Place] = field(default_factory=dict)  # what only one endpoint may use
+
+    def control(self) -> Address | None:
+        """The control socket, whose address no listener may have."""
+        steps = ("daemon", "control")
+        wanted = self.loaded.daemon.control
+        if wanted is None or self.loaded.root is None:
+            return None
+        try:
+            address = resolve(wanted, self.directories.runtime)
+        except AddressError as error:
+            self.loaded.problems.append(self.loaded.problem(str(error), *steps))
+            return None
+        self.control_claim = Claim(address, False, self.loaded.problem("", *steps).place)
+        self.claims.add(self.control_claim)
+        return address
+
+    def control_group(self) -> int | None:
+        """The group that may use the control socket."""
+        steps = ("daemon", "control_group")
+        wanted = self.loaded.daemon.control_group
+        if wanted is not None and self.loaded.daemon.control is None:
+            text = "this is for the control socket, which is off"
+            self.loaded.problems.append(self.loaded.problem(text, *steps))
+        try:
+            return lookup.group(wanted)
+        except ValueError as error:
+            self.loaded.problems.append(self.loaded.problem(str(error), *steps))
+            return None
 
     def endpoint(self, written: Written) -> EndpointPlan | None:
         endpoint = written.endpoint
@@ -171,20 +207,21 @@ class _Planner:
             self.loaded.problems.append(written.problem(str(error), *steps))
             return None
         options = merge(self.loaded.defaults.socket, written.endpoint.socket, listen.socket)
-        accounts = {
-            "user": self._account(written, number, "user", lookup.user, options.user, address),
-            "group": self._account(written, number, "group", lookup.group, options.group, address),
-        }
-        socket = _socket(options, address, accounts)
+        user = self._account(written, number, "user", lookup.user, options.user, address)
+        group = self._account(written, number, "group", lookup.group, options.group, address)
+        socket = applicable.socket_options(options, address, user, group)
         if written.endpoint.enabled:
             claim = Claim(address, socket.reuse_port, written.place_of(*steps))
             other = self.claims.add(claim)
             if other:
-                same = "stands" if other.address == address else f"overlaps {other.address}, which stands"
-                self.loaded.problems.append(
-                    written.problem(f"{address} {same} at {other.place} already", *steps)
-                )
+                self.loaded.problems.append(written.problem(self._taken(claim, other), *steps))
         return ListenerPlan(address, socket)
+
+    def _taken(self, claim: Claim, other: Claim) -> str:
+        if other is self.control_claim:
+            return f"{claim.address} is taken by the control socket, {other.address.path} (daemon.control)"
+        same = "stands" if other.address == claim.address else f"overlaps {other.address}, which stands"
+        return f"{claim.address} {same} at {other.place} already"
 
     def _account(
         self,
@@ -222,7 +259,8 @@ class _Planner:
     def _check_kinds(self, written: Written, specification: Specification) -> None:
         for number, listen in enumerate(written.endpoint.listen):
             kind = listen.address.kind
-            if (specification.stream if kind.stream else specification.datagram) is None:
+            streams = kind.stream and specification.stream is not None
+            if not streams and not (kind.datagram and specification.datagram is not None):
                 how = "streams" if kind.stream else "datagrams"
                 text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
                 self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
@@ -264,16 +302,3 @@ def usual_limits(specification: Specification) -> model.Limits:
         datagrams=specification.datagrams,
         datagrams_per_source=specification.datagrams_per_source,
     )
-
-
-def _socket(options: model.Socket, address: Address, accounts: dict[str, int | None]) -> SocketOptions:
-    """Socket options as they apply to the address; those that don't are the usual ones."""
-    usual = model.Socket()
-    values: dict[str, Any] = {}
-    for key in model.Socket.model_fields:
-        values[key] = getattr(options if applicable.socket_key(key, address) else usual, key)
-    values |= accounts
-    keepalive = values["keepalive"]
-    if keepalive is not None:
-        values["keepalive"] = Keepalive(int(keepalive.idle), int(keepalive.interval), keepalive.count)
-    return SocketOptions(**values)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import fields
 from typing import Any
 
 import yaml
@@ -12,7 +13,8 @@ from sockd.config import model
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, ListenerPlan, Plan, usual_limits
+from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, usual_limits
+from sockd.transports.options import SocketOptions
 from sockd.units import format_duration
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
@@ -44,9 +46,8 @@ for _type in (bool, int, float, type(None)):
 
 def render(plan: Plan) -> str:
     """A file that, read on the same machine, gives an equal plan; every name resolved, nothing inherited."""
-    log = {"level": plan.log.level, "format": plan.log.format}
     tree = {
-        "daemon": {"drain": format_duration(plan.drain), "log": log},
+        "daemon": daemon_tree(plan),
         "endpoints": {
             endpoint.name: _endpoint(endpoint, enabled=enabled)
             for enabled, endpoints in ((True, plan.endpoints), (False, plan.disabled))
@@ -54,6 +55,15 @@ def render(plan: Plan) -> str:
         },
     }
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def daemon_tree(plan: Plan) -> dict[str, Any]:
+    """The settings of the daemon in the file's words."""
+    tree: dict[str, Any] = {"control": OFF if plan.control is None else plan.control.path}
+    if plan.control_group is not None:
+        tree["control_group"] = plan.control_group
+    log = {"level": plan.log.level, "format": plan.log.format}
+    return tree | {"drain": format_duration(plan.drain), "log": log}
 
 
 def table(plan: Plan) -> str:
@@ -107,38 +117,39 @@ def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
     return unusual
 
 
+def limits_tree(limits: Limits) -> dict[str, Any]:
+    """The limits in the file's words."""
+    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    return model.Limits(**values).model_dump(mode="json")
+
+
 def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
     addresses = [listener.address for listener in endpoint.listeners]
-    limits = endpoint.limits
-    written = model.Limits(
-        connections=limits.connections,
-        idle=limits.idle,
-        stall=limits.stall,
-        datagrams=limits.datagrams,
-        datagrams_per_source=limits.datagrams_per_source,
-    ).model_dump(mode="json")
+    written = limits_tree(endpoint.limits)
     return {key: value for key, value in written.items() if applicable.limit(key, addresses)}
 
 
-def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
-    socket = listener.socket
+def socket_tree(socket: SocketOptions) -> dict[str, Any]:
+    """The socket options in the file's words."""
     keepalive = socket.keepalive and model.Keepalive(
         idle=socket.keepalive.idle, interval=socket.keepalive.interval, count=socket.keepalive.count
     )
-    written = model.Socket(
-        backlog=socket.backlog,
-        keepalive=keepalive,
-        nodelay=socket.nodelay,
-        reuse_port=socket.reuse_port,
-        receive_buffer=socket.receive_buffer,
-        mode=socket.mode,
-        user=socket.user,
-        group=socket.group,
-    ).model_dump(mode="json")
-    usual = model.Socket().model_dump(mode="json")
-    if keepalive:
-        written["keepalive"] = _different(written["keepalive"], usual["keepalive"]) or usual["keepalive"]
-    return {key: OFF if value is None else value for key, value in _different(written, usual).items()}
+    values = {field.name: getattr(socket, field.name) for field in fields(socket)}
+    tree = model.Socket(**values | {"keepalive": keepalive}).model_dump(mode="json")
+    return {key: OFF if value is None else value for key, value in tree.items()}
+
+
+def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
+    written, usual = socket_tree(listener.socket), _USUAL_SOCKET
+    unusual = _different(written, usual)
+    if listener.socket.keepalive and "keepalive" in unusual:
+        unusual["keepalive"] = _different(written["keepalive"], usual["keepalive"])
+    return unusual
+
+
+_USUAL_SOCKET: dict[str, Any] = {
+    key: OFF if value is None else value for key, value in model.Socket().model_dump(mode="json").items()
+}
 
 
 def _different(tree: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
@@ -158,8 +169,13 @@ def _shared_socket(endpoint: EndpointPlan) -> dict[str, Any]:
 
 def _flat(tree: dict[str, Any]) -> list[str]:
     """`key: value` for each, on one line, in characters that every terminal shows."""
-    lines = (
-        yaml.dump({key: value}, Dumper=_Dumper, default_flow_style=True, width=float("inf")).strip()[1:-1]
-        for key, value in tree.items()
-    )
-    return list(lines)
+    return [_line({key: value})[1:-1] for key, value in tree.items()]
+
+
+def in_line(value: Any) -> str:
+    """A value on one line, in characters that every terminal shows."""
+    return _line([value])[1:-1]
+
+
+def _line(value: Any) -> str:
+    return yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf")).strip()

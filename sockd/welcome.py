@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from sockd.addresses import Address
+from sockd.addresses import Address, Kind
 from sockd.columns import aligned
 from sockd.services.endpoint import Endpoint
 from sockd.services.states import State
@@ -14,6 +14,8 @@ _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def attempt(address: Address, protocol: str) -> str:
     """A command that reaches this address."""
+    if address.kind is Kind.SYSTEMD:
+        return "(as its .socket unit says)"
     stream = address.kind.stream
     if address.path.startswith("@"):
         name = address.path[1:]

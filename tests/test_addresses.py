@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.addresses import Address, AddressError, Kind, overlap, parse, resolve
+from sockd.addresses import RESERVED, Address, AddressError, Kind, overlap, parse, parse_path, resolve
 
 
 def _one_machine(host: IPv4Address | IPv6Address) -> bool:
@@ -32,9 +32,16 @@ path = (
     st.lists(name, min_size=1, max_size=3).map("/".join) | name.map("@{}".format) | name.map("/run/{}".format)
 )
 local = st.builds(Address, kind=st.sampled_from([Kind.UNIX, Kind.UNIXGRAM]), path=path)
+handed_over = st.builds(
+    Address,
+    kind=st.just(Kind.SYSTEMD),
+    path=st.text(
+        st.characters(min_codepoint=32, max_codepoint=126, exclude_characters=":"), min_size=1, max_size=255
+    ).filter(lambda text: not text.startswith(RESERVED)),
+)
 
 
-@given(inet | local)
+@given(inet | local | handed_over)
 def test_round_trip(address: Address) -> None:
     """An address that is written reads as the same address."""
     assert parse(str(address)) == address
@@ -42,7 +49,9 @@ def test_round_trip(address: Address) -> None:
 
 @given(
     st.text()
-    | st.from_regex(r"(tcp|udp|unix|unixgram)://[0-9a-f:.*\[\]%/~@]{0,20}(:[0-9]{0,7})?", fullmatch=True)
+    | st.from_regex(
+        r"(tcp|udp|unix|unixgram|systemd)://[0-9a-f:.*\[\]%/~@]{0,20}(:[0-9]{0,7})?", fullmatch=True
+    )
 )
 def test_nothing_but_an_address_error(text: str) -> None:
     """Whatever is written gives a canonical address, or an error of one line."""
@@ -88,6 +97,7 @@ def test_canonical_form(text: str, canonical: str) -> None:
         ("unixgram:x.sock", "'unixgram:x.sock' is not an address: write unixgram://x.sock"),
         ("tcp:127.0.0.1:7", "'tcp:127.0.0.1:7' is not an address: write tcp://127.0.0.1:7"),
         ("UDP:/[::1]:7", "'UDP:/[::1]:7' is not an address: write udp://[::1]:7"),
+        ("SystemD:/web", "'SystemD:/web' is not an address: write systemd://web"),
         ("127.0.0.1:7", "'127.0.0.1:7' is not an address: write tcp://127.0.0.1:7"),
         ("/run/x.sock", "'/run/x.sock' is not an address: write unix:///run/x.sock"),
         ("unix:", "'unix:' is not an address: write it like tcp://127.0.0.1:7007 or unix://echo.sock"),
@@ -112,6 +122,39 @@ def test_relative_paths_lie_in_the_runtime_directory() -> None:
     assert resolve(parse("unix:///a.sock"), runtime).path == "/a.sock"
     assert resolve(parse("unix://@a"), runtime).path == "@a"
     assert resolve(parse("tcp://*:7"), runtime) == parse("tcp://*:7")
+    assert resolve(parse("systemd://@a"), runtime) == parse("systemd://@a")
+
+
+@given(path)
+def test_a_path_alone(text: str) -> None:
+    """What is always a Unix socket's path may be written without a scheme."""
+    assert parse_path(text) == parse(f"unix://{text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "there is no path: write /run/NAME.sock, or NAME.sock"),
+        ("unix://a", "'unix://a': this is always a Unix socket: write a alone"),
+        ("tcp://", "'tcp://': this is always a Unix socket: write NAME.sock alone"),
+        ("a/", "'a/' is a directory: a socket needs a name"),
+        ("a\n", r"'a\n' holds a character that can't be printed"),
+    ],
+)
+def test_problems_of_a_path_alone(text: str, problem: str) -> None:
+    """They are told as those of an address are."""
+    with pytest.raises(AddressError) as caught:
+        parse_path(text)
+    assert str(caught.value) == problem
+
+
+def test_names_of_what_systemd_hands_over() -> None:
+    """They are as long as systemd allows, and not one of those that sockd gives itself."""
+    assert parse("systemd://" + "x" * 255).path == "x" * 255
+    with pytest.raises(AddressError, match="1 to 255 ASCII"):
+        parse("systemd://" + "x" * 256)
+    with pytest.raises(AddressError, match="for itself"):
+        parse("systemd://sockd-listener-")
 
 
 @pytest.mark.parametrize("text", ["unix:///" + "é" * 53, "unix://@" + "x" * 106])
@@ -140,6 +183,10 @@ def test_longest_path(text: str) -> None:
         ("unix://@a", "unixgram://@a", False),
         ("unix://@a", "unix://@a", True),
         ("unix://a", "tcp://*:7", False),
+        ("systemd://a", "systemd://a", True),
+        ("systemd://a", "systemd://b", False),
+        ("systemd://a", "unix://a", False),
+        ("systemd://a", "tcp://*:7", False),
     ],
 )
 def test_overlap(one: str, other: str, expected: bool) -> None:
@@ -150,5 +197,7 @@ def test_overlap(one: str, other: str, expected: bool) -> None:
 
 def test_kinds() -> None:
     """The kinds know what they are."""
-    assert [kind for kind in Kind if kind.stream] == [Kind.TCP, Kind.UNIX]
+    assert [kind for kind in Kind if kind.stream] == [Kind.TCP, Kind.UNIX, Kind.SYSTEMD]
+    assert [kind for kind in Kind if kind.datagram] == [Kind.UDP, Kind.UNIXGRAM, Kind.SYSTEMD]
+    assert [kind for kind in Kind if kind.inet] == [Kind.TCP, Kind.UDP]
     assert [kind for kind in Kind if kind.local] == [Kind.UNIX, Kind.UNIXGRAM]

@@ -7,9 +7,9 @@ import pytest
 
 from sockd import addresses, overlaps
 from sockd import plan as plans
-from sockd.addresses import Address, parse
+from sockd.addresses import Address, Kind, parse
 from sockd.errors import FileWrongError, Place
-from sockd.plan import EndpointPlan, Limits, LogPlan, Plan, Restart
+from sockd.plan import Directories, EndpointPlan, Limits, LogPlan, Plan, Restart
 from sockd.transports.options import Keepalive, SocketOptions
 from sockd.units import Rate
 from tests.fake_registry import SampleOptions, registry
@@ -43,6 +43,8 @@ def test_everything_by_default(tmp_path: Path) -> None:
     assert plan.file == tmp_path / "sockd.yaml"
     assert plan.drain == 10.0
     assert plan.log == LogPlan("info", "auto")
+    assert plan.control == parse("unix:///run/sockd/control.sock")
+    assert (plan.control_user, plan.control_group) == (None, None)
     (only,) = plan.endpoints
     assert only.name == "a"
     assert only.options == SampleOptions()
@@ -121,7 +123,57 @@ endpoints:
     ours, theirs = plan.run_as(70, 80).endpoints
     assert [(each.socket.user, each.socket.group) for each in ours.listeners] == [(70, 80), (None, None)]
     assert [(each.socket.user, each.socket.group) for each in theirs.listeners] == [(7, 8)]
+    assert (plan.run_as(70, 80).control_user, plan.run_as(70, 80).control_group) == (70, None)
     assert plan.run_as(None, None) == plan
+
+
+@pytest.mark.parametrize(
+    ("control", "address"),
+    [
+        ("a.sock", "unix:///run/sockd/a.sock"),
+        ("./a", "unix:///run/sockd/a"),
+        ("/a", "unix:///a"),
+        ('"@a"', "unix://@a"),
+        ("on", "unix:///run/sockd/on"),
+    ],
+)
+def test_control_socket(tmp_path: Path, control: str, address: str) -> None:
+    """A path as that of any Unix socket, and a group by name or number."""
+    endpoints = "endpoints: {a: {listen: 'tcp://*:7', protocol: sample}}"
+    plan = read(tmp_path, f"daemon: {{control: {control}, control_group: root}}\n{endpoints}")
+    assert (plan.control, plan.control_group) == (parse(address), 0)
+
+
+def test_no_control_socket(tmp_path: Path) -> None:
+    """Without one, its usual path is free for others."""
+    text = "daemon: {control: off}\nendpoints: {a: {listen: 'unix://control.sock', protocol: sample}}"
+    assert read(tmp_path, text).control is None
+
+
+def test_the_usual_control_socket_does_not_fit(tmp_path: Path) -> None:
+    """The runtime directory may be the reason; the file is pointed at, as it can name a shorter path."""
+    file = tmp_path / "sockd.yaml"
+    file.write_text("endpoints: {a: {listen: 'tcp://*:7', protocol: sample}}")
+    long = Directories(Path("/" + "x" * 100), Path("/"))
+    with pytest.raises(FileWrongError, match=r"sockd\.yaml:1:1: daemon\.control: the path .* bytes long"):
+        plans.read(file, long, registry())
+    file.write_text("")
+    with pytest.raises(FileWrongError, match=r"sockd\.yaml:1:1: the file is empty"):
+        plans.read(file, long, registry())
+
+
+def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
+    """Any protocol may be spoken there; what we would need to open it ourselves does not apply."""
+    before = (
+        "defaults: {limits: {idle: 5m, datagrams: 5/s},"
+        " socket: {backlog: 5, mode: 0600, user: 0, reuse_port: true, receive_buffer: 1MB, nodelay: false}}"
+    )
+    for protocol in ("sample", "streams", "datagrams"):
+        only = endpoint(tmp_path, f"listen: systemd://web\nprotocol: {protocol}\n", before)
+        assert only.listeners[0].address == Address(Kind.SYSTEMD, path="web")
+        usual = SocketOptions(1024, KEEPALIVE, False, False, None, 0o660, None, None)
+        assert only.listeners[0].socket == usual
+        assert (only.limits.idle, only.limits.datagrams) == (300.0, Rate(5, 1.0))
 
 
 def test_unknown_account_in_the_defaults(tmp_path: Path) -> None:

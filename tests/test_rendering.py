@@ -29,6 +29,7 @@ inet_socket = keys(
     backlog=st.integers(1, 65535), nodelay=st.booleans(), keepalive=keepalive, receive_buffer=sizes
 )
 unix_socket = keys(mode=st.sampled_from(["0600", "0666", "0777"]), user=st.just("root"), group=st.just(0))
+systemd_socket = keys(nodelay=st.booleans(), keepalive=keepalive)
 options = keys(
     word=words,
     count=st.integers(0, 10),
@@ -58,6 +59,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
                 {"address": f"tcp://127.0.0.1:{number + 1}", "socket": draw(inet_socket)},
                 {"address": f"unixgram://{number}.sock", "socket": draw(unix_socket)},
                 f"unix://@{number}",
+                {"address": f"systemd://{number} no", "socket": draw(systemd_socket)},
             ],
             "protocol": "sample",
             "options": draw(options),
@@ -65,8 +67,12 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
             "restart": {"delay": "10ms", "max_delay": draw(durations)},
             "required": draw(st.booleans() | keys(give_up_after=durations)),
         }
+    control = st.sampled_from([{}, {"control": "off"}, {"control": "@a"}, {"control": "a b"}]) | keys(
+        control=st.just("/run/control.sock"), control_group=st.just(0)
+    )
+    log = keys(level=st.just("debug"), format=st.just("json"))
     return {
-        "daemon": draw(keys(drain=durations, log=keys(level=st.just("debug"), format=st.just("json")))),
+        "daemon": draw(control) | draw(keys(drain=durations, log=log)),
         "defaults": draw(keys(limits=limits, socket=inet_socket)),
         "endpoints": endpoints,
     }
@@ -108,6 +114,7 @@ endpoints:
 
 RENDERED = """\
 daemon:
+  control: /run/sockd/control.sock
   drain: 5s
   log:
     level: info

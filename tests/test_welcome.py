@@ -28,6 +28,7 @@ from tests.services.house import Datagrams, House, Probes, Service
         ("unix://log.sock", "line-log", "ncat --unixsock log.sock"),
         ("unixgram://log.sock", "line-log", "logger --socket log.sock hello"),
         ("unixgram://@log", "line-log", "socat - ABSTRACT-SENDTO:log,bind=log.me"),
+        ("systemd://web", "echo", "(as its .socket unit says)"),
     ],
 )
 def test_commands(address: str, protocol: str, command: str) -> None:

@@ -3,10 +3,12 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
+from sockd import addresses
+from sockd.addresses import Address, Kind
 from sockd.config.model import NAME, Endpoint, Limits, Restart, Section, Socket
-from sockd.config.types import duration, read_text, wrong
+from sockd.config.types import NOTHING, Account, Form, duration, read_text, wrong
 from sockd.config.values import shown
 
 
@@ -23,9 +25,45 @@ class Log(Section):
     )
 
 
+# A path: no control characters, and no '~', which nothing here expands.
+_PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
+
+
+def _read_control(value: Any, _info: ValidationInfo) -> Address:
+    if isinstance(value, Address):
+        return value
+    text = read_text(value)
+    if re.fullmatch(NOTHING, text, re.IGNORECASE):  # a socket of this name is hardly what was meant
+        raise wrong(f"{shown(text)} is not a path: write one like control.sock")
+    try:
+        return addresses.parse_path(text)
+    except addresses.AddressError as error:
+        raise wrong(str(error)) from None
+
+
+Control = Annotated[
+    Address | None,
+    Form(
+        _read_control,
+        lambda address: address.path,
+        {"title": "path", "type": "string", "pattern": f"^{_PATH}$"},
+        off=True,
+    ),
+]
+
+
 class Daemon(Section):
     """What is of the daemon and not of one endpoint."""
 
+    control: Control = Field(
+        Address(Kind.UNIX, path="control.sock"),
+        description="The Unix socket on which the `sockd` command talks to the daemon: a path, as in the"
+        " address of a Unix socket, or `off` for none.",
+    )
+    control_group: Account = Field(
+        None,
+        description="A group whose members may use the control socket, beside root and sockd's own user.",
+    )
     drain: Annotated[float, duration(most=86400)] = Field(
         10.0,
         description="How long connections may take to finish when the daemon stops, before they are cut.",
@@ -41,10 +79,6 @@ class Defaults(Section):
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
 
 
-# A path or a pattern of paths: no control characters, and no '~', which nothing here expands.
-_PATTERN = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
-
-
 def _read_include(value: Any) -> Any:
     patterns = value if isinstance(value, list | tuple) else [value]
     return tuple(_read_pattern(pattern) for pattern in patterns)
@@ -55,18 +89,20 @@ def _read_pattern(value: Any) -> str:
         text = read_text(value)
     except ValueError as error:
         raise wrong(str(error)) from None
-    if not re.fullmatch(_PATTERN, text):
+    if not re.fullmatch(_PATH, text):
         raise wrong(f"{shown(text)} is not a path, nor a pattern of paths like conf.d/*.yaml")
     return text
 
 
-_INCLUDE = {"type": "string", "pattern": f"^{_PATTERN}$"}
+_INCLUDE = {"type": "string", "pattern": f"^{_PATH}$"}
 
 
 class Main(Section):
     """What the main file may hold."""
 
-    daemon: Daemon = Field(Daemon(), description="How the daemon stops, and what it logs.")
+    daemon: Daemon = Field(
+        Daemon(), description="How the daemon is spoken to, how it stops, and what it logs."
+    )
     include: Annotated[
         tuple[str, ...],
         BeforeValidator(_read_include),

@@ -19,7 +19,9 @@ from sockd.config.ranges import pattern_up_to
 from sockd.config.values import read_as, shown
 
 OFF = "off"
-_NOTHING = "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"  # are not taken
+NOTHING = (
+    "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"  # is not taken for off
+)
 LONGEST_PATH = 1024
 SHORTEST_DURATION = 0.001
 LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
@@ -54,7 +56,7 @@ class Form:
 
     def _or_off(self, value: Any) -> str:
         """What to add to a problem where `off` may have been meant."""
-        meant = self.off and isinstance(value, str) and re.fullmatch(_NOTHING, value, re.IGNORECASE)
+        meant = self.off and isinstance(value, str) and re.fullmatch(NOTHING, value, re.IGNORECASE)
         return ", or off" if meant else ""
 
     def _write(self, value: Any) -> Any:

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from sockd.addresses import AddressError, parse
 from sockd.config import document
-from sockd.config.files import Main
-from sockd.config.values import Mapping
-from sockd.errors import ProtocolUnavailableError
+from sockd.config.files import Daemon, Main
+from sockd.config.values import Mapping, Scalar
+from sockd.errors import Place, ProtocolUnavailableError
 from sockd.protocols.registry import Registry
 from sockd.reference.schema import schema
 from tests.fake_registry import registry
@@ -54,7 +54,12 @@ def model_takes(value: Any) -> bool:
 
 FILES: list[dict[str, Any]] = [
     {
-        "daemon": {"drain": "10s", "log": {"level": "info", "format": "auto"}},
+        "daemon": {
+            "control": "control.sock",
+            "control_group": "adm",
+            "drain": "10s",
+            "log": {"level": "info", "format": "auto"},
+        },
         "defaults": {
             "socket": {"keepalive": {"idle": "60s", "interval": "10s", "count": 6}},
             "limits": {"connections": 5, "idle": "off", "stall": "5m"},
@@ -89,7 +94,7 @@ FILES: list[dict[str, Any]] = [
                 "required": {"give_up_after": "1m"},
             },
             "b": {"listen": "udp://*:7", "protocol": "file", "options": {"path": "a.log"}, "required": True},
-            "c": {"listen": {"address": "unixgram://c"}, "protocol": "streams"},
+            "c": {"listen": [{"address": "unixgram://c"}, "systemd://c"], "protocol": "streams"},
         },
     },
     {"include": "a.yaml"},
@@ -128,6 +133,7 @@ WORDS = [
         "json",
         "tcp://*:7",
         "unix://a",
+        "systemd://a",
         "x",
     ),
 ]
@@ -174,18 +180,23 @@ def changed(draw: st.DrawFn) -> Any:
 
 
 def needs_parsing(tree: Any) -> bool:
-    """Whether there is an address with a right beginning that is wrong further on, or a network."""
+    """Whether there is an address with a right beginning that is wrong further on, or the like."""
     for path in paths(tree):
         value = tree
         for step in path:
             value = value[step]
-        if isinstance(value, str) and re.match("(tcp|udp|unix|unixgram)://", value):
+        if isinstance(value, str) and re.match("(tcp|udp|unix|unixgram|systemd)://", value):
             try:
                 parse(value)
             except AddressError:
                 return True
         if path and path[-1] == "networks":
             return True
+        if path[-2:] == ("daemon", "control") and isinstance(value, str):
+            try:
+                Daemon.model_validate({"control": Scalar(value, Place(""))})
+            except ValidationError:
+                return True
     return False
 
 
