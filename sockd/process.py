@@ -6,22 +6,38 @@ import resource
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sockd.errors import SockdError
-from sockd.plan import Directories
+
+if TYPE_CHECKING:
+    from sockd.plan import Directories
+
+SYSTEM_RUNTIME = Path("/run/sockd")
 
 
-def directories(environ: Mapping[str, str], uid: int) -> Directories:
+def directories(environ: Mapping[str, str], uid: int) -> "Directories":
     """Where relative paths lead: as systemd says, else root's usual places, else the user's own."""
+    from sockd.plan import Directories  # noqa: PLC0415 - `sockd status` does without, and starts the sooner
+
     runtime = _first(environ.get("RUNTIME_DIRECTORY"))
     logs = _first(environ.get("LOGS_DIRECTORY"))
     if uid == 0:
-        return Directories(runtime or Path("/run/sockd"), logs or Path("/var/log/sockd"))
+        return Directories(runtime or SYSTEM_RUNTIME, logs or Path("/var/log/sockd"))
     return Directories(runtime or _user("user_runtime_path"), logs or _user("user_log_path"))
+
+
+def runtime_directories(environ: Mapping[str, str], uid: int) -> Iterator[Path]:
+    """Where the daemon that somebody asks for may have its sockets; the likeliest first."""
+    if runtime := _first(environ.get("RUNTIME_DIRECTORY")):
+        yield runtime
+        return
+    yield SYSTEM_RUNTIME
+    if uid != 0:
+        yield _user("user_runtime_path")
 
 
 def _first(value: str | None) -> Path | None:
@@ -45,7 +61,7 @@ def _user(kind: str) -> Path:
     return path
 
 
-def make_directories(wanted: Directories, uid: int | None, gid: int | None) -> None:
+def make_directories(wanted: "Directories", uid: int | None, gid: int | None) -> None:
     """Make those that are missing, for the user that the daemon will run as (None: who it is already).
 
     What can't be made is left to whoever needs it: the message then names the address or the file.
