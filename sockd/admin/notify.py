@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from sockd.text import visible
 
-SOON = 0.01  # seconds until a message that systemd had no room for is tried again; doubled while it has none
+SOON = 0.002  # seconds until a message that systemd had no room for is tried again; doubled while it has none
 LATEST = 1.0
 MOST = 65_536  # messages that wait at once; those beyond are lost, and counted
 LONGEST_STATUS = 500  # characters; systemd ignores messages of more than 4096 bytes
