@@ -42,7 +42,7 @@ class Daemon(Service):
         self._leave = leave
         self._serving = serving
         self.log = Logger("sockd")
-        surroundings = Surroundings(reactor, Turn(reactor), self.log, set(), random, self._gave_up)
+        surroundings = Surroundings(reactor, Turn(reactor), self.log, random, self._gave_up)
         self.endpoints = [Endpoint(endpoint, surroundings) for endpoint in plan.endpoints]
         self._stopping: Deferred[None] | None = None
         self._services_stopping: list[Deferred[None]] = []

@@ -69,7 +69,7 @@ class Surviving(Protocol):
 class Reloading(Protocol):
     """What a service or a datagram protocol has in order to take new options while it runs.
 
-    `reload` (which may return a Deferred) takes them, or raises (fails) and keeps the old ones, upon which the
+    `reload` (which may return a Deferred) takes them, or raises (fails) and keeps the old ones; then the
     whole file is refused. It is called again, with the old options, when something else was wrong. A service
     without it is replaced by a new one, and the connections of the old one drain; a datagram protocol without
     it is made anew. The stream factory always is, and serves later connections.

@@ -1,6 +1,6 @@
 """The connections of one endpoint: how many there may be, which have gone idle, how they are drained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -27,10 +27,45 @@ _LINGER_DRAINED = 1.0
 _FULL_TOLD = Rate(1, 60.0)
 
 
+class Drain:
+    """Some connections that are to finish; `done` fires when all have ended. `cut` counts those cut off."""
+
+    def __init__(self, servers: Iterable[Server]) -> None:
+        self.servers = dict.fromkeys(servers)
+        self.finished = 0
+        self.cut = 0
+        self.done: Deferred[None] = Deferred()
+        self.timer: Any = None
+
+    def ended(self, server: Server, end: End) -> None:
+        """One of them has ended, if it is one of them."""
+        if server in self.servers:
+            del self.servers[server]
+            if end is End.CUT:
+                self.cut += 1
+            else:
+                self.finished += 1
+
+    def expired(self) -> None:
+        """Their time is over."""
+        self.timer = None
+        for server in tuple(self.servers):
+            server.cut(End.CUT)
+
+    def close(self) -> None:
+        """All have ended."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if not self.done.called:
+            self.done.callback(None)
+
+
 class Connections:
     """All stream connections of an endpoint, over all its listeners.
 
-    `room_changed()` is called when the limit is reached and when it is left.
+    `room_changed()` is called when the limit is reached and when it is left; `numbers` are those that the
+    connections get, one after the other.
     """
 
     def __init__(
@@ -41,27 +76,46 @@ class Connections:
         log: Logger,
         counters: Counters,
         room_changed: Callable[[], None],
+        numbers: Iterator[int],
     ) -> None:
         self.endpoint = endpoint
         self._counters = counters
-        self.limits = limits
         self._reactor = reactor
         self._log = log
         self._room_changed = room_changed
+        self._numbers = numbers
         self._servers: dict[Server, None] = {}
         self._finishing: set[Server] = set()  # drained ones whose protocol itself says when it has finished
         self._left: dict[Server, float] = {}  # paused ones whose peer left, and when that was seen
         self._held = False
-        self._draining = False
-        self._emptied: Deferred[None] | None = None
+        self._draining: set[Server] = set()
+        self._drains: list[Drain] = []
+        self._all: Drain | None = None  # of whoever is there, and whoever comes
         self._timer: Any = None
         self._endings = Endings(endpoint, reactor, log)
         self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
-        shortest = min((t for t in (limits.idle, limits.stall) if t), default=LINGER)
-        self._every = min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 16))
+        self.limits = limits
+        self._every = self._pace()
+
+    def limit(self, limits: Limits) -> None:
+        """From now on these hold; nobody is cut for there being too many."""
+        self.limits = limits
+        if not self._draining:
+            self._every = self._pace()
+
+    def _pace(self) -> float:
+        shortest = min((t for t in (self.limits.idle, self.limits.stall) if t), default=LINGER)
+        return min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 16))
 
     def __len__(self) -> int:
         return len(self._servers)
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self._servers)
+
+    def draining(self, server: Server) -> bool:
+        """Whether this one is to finish."""
+        return server in self._draining
 
     def room(self) -> int:
         """How many more connections there may be."""
@@ -69,17 +123,23 @@ class Connections:
 
     def add(self, server: Server, protocol: Any) -> None:
         """Serve an accepted connection."""
-        self._servers[server] = None
-        if self._timer is None:
-            self._timer = self._reactor.callLater(self._every, self._sweep)
+        self.keep(server)
         if self.room() <= 0:
             self._tell_full()
             self._room_changed()
         if self._held:
             server.hold(True)
         server.start(protocol)
-        if self._draining:
+        if self._all is not None and server in self._servers:
+            self._all.servers[server] = None
             self._begin_drain(server)
+
+    def keep(self, server: Server) -> None:
+        """Count a connection as ours, and watch it."""
+        server.number = server.number or next(self._numbers)
+        self._servers[server] = None
+        if self._timer is None:
+            self._timer = self._reactor.callLater(self._every, self._sweep)
 
     # -- transports.stream.Owner
 
@@ -87,12 +147,14 @@ class Connections:
         was_full = self.room() <= 0
         del self._servers[server]
         self._finishing.discard(server)
+        self._draining.discard(server)
         self._left.pop(server, None)
         self._endings.tell(server, end)
         if was_full:
             self._room_changed()
-        if not self._servers and self._emptied is not None and not self._emptied.called:
-            self._emptied.callback(None)
+        for drain in tuple(self._drains):
+            drain.ended(server, end)
+            self._close_if_done(drain)
 
     def protocol_failed(self, where: str) -> None:
         self._counters.refused[f"exception in {where}"] += 1
@@ -120,19 +182,32 @@ class Connections:
                 server.hold(held)
 
     def drain(self) -> Deferred[None]:
-        """Let them finish; fires when all have ended. Those that have are closed by and by."""
-        self._draining = True
-        self._emptied = Deferred()
-        for server in tuple(self._servers):
+        """Let them finish, and all that still come; fires when all have ended."""
+        if self._all is None:
+            self._all = self.drain_some(self._servers)
+        return self._all.done
+
+    def drain_some(self, servers: Iterable[Server], within: float | None = None) -> Drain:
+        """Let these finish, by and by; those that have not `within` so many seconds are cut."""
+        drain = Drain(servers)
+        self._drains.append(drain)
+        for server in tuple(drain.servers):
             self._begin_drain(server)
-        if not self._servers:
-            self._emptied.callback(None)
-        else:
+        if drain.servers:
+            if within is not None:
+                drain.timer = self._reactor.callLater(within, drain.expired)
             if self._timer is not None:
                 self._timer.cancel()
             self._every = QUIET / 4
             self._timer = self._reactor.callLater(self._every, self._sweep)
-        return self._emptied
+        self._close_if_done(drain)
+        return drain
+
+    def _close_if_done(self, drain: Drain) -> None:
+        if not drain.servers and drain in self._drains:
+            if drain is not self._all:
+                self._drains.remove(drain)
+            drain.close()
 
     def cut(self) -> None:
         """End all of them now."""
@@ -147,6 +222,9 @@ class Connections:
         self._endings.close()
 
     def _begin_drain(self, server: Server) -> None:
+        if server in self._draining:
+            return
+        self._draining.add(server)
         if server.lingering:
             return
         server.mark_time = self._reactor.seconds()
@@ -179,12 +257,20 @@ class Connections:
     def _sweep(self) -> None:
         self._timer = None  # the last connection's end may have `close` called
         now = self._reactor.seconds()
-        idle, stall, linger = self.limits.idle, self.limits.stall, LINGER
-        if self._draining:
-            idle, linger = QUIET, _LINGER_DRAINED
+        limits = self.limits
         self._notice_gone(now)
+        if not self._draining:
+            self._every = self._pace()
         for server in tuple(self._servers):
-            end = verdict(server, now, None if server in self._finishing else idle, stall, linger)
+            draining = server in self._draining
+            idle = QUIET if draining else limits.idle
+            end = verdict(
+                server,
+                now,
+                None if server in self._finishing else idle,
+                limits.stall,
+                _LINGER_DRAINED if draining else LINGER,
+            )
             if end is None:
                 continue
             if end is End.DONE:
@@ -192,8 +278,8 @@ class Connections:
             elif end is not End.IDLE:
                 server.cut(end)
             elif not server.disconnecting:
-                server.close(End.DRAINED if self._draining else End.IDLE)
-            elif not self._draining:
+                server.close(End.DRAINED if draining else End.IDLE)
+            elif not draining:
                 server.cut(end)  # it closes, but its producer never comes to an end
         if self._servers and self._timer is None:
             self._timer = self._reactor.callLater(self._every, self._sweep)

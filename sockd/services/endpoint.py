@@ -1,18 +1,22 @@
 """One endpoint running: its protocol's service first, then its listeners, each supervised alone."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
-from sockd.plan import EndpointPlan
+from sockd.addresses import Kind
+from sockd.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
-from sockd.services.connections import Connections
+from sockd.services.connections import Connections, Drain
+from sockd.services.engine import Engine
 from sockd.services.listener import Listener
 from sockd.services.refusals import Refusals
 from sockd.services.required import GiveUp
+from sockd.services.sockets import Sockets, UdpPorts
 from sockd.services.states import Cause, State, effect
 from sockd.services.supervisor import Supervisor
 from sockd.transports.turn import Turn
@@ -25,41 +29,19 @@ class Surroundings:
     reactor: Any
     turn: Turn
     log: Logger
-    udp_ports: set[int]  # that are open
     random: Callable[[], float]
     gave_up: Callable[["Endpoint"], None]  # a required endpoint did not run for too long
+    udp_ports: UdpPorts = field(default_factory=UdpPorts)  # that are open
+    sockets: Sockets = field(default_factory=Sockets)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of connections
 
 
-class Engine:
-    """The protocol as a supervised child: built once, its service (if it has one) started and stopped."""
+@dataclass(eq=False)
+class Watched:
+    """A listener and who keeps it running."""
 
-    def __init__(self, plan: EndpointPlan, host: Host[Any]) -> None:
-        self._specification = plan.specification
-        self._host = host
-        self._built = False
-        self.factory: Any = None
-
-    def start(self) -> Any:
-        """Build what isn't built yet; start the service."""
-        if not self._built:
-            if self._specification.service is not None and self._host.service is None:
-                self._host.service = self._specification.service(self._host)
-            if self._specification.stream is not None:
-                self.factory = self._specification.stream(self._host)
-                if getattr(self.factory, "noisy", False):
-                    self.factory.noisy = False
-                self.factory.doStart()
-            self._built = True
-        return None if self._host.service is None else self._host.service.startService()
-
-    async def stop(self) -> None:
-        """Stop the service; that may be cancelled."""
-        try:
-            if self._host.service is not None:
-                await maybeDeferred(self._host.service.stopService)
-        finally:
-            if self.factory is not None:
-                self.factory.doStop()
+    listener: Listener
+    supervisor: Supervisor
 
 
 class Endpoint:
@@ -68,12 +50,15 @@ class Endpoint:
     def __init__(self, plan: EndpointPlan, surroundings: Surroundings) -> None:
         self.plan = plan
         self.name = plan.name
-        self._around = surroundings
+        self.around = surroundings
         self._log = surroundings.log
         self._reactor = surroundings.reactor
         self._draining = False
+        self._restarting = False
         self._started = False
-        self.host: Host[Any] = Host(
+        self.suspended = False  # by hand
+        self.upgrading = False  # the program is about to be replaced
+        host: Host[Any] = Host(
             endpoint=plan.name,
             options=plan.options,
             reactor=self._reactor,
@@ -82,49 +67,68 @@ class Endpoint:
             udp_ports=surroundings.udp_ports,
         )
         self.connections = Connections(
-            plan.name, plan.limits, self._reactor, self._log, self.host.counters, self._update
+            plan.name, plan.limits, self._reactor, self._log, host.counters, self.update, surroundings.numbers
         )
-        self._engine = Engine(plan, self.host)
-        self.service = self._supervise("service", self._engine)
-        self.listeners: list[Listener] = []
-        self.supervisors: list[Supervisor] = []
+        self.engine = Engine(plan.specification, host)
+        self.service = self._supervise("service", self.engine)
+        self.watched: list[Watched] = []
         for listener_plan in plan.listeners:
-            listener = Listener(
-                listener_plan,
-                plan.limits,
-                self.connections,
-                surroundings.turn,
-                self._log,
-                surroundings.udp_ports,
-                self._make_datagram_protocol,
-                self._listener_failed(len(self.listeners)),
-            )
-            self.listeners.append(listener)
-            self.supervisors.append(self._supervise(str(listener_plan.address), listener))
-        self._refusals = Refusals(
-            plan.name, (self.host.counters, *(each.counters for each in self.listeners)), self._log
+            self.watched += self.make_listeners(listener_plan)
+        self._refusals = Refusals(plan.name, self._log)
+        self._give_up: GiveUp | None = None
+        self._require()
+
+    @property
+    def host(self) -> Host[Any]:
+        return self.engine.host
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [each.listener for each in self.watched]
+
+    @property
+    def supervisors(self) -> list[Supervisor]:
+        return [each.supervisor for each in self.watched]
+
+    def make_listeners(self, plan: ListenerPlan) -> list[Watched]:
+        """One for an address, one for each socket that systemd passed under a name; none is started."""
+        if plan.address.kind is not Kind.SYSTEMD:
+            return [self._make_listener(plan, 0)]
+        passed = self.around.sockets.how_many(plan.address.path)
+        return [self._make_listener(plan, number) for number in range(max(1, passed))]
+
+    def _make_listener(self, plan: ListenerPlan, number: int) -> Watched:
+        def failed(error: BaseException) -> None:
+            watched.supervisor.failed(error)
+
+        listener = Listener(
+            plan,
+            number,
+            self.plan.limits,
+            self.plan.specification,
+            self.connections,
+            self.around.turn,
+            self._log,
+            self.around.sockets,
+            self.around.udp_ports,
+            self._make_datagram_protocol,
+            failed,
         )
-        self._give_up = (
-            None
-            if plan.give_up_after is None
-            else GiveUp(plan.give_up_after, plan.restart.max_delay, self._reactor, self._gave_up)
-        )
+        watched = Watched(listener, self._supervise(str(plan.address), listener))
+        return watched
 
     def _supervise(self, name: str, child: Any) -> Supervisor:
-        around = self._around
+        around = self.around
         return Supervisor(
-            self.name, name, child, self.plan.restart, self._reactor, around.random, self._log, self._update
+            self.name, name, child, self.plan.restart, self._reactor, around.random, self._log, self.update
         )
-
-    def _listener_failed(self, index: int) -> Callable[[BaseException], None]:
-        # The supervisor is made after its listener.
-        def failed(error: BaseException) -> None:
-            self.supervisors[index].failed(error)
-
-        return failed
 
     def _service_failed(self, error: BaseException) -> None:
         self.service.failed(error)
+
+    def _make_datagram_protocol(self) -> Any:
+        assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
+        return self.plan.specification.datagram(self.host)
 
     # -- start
 
@@ -137,8 +141,13 @@ class Endpoint:
         """Start the protocol; fires when it and all listeners were tried."""
         self._started = True
         self.service.start()
-        self._update()
+        self.update()
         return DeferredList([s.tried for s in (self.service, *self.supervisors)])
+
+    def serve(self) -> None:
+        """Its protocol's service and its listeners have been started: let them serve."""
+        self._started = True
+        self.update()
 
     @property
     def running(self) -> bool:
@@ -153,30 +162,97 @@ class Endpoint:
         causes = set()
         if self.service.state is not State.RUNNING:
             causes.add(Cause.SERVICE_DOWN)
+        if self.suspended:
+            causes.add(Cause.BY_HAND)
         if self.connections.room() <= 0:
             causes.add(Cause.AT_LIMIT)
-        if self._draining:
+        if self._draining or self._restarting:
             causes.add(Cause.DRAINING)
+        if self.upgrading:
+            causes.add(Cause.UPGRADING)
         return frozenset(causes)
 
-    def _update(self) -> None:
+    def update(self) -> None:
         """Something changed: have the listeners, the connections and the give-up timer follow."""
         if not self._started:
             return
         allowed = effect(self.causes)
         self.connections.hold(not allowed.reads)
         for listener in self.listeners:
-            listener.factory = self._engine.factory
+            listener.factory = self.engine.factory
             listener.serve(allowed)
         if self._give_up is not None and not self._draining:
             self._give_up.update(running=self.running)
 
-    def _make_datagram_protocol(self) -> Any:
-        assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
-        return self.plan.specification.datagram(self.host)
+    def _require(self) -> None:
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        after = self.plan.give_up_after
+        if after is not None:
+            self._give_up = GiveUp(after, self.plan.restart.max_delay, self._reactor, self._gave_up)
 
     def _gave_up(self) -> None:
-        self._around.gave_up(self)
+        self.around.gave_up(self)
+
+    # -- reload
+
+    def adopt(self, plan: EndpointPlan, host: Host[Any], factory: Any) -> None:
+        """Go over to a plan of the same protocol; whoever is here stays. The listeners are the caller's."""
+        old, self.plan = self.plan, plan
+        self.engine.adopt(host, factory)
+        if old.restart != plan.restart:
+            for supervisor in (self.service, *self.supervisors):
+                supervisor.restart(plan.restart)
+        if (old.give_up_after, old.restart) != (plan.give_up_after, plan.restart):
+            self._require()
+        if old.limits != plan.limits:
+            self.connections.limit(plan.limits)
+            for listener in self.listeners:
+                listener.limit(plan.limits)
+
+    def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
+        """Have these listeners, in this order; what the others counted stays counted."""
+        for each in without:
+            each.listener.count_drops()
+            self._refusals.keep(each.listener.counters)
+        self.watched = wanted
+
+    def hand_over(self) -> None:
+        """All of its listeners are somebody else's now, or closed."""
+        self.watch([], self.watched)
+
+    # -- by hand
+
+    def suspend(self, suspended: bool) -> None:
+        """Accept nothing new, or do so again; connections live on."""
+        self.suspended = suspended
+        self.update()
+
+    def drain_by_hand(self, within: float) -> Drain:
+        """Suspend it, and let the connections that there are finish within so many seconds."""
+        self.suspend(True)
+        return self.connections.drain_some(self.connections, within)
+
+    async def restart(self, within: float) -> None:
+        """Let the connections finish within so many seconds, start the protocol anew, try what is closed."""
+        self._restarting = True
+        self.update()
+        try:
+            await self.connections.drain_some(self.connections, within).done
+            for listener in self.listeners:
+                listener.end_protocol()
+            await self.service.stop()
+            host = replace(self.host, service=None, counters=self.host.counters)
+            self.engine = Engine(self.plan.specification, host)
+            self.service = self._supervise("service", self.engine)
+        finally:
+            self._restarting = False
+        self.suspended = False
+        self.service.start()
+        for supervisor in self.supervisors:
+            supervisor.retry()
+        self.update()
 
     # -- stop
 
@@ -185,7 +261,7 @@ class Endpoint:
         self._draining = True
         if self._give_up is not None:
             self._give_up.cancel()
-        self._update()
+        self.update()
         self._tell_service("drain")
         for listener in self.listeners:
             listener.drain()
@@ -208,7 +284,7 @@ class Endpoint:
         """Log what was refused since the last time, if anything was."""
         for listener in self.listeners:
             listener.count_drops()
-        self._refusals.tell()
+        self._refusals.tell(self.host.counters, *(listener.counters for listener in self.listeners))
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""

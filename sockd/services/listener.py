@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
@@ -13,15 +12,17 @@ from sockd.limits.buckets import Bucket
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.plan import Limits, ListenerPlan
-from sockd.protocols.contract import DatagramProtocol
+from sockd.protocols.contract import DatagramProtocol, Specification
 from sockd.services.connections import Connections
+from sockd.services.sockets import Sockets, UdpPorts
 from sockd.services.states import Effect
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.datagram import DatagramPort
-from sockd.transports.inet import open_inet
+from sockd.transports.inet import OpenError
+from sockd.transports.opened import Opened
 from sockd.transports.stream import Server, twisted_address
 from sockd.transports.turn import Turn
-from sockd.transports.unix import SocketFile, credentials, open_unix
+from sockd.transports.unix import credentials
 from sockd.units import Rate
 
 # How often (seconds) we look whether a Unix socket's file is still ours.
@@ -38,62 +39,89 @@ class Listener:
     """A supervised child: `start` opens, `stop` closes.
 
     `failed(error)` reports that an open listener can't serve any more. `address` is the one that is open: its
-    port is never 0.
+    port is never 0, and it is never systemd's name. Of several sockets that systemd passed under one name it
+    has the one with this `number`.
     """
 
     def __init__(
         self,
         plan: ListenerPlan,
+        number: int,
         limits: Limits,
+        specification: Specification,
         connections: Connections,
         turn: Turn,
         log: Logger,
-        udp_ports: set[int],
+        sockets: Sockets,
+        udp_ports: UdpPorts,
         make_datagram_protocol: Callable[[], DatagramProtocol],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.plan = plan
+        self.number = number
         self.address: Address = plan.address
         self.counters = Counters()
         self.factory: Any = None  # of the stream protocol, once there is one
+        self.opened: Opened | None = None
+        self._given: Opened | None = None
+        self._shared = False
         self._limits = limits
+        self._specification = specification
         self._connections = connections
         self._turn = turn
         self._reactor = turn.reactor
         self._log = log
+        self._sockets = sockets
         self._udp_ports = udp_ports
         self._make_datagram_protocol = make_datagram_protocol
         self._failed = failed
-        self._effect = Effect(accepts=False, reads=False)
+        self._effect = Effect(accepts=False, reads=False, receives=False)
         self._acceptor: Acceptor | None = None
         self._port: DatagramPort | None = None
-        self._protocol: DatagramProtocol | None = None
+        self.protocol: DatagramProtocol | None = None
         self._begun = False  # there is one, or it failed and the socket is about to be closed
-        self._file: SocketFile | None = None
         self._watch: Any = None
         self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
-
-    @property
-    def stream(self) -> bool:
-        return self.plan.address.kind.stream
 
     # -- supervised
 
     def start(self) -> None:
         """Open the address; OpenError where it can't be had. Nothing is accepted before `serve` says so."""
+        opened, self._given = self._given or self._open(), None
+        self.opened = opened
+        self.address = opened.address
+        try:
+            self._begin(opened)
+        except BaseException:
+            self._close()
+            raise
+
+    def _open(self) -> Opened:
         address = self.plan.address
-        if address.kind.local:
-            sock, self._file = open_unix(address, self.plan.socket)
-        else:
-            sock = open_inet(address, self.plan.socket)
-            self.address = replace(address, port=sock.getsockname()[1])
-        if self.stream:
+        if address.kind is Kind.SYSTEMD:
+            return self._sockets.named(address.path, self.number)
+        return self._sockets.open(address, self.plan.socket)
+
+    def take_over(self, opened: Opened) -> None:
+        """Have the next start use this socket, which another listener has as well, until we `own` it."""
+        self._given = opened
+        self._shared = True
+
+    def own(self) -> None:
+        """The other listener has let go of it."""
+        self._shared = False
+
+    def _begin(self, opened: Opened) -> None:
+        stream = opened.address.kind.stream
+        if (self._specification.stream if stream else self._specification.datagram) is None:
+            raise OpenError(f"the protocol does not speak over {'streams' if stream else 'datagrams'}")
+        if stream:
             self._acceptor = Acceptor(
-                sock, self._reactor, self._take, self._connections.room, self._short, self._fail
+                opened.sock, self._reactor, self._take, self._connections.room, self._short, self._fail
             )
         else:
             self._port = DatagramPort(
-                sock,
+                opened.sock,
                 self._turn,
                 self.counters,
                 self._connections.protocol_failed,
@@ -101,21 +129,17 @@ class Listener:
                 self._limits.datagrams,
                 self._limits.datagrams_per_source,
             )
-        if self.address.kind is Kind.UDP:
-            self._udp_ports.add(self.address.port)
-        if self._file is not None:
+        if opened.address.kind is Kind.UDP:
+            self._udp_ports.add(opened.address.port)
+        if opened.file is not None:
             self._watch = self._reactor.callLater(WATCH, self._look)
-        if self._port is not None and self._effect.reads:
-            try:
-                self._begin_datagrams(self._port)
-            except BaseException:
-                self._close()
-                raise
+        if self._port is not None and self._effect.receives:
+            self._begin_datagrams(self._port)
         self.serve(self._effect)
 
     def stop(self) -> None:
-        """Take in who waits in the backlog, then close."""
-        self._close()
+        """Take in who waits in the backlog, then close; or leave all that to who has the socket next."""
+        self._close(stays=self._sockets.stay)
 
     def serve(self, effect: Effect) -> None:
         """Accept and read, or not."""
@@ -123,13 +147,73 @@ class Listener:
         if self._acceptor is not None:
             self._acceptor.accept(effect.accepts)
         if self._port is not None:
-            if effect.reads and not self._begun:
+            if effect.receives and not self._begun:
                 try:
                     self._begin_datagrams(self._port)
                 except BaseException as error:  # noqa: BLE001
                     # Not from inside a supervisor's call, which may be what brought us here.
                     self._reactor.callLater(0, self._fail, error, self._port)
-            self._port.read(effect.reads and self._protocol is not None)
+            self._port.read(effect.receives and self.protocol is not None)
+
+    # -- reload
+
+    def limit(self, limits: Limits) -> None:
+        """From now on these rates hold."""
+        self._limits = limits
+        if self._port is not None:
+            self._port.limit(limits.datagrams, limits.datagrams_per_source)
+
+    def new_protocol(self, make: Callable[[], DatagramProtocol]) -> DatagramProtocol | None:
+        """A datagram protocol to take the place of the present one, if there is one; it is started."""
+        if self._port is None or self.protocol is None:
+            return None
+        protocol = make()
+        protocol.start(self._port)
+        return protocol
+
+    def swap_protocol(self, protocol: DatagramProtocol) -> None:
+        """From now on this one gets the datagrams."""
+        old, self.protocol = self.protocol, protocol
+        if self._port is not None:
+            self._port.protocol = protocol
+        if old is not None:
+            self._contained("stop", old.stop)
+
+    def end_protocol(self) -> None:
+        """The datagram protocol has had its time; the next one is made when it may receive again."""
+        protocol, self.protocol = self.protocol, None
+        self._begun = False
+        if self._port is not None:
+            self._port.read(False)
+        if protocol is not None:
+            self._contained("stop", protocol.stop)
+
+    def begin(self, make: Callable[[], DatagramProtocol]) -> None:
+        """Have the datagram protocol of an open socket made so, before anything is received."""
+        if self._port is not None and not self._begun:
+            self._begin_datagrams(self._port, make)
+
+    def release(self) -> None:
+        """Another listener has the socket now; let go of it, its file and who waits in the backlog."""
+        self._close(stays=True)
+
+    def park(self) -> DatagramProtocol | None:
+        """Close the socket as `stop` does, but keep the datagram protocol, with its peers, for `unpark`."""
+        protocol, self.protocol = self.protocol, None
+        if protocol is not None and self._port is not None and self._effect.receives:
+            self._port.take_queued()
+        self._close()
+        return protocol
+
+    def unpark(self, protocol: DatagramProtocol | None) -> None:
+        """Open the address again, with the protocol that it had; OpenError where it can't be had."""
+        self.start()
+        if protocol is not None and self._port is not None:
+            protocol.transport = self._port
+            self._port.protocol = protocol
+            self.protocol = protocol
+            self._begun = True
+            self.serve(self._effect)
 
     def count_drops(self) -> None:
         """Bring what the kernel dropped of a datagram listener's up to date."""
@@ -138,8 +222,8 @@ class Listener:
 
     def drain(self) -> None:
         """The daemon stops: let a datagram protocol tell its peers."""
-        if self._protocol is not None:
-            self._contained("drain", self._protocol.drain)
+        if self.protocol is not None:
+            self._contained("drain", self.protocol.drain)
 
     # -- streams
 
@@ -171,12 +255,14 @@ class Listener:
 
     # -- datagrams
 
-    def _begin_datagrams(self, port: DatagramPort) -> None:
+    def _begin_datagrams(
+        self, port: DatagramPort, make: Callable[[], DatagramProtocol] | None = None
+    ) -> None:
         self._begun = True
-        protocol = self._make_datagram_protocol()
+        protocol = (make or self._make_datagram_protocol)()
         port.protocol = protocol
         protocol.start(port)
-        self._protocol = protocol
+        self.protocol = protocol
 
     def _contained(self, where: str, method: Callable[[], None]) -> None:
         try:
@@ -187,8 +273,8 @@ class Listener:
     # -- endings
 
     def _look(self) -> None:
-        assert self._file is not None  # noqa: S101
-        if self._file.there():
+        assert self.opened is not None and self.opened.file is not None  # noqa: S101, PT018
+        if self.opened.file.there():
             self._watch = self._reactor.callLater(WATCH, self._look)
             return
         self._watch = None
@@ -200,35 +286,42 @@ class Listener:
             self._close()
             self._failed(why)
 
-    def _close(self) -> None:
+    def _close(self, *, stays: bool = False) -> None:
+        """`stays`: somebody else has the socket too, so its file stays, and who is queued is served there."""
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        self._remove_file()
+        opened, self.opened = self.opened, None
+        stays, self._shared = stays or self._shared, False
+        if opened is not None and not stays:
+            self._remove_file(opened)
+        queued = not stays and opened is not None and opened.ours
         if self._acceptor is not None:
-            if self._effect.reads and self.factory is not None:
+            if queued and self._effect.reads and self.factory is not None:
                 self._acceptor.take_queued(self.plan.socket.backlog)
-            self._acceptor.close()
+            self._acceptor.leave()
             self._acceptor = None
         if self._port is not None:
             self._udp_ports.discard(self.address.port)
-            if self._effect.reads and self._protocol is not None:
+            if queued and self._effect.receives and self.protocol is not None:
                 self._port.take_queued()
-            self._port.close()
+            self._port.leave()
             self._port = None
             self._begun = False
-        if self._protocol is not None:
-            protocol, self._protocol = self._protocol, None
+        if opened is not None:
+            self._sockets.close(opened, stays=stays)
+        if self.protocol is not None:
+            protocol, self.protocol = self.protocol, None
             self._contained("stop", protocol.stop)
 
-    def _remove_file(self) -> None:
+    def _remove_file(self, opened: Opened) -> None:
         # Before the socket is closed: its inode's number may be somebody else's file right after.
-        file, self._file = self._file, None
-        if file is not None:
+        if opened.file is not None:
             try:
-                file.remove()
+                opened.file.remove()
             except OSError as error:
                 self._log.info(
                     "{endpoint}: {path} stays behind: {why}",
-                    endpoint=self._connections.endpoint, path=file.path, why=error.strerror, event="left",
+                    endpoint=self._connections.endpoint, path=opened.file.path, why=error.strerror,
+                    event="left",
                 )  # fmt: skip

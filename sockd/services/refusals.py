@@ -1,7 +1,6 @@
 """What the log says of refusals: how many of each reason, now and then, never a line for each."""
 
 from collections import Counter
-from collections.abc import Iterable
 
 from twisted.logger import Logger
 
@@ -12,18 +11,22 @@ EVERY = 60.0
 
 
 class Refusals:
-    """Tells what was refused since it told last. `counters` are those of one endpoint and its listeners."""
+    """Tells what was refused since it told last, by one endpoint and its listeners."""
 
-    def __init__(self, endpoint: str, counters: Iterable[Counters], log: Logger) -> None:
+    def __init__(self, endpoint: str, log: Logger) -> None:
         self._endpoint = endpoint
-        self._counters = tuple(counters)
         self._log = log
+        self._kept: Counter[str] = Counter()
         self._told: Counter[str] = Counter()
 
-    def tell(self) -> None:
+    def keep(self, counters: Counters) -> None:
+        """A listener goes; what it refused is still to be told."""
+        self._kept += counters.refused
+
+    def tell(self, *all_counters: Counters) -> None:
         """One line, if there is anything new."""
-        total: Counter[str] = Counter()
-        for counters in self._counters:
+        total = Counter(self._kept)
+        for counters in all_counters:
             total += counters.refused
         new = total - self._told
         if new:

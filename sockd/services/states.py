@@ -39,26 +39,33 @@ class Cause(StrEnum):
     """Why an open listener does not accept; several may hold at once."""
 
     SERVICE_DOWN = "held"
+    BY_HAND = "suspended"
     AT_LIMIT = "at its limit"
     DRAINING = "draining"
+    UPGRADING = "upgrading"
 
 
 @dataclass(frozen=True)
 class Effect:
     accepts: bool  # new connections
-    reads: bool  # from the connections there are, and datagrams
+    reads: bool  # from the connections there are
+    receives: bool  # datagrams
 
 
 EFFECTS: dict[Cause, Effect] = {
-    Cause.SERVICE_DOWN: Effect(accepts=False, reads=False),
-    Cause.AT_LIMIT: Effect(accepts=False, reads=True),
-    Cause.DRAINING: Effect(accepts=False, reads=True),
+    Cause.SERVICE_DOWN: Effect(accepts=False, reads=False, receives=False),
+    Cause.BY_HAND: Effect(accepts=False, reads=True, receives=False),
+    Cause.AT_LIMIT: Effect(accepts=False, reads=True, receives=True),
+    Cause.DRAINING: Effect(accepts=False, reads=True, receives=True),
+    Cause.UPGRADING: Effect(accepts=False, reads=False, receives=False),
 }
 
 
 def effect(causes: frozenset[Cause] | set[Cause]) -> Effect:
     """What is left of serving under all these causes."""
+    effects = [EFFECTS[cause] for cause in causes]
     return Effect(
-        accepts=all(EFFECTS[cause].accepts for cause in causes),
-        reads=all(EFFECTS[cause].reads for cause in causes),
+        accepts=all(each.accepts for each in effects),
+        reads=all(each.reads for each in effects),
+        receives=all(each.receives for each in effects),
     )

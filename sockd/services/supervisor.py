@@ -56,17 +56,29 @@ class Supervisor:
         self.tried: Deferred[None] = Deferred()
         self._child = child
         self._reactor = reactor
+        self._random = random
         self._back_off = BackOff(restart, random)
         self._log = log
         self._changed = changed
         self._starting: Deferred[Any] | None = None
         self._timer: Any = None
         self._ever_started = False
+        self.on_trial = False  # a failure is told by who tries
 
     def start(self) -> None:
         """Begin; what fails is tried again until `stop`."""
         if self._move(Event.START):
             self._start_child()
+
+    def retry(self) -> None:
+        """Don't wait any longer for the next try, if one is waited for."""
+        if self.state is State.BACKING_OFF:
+            self._stop_timer()
+            self._due()
+
+    def restart(self, restart: Restart) -> None:
+        """From now on these delays hold."""
+        self._back_off = BackOff(restart, self._random)
 
     def failed(self, error: BaseException) -> None:
         """The running child reports that it can't go on."""
@@ -140,7 +152,7 @@ class Supervisor:
         delay = self._back_off.delay()
         why = describe(failure.value) if failure.value else str(failure)
         # The same failure over and over is told once.
-        tell = self._log.debug if why == self.why else self._log.warn
+        tell = self._log.debug if why == self.why or self.on_trial else self._log.warn
         self.why = why
         tell(
             "{endpoint}: {name}: {why}; next try in {delay}",

@@ -115,10 +115,9 @@ class Acceptor:
         self._sound = False  # who is queued might bring the same exception about
         self._lost(reason.value or Exception(str(reason)), self)
 
-    def close(self) -> None:
-        """Leave the reactor and close the socket."""
+    def leave(self) -> None:
+        """Leave the reactor; the socket stays open."""
         self.accept(False)
         if self._breather is not None:
             self._breather.cancel()
             self._breather = None
-        self.sock.close()

@@ -77,8 +77,7 @@ class DatagramPort:
         self._reactor = turn.reactor
         self.failed = failed
         self._lost = lost
-        self._all = Bucket(rate, self._reactor.seconds()) if rate else None
-        self._sources = Sources(rate_per_source) if rate_per_source else None
+        self.limit(rate, rate_per_source)
         size = largest(sock.family)
         self._view = turn.view if size <= len(turn.view) else memoryview(bytearray(size))
         self._peers: dict[Any, Peer] = {}
@@ -96,6 +95,11 @@ class DatagramPort:
 
     def logPrefix(self) -> str:  # noqa: N802
         return "sockd"
+
+    def limit(self, rate: Rate | None, rate_per_source: Rate | None) -> None:
+        """From now on accept no more than that."""
+        self._all = Bucket(rate, self._reactor.seconds()) if rate else None
+        self._sources = Sources(rate_per_source) if rate_per_source else None
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
@@ -235,11 +239,10 @@ class DatagramPort:
         self._reading = False
         self._lost(reason.value or Exception(str(reason)), self)
 
-    def close(self) -> None:
-        """Leave the reactor and close the socket."""
+    def leave(self) -> None:
+        """Leave the reactor; the socket stays open."""
         self.read(False)
         self.count_drops()
-        self.sock.close()
 
 
 def _word(error: OSError) -> str:

@@ -5,7 +5,7 @@ import socket
 
 from sockd.addresses import WILDCARDS, Address, Kind
 from sockd.errors import SockdError
-from sockd.transports.options import SocketOptions
+from sockd.transports.options import Keepalive, SocketOptions
 
 # Linux's number (linux/in.h), for which Python 3.11 has no name.
 IP_PKTINFO = 8
@@ -63,11 +63,16 @@ def _set_up_stream(sock: socket.socket, options: SocketOptions) -> None:
     """What accepted connections inherit from the listening socket."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
-    if options.keepalive is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, options.keepalive.idle)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, options.keepalive.interval)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, options.keepalive.count)
+    keep_alive(sock, options.keepalive)
+
+
+def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:
+    """Have the kernel ask silent peers whether they are there, or not."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepalive is not None)
+    if keepalive is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive.idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, keepalive.interval)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
 
 
 def _ask_for_destination(sock: socket.socket, family: int) -> None:

@@ -16,6 +16,7 @@ from sockd.peers import Peer
 from sockd.plan import EndpointPlan, Limits, ListenerPlan, Restart
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.services.endpoint import Endpoint, Surroundings
+from sockd.services.sockets import UdpPorts
 from sockd.transports.options import SocketOptions
 from sockd.transports.turn import Turn
 from tests.transports.loop import Loop, Probe, echo
@@ -131,12 +132,12 @@ class House:
         self.loop = Loop()
         self.turn = Turn(self.loop)
         self.log = Events()
-        self.ports: set[int] = set()
+        self.ports = UdpPorts()
         self.gave_up: list[Endpoint] = []
         self.endpoints: list[Endpoint] = []
         self.clients: list[socket.socket] = []
         self.surroundings = Surroundings(
-            self.loop, self.turn, self.log.log, self.ports, lambda: 0.0, self.gave_up.append
+            self.loop, self.turn, self.log.log, lambda: 0.0, self.gave_up.append, self.ports
         )
 
     def plan(

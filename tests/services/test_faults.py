@@ -215,7 +215,7 @@ def test_datagram_protocol_that_cannot_start(
         house.loop.settle()
         assert [supervisor.state for supervisor in endpoint.supervisors] == [State.RUNNING, State.BACKING_OFF]
         assert endpoint.supervisors[1].why.split(" (")[0].endswith(f"{error.__name__}: a bug in {where}")
-        assert house.ports == {endpoint.listeners[0].address.port}
+        assert set(house.ports) == {endpoint.listeners[0].address.port}
         assert served(house, endpoint)
     house.run_clock(lambda: endpoint.supervisors[1].state is State.RUNNING)
     assert len(house.ports) == 2

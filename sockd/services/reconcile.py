@@ -1,0 +1,386 @@
+"""Make the running endpoints match another plan: all of it, or nothing."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+
+from sockd.addresses import Kind, overlap
+from sockd.errors import SockdError
+from sockd.plan import EndpointPlan, ListenerPlan, Plan
+from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.services.endpoint import Endpoint, Surroundings, Watched
+from sockd.services.states import State
+from sockd.services.supervisor import Supervisor, describe
+from sockd.transports.opened import retunable, tune
+
+# So long (seconds) a service may take over other options, and what was begun may take to end again.
+PATIENCE = 5.0
+
+
+class ReloadRefusedError(SockdError):
+    """Something of the new plan could not be had; the old one goes on."""
+
+
+@dataclass(eq=False)
+class _Retune:
+    """An endpoint that goes over to another plan of the same protocol."""
+
+    endpoint: Endpoint
+    plan: EndpointPlan
+    watched: list[Watched] = field(default_factory=list)  # as it shall be
+    leaving: list[Watched] = field(default_factory=list)
+    host: Host[Any] | None = None
+    factory: Any = None
+    protocols: list[tuple[Watched, DatagramProtocol]] = field(default_factory=list)  # made anew
+
+    @property
+    def options_changed(self) -> bool:
+        return self.endpoint.plan.options != self.plan.options
+
+
+@dataclass(eq=False)
+class _Leaving:
+    """A listener that the new plan doesn't have."""
+
+    endpoint: Endpoint
+    watched: Watched
+    taken: bool = False  # its socket goes to another listener
+    parked: bool = False  # closed, to make room
+    protocol: DatagramProtocol | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.watched.supervisor.state is State.RUNNING and self.watched.listener.opened is not None
+
+
+@dataclass(eq=False)
+class _Wanted:
+    """A listener that the new plan has in addition."""
+
+    endpoint: Endpoint
+    plan: ListenerPlan
+    watched: Watched
+    heir_of: _Leaving | None = None
+    after: list[_Leaving] = field(default_factory=list)  # those that must be closed first
+    tolerant: bool = False  # it wasn't open before either
+
+
+class Reconciliation:
+    """`prepare` opens and starts all that is new, and undoes it where something fails; `commit` can't fail.
+
+    After `commit`, `endpoints` is what runs, and `gone` are endpoints that are to be drained and stopped.
+    `step` is called with a word before each step; what it raises has the effect of a failure of that step.
+    """
+
+    def __init__(
+        self,
+        running: Mapping[str, Endpoint],
+        plan: Plan,
+        around: Surroundings,
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._around = around
+        self._step = step
+        self._undo: list[tuple[str, Callable[[], Any]]] = []
+        self._fresh: list[Endpoint] = []
+        self._retunes: list[_Retune] = []
+        self._leaving: list[_Leaving] = []
+        self._wanted: list[_Wanted] = []
+        self.gone: list[Endpoint] = []
+        self.endpoints: dict[str, Endpoint] = {}
+        for new in plan.endpoints:
+            self._place(running.get(new.name), new)
+        self.gone += [endpoint for name, endpoint in running.items() if name not in self.endpoints]
+        for endpoint in self.gone:
+            self._leaving += [_Leaving(endpoint, watched) for watched in endpoint.watched]
+        for wanted in self._wanted:
+            self._find_predecessor(wanted)
+
+    # -- what is to be done
+
+    def _place(self, old: Endpoint | None, new: EndpointPlan) -> None:
+        if old is not None and old.plan == new:
+            self.endpoints[new.name] = old
+        elif old is None or _replaces(old, new):
+            fresh = Endpoint(new, self._around)
+            self._fresh.append(fresh)
+            self._wanted += [_Wanted(fresh, each.listener.plan, each) for each in fresh.watched]
+            self.endpoints[new.name] = fresh
+            if old is not None:
+                self.gone.append(old)
+        else:
+            retune = _Retune(old, new)
+            left = list(old.watched)
+            for plan in new.listeners:
+                same = [each for each in left if _stays(each.listener.plan, plan)]
+                if same and plan.address.kind is not Kind.SYSTEMD:
+                    same = same[:1]
+                if not same:
+                    same = old.make_listeners(plan)
+                    self._wanted += [_Wanted(old, plan, each) for each in same]
+                left = [each for each in left if each not in same]
+                retune.watched += same
+            retune.leaving = left
+            self._leaving += [_Leaving(old, each) for each in left]
+            self._retunes.append(retune)
+            self.endpoints[new.name] = old
+
+    def _find_predecessor(self, wanted: _Wanted) -> None:
+        address = wanted.plan.address
+        for leaving in self._leaving:
+            plan = leaving.watched.listener.plan
+            if leaving.taken or not overlap(plan.address, address):
+                continue
+            if leaving.watched.listener.number != wanted.watched.listener.number:
+                continue  # another socket of the same name
+            if plan.address == address and not leaving.open:
+                wanted.tolerant = True
+            elif not leaving.open or (plan.socket.reuse_port and wanted.plan.socket.reuse_port):
+                continue
+            elif plan.address == address and retunable(plan.socket, wanted.plan.socket):
+                wanted.heir_of = leaving
+                leaving.taken = True
+                return
+            else:
+                wanted.after.append(leaving)
+
+    # -- prepare
+
+    async def prepare(self) -> None:
+        """Have everything ready; ReloadRefusedError, with all undone, where something fails."""
+        try:
+            await self._prepare()
+        except BaseException as error:
+            await self.undo()
+            if isinstance(error, Exception) and not isinstance(error, ReloadRefusedError):
+                raise ReloadRefusedError(describe(error)) from error
+            raise
+
+    async def _prepare(self) -> None:
+        for retune in self._retunes:
+            self._tune_sockets(retune)
+        for wanted in self._wanted:
+            if not wanted.after and not wanted.tolerant:
+                self._open(wanted)
+        for endpoint in self._fresh:
+            await self._start_service(endpoint)
+        for retune in self._retunes:
+            if retune.options_changed:
+                await self._retune(retune)
+        self._begin_datagrams([wanted for wanted in self._wanted if not wanted.after])
+        late = [wanted for wanted in self._wanted if wanted.after]
+        for wanted in late:
+            for leaving in wanted.after:
+                self._park(leaving)
+        for wanted in late:
+            self._open(wanted)
+        self._begin_datagrams(late)
+
+    def _tune_sockets(self, retune: _Retune) -> None:
+        plans = {each.address: each for each in retune.plan.listeners}
+        for watched in retune.watched:
+            listener = watched.listener
+            new = plans[listener.plan.address].socket
+            if listener.plan.socket != new and listener.opened is not None:
+                self._tune(
+                    f"{retune.plan.name}: {listener.plan.address}", listener.opened, listener.plan, new
+                )
+
+    def _tune(self, what: str, opened: Any, old: ListenerPlan, new: Any) -> None:
+        self._step("tune")
+        self._later("tune back", lambda: tune(opened, new, old.socket))
+        try:
+            tune(opened, old.socket, new)
+        except SockdError as error:
+            raise ReloadRefusedError(f"{what}: {error}") from error
+
+    def _open(self, wanted: _Wanted) -> None:
+        self._step("open")
+        listener, supervisor = wanted.watched.listener, wanted.watched.supervisor
+        what = f"{wanted.endpoint.name}: {wanted.plan.address}"
+        if wanted.heir_of is not None:
+            old = wanted.heir_of.watched.listener
+            assert old.opened is not None  # noqa: S101
+            self._tune(what, old.opened, old.plan, wanted.plan.socket)
+            listener.take_over(old.opened.duplicate())
+        self._later("close", lambda: ensureDeferred(supervisor.stop()))
+        supervisor.on_trial = True
+        supervisor.start()
+        if supervisor.state is not State.RUNNING:
+            raise ReloadRefusedError(f"{what}: {supervisor.why}")
+
+    async def _start_service(self, endpoint: Endpoint) -> None:
+        self._step("start service")
+        self._later("stop service", lambda: ensureDeferred(self._stop_service(endpoint)))
+        endpoint.service.on_trial = True
+        endpoint.service.start()
+        await endpoint.service.tried
+        if endpoint.service.state is State.BACKING_OFF:
+            raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
+
+    async def _stop_service(self, endpoint: Endpoint) -> None:
+        endpoint.connections.close()
+        await endpoint.service.stop()
+
+    async def _retune(self, retune: _Retune) -> None:
+        endpoint, options = retune.endpoint, retune.plan.options
+        await self._reload(endpoint, endpoint.host.service, options)
+        self._step("make factory")
+        retune.host, retune.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
+        for watched in retune.watched:
+            listener = watched.listener
+            if listener.protocol is None:
+                continue
+            if hasattr(listener.protocol, "reload"):
+                await self._reload(endpoint, listener.protocol, options)
+                continue
+            self._step("make datagram protocol")
+            make = _maker(endpoint, retune.host)
+            protocol = self._contained(endpoint, partial(listener.new_protocol, make))
+            if protocol is not None:
+                self._later("stop datagram protocol", protocol.stop)
+                retune.protocols.append((watched, protocol))
+
+    async def _reload(self, endpoint: Endpoint, target: Any, options: Any) -> None:
+        method = getattr(target, "reload", None)
+        if method is not None:
+            self._step("reload")
+            old = endpoint.plan.options
+            # Also where it fails: it may have got half-way.
+            self._later("reload back", lambda: method(old))
+            try:
+                await _bounded(maybeDeferred(method, options), self._around.reactor)
+            except Exception as error:
+                raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
+
+    def _begin_datagrams(self, all_wanted: list[_Wanted]) -> None:
+        """Datagram protocols are third parties' too: have them made, and their faults known, in time."""
+        hosts = {retune.endpoint: retune.host for retune in self._retunes}
+        for wanted in all_wanted:
+            endpoint = wanted.endpoint
+            if endpoint.service.state is State.RUNNING and wanted.watched.supervisor.state is State.RUNNING:
+                self._step("begin datagrams")
+                make = _maker(endpoint, hosts.get(endpoint) or endpoint.host)
+                listener = wanted.watched.listener
+                self._contained(endpoint, partial(listener.begin, make))
+
+    def _park(self, leaving: _Leaving) -> None:
+        if not leaving.parked:
+            self._step("close")
+            leaving.parked = True
+            self._later("open again", lambda: self._unpark(leaving))
+            leaving.protocol = leaving.watched.listener.park()
+
+    def _unpark(self, leaving: _Leaving) -> None:
+        leaving.parked = False
+        try:
+            leaving.watched.listener.unpark(leaving.protocol)
+        except SockdError as error:
+            leaving.watched.supervisor.failed(error)
+
+    def _contained(self, endpoint: Endpoint, method: Callable[[], Any]) -> Any:
+        try:
+            return method()
+        except Exception as error:
+            raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
+
+    # -- undo
+
+    def _later(self, what: str, undo: Callable[[], Any]) -> None:
+        self._undo.append((what, undo))
+
+    async def undo(self) -> None:
+        """Go back, the last step first."""
+        while self._undo:
+            what, undo = self._undo.pop()
+            try:
+                await _bounded(maybeDeferred(undo), self._around.reactor)
+            except Exception as error:  # noqa: BLE001
+                self._around.log.error(  # noqa: TRY400 - a reason, not a bug
+                    "reload: {what} failed: {why}", what=what, why=describe(error), event="undo"
+                )
+
+    # -- commit
+
+    def commit(self, within: float) -> None:
+        """Go over to the new plan. Connections of addresses that go have `within` seconds to finish."""
+        self._undo.clear()
+        for wanted in self._wanted:
+            if wanted.heir_of is not None:
+                wanted.heir_of.watched.listener.drain()
+                wanted.heir_of.watched.listener.release()
+                wanted.watched.listener.own()
+        for leaving in self._leaving:
+            if leaving.protocol is not None:
+                self._end(leaving.endpoint, leaving.protocol)
+        for retune in self._retunes:
+            self._commit(retune, within)
+        for supervisor in self._supervisors():
+            supervisor.on_trial = False
+        for endpoint in self._fresh:
+            endpoint.serve()
+        for wanted in self._wanted:
+            if wanted.tolerant:
+                wanted.watched.supervisor.start()
+
+    def _supervisors(self) -> Iterator[Supervisor]:
+        yield from (endpoint.service for endpoint in self._fresh)
+        yield from (wanted.watched.supervisor for wanted in self._wanted)
+
+    def _end(self, endpoint: Endpoint, protocol: DatagramProtocol) -> None:
+        try:
+            protocol.stop()
+        except BaseException:  # noqa: BLE001
+            endpoint.connections.protocol_failed("stop")
+
+    def _commit(self, retune: _Retune, within: float) -> None:
+        endpoint, leaving = retune.endpoint, retune.leaving
+        for each in leaving:
+            each.listener.drain()
+            ensureDeferred(each.supervisor.stop())
+        plans = {each.address: each for each in retune.plan.listeners}
+        for watched in retune.watched:
+            watched.listener.plan = plans[watched.listener.plan.address]
+        endpoint.watch(retune.watched, leaving)
+        options_changed = retune.options_changed
+        sockets_changed = endpoint.plan.listeners != retune.plan.listeners
+        if retune.host is None:
+            retune.host, retune.factory = endpoint.host, endpoint.engine.factory
+        endpoint.adopt(retune.plan, retune.host, retune.factory)
+        for watched, protocol in retune.protocols:
+            watched.listener.swap_protocol(protocol)
+        gone = {id(each.listener.counters) for each in leaving}
+        servers = [server for server in endpoint.connections if id(server.counters) in gone]
+        if servers:
+            endpoint.connections.drain_some(servers, within)
+        if options_changed:
+            endpoint.service.retry()
+        if sockets_changed:
+            for supervisor in endpoint.supervisors:
+                supervisor.retry()
+        endpoint.update()
+
+
+def _replaces(old: Endpoint, new: EndpointPlan) -> bool:
+    """Whether the new plan takes a new protocol, or a new service of the same."""
+    if (old.plan.protocol, old.plan.specification) != (new.protocol, new.specification):
+        return True
+    service = old.host.service
+    return old.plan.options != new.options and service is not None and not hasattr(service, "reload")
+
+
+def _stays(old: ListenerPlan, new: ListenerPlan) -> bool:
+    return old.address == new.address and retunable(old.socket, new.socket)
+
+
+def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol]:
+    make = endpoint.plan.specification.datagram
+    assert make is not None  # noqa: S101 - else the file was refused
+    return lambda: make(host)
+
+
+def _bounded(deferred: Deferred[Any], reactor: Any) -> Awaitable[Any]:
+    return deferred.addTimeout(PATIENCE, reactor)
