@@ -12,9 +12,11 @@ ALL = [frozenset(causes) for count in range(4) for causes in combinations(Cause,
 def test_every_cause_has_its_effect() -> None:
     """Held: nothing is accepted and nothing read. At the limit and draining: who is there goes on."""
     assert {
-        Cause.SERVICE_DOWN: Effect(accepts=False, reads=False),
-        Cause.AT_LIMIT: Effect(accepts=False, reads=True),
-        Cause.DRAINING: Effect(accepts=False, reads=True),
+        Cause.SERVICE_DOWN: Effect(accepts=False, reads=False, receives=False),
+        Cause.BY_HAND: Effect(accepts=False, reads=True, receives=False),
+        Cause.AT_LIMIT: Effect(accepts=False, reads=True, receives=True),
+        Cause.DRAINING: Effect(accepts=False, reads=True, receives=True),
+        Cause.UPGRADING: Effect(accepts=False, reads=False, receives=False),
     } == EFFECTS
     assert set(EFFECTS) == set(Cause)
 
