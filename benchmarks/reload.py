@@ -4,7 +4,7 @@
 
 from the top of the checkout. For each kind of change, made and undone: how long the reload took; the longest
 time between two calls that the daemon asked for each millisecond, which is the longest turn of its reactor;
-the longest echo as a client saw it that sent one each millisecond; the longest garbage collection. `(none)` is
+the longest echo of a client that sends one each millisecond; the longest garbage collection. `(none)` is
 a second without a reload, `unchanged` the reload of a file that is the same.
 """
 
