@@ -46,6 +46,11 @@ class LineSplitter:
             parts += self._overlong(self._limit + 1)
         return parts
 
+    @property
+    def rest(self) -> bytes:
+        """The unfinished line; a splitter of the same limit that is fed this goes on where this one is."""
+        return bytes(self._tail)
+
     def end(self) -> list[Part]:
         """What is left when nothing more comes."""
         parts = self._overlong(self._limit)

@@ -1,18 +1,20 @@
 """A file as a service: what it accepts is written in a thread, and who writes too fast is paused."""
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed  # noqa: A004
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockd.sinks.appender import Appender, SinkError
+from sockd.sinks.appender import Appender, SinkError, Target
 from sockd.sinks.thread import Worker, WorkerThread
 
 HIGH_WATER = 1024 * 1024  # bytes unwritten, above which sources are paused,
 LOW_WATER = 256 * 1024  # and at which they go on
+PATIENCE = 10.0  # seconds that going over to another file may take
 RETRY = 0.5  # seconds between two tries to write what is left when we stop
 
 
@@ -47,6 +49,8 @@ class FileSink:
         self._fail = fail
         self._sources: dict[Source, None] = {}  # who wrote last comes last
         self._accepted = 0  # bytes, ever
+        self._target = file.target  # what was asked for last
+        self._left: Target | None = None  # the file before, if it was failing then
         self._up = False  # what is accepted is written at once
         self._pumping = False
         self._stopping = False
@@ -107,6 +111,63 @@ class FileSink:
         if self._ended:
             return succeed(None)
         return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._kept)
+
+    def redirect(self, target: Target) -> Deferred[None] | None:
+        """Go over to another file. When it can't be opened, fails with SinkError and keeps the old one.
+
+        What was accepted before goes to the old file, as far as that takes it. Going back to a file that was
+        failing always succeeds: then the sink is as it was.
+        """
+        if self._ended:
+            return None
+        before, self._target = self._target, target
+        if target.path == before.path == self._file.path:
+            self._file.target = target
+            return None
+        return Deferred.fromCoroutine(self._redirect(before, target))
+
+    async def _redirect(self, before: Target, target: Target) -> None:
+        failing = not self._up
+        decided = Lock()  # who takes it decides: the thread to go over, or we to give up
+
+        def decide() -> bool:
+            return decided.acquire(blocking=False)
+
+        job = self._worker.run(lambda: self._file.redirect(target, decide))
+        try:
+            complaint = await job.addTimeout(PATIENCE, self._reactor)
+        except (CancelledError, TimeoutError):
+            complaint = None
+            if decide():
+                self._target = before
+                disk = f"its disk or that of {before.path} doesn't answer"
+                raise SinkError(f"{target.path}: not opened after {PATIENCE:g} seconds: {disk}") from None
+        except SinkError as problem:
+            if self._left is None or self._left.path != target.path:
+                self._target = before
+                raise
+            self._left = None
+            self._worker.run(lambda: self._file.let_go(target))
+            if self._up:
+                self._up = False
+                self._fail(problem)
+            return
+        self._left = before if failing else None
+        if complaint is not None:
+            self._complain("not written", str(complaint))
+        self._relieve()
+
+    # -- from one program to the next
+
+    def freeze(self) -> Deferred[dict[str, Any]]:
+        """Fires at the end of the present write. What it gives holds until the reactor's next turn."""
+        return self._worker.idle().addCallback(lambda _: self._file.freeze())
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        """Before `startService`: that writes what was left."""
+        self._file.thaw(state)
+        self._accepted = self._file.unwritten
+        self.full = self._accepted > HIGH_WATER
 
     async def _start(self) -> None:
         await self._worker.run(self._file.open)

@@ -17,6 +17,9 @@ class Worker(Protocol):
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
         """The job's result or exception, in the reactor's thread. Cancelling gives up waiting, no more."""
 
+    def idle(self) -> Deferred[None]:
+        """Fires as soon as no job is unfinished, before the last one's result is told; now if none is."""
+
     def end(self) -> None:
         """No job follows."""
 
@@ -32,14 +35,25 @@ class WorkerThread:
         self._name = name
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._unfinished = 0
+        self._waiting: list[Deferred[None]] = []
 
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
         if self._thread is None:
             self._thread = Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         done: Deferred[ResultT] = Deferred()
+        self._unfinished += 1
         self._jobs.put((job, done))
         return done
+
+    def idle(self) -> Deferred[None]:
+        waits: Deferred[None] = Deferred(self._waiting.remove)
+        if self._unfinished:
+            self._waiting.append(waits)
+        else:
+            waits.callback(None)
+        return waits
 
     def end(self) -> None:
         self._jobs.put(None)
@@ -52,5 +66,11 @@ class WorkerThread:
                 result = job()
             except BaseException:  # noqa: BLE001
                 result = Failure()
-            self._reactor.callFromThread(done.callback, result)
+            self._reactor.callFromThread(self._tell, done, result)
             del job, done, task, result  # or the last write's bytes live until the next
+
+    def _tell(self, done: Deferred[Any], result: Any) -> None:
+        self._unfinished -= 1
+        while self._waiting and not self._unfinished:
+            self._waiting.pop(0).callback(None)
+        done.callback(result)

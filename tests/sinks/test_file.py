@@ -1,9 +1,5 @@
 """The sink as a service: faults, back-pressure, stopping, reopening, on a worker that is stepped by hand."""
 
-import errno
-import os
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,111 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
+from twisted.logger import Logger
 
 from sockd.sinks.appender import Appender, SinkError
 from sockd.sinks.file import HIGH_WATER, LOW_WATER, RETRY, FileSink
-
-
-class StepWorker:
-    """Runs the next job when it is told to."""
-
-    def __init__(self) -> None:
-        self.jobs: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
-        self.ended = False
-
-    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
-        done: Deferred[Any] = Deferred()
-        self.jobs.append((job, done))
-        return done
-
-    def end(self) -> None:
-        self.ended = True
-
-    def step(self) -> None:
-        job, done = self.jobs.popleft()
-        try:
-            result = job()
-        except Exception as problem:  # noqa: BLE001
-            done.errback(problem)
-        else:
-            done.callback(result)
-
-    def steps(self) -> None:
-        while self.jobs:
-            self.step()
-
-
-class FullDisk(Appender):
-    """Has room for so many bytes more."""
-
-    room = 1 << 40
-
-    def _write_some(self, data: Any) -> int:
-        if not self.room:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        count = super()._write_some(data[: self.room])
-        self.room -= count
-        return count
-
-
-class FakeSource:
-    def __init__(self, sink: FileSink) -> None:
-        self.paused = False
-        self.sink = sink
-        self.burst = b""
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        if self.burst:
-            self.sink.write(self.burst, self)
-
-
-class Fixture:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.worker = StepWorker()
-        self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
-        self.clock = Clock()
-        self.failed: list[Exception] = []
-        self.logged: list[str] = []
-        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
-        self.sink = FileSink(
-            self.disk,
-            endpoint="applog",
-            reactor=self.clock,
-            log=log,
-            fail=self.failed.append,
-            worker=self.worker,
-        )
-
-    def start(self) -> Deferred[None]:
-        done = self.sink.startService()
-        self.worker.steps()
-        return done
-
-    @property
-    def content(self) -> bytes:
-        return self.path.read_bytes()
+from tests.sinks.stepped import FakeSource, Stepped, result
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Fixture:
-    return Fixture(tmp_path / "app.log")
+def one(tmp_path: Path) -> Stepped:
+    return Stepped(tmp_path / "app.log")
 
 
-def result(done: Deferred[Any]) -> Any:
-    """What the Deferred fired with, None if it hasn't fired."""
-    results: list[Any] = []
-    done.addBoth(results.append)
-    return results[0] if results else "nothing yet"
-
-
-def test_start_opens_in_the_thread(one: Fixture) -> None:
+def test_start_opens_in_the_thread(one: Stepped) -> None:
     """Nothing happens at construction; the service is up when the file is open."""
     assert not one.worker.jobs
     done = one.sink.startService()
@@ -129,7 +33,7 @@ def test_start_opens_in_the_thread(one: Fixture) -> None:
 
 def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
     """With one clear line; a later start works once the directory is there."""
-    one = Fixture(tmp_path / "none" / "app.log")
+    one = Stepped(tmp_path / "none" / "app.log")
     failure = result(one.start())
     assert failure.check(SinkError)
     assert failure.getErrorMessage() == f"{one.path}: the directory {one.path.parent} does not exist"
@@ -137,7 +41,7 @@ def test_a_file_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
     assert result(one.start()) is None
 
 
-def test_what_comes_during_a_write_goes_out_as_the_next(one: Fixture) -> None:
+def test_what_comes_during_a_write_goes_out_as_the_next(one: Stepped) -> None:
     """One job at a time, however many chunks come."""
     one.start()
     for number in range(5):
@@ -155,7 +59,7 @@ def test_what_comes_during_a_write_goes_out_as_the_next(one: Fixture) -> None:
     assert one.content == b"0\n1\n2\n3\n4\n5\n6\n"
 
 
-def test_a_failed_write_is_reported_and_goes_on_at_the_byte(one: Fixture) -> None:
+def test_a_failed_write_is_reported_and_goes_on_at_the_byte(one: Stepped) -> None:
     """The service is down until startService writes again; nothing is lost, doubled or out of order."""
     one.start()
     one.disk.room = 4
@@ -175,7 +79,7 @@ def test_a_failed_write_is_reported_and_goes_on_at_the_byte(one: Fixture) -> Non
     assert one.content == b"first\nsecond\nthird\nfourth\n"
 
 
-def test_a_start_that_the_failure_report_makes_at_once(one: Fixture) -> None:
+def test_a_start_that_the_failure_report_makes_at_once(one: Stepped) -> None:
     """`fail` may call startService itself; the writing goes on."""
     one.start()
     started: list[Deferred[None]] = []
@@ -194,7 +98,7 @@ def test_a_start_that_the_failure_report_makes_at_once(one: Fixture) -> None:
     assert one.content == b"first\nsecond\n"
 
 
-def test_sources_pause_when_it_is_too_much(one: Fixture) -> None:
+def test_sources_pause_when_it_is_too_much(one: Stepped) -> None:
     """Above the high-water mark all pause, at the low one all go on; who comes meanwhile pauses too."""
     one.start()
     first, second, third, left = (FakeSource(one.sink) for _ in range(4))
@@ -221,7 +125,7 @@ def test_sources_pause_when_it_is_too_much(one: Fixture) -> None:
     assert one.sink.unwritten == 0
 
 
-def test_sources_go_on_at_the_low_water_mark(one: Fixture) -> None:
+def test_sources_go_on_at_the_low_water_mark(one: Stepped) -> None:
     """Not before: what gathered during a long write counts."""
     one.start()
     source = FakeSource(one.sink)
@@ -236,7 +140,7 @@ def test_sources_go_on_at_the_low_water_mark(one: Fixture) -> None:
     assert not source.paused
 
 
-def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Fixture) -> None:
+def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Stepped) -> None:
     """The bound holds with any number of connections: one too much, and the rest stay paused."""
     one.start()
     sources = [FakeSource(one.sink) for _ in range(1000)]
@@ -250,7 +154,7 @@ def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Fixture) ->
     assert one.sink.unwritten < HIGH_WATER + HIGH_WATER // 4 + 2
 
 
-def test_who_fills_it_goes_on_last(one: Fixture) -> None:
+def test_who_fills_it_goes_on_last(one: Stepped) -> None:
     """One that writes without end does not keep the others from being heard."""
     one.start()
     resumed: list[str] = []
@@ -274,7 +178,7 @@ def test_who_fills_it_goes_on_last(one: Fixture) -> None:
     assert resumed == ["a", "b", "loud"] * 2
 
 
-def test_a_sink_that_is_down_stays_full(one: Fixture) -> None:
+def test_a_sink_that_is_down_stays_full(one: Stepped) -> None:
     """Until it writes again, sources stay paused and memory is bounded."""
     one.start()
     source = FakeSource(one.sink)
@@ -289,7 +193,7 @@ def test_a_sink_that_is_down_stays_full(one: Fixture) -> None:
     assert one.content == b"x" * HIGH_WATER + b"\n"
 
 
-def test_stop_writes_all(one: Fixture) -> None:
+def test_stop_writes_all(one: Stepped) -> None:
     """What was accepted is in the file when the Deferred fires."""
     one.start()
     one.sink.write(b"one\n")
@@ -304,7 +208,7 @@ def test_stop_writes_all(one: Fixture) -> None:
 
 def test_stop_of_a_sink_that_never_started(tmp_path: Path) -> None:
     """A file that could never be opened, and nothing accepted: it is reopened and stopped quietly."""
-    one = Fixture(tmp_path / "none" / "app.log")
+    one = Stepped(tmp_path / "none" / "app.log")
     assert result(one.start()).check(SinkError)
     one.sink.reopen()
     done = one.sink.stopService()
@@ -313,7 +217,7 @@ def test_stop_of_a_sink_that_never_started(tmp_path: Path) -> None:
     assert one.logged == []
 
 
-def test_stop_waits_for_room(one: Fixture) -> None:
+def test_stop_waits_for_room(one: Stepped) -> None:
     """While the disk is full it tries again and again, saying so once, and writes all when there is room."""
     one.start()
     one.disk.room = 2
@@ -335,7 +239,7 @@ def test_stop_waits_for_room(one: Fixture) -> None:
     assert one.logged == [f"applog: {why}; trying again until the drain's deadline"]
 
 
-def test_a_stop_that_begins_while_the_disk_is_full(one: Fixture) -> None:
+def test_a_stop_that_begins_while_the_disk_is_full(one: Stepped) -> None:
     """What is not written yet is said when connections begin to drain, and not again."""
     one.start()
     one.sink.drain()
@@ -357,7 +261,7 @@ def test_a_stop_that_begins_while_the_disk_is_full(one: Fixture) -> None:
     assert one.content == b"one\n"
 
 
-def test_the_deadline_of_a_stop(one: Fixture) -> None:
+def test_the_deadline_of_a_stop(one: Stepped) -> None:
     """Cancelled, it says how many lines are lost and gives up; what still comes is lost as well."""
     one.start()
     one.disk.room = 6
@@ -374,7 +278,7 @@ def test_the_deadline_of_a_stop(one: Fixture) -> None:
     assert not one.clock.getDelayedCalls()
 
 
-def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Fixture) -> None:
+def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Stepped) -> None:
     """A thread that hangs is given up as well, also one that still opens the file."""
     starting = one.sink.startService()
     one.sink.write(b"one\n")
@@ -387,7 +291,7 @@ def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Fixture) -> None:
     assert not one.worker.jobs
 
 
-def test_a_start_that_ends_after_the_stop(one: Fixture) -> None:
+def test_a_start_that_ends_after_the_stop(one: Stepped) -> None:
     """The sink does not come back to life."""
     starting = one.sink.startService()
     one.worker.step()
@@ -397,7 +301,7 @@ def test_a_start_that_ends_after_the_stop(one: Fixture) -> None:
     assert not one.sink._up
 
 
-def test_what_only_closing_reveals_is_logged(one: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_closing_reveals_is_logged(one: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop tells it and goes on."""
     one.start()
 
@@ -413,7 +317,7 @@ def test_what_only_closing_reveals_is_logged(one: Fixture, monkeypatch: pytest.M
     one.disk.close()
 
 
-def test_reopening_comes_between_two_writes(one: Fixture) -> None:
+def test_reopening_comes_between_two_writes(one: Stepped) -> None:
     """What was accepted goes to either file, once; a failure is logged, once, and the old file kept."""
     one.start()
     old = one.path.with_suffix(".1")
@@ -451,7 +355,7 @@ def test_any_history_leaves_what_was_accepted(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
 ) -> None:
     """Writes, faults, retries and rotations in any order: at the end all is there once, in order."""
-    one = Fixture(tmp_path_factory.mktemp("history") / "app.log")
+    one = Stepped(tmp_path_factory.mktemp("history") / "app.log")
     result(one.start())
     accepted = b""
     moved: list[Path] = []

@@ -56,3 +56,21 @@ async def test_waiting_can_be_given_up() -> None:
     hangs.set()
     assert await worker.run(lambda: 7) == 7
     worker.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_idle() -> None:
+    """It is known when all jobs are done, a job that nobody waits for any more included."""
+    worker = WorkerThread(installed, "test")
+    await worker.idle()
+    hangs = threading.Event()
+    order: list[str] = []
+    given_up = worker.run(hangs.wait)
+    given_up.addErrback(lambda _: None).cancel()
+    last = worker.run(lambda: order.append("job")).addCallback(lambda _: order.append("told"))
+    idle = worker.idle().addCallback(lambda _: order.append("idle"))
+    assert not idle.called
+    hangs.set()
+    await last
+    assert order == ["job", "idle", "told"]
+    worker.end()

@@ -4,18 +4,11 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
+from sockd.protocols.contract import State
+
 
 class Echo(Protocol):
-    """The same bytes back."""
-
-    transport: Any
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        self.transport.write(data)
-
-
-class PrefixedEcho(Protocol):
-    """The same bytes back, a prefix before each line, whatever its length."""
+    """The same bytes back; with a prefix, that before each line, whatever its length."""
 
     transport: Any
 
@@ -24,11 +17,22 @@ class PrefixedEcho(Protocol):
         self._at_start = True
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        if not self._prefix:
+            self.transport.write(data)
+            return
         first = self._prefix if self._at_start else b""
         self._at_start = data.endswith(b"\n")
         # The newline at the end gets its prefix when something follows it.
         lines = data[:-1].replace(b"\n", b"\n" + self._prefix)
         self.transport.write(first + lines + data[-1:])
+
+    def freeze(self) -> State:
+        return {"prefix": self._prefix, "at_start": self._at_start}
+
+    def thaw(self, state: State) -> None:
+        # The file may have another prefix by now: a connection keeps the one it began with.
+        self._prefix = bytes(state["prefix"])
+        self._at_start = bool(state["at_start"])
 
 
 class EchoFactory(Factory):
@@ -38,4 +42,4 @@ class EchoFactory(Factory):
         self._prefix = prefix
 
     def buildProtocol(self, addr: Any) -> Protocol:  # noqa: N802, ARG002
-        return PrefixedEcho(self._prefix) if self._prefix else Echo()
+        return Echo(self._prefix)

@@ -32,13 +32,9 @@ class LineLogOptions(Options):
 
 
 def _service(host: Host[LineLogOptions]) -> Service:
-    from sockd.protocols.line_log.records import records_for  # noqa: PLC0415
-    from sockd.sinks.appender import Appender  # noqa: PLC0415
-    from sockd.sinks.file import FileSink  # noqa: PLC0415
+    from sockd.protocols.line_log.service import LineLogService  # noqa: PLC0415
 
-    options = host.options
-    file = Appender(options.path, options.mode, records_for(options.format, host.endpoint).mend)
-    return FileSink(file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail)
+    return LineLogService(host)
 
 
 def _stream(host: Host[LineLogOptions]) -> Any:

@@ -8,6 +8,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from sockd.lines import LineSplitter, Part, Sort
+from sockd.protocols.contract import State
 from sockd.protocols.line_log.records import Mark, Records
 from sockd.sinks.file import FileSink
 
@@ -28,6 +29,15 @@ class LineLog(Protocol):
     def connectionMade(self) -> None:  # noqa: N802
         self._peer: str = self.transport.peer.text
         self._sink.attach(self.transport)
+
+    def freeze(self) -> State:
+        """The line that is not finished. What was recorded is the sink's to keep."""
+        return {"line": self._splitter.rest}
+
+    def thaw(self, state: State) -> None:
+        self.connectionMade()
+        # Where the file allows only shorter lines by now, this gives records at once.
+        self.dataReceived(state["line"])
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         records = self._records_of(self._splitter.feed(data))

@@ -1,0 +1,118 @@
+"""A sink on a worker that is stepped by hand, and a disk that can be full."""
+
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
+from twisted.python.failure import Failure
+
+from sockd.sinks.appender import Appender
+from sockd.sinks.file import FileSink
+
+
+class StepWorker:
+    """Runs the next job when it is told to."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
+        self.ended = False
+        self.waiting: list[Deferred[None]] = []
+
+    def idle(self) -> Deferred[None]:
+        waits: Deferred[None] = Deferred(self.waiting.remove)
+        if self.jobs:
+            self.waiting.append(waits)
+        else:
+            waits.callback(None)
+        return waits
+
+    def run(self, job: Callable[[], Any]) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((job, done))
+        return done
+
+    def end(self) -> None:
+        self.ended = True
+
+    def step(self) -> None:
+        job, done = self.jobs.popleft()
+        try:
+            result = job()
+        except Exception:  # noqa: BLE001
+            result = Failure()
+        while self.waiting and not self.jobs:
+            self.waiting.pop(0).callback(None)
+        done.callback(result)
+
+    def steps(self) -> None:
+        while self.jobs:
+            self.step()
+
+
+class FullDisk(Appender):
+    """Has room for so many bytes more."""
+
+    room = 1 << 40
+
+    def _write_some(self, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        count = super()._write_some(data[: self.room])
+        self.room -= count
+        return count
+
+
+class FakeSource:
+    def __init__(self, sink: FileSink) -> None:
+        self.paused = False
+        self.sink = sink
+        self.burst = b""
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        if self.burst:
+            self.sink.write(self.burst, self)
+
+
+class Stepped:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.worker = StepWorker()
+        self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
+        self.clock = Clock()
+        self.failed: list[Exception] = []
+        self.logged: list[str] = []
+        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
+        self.sink = FileSink(
+            self.disk,
+            endpoint="applog",
+            reactor=self.clock,
+            log=log,
+            fail=self.failed.append,
+            worker=self.worker,
+        )
+
+    def start(self) -> Deferred[None]:
+        done = self.sink.startService()
+        self.worker.steps()
+        return done
+
+    @property
+    def content(self) -> bytes:
+        return self.path.read_bytes()
+
+
+def result(done: Deferred[Any]) -> Any:
+    """What the Deferred fired with, None if it hasn't fired."""
+    results: list[Any] = []
+    done.addBoth(results.append)
+    return results[0] if results else "nothing yet"

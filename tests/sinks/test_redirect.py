@@ -1,0 +1,308 @@
+"""A sink that goes over to another file: what was accepted, what fails, and going back."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockd.sinks.appender import SinkError, Target
+from sockd.sinks.file import HIGH_WATER, PATIENCE
+from tests.sinks.stepped import FakeSource, Stepped, result
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Stepped:
+    return Stepped(tmp_path / "app.log")
+
+
+def target(path: Path, mode: int = 0o640) -> Target:
+    return Target(path, mode, lambda: b" (torn)\n")
+
+
+def redirect(one: Stepped, path: Path) -> Any:
+    done = one.sink.redirect(target(path))
+    one.worker.steps()
+    return None if done is None else result(done)
+
+
+def test_what_was_accepted_before_goes_to_the_old_file(one: Stepped, tmp_path: Path) -> None:
+    """And what comes after to the new one, which has the new mode."""
+    one.start()
+    one.sink.write(b"one\n")
+    done = one.sink.redirect(target(tmp_path / "new.log", 0o600))
+    assert done is not None
+    one.sink.write(b"two\n")
+    assert not done.called
+    one.worker.steps()
+    assert result(done) is None
+    one.sink.write(b"three\n")
+    one.worker.steps()
+    assert one.content == b"one\ntwo\n"
+    assert (tmp_path / "new.log").read_bytes() == b"three\n"
+    assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o600
+    assert one.sink.unwritten == 0
+    assert not one.clock.getDelayedCalls()
+    assert not one.logged
+
+
+def test_the_same_path_opens_nothing(one: Stepped) -> None:
+    """Only the mark for a torn line and the mode of files to come are others."""
+    one.start()
+    assert one.sink.redirect(Target(one.path, 0o600, lambda: b"!\n")) is None
+    assert not one.worker.jobs
+    one.path.rename(one.path.with_suffix(".1"))
+    one.path.write_bytes(b"torn")
+    one.sink.reopen()
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert one.content == b"torn!\none\n"
+
+
+def test_a_path_that_cannot_be_opened_is_refused(one: Stepped, tmp_path: Path) -> None:
+    """The old file is kept, with all that is written; another change can follow."""
+    one.start()
+    failure = redirect(one, tmp_path / "none" / "new.log")
+    assert failure.check(SinkError)
+    assert failure.getErrorMessage().endswith(f"the directory {tmp_path}/none does not exist")
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert one.content == b"one\n"
+    assert one.failed == []
+    assert one.sink.redirect(target(one.path)) is None
+    assert redirect(one, tmp_path / "new.log") is None
+
+
+def test_a_record_that_is_written_in_part_is_whole_in_the_new_file(one: Stepped, tmp_path: Path) -> None:
+    """The old file, whose disk is full, keeps the torn line; sources go on once all is written."""
+    one.start()
+    source = FakeSource(one.sink)
+    one.sink.attach(source)
+    one.disk.room = 6
+    one.sink.write(b"one\ntwo\n" + b"x" * HIGH_WATER + b"\n", source)
+    one.worker.steps()
+    assert len(one.failed) == 1
+    assert source.paused
+    accepted = one.sink.unwritten
+    done = one.sink.redirect(target(tmp_path / "new.log"))
+    one.worker.steps()
+    assert done is not None
+    assert result(done) is None
+    assert one.sink.unwritten == accepted + 2
+    assert one.content == b"one\ntw"
+    one.disk.room = 1 << 30
+    assert result(one.start()) is None
+    assert (tmp_path / "new.log").read_bytes() == b"two\n" + b"x" * HIGH_WATER + b"\n"
+    assert one.sink.unwritten == 0
+    assert not source.paused
+
+
+def test_another_name_of_the_same_file(one: Stepped, tmp_path: Path) -> None:
+    """A record that is written in part goes on at the byte."""
+    one.start()
+    os.link(one.path, tmp_path / "link.log")
+    one.disk.room = 2
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert redirect(one, tmp_path / "link.log") is None
+    one.disk.room = 100
+    one.start()
+    assert one.content == b"one\n"
+
+
+def test_a_failing_file_does_not_keep_from_going_over(tmp_path: Path) -> None:
+    """The new one is open, and serves as soon as the service is started again."""
+    one = Stepped(tmp_path / "none" / "app.log")
+    one.sink.write(b"one\n")
+    assert result(one.start()).check(SinkError)
+    assert redirect(one, tmp_path / "new.log") is None
+    assert result(one.start()) is None
+    assert (tmp_path / "new.log").read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_going_back_to_a_file_that_was_failing(tmp_path: Path, started: bool) -> None:
+    """A reload that is undone leaves the sink as it was: failing, with what it had accepted."""
+    one = Stepped(tmp_path / "none" / "app.log")
+    assert result(one.start()).check(SinkError)
+    assert redirect(one, tmp_path / "new.log") is None
+    if started:
+        assert result(one.start()) is None
+    assert redirect(one, one.path) is None
+    assert [str(problem) for problem in one.failed] == (
+        [f"{one.path}: the directory {one.path.parent} does not exist"] if started else []
+    )
+    one.sink.write(b"one\n")
+    assert result(one.start()).check(SinkError)
+    one.path.parent.mkdir()
+    assert result(one.start()) is None
+    assert one.content == b"one\n"
+    one.path.rename(tmp_path / "moved")
+    one.path.parent.rmdir()
+    assert redirect(one, tmp_path / "other.log") is None
+    assert redirect(one, one.path).check(SinkError)
+
+
+def test_going_back_to_a_file_that_was_moved_away(one: Stepped, tmp_path: Path) -> None:
+    """It is made anew, as logrotate would have it."""
+    one.start()
+    one.sink.write(b"one\n")
+    assert redirect(one, tmp_path / "new.log") is None
+    one.path.rename(tmp_path / "moved")
+    assert redirect(one, one.path) is None
+    one.sink.write(b"two\n")
+    one.worker.steps()
+    assert one.content == b"two\n"
+    assert (tmp_path / "moved").read_bytes() == b"one\n"
+
+
+def test_two_in_a_row(one: Stepped, tmp_path: Path) -> None:
+    """Each takes its turn, also one that leads back, and one whose file is the one that is about to be."""
+    one.start()
+    first, second = tmp_path / "1.log", tmp_path / "2.log"
+    done = [one.sink.redirect(target(path)) for path in (first, one.path, second, second)]
+    one.sink.write(b"before\n")
+    one.worker.steps()
+    assert [result(each) for each in done if each is not None] == [None] * 4
+    one.sink.write(b"after\n")
+    one.worker.steps()
+    assert one.content == b"before\n"
+    assert first.read_bytes() == b""
+    assert second.read_bytes() == b"after\n"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_disk_that_does_not_answer(one: Stepped, tmp_path: Path, cancelled: bool) -> None:
+    """After so long, or when nobody waits any more, the change is refused, and stays so when it answers."""
+    one.start()
+    done = one.sink.redirect(target(tmp_path / "new.log"))
+    assert done is not None
+    if cancelled:
+        done.cancel()
+    else:
+        one.clock.advance(PATIENCE)
+    failure = result(done)
+    assert failure.check(SinkError)
+    disk = f"its disk or that of {one.path} doesn't answer"
+    assert failure.getErrorMessage() == f"{tmp_path}/new.log: not opened after 10 seconds: {disk}"
+    same = one.sink.redirect(target(one.path))
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert same is None
+    assert one.content == b"one\n"
+    assert (tmp_path / "new.log").read_bytes() == b""
+    assert not one.clock.getDelayedCalls()
+
+
+def test_a_change_of_mode_that_comes_too_late(one: Stepped, tmp_path: Path) -> None:
+    """One that had to wait its turn and was given up leaves the sink as it is."""
+    one.start()
+    first = one.sink.redirect(target(tmp_path / "new.log"))
+    second = one.sink.redirect(target(tmp_path / "new.log", 0o600))
+    assert first is not None
+    assert second is not None
+    second.cancel()
+    one.worker.steps()
+    assert result(first) is None
+    assert result(second).check(SinkError)
+    assert one.disk.target.mode == 0o640
+
+
+def test_a_change_that_was_made_when_time_is_up(one: Stepped, tmp_path: Path) -> None:
+    """The thread has decided; its word counts."""
+    one.start()
+    done = one.sink.redirect(target(tmp_path / "new.log"))
+    job, answered = one.worker.jobs.popleft()
+    job()
+    one.clock.advance(PATIENCE)
+    assert result(done) is None  # type: ignore[arg-type]
+    answered.callback(None)
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert (tmp_path / "new.log").read_bytes() == b"one\n"
+
+
+def test_what_closing_the_old_file_reveals(one: Stepped, tmp_path: Path, monkeypatch: Any) -> None:
+    """It is told, and the new file is used."""
+    one.start()
+    old, really = one.disk._fd, os.close
+
+    def no_room(closed: int) -> None:
+        really(closed)
+        if closed == old:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", no_room)
+        assert redirect(one, tmp_path / "new.log") is None
+    assert one.logged == [f"applog: {one.path}: {os.strerror(errno.EDQUOT)}"]
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    assert (tmp_path / "new.log").read_bytes() == b"one\n"
+
+
+def test_a_sink_that_has_stopped_stays_where_it_is(one: Stepped, tmp_path: Path) -> None:
+    """Nothing is opened for it."""
+    one.start()
+    one.sink.stopService()
+    one.worker.steps()
+    assert one.sink.redirect(target(tmp_path / "new.log")) is None
+    assert not one.worker.jobs
+
+
+STEP = st.one_of(
+    st.binary(max_size=30).map(lambda data: ("write", data.replace(b"\n", b"") + b"\n")),
+    st.tuples(st.just("room"), st.integers(0, 40)),
+    st.tuples(st.sampled_from(["step", "start", "redirect", "unusable", "freeze"]), st.just(None)),
+)
+
+
+@given(st.lists(STEP, max_size=60))
+def test_any_history_leaves_what_was_accepted(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
+) -> None:
+    """Writes, faults, changes of the path and new programs in any order: all is there once, in order.
+
+    A record that was written in part before a change of the path is whole in the next file.
+    """
+    directory = tmp_path_factory.mktemp("history")
+    one = Stepped(directory / "0.log")
+    result(one.start())
+    accepted = b""
+    count = 1
+    for what, value in steps:
+        if what == "write":
+            one.sink.write(value)
+            accepted += value
+        elif what == "room":
+            one.disk.room = value
+        elif what == "step" and one.worker.jobs:
+            one.worker.step()
+        elif what == "start" and not one.sink._up:
+            result(one.sink.startService())
+        elif what == "redirect":
+            one.sink.redirect(target(directory / f"{count}.log"))
+            count += 1
+        elif what == "unusable":
+            result(one.sink.redirect(target(directory / "none" / "app.log")))  # type: ignore[arg-type]
+        elif what == "freeze":
+            states: list[Any] = []
+            one.sink.freeze().addCallback(states.append)
+            while not states:
+                one.worker.step()
+            before, one = one, Stepped(one.disk.path)
+            before.disk.close()
+            one.disk.room = before.disk.room
+            one.sink.thaw(states[0])
+            result(one.sink.startService())
+    one.disk.room = 1 << 40
+    one.worker.steps()
+    done = one.sink.stopService()
+    one.worker.steps()
+    assert result(done) is None
+    files = sorted(directory.iterdir(), key=lambda file: int(file.stem))
+    whole = [file.read_bytes() for file in files]
+    assert b"".join(data[: data.rfind(b"\n") + 1] for data in whole) == accepted
