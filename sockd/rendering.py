@@ -13,7 +13,7 @@ from sockd.config import model
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, usual_limits
+from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart, usual_limits
 from sockd.transports.options import SocketOptions
 from sockd.units import format_duration
 
@@ -30,8 +30,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    plain = _HARMLESS.fullmatch(text) and read_as(Scalar(text, Place(""))) == "string"
-    return dumper.represent_scalar(_STRING, text, None if plain else '"')
+    return dumper.represent_scalar(_STRING, text, None if _plain(text) else '"')
+
+
+def _plain(text: str) -> bool:
+    """Whether YAML reads it as this text without quotes."""
+    return bool(_HARMLESS.fullmatch(text)) and read_as(Scalar(text, Place(""))) == "string"
 
 
 def _word(dumper: _Dumper, value: float | None) -> yaml.ScalarNode:
@@ -88,15 +92,24 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
     tree: dict[str, Any] = {} if enabled else {"enabled": False}
     tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
     tree["protocol"] = endpoint.protocol
-    options = endpoint.options.model_dump(mode="json", exclude_defaults=True)
+    options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if options:
         tree["options"] = options
     tree["limits"] = _limits(endpoint)
-    restart = model.Restart(delay=endpoint.restart.delay, max_delay=endpoint.restart.max_delay)
-    tree["restart"] = restart.model_dump(mode="json")
+    tree["restart"] = restart_tree(endpoint.restart)
     if endpoint.give_up_after is not None:
-        tree["required"] = {"give_up_after": format_duration(endpoint.give_up_after)}
+        tree["required"] = required_tree(endpoint.give_up_after)
     return tree
+
+
+def restart_tree(restart: Restart) -> dict[str, Any]:
+    """Times of restarting in the file's words."""
+    return model.Restart(delay=restart.delay, max_delay=restart.max_delay).model_dump(mode="json")
+
+
+def required_tree(give_up_after: float | None) -> Any:
+    """`required` in the file's words."""
+    return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
 
 
 def _listener(listener: ListenerPlan) -> Any:
@@ -174,8 +187,11 @@ def _flat(tree: dict[str, Any]) -> list[str]:
 
 def in_line(value: Any) -> str:
     """A value on one line, in characters that every terminal shows."""
+    if isinstance(value, str) and _plain(value):
+        return value  # many are compared in a reload, and the dumper takes its time
     return _line([value])[1:-1]
 
 
 def _line(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=float("inf")).strip()
+    form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": float("inf")}
+    return str(yaml.dump(value, Dumper=_Dumper, **form)).strip()

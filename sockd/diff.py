@@ -1,0 +1,202 @@
+"""What a reload would change: two plans compared, endpoint by endpoint, in the file's words."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sockd import applicable
+from sockd.addresses import Address
+from sockd.config.types import OFF
+from sockd.plan import EndpointPlan, Plan
+from sockd.protocols.contract import Options
+from sockd.rendering import daemon_tree, in_line, limits_tree, required_tree, restart_tree, socket_tree
+from sockd.transports.options import SocketOptions
+
+_LONGEST_SHOWN = 100  # characters of a value
+
+
+class Kind(StrEnum):
+    ADDED = "added"
+    REMOVED = "removed"
+    RE_BOUND = "re-bound"  # other listeners, or another protocol; perhaps more
+    RE_TUNED = "re-tuned"  # the same listeners and protocol, something else differs
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one endpoint; `details` are empty for an unchanged one, and for no other."""
+
+    name: str
+    kind: Kind
+    old: EndpointPlan | None
+    new: EndpointPlan | None
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All endpoints, in the order of the new file, then those that it lacks; and the daemon's settings."""
+
+    endpoints: tuple[Change, ...]
+    daemon: tuple[str, ...]
+
+    def of(self, kind: Kind) -> tuple[Change, ...]:
+        return tuple(change for change in self.endpoints if change.kind is kind)
+
+    def as_json(self) -> dict[str, Any]:
+        """As the control socket tells it."""
+        tree: dict[str, Any] = {
+            kind: [{"name": change.name, "details": list(change.details)} for change in self.of(kind)]
+            for kind in Kind
+        }
+        tree[Kind.UNCHANGED] = [change.name for change in self.of(Kind.UNCHANGED)]
+        return {str(kind): changes for kind, changes in tree.items()} | {"daemon": list(self.daemon)}
+
+    def summary(self) -> str:
+        """How many of each kind, in one line."""
+        counts = Counter(change.kind for change in self.endpoints)
+        parts = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind]] or ["no endpoints"]
+        return ", ".join([*parts, "the daemon's settings changed"] if self.daemon else parts)
+
+
+def diff(old: Plan, new: Plan) -> Changes:
+    """What makes the one plan the other."""
+    before = {endpoint.name: endpoint for endpoint in old.endpoints}
+    after = {endpoint.name: endpoint for endpoint in new.endpoints}
+    was_off = {endpoint.name for endpoint in old.disabled}
+    is_off = {endpoint.name for endpoint in new.disabled}
+    changes = []
+    for endpoint in new.endpoints:
+        known = before.get(endpoint.name)
+        if known is not None:
+            changes.append(_change(known, endpoint))
+        else:
+            turned = ["enabled: false -> true"] if endpoint.name in was_off else []
+            details = (*turned, *_addresses(endpoint))
+            changes.append(Change(endpoint.name, Kind.ADDED, None, endpoint, details))
+    for endpoint in old.endpoints:
+        if endpoint.name not in after:
+            turned = ["enabled: true -> false"] if endpoint.name in is_off else []
+            details = (*turned, *_addresses(endpoint))
+            changes.append(Change(endpoint.name, Kind.REMOVED, endpoint, None, details))
+    unset = {"control": OFF, "control_group": OFF}
+    daemon = _lines(unset | daemon_tree(old), unset | daemon_tree(new))
+    return Changes(tuple(changes), tuple(daemon))
+
+
+def _addresses(endpoint: EndpointPlan) -> tuple[str, ...]:
+    return tuple(str(listener.address) for listener in endpoint.listeners)
+
+
+def _change(old: EndpointPlan, new: EndpointPlan) -> Change:
+    if old == new:
+        return Change(new.name, Kind.UNCHANGED, old, new, ())
+    bound = [*_protocol(old, new), *_listeners(old, new)]
+    tuned = [*_lines(_tuning(old, new), _tuning(new, old)), *_unshown(old, new)]
+    kind = Kind.RE_BOUND if bound else Kind.RE_TUNED if tuned else Kind.UNCHANGED
+    return Change(new.name, kind, old, new, (*bound, *tuned))
+
+
+# -- protocol and listeners --------------------------------------------------------------------------------
+
+
+def _protocol(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
+    if old.protocol != new.protocol:
+        yield f"protocol: {old.protocol} -> {new.protocol}"
+    elif old.specification != new.specification:
+        yield f"protocol: {new.protocol} of another package"
+
+
+def _listeners(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
+    """Their order is no difference; an address may stand there several times, as a shared port does."""
+    before, after = _sockets(old), _sockets(new)
+    less, more, sockets = [], [], []
+    for address in before | after:
+        gone = _without(before.get(address, []), after.get(address, []))
+        come = _without(after.get(address, []), before.get(address, []))
+        both = min(len(gone), len(come))
+        less += [f"- {address}"] * (len(gone) - both)
+        more += [f"+ {address}"] * (len(come) - both)
+        for one, other in zip(gone, come, strict=False):
+            words = _differences(socket_tree(one), socket_tree(other))
+            sockets.append(f"socket of {address}: " + ", ".join(f"{key} {how}" for key, how in words))
+    yield from (*more, *less, *sockets)
+
+
+def _sockets(endpoint: EndpointPlan) -> dict[Address, list[SocketOptions]]:
+    sockets: dict[Address, list[SocketOptions]] = {}
+    for listener in endpoint.listeners:
+        sockets.setdefault(listener.address, []).append(listener.socket)
+    return sockets
+
+
+def _without(some: list[SocketOptions], others: list[SocketOptions]) -> list[SocketOptions]:
+    return list((Counter(some) - Counter(others)).elements())
+
+
+# -- what can change while it runs -------------------------------------------------------------------------
+
+
+def _tuning(endpoint: EndpointPlan, other: EndpointPlan) -> dict[str, Any]:
+    """What is no matter of listeners, in the file's words, as far as it means something in both plans."""
+    limits = {
+        key: value
+        for key, value in limits_tree(endpoint.limits).items()
+        if all(applicable.limit(key, (one.address for one in each.listeners)) for each in (endpoint, other))
+    }
+    return {
+        "options": _options(endpoint.options, all_of_them=type(endpoint.options) is type(other.options)),
+        "limits": limits,
+        "restart": restart_tree(endpoint.restart),
+        "required": required_tree(endpoint.give_up_after),
+    }
+
+
+def _options(options: Options, *, all_of_them: bool) -> dict[str, Any]:
+    try:
+        return options.model_dump(mode="json", by_alias=True, exclude_defaults=not all_of_them)
+    except Exception:  # noqa: BLE001 - a third party's types; `_unshown` tells which of them differ
+        return {}
+
+
+def _unshown(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
+    """Options that differ, though they look the same: secrets, and what has no form as text."""
+    if type(old.options) is not type(new.options):
+        return
+    trees = (_options(old.options, all_of_them=True), _options(new.options, all_of_them=True))
+    for name, field in type(new.options).model_fields.items():
+        key = field.alias or name
+        if trees[0].get(key) == trees[1].get(key) and getattr(old.options, name) != getattr(
+            new.options, name
+        ):
+            yield f"options.{key}: changed"
+
+
+# -- words -------------------------------------------------------------------------------------------------
+
+_UNSET = object()
+
+
+def _lines(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [f"{key}: {how}" for key, how in _differences(old, new)]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The keys below which the trees differ, as `limits.idle`, and how they do."""
+    for key in old | new:
+        one, other = old.get(key, _UNSET), new.get(key, _UNSET)
+        if one == other and type(one) is type(other):
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{above}{key}.")
+        else:
+            before, after = _shown(one), _shown(other)
+            yield f"{above}{key}", "changed" if before == after else f"{before} -> {after}"
+
+
+def _shown(value: Any) -> str:
+    text = "unset" if value is _UNSET else in_line(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
