@@ -28,6 +28,7 @@ from tests.end_to_end.harness import ROOT, SOCKD, Daemon, distribution, receive
 from tests.end_to_end.programs import BOUND
 
 EVERY = 0.001  # seconds between two pings
+AROUND = 0.1  # seconds of pings before and after what is measured
 PING = b"0123456789abcdef"
 HEAD = "daemon: {log: {level: warn, format: json}, control: control.sock}\nendpoints:\n"
 
@@ -152,12 +153,12 @@ class Benchmark:
 
     def measure(self, action: Callable[[], object]) -> Measured:
         with Pings(self.daemon.runtime / "ping.sock") as pings:
-            time.sleep(0.2)  # the connection's own beginning is no matter
+            time.sleep(AROUND)  # the connection's own beginning is no matter
             self.ask_ticker()
             began = time.monotonic()
             action()
             took = time.monotonic() - began
-            time.sleep(0.2)  # what the reload left to be done
+            time.sleep(AROUND)  # what the reload left to be done
             seen = self.ask_ticker()
         ping, usual = pings.longest_and_usual()
         return Measured(took, seen["longest"], ping, usual, seen["longest_collection"])
