@@ -113,3 +113,13 @@ def test_nothing_gives_nothing() -> None:
     """An empty datagram has no line, and a connection without a byte none either."""
     assert split(b"", LIMIT) == []
     assert split(b"\n", LIMIT) == [(Sort.LINES, b"\n")]
+
+
+@given(STREAM, st.integers(0, 60), st.integers(4, 20))
+def test_the_rest_is_all_there_is_to_hand_on(data: bytes, at: int, limit: int) -> None:
+    """A new splitter that is fed the unfinished line of another goes on as that would have."""
+    old, new, whole = (LineSplitter(limit) for _ in range(3))
+    before = old.feed(data[:at])
+    assert not new.feed(old.rest)
+    after = new.feed(data[at:]) + new.end()
+    assert flat(before + after) == flat(whole.feed(data) + whole.end())

@@ -112,18 +112,18 @@ class FileSink:
             return succeed(None)
         return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._kept)
 
-    def redirect(self, target: Target) -> Deferred[None] | None:
+    def redirect(self, target: Target) -> Deferred[None]:
         """Go over to another file. When it can't be opened, fails with SinkError and keeps the old one.
 
         What was accepted before goes to the old file, as far as that takes it. Going back to a file that was
         failing always succeeds: then the sink is as it was.
         """
         if self._ended:
-            return None
+            return succeed(None)
         before, self._target = self._target, target
         if target.path == before.path == self._file.path:
             self._file.target = target
-            return None
+            return succeed(None)
         return Deferred.fromCoroutine(self._redirect(before, target))
 
     async def _redirect(self, before: Target, target: Target) -> None:

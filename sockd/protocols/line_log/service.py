@@ -16,7 +16,7 @@ class LineLogService(FileSink):
         file = Appender(*_target(host.options, host.endpoint))
         super().__init__(file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail)
 
-    def reload(self, options: LineLogOptions) -> Deferred[None] | None:
+    def reload(self, options: LineLogOptions) -> Deferred[None]:
         """Go over to another path at once; the format is that of the connections which come from now on."""
         return self.redirect(_target(options, self._endpoint))
 

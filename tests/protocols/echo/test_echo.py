@@ -57,6 +57,7 @@ def answered(data: bytes, peer: Peer, **options: Any) -> tuple[list[tuple[bytes,
     return transport.sent, dict(transport.counters.refused)
 
 
+PREFIXES = st.sampled_from(["", "> "])
 CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n"]), min_size=1).map(b"".join))
 
 
@@ -71,6 +72,27 @@ def test_prefix_before_each_line(chunks: list[bytes]) -> None:
     """Any chunking gives the same: the prefix stands before each line, also one without its newline yet."""
     lines = b"".join(chunks).replace(b"\n", b"\n\0").split(b"\0")
     assert streamed(chunks, prefix="Echo: ") == b"".join(b"Echo: " + line for line in lines if line)
+
+
+@given(chunks=CHUNKS, at=st.integers(0, 10), before=PREFIXES, after=PREFIXES)
+def test_a_new_program_goes_on_where_the_old_one_was(
+    chunks: list[bytes], at: int, before: str, after: str
+) -> None:
+    """At whatever chunk it comes, the client gets the same bytes, whatever prefix the file has by now."""
+    assert specification.stream is not None
+    transport = StringTransport()
+    old = specification.stream(host(prefix=before)).buildProtocol(None)
+    old.makeConnection(transport)
+    for chunk in chunks[:at]:
+        old.dataReceived(chunk)
+    state = old.freeze()
+    assert old.freeze() == state
+    new = specification.stream(host(prefix=after)).buildProtocol(None)
+    new.transport = transport
+    new.thaw(state)
+    for chunk in chunks[at:]:
+        new.dataReceived(chunk)
+    assert transport.value() == streamed(chunks, prefix=before)
 
 
 def test_each_connection_begins_anew() -> None:

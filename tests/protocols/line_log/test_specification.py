@@ -15,7 +15,9 @@ from twisted.logger import Logger
 
 from sockd.peers import Peer
 from sockd.protocols.contract import Host
+from sockd.protocols.line_log.service import LineLogService
 from sockd.protocols.line_log.specification import LineLogOptions, specification
+from sockd.sinks.appender import SinkError
 
 PEER = Peer.unix(0, 7)
 
@@ -67,6 +69,33 @@ async def test_the_parts_fit_together(tmp_path: Path, form: str, last: bytes) ->
     assert b"from a stream" in lines[-2]
     assert lines[-1].endswith(last)
     assert stat.S_IMODE(path.stat().st_mode) != 0o600  # it was there before
+
+
+@pytest_twisted.ensureDeferred
+async def test_reload(tmp_path: Path) -> None:
+    """A new path holds at once, also for connections that are there; a new format for those that come."""
+    one = host(tmp_path / "old.log", format="raw")
+    assert specification.service
+    assert specification.stream
+    service = one.service = specification.service(one)
+    assert isinstance(service, LineLogService)
+    await service.startService()
+    early = specification.stream(one).buildProtocol(None)
+    with pytest.raises(SinkError, match="does not exist"):
+        await service.reload(LineLogOptions(path=tmp_path / "none" / "new.log"))
+    one.options = LineLogOptions(path=tmp_path / "new.log", format="json")
+    await service.reload(one.options)
+    late = specification.stream(one).buildProtocol(None)
+    for protocol, data in ((early, b"early\n"), (late, b"late\n")):
+        transport = StringTransport()
+        transport.peer = PEER  # type: ignore[attr-defined]
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+    await service.stopService()
+    assert (tmp_path / "old.log").read_bytes() == b""
+    early_line, late_line = (tmp_path / "new.log").read_bytes().splitlines()
+    assert early_line == b"early"
+    assert late_line.endswith(b'"text":"late"}')
 
 
 def test_checking_imports_no_shell() -> None:

@@ -89,6 +89,42 @@ def test_a_long_line_is_cut_and_marked() -> None:
     assert texts == ["before", "x" * 64 + "\\{cut}", "x" * 36, "after"]
 
 
+def thawed(old: LineLog, sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
+    """The same connection in a new program."""
+    factory = LineLogFactory(sink, records_for(form, "applog"), max_line, lambda: 0)
+    new = factory.buildProtocol(None)
+    new.transport = old.transport
+    new.connected = 1
+    new.thaw(old.freeze())
+    return new
+
+
+@given(st.binary(max_size=300), st.integers(0, 300), st.sampled_from(["text", "json", "raw"]))
+def test_a_new_program_goes_on_where_the_old_one_was(data: bytes, at: int, form: str) -> None:
+    """Whatever had come by then, the file is the same."""
+    whole, handed_on = MemorySink(), MemorySink()
+    one, other = connect(whole, form=form), connect(handed_on, form=form)
+    other.dataReceived(data[:at])
+    other = thawed(other, handed_on, form=form)
+    for protocol, rest in ((one, data), (other, data[at:])):
+        protocol.dataReceived(rest)
+        protocol.connectionLost()
+    assert b"".join(handed_on.records) == b"".join(whole.records)
+    assert len(handed_on.sources) == 1  # the old program's, which nobody detaches
+
+
+def test_a_new_program_with_a_lower_bound() -> None:
+    """What a line has beyond it is cut at once; the sink learns whom to pause."""
+    sink = MemorySink()
+    old = connect(sink)
+    old.dataReceived(b"x" * 30)
+    new = thawed(old, sink, max_line=16)
+    assert sink.given == [new.transport]
+    assert sink.text.endswith(f" {'x' * 16}\\{{cut}}\n")
+    new.dataReceived(b"\n")
+    assert sink.text.endswith(f" {'x' * 14}\n")
+
+
 @given(st.binary(max_size=300), st.lists(st.integers(1, 80)), st.sampled_from(["text", "json", "raw"]))
 def test_any_chunking_gives_the_same_file(data: bytes, sizes: list[int], form: str) -> None:
     """What a connection leaves in the file doesn't depend on how its bytes were cut on the way."""
