@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sockd import __version__
+from sockd.commands import control, status
 from sockd.config import usual
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ file_option = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    commands=[status.status, *control.COMMANDS], context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="sockd", message="%(prog)s %(version)s")
 def command() -> None:
     """Many network endpoints from one YAML file."""
@@ -102,12 +105,16 @@ def _kinds(specification: "Specification") -> str:
 
 def main() -> None:
     """The program: whatever goes wrong ends in one line and a status, not in a traceback."""
+    from sockd.admin.language import Refused  # noqa: PLC0415
     from sockd.errors import SockdError  # noqa: PLC0415
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every character of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command(prog_name="sockd")
+    except Refused as refused:
+        click.echo(str(refused), err=True)
+        sys.exit(refused.status)
     except SockdError as error:
         click.echo(str(error), err=True)
         sys.exit(os.EX_CONFIG)

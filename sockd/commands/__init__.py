@@ -1,0 +1,1 @@
+"""The commands of `sockd` that talk to a running daemon."""

@@ -1,0 +1,157 @@
+"""The commands that change a running daemon, and those that look closer at it."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from sockd.commands import asking
+from sockd.commands.asking import Daemon, as_json, asks
+from sockd.commands.status import show
+
+_names = click.argument(
+    "endpoints", metavar="ENDPOINT...", nargs=-1, required=True, shell_complete=asking.endpoints
+)
+
+
+@click.command()
+@asks
+def diff(daemon: Daemon) -> None:
+    """Show what a reload would change."""
+    _changes(daemon.ask("diff"), "nothing would change")
+
+
+@click.command()
+@asks
+def reload(daemon: Daemon) -> None:
+    """Have the file read anew, and show what changed; a file that is wrong changes nothing."""
+    _changes(daemon.ask("reload"), "nothing changed")
+
+
+def _changes(result: Any, nothing: str) -> None:
+    from sockd import display  # noqa: PLC0415
+    from sockd.text import visible  # noqa: PLC0415
+
+    for warning in result["warnings"]:
+        click.echo(visible(warning), err=True)
+    click.echo(display.changes(result["changes"], nothing))
+
+
+@click.command()
+@_names
+@asks
+def suspend(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
+    """Accept nothing new; connections live on."""
+    _each(endpoints, lambda name: daemon.ask("suspend", endpoint=name), lambda _: "suspended")
+
+
+@click.command()
+@_names
+@asks
+def resume(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
+    """Accept again after `suspend`."""
+    _each(endpoints, lambda name: daemon.ask("resume", endpoint=name), lambda _: "resumed")
+
+
+@click.command()
+@_names
+@asks
+def restart(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
+    """Start the protocol and the listeners anew."""
+    _each(endpoints, lambda name: daemon.ask("restart", endpoint=name), lambda _: "restarted")
+
+
+@click.command()
+@_names
+@asks
+def drain(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
+    """Accept nothing new and let the connections finish."""
+    from sockd.display import count  # noqa: PLC0415
+
+    _each(
+        endpoints,
+        lambda name: daemon.ask("drain", endpoint=name),
+        lambda result: f"drained: {count(result['finished'], 'connection')} finished, {result['cut']} cut",
+    )
+
+
+def _each(names: Iterable[str], ask: Callable[[str], Any], told: Callable[[Any], str]) -> None:
+    """One after the other; what is refused doesn't keep the rest from it, but gives the status."""
+    from sockd.admin.language import Refused  # noqa: PLC0415
+    from sockd.text import visible  # noqa: PLC0415
+
+    status = 0
+    for name in dict.fromkeys(names):
+        try:
+            click.echo(f"{visible(name)}: {told(ask(name))}")
+        except Refused as refused:
+            if refused.status in (os.EX_UNAVAILABLE, os.EX_NOPERM, os.EX_PROTOCOL):
+                raise  # there is no use in asking for the others
+            click.echo(str(refused), err=True)
+            status = status or refused.status
+    sys.exit(status)
+
+
+@click.command()
+@click.argument("endpoint", metavar="[ENDPOINT]", required=False, shell_complete=asking.endpoints)
+@click.option("--json", "for_programs", is_flag=True, help="Print them as JSON.")
+@asks
+def connections(daemon: Daemon, endpoint: str | None, *, for_programs: bool) -> None:
+    """List the stream connections, of one endpoint or of all."""
+    from sockd import display  # noqa: PLC0415
+
+    found = _all_connections(daemon, endpoint)
+    if for_programs:
+        click.echo(as_json({"connections": found}))
+    elif found:
+        show(display.connections(found, time.time()))
+
+
+def _all_connections(daemon: Daemon, endpoint: str | None) -> list[Any]:
+    """Asked for in portions: none of them keeps the daemon from its work for long."""
+    where: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
+    found: list[Any] = []
+    more = True
+    while more:
+        result = daemon.ask("connections", **where)
+        found += result["connections"]
+        where["after"] = found[-1]["id"] if found else 0
+        more = result["more"] and bool(result["connections"])
+    return found
+
+
+@click.command()
+@click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(0), shell_complete=asking.connections
+)
+@asks
+def kick(daemon: Daemon, ids: tuple[int, ...]) -> None:
+    """Cut connections, by the ids that `sockd connections` shows."""
+    result = daemon.ask("kick", connections=list(dict.fromkeys(ids)))
+    if result["kicked"]:
+        click.echo(f"kicked: {' '.join(map(str, result['kicked']))}")
+    for unknown in result["unknown"]:
+        click.echo(f"there is no connection {unknown}", err=True)
+    if result["unknown"]:
+        sys.exit(os.EX_USAGE)
+
+
+@click.command()
+@asks
+def upgrade(daemon: Daemon) -> None:
+    """Replace the running program by the one that is installed now; plain connections live on."""
+    from sockd.display import count  # noqa: PLC0415
+    from sockd.text import visible  # noqa: PLC0415
+
+    result = daemon.ask("upgrade")
+    kept = f"{count(result['listeners'], 'listener')} and {count(result['connections'], 'connection')} kept"
+    click.echo(
+        f"upgraded to {visible(str(result['version']))} in {result['seconds']:.2f}s: {kept}, "
+        f"{result['drained']} drained"
+    )
+
+
+COMMANDS = (diff, reload, suspend, resume, restart, drain, connections, kick, upgrade)
