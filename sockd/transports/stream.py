@@ -165,8 +165,9 @@ class Server:
         return self.connected and not self._aborted
 
     def freeze(self) -> dict[str, Any]:
-        """What `thaw` needs beside the socket and the protocol's own state; nothing changes here."""
+        """What `thaw` needs beside the protocol's own state; nothing changes here."""
         return {
+            "fd": self.fileno(),
             "number": self.number,
             "listener": self.listener,
             "peer": self.peer.freeze(),
@@ -191,7 +192,7 @@ class Server:
     def thaw(
         cls, state: dict[str, Any], sock: socket.socket, turn: Turn, owner: Owner, counters: Counters
     ) -> "Server":
-        """The connection of which this was frozen, over the same (non-blocking) socket; see `resume`."""
+        """The connection of which this was frozen, over its (non-blocking) socket; `resume` starts it."""
         server = cls(sock, Peer.thaw(state["peer"]), turn, owner, state["listener"], counters)
         server.number = state["number"]
         server.received, server.sent = state["received"], state["sent"]

@@ -1,0 +1,98 @@
+"""The rehearsal as the running program sees it: a child, bounded in time and in what it says."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from sockd.handover import passing
+from sockd.handover.errors import UpgradeRefusedError
+from sockd.handover.value import Handover
+from sockd.text import visible
+from sockd.upgrade.program import rehearsal_environment
+
+LONGEST = 60.0  # seconds
+MOST_SAID = 64 * 1024  # bytes of each stream that are kept
+_HANDOVER = 3  # the child's descriptor
+
+
+def rehearse(
+    reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
+) -> Deferred[str]:
+    """Fires with what the child said on its standard output, when all went well.
+
+    Fails with UpgradeRefusedError, the reasons being what it said on its standard error. Cancelling kills it.
+    """
+    try:
+        file = passing.write(handover)
+        try:
+            child = _Child(reactor)
+            with open(os.devnull, "rb") as nothing:  # the child's standard input
+                reactor.spawnProcess(
+                    child,
+                    argv[0],
+                    list(argv),
+                    rehearsal_environment(environ, _HANDOVER),
+                    childFDs={0: nothing.fileno(), 1: "r", 2: "r", _HANDOVER: file},
+                )
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise UpgradeRefusedError(f"the rehearsal can't be started: {error.strerror or error}") from None
+    return child.ended
+
+
+class _Child(ProcessProtocol):
+    transport: IProcessTransport
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._said = {1: bytearray(), 2: bytearray()}
+        self._killed = ""  # why
+        self.ended: Deferred[str] = Deferred(lambda _: self._kill("it was cancelled"))
+
+    def connectionMade(self) -> None:  # noqa: N802
+        self._timer = self._reactor.callLater(LONGEST, self._kill, f"it took longer than {LONGEST:.0f}s")
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
+        said = self._said[childFD]
+        said += data[: MOST_SAID - len(said)]
+
+    def _kill(self, why: str) -> None:
+        if not self._killed:
+            self._killed = why
+            with suppress(ProcessExitedAlready):
+                self.transport.signalProcess("KILL")
+            self.transport.loseConnection()  # what it started may keep the pipes open
+
+    def processEnded(self, reason: Failure) -> None:  # noqa: N802
+        if self._timer.active():
+            self._timer.cancel()
+        if self.ended.called:
+            return
+        if self._killed:
+            self.ended.errback(UpgradeRefusedError(f"the rehearsal was ended: {self._killed}"))
+        elif reason.check(ProcessDone):
+            self.ended.callback("\n".join(self._lines(1)))
+        else:
+            assert isinstance(reason.value, ProcessTerminated)  # noqa: S101
+            self.ended.errback(UpgradeRefusedError(*self._why(reason.value)))
+
+    def _lines(self, stream: int) -> list[str]:
+        text = self._said[stream].decode(errors="replace")
+        return [visible(line) for line in text.splitlines() if line.strip()]
+
+    def _why(self, end: ProcessTerminated) -> list[str]:
+        lines = self._lines(2)
+        if not lines:
+            how = f"status {end.status}" if end.signal is None else f"signal {end.signal}"
+            return [f"the rehearsal ended with {how} and said nothing"]
+        if lines[0].startswith("Traceback "):
+            return [f"the new program doesn't start: {lines[-1]}"]
+        return lines
