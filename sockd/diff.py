@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from sockd import applicable
 from sockd.addresses import Address
 from sockd.config.types import OFF
-from sockd.plan import EndpointPlan, Plan
+from sockd.plan import EndpointPlan, Limits, Plan
 from sockd.protocols.contract import Options
 from sockd.rendering import daemon_tree, in_line, limits_tree, required_tree, restart_tree, socket_tree
 from sockd.transports.options import SocketOptions
@@ -95,7 +96,7 @@ def _change(old: EndpointPlan, new: EndpointPlan) -> Change:
     if old == new:
         return Change(new.name, Kind.UNCHANGED, old, new, ())
     bound = [*_protocol(old, new), *_listeners(old, new)]
-    tuned = [*_lines(_tuning(old, new), _tuning(new, old)), *_unshown(old, new)]
+    tuned = list(_tuning(old, new))
     kind = Kind.RE_BOUND if bound else Kind.RE_TUNED if tuned else Kind.UNCHANGED
     return Change(new.name, kind, old, new, (*bound, *tuned))
 
@@ -120,10 +121,13 @@ def _listeners(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
         both = min(len(gone), len(come))
         less += [f"- {address}"] * (len(gone) - both)
         more += [f"+ {address}"] * (len(come) - both)
-        for one, other in zip(gone, come, strict=False):
-            words = _differences(socket_tree(one), socket_tree(other))
-            sockets.append(f"socket of {address}: " + ", ".join(f"{key} {how}" for key, how in words))
+        sockets += [f"socket of {address}: {_words(*pair)}" for pair in zip(gone, come, strict=False)]
     yield from (*more, *less, *sockets)
+
+
+@lru_cache(maxsize=64)  # a change in `defaults` is the same change many times
+def _words(old: SocketOptions, new: SocketOptions) -> str:
+    return ", ".join(f"{key} {how}" for key, how in _differences(socket_tree(old), socket_tree(new)))
 
 
 def _sockets(endpoint: EndpointPlan) -> dict[Address, list[SocketOptions]]:
@@ -140,39 +144,53 @@ def _without(some: list[SocketOptions], others: list[SocketOptions]) -> list[Soc
 # -- what can change while it runs -------------------------------------------------------------------------
 
 
-def _tuning(endpoint: EndpointPlan, other: EndpointPlan) -> dict[str, Any]:
-    """What is no matter of listeners, in the file's words, as far as it means something in both plans."""
-    limits = {
-        key: value
-        for key, value in limits_tree(endpoint.limits).items()
-        if all(applicable.limit(key, (one.address for one in each.listeners)) for each in (endpoint, other))
-    }
-    return {
-        "options": _options(endpoint.options, all_of_them=type(endpoint.options) is type(other.options)),
-        "limits": limits,
-        "restart": restart_tree(endpoint.restart),
-        "required": required_tree(endpoint.give_up_after),
-    }
+def _tuning(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
+    """What is no matter of listeners."""
+    yield from _options(old.options, new.options)
+    means_something = [
+        {key for key in _LIMITS if applicable.limit(key, (one.address for one in endpoint.listeners))}
+        for endpoint in (old, new)
+    ]
+    for key, line in _limits(old.limits, new.limits):
+        if all(key in keys for keys in means_something):
+            yield line
+    if old.restart != new.restart:
+        yield from _lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
+    if old.give_up_after != new.give_up_after:
+        required = [{"required": required_tree(one.give_up_after)} for one in (old, new)]
+        yield from _lines(*required)
 
 
-def _options(options: Options, *, all_of_them: bool) -> dict[str, Any]:
-    try:
-        return options.model_dump(mode="json", by_alias=True, exclude_defaults=not all_of_them)
-    except Exception:  # noqa: BLE001 - a third party's types; `_unshown` tells which of them differ
-        return {}
+_LIMITS = tuple(field.name for field in fields(Limits))
 
 
-def _unshown(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
-    """Options that differ, though they look the same: secrets, and what has no form as text."""
-    if type(old.options) is not type(new.options):
+@lru_cache(maxsize=64)  # as with sockets
+def _limits(old: Limits, new: Limits) -> tuple[tuple[str, str], ...]:
+    """Keys that differ, and the line about each."""
+    words = _differences(limits_tree(old), limits_tree(new))
+    return tuple((key, f"limits.{key}: {how}") for key, how in words)
+
+
+def _options(old: Options, new: Options) -> Iterator[str]:
+    alike = type(old) is type(
+        new
+    )  # else what they don't have in common is told only as far as it was written
+    if alike and old == new:
         return
-    trees = (_options(old.options, all_of_them=True), _options(new.options, all_of_them=True))
-    for name, field in type(new.options).model_fields.items():
+    before, after = _options_tree(old, whole=alike), _options_tree(new, whole=alike)
+    yield from _lines({"options": before}, {"options": after})
+    for name, field in type(new).model_fields.items() if alike else ():
         key = field.alias or name
-        if trees[0].get(key) == trees[1].get(key) and getattr(old.options, name) != getattr(
-            new.options, name
-        ):
+        # Secrets, and what has no form as text, look the same.
+        if before.get(key) == after.get(key) and getattr(old, name) != getattr(new, name):
             yield f"options.{key}: changed"
+
+
+def _options_tree(options: Options, *, whole: bool) -> dict[str, Any]:
+    try:
+        return options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole)
+    except Exception:  # noqa: BLE001 - a third party's types
+        return {}
 
 
 # -- words -------------------------------------------------------------------------------------------------

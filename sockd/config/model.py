@@ -38,8 +38,11 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 def merge(*layers: SectionT) -> SectionT:
     """The layers on top of each other, key by key, the last one uppermost."""
+    written = [layer for layer in layers if layer.model_fields_set] or [layers[0]]
+    if not written[1:]:
+        return written[0]  # as nearly always, and a merge takes its time
     values: dict[str, Any] = {}
-    for layer in layers:
+    for layer in written:
         for name in layer.model_fields_set:
             value, below = getattr(layer, name), values.get(name)
             nested = isinstance(value, Section) and isinstance(below, Section)
