@@ -5,7 +5,7 @@ action, `[from name] text` in private, and `-- text` for what the chat itself sa
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sockd.protocols.chat.names import folded
 from sockd.protocols.chat.room import Member, Room
@@ -16,21 +16,79 @@ LISTED = 1000  # bytes of names that one reply lists
 class Chat:
     """Callers pass names that `is_name` allows and texts that `clean` made.
 
-    `queue` is how many bytes may wait for a member; what joining shows stays below half of it.
     A member's `send` may report that member's departure while it is being called.
     """
 
     def __init__(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+        self.rooms: dict[str, Room] = {}
+        self.members: dict[str, Member] = {}
+        self._awaited: dict[str, Member] = {}  # who was there in the program before, and did not come yet
+        self.tune(room=room, rooms=rooms, history=history, members=members, queue=queue)
+        self.guests = 0
+        self._outbox: deque[tuple[bytes, tuple[Member, ...], Member | None]] = deque()
+        self._telling = False
+
+    # -- change
+
+    def tune(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+        """Take these bounds, and this first room; whoever is somewhere stays there.
+
+        `queue` is how many bytes may wait for a member; what joining shows stays below half of it. Lines beyond
+        a lower bound are kept until things `settle`, so that another `tune` takes it all back.
+        """
         self._room_limit = rooms
         self._history = history
         self._replay = queue // 2
         self._member_limit = members
-        self.lobby = Room(room, history, self._replay)
-        self.rooms = {folded(room): self.lobby}
-        self.members: dict[str, Member] = {}
-        self._guests = 0
-        self._outbox: deque[tuple[bytes, tuple[Member, ...], Member | None]] = deque()
-        self._telling = False
+        for each in self.rooms.values():
+            each.bound(history, self._replay)
+        self.lobby = self.room(room)
+        self.lobby.name = room  # the case may be another
+
+    def room(self, name: str) -> Room:
+        """The room of that name, which is made if it isn't there."""
+        room = self.rooms.get(folded(name))
+        if room is None:
+            room = self.rooms[folded(name)] = Room(name, self._history, self._replay)
+        return room
+
+    def settle(self) -> None:
+        """Forget what is beyond the bounds by now, rooms that nobody is in, and who did not come."""
+        awaited, self._awaited = self._awaited, {}
+        for member in awaited.values():
+            self.depart(member, "lost the connection")
+        for key, room in tuple(self.rooms.items()):
+            room.trim()
+            if not room.members and room is not self.lobby:
+                del self.rooms[key]
+
+    def expect(self, name: str, room: Room | None) -> None:
+        """A member of the program before is to `come_back` until things settle."""
+        member = self._awaited[folded(name)] = self._admitted(name, Member(_nobody, _nobody))
+        if room is not None:
+            room.enter(member)
+
+    def come_back(
+        self, name: str, room: str | None, send: Callable[[bytes], object], close: Callable[[], object]
+    ) -> Member:
+        """The member of that name goes on where it was; nobody is told."""
+        member = self._awaited.pop(folded(name), None)
+        if member is not None:
+            member.send, member.close = send, close
+            return member
+        if folded(name) in self.members:
+            raise ValueError(f"{name} is there twice")
+        member = self._admitted(name, Member(send, close))
+        if room is not None:
+            self.room(room).enter(member)
+        return member
+
+    def _admitted(self, name: str, member: Member) -> Member:
+        member.name = name
+        member.present = True
+        member.replay = self._replay
+        self.members[folded(name)] = member
+        return member
 
     # -- coming and going
 
@@ -40,13 +98,11 @@ class Chat:
             return False
         # Numbers go on, so that nobody gets the name that somebody else was known by a moment ago.
         while True:
-            self._guests += 1
-            name = f"guest{self._guests}"
+            self.guests += 1
+            name = f"guest{self.guests}"
             if name not in self.members:
                 break
-        member.name = name
-        member.present = True
-        self.members[name] = member
+        self._admitted(name, member)
         return True
 
     def turn_away(self, member: Member) -> None:
@@ -77,7 +133,7 @@ class Chat:
             if len(self.rooms) - vacated >= self._room_limit:
                 self.reply(member, f"there are {len(self.rooms)} rooms and can't be more; /rooms lists them")
                 return
-            room = self.rooms[folded(name)] = Room(name, self._history, self._replay)
+            room = self.room(name)
         self._leave(member, f"went to {room.name}")
         self._enter(member, room)
 
@@ -92,12 +148,12 @@ class Chat:
     def _enter(self, member: Member, room: Room) -> None:
         if not member.present:
             return  # its connection broke under the last words it was sent
-        room.members[member] = None
-        member.room = room
+        room.enter(member)
         self._tell(room, f"-- {member.name} joined\n".encode(), but=member)
-        if room.history:
+        history = room.recent(member.replay)
+        if history:
             self.reply(member, f"said in {room.name} before:")
-            for line in room.history:
+            for line in history:
                 member.send(line)
         self.reply(member, f"you are in {room.name}, with {_others(room, member)}")
 
@@ -190,6 +246,10 @@ class Chat:
                         member.send(line)
         finally:
             self._telling = False
+
+
+def _nobody(*_arguments: object) -> None:
+    """Stands in for who is awaited."""
 
 
 def _others(room: Room, member: Member) -> str:

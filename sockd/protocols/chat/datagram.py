@@ -10,7 +10,7 @@ from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import ChatOptions
-from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host
+from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
 
 SILENCE = 300.0  # seconds without a datagram until a member is taken for gone
 WARNING = 240.0  # seconds until it is asked
@@ -32,6 +32,24 @@ class Guest:
         self.told = False  # that lines were dropped
         self.failing_since: float | None = None
         self.member = Member(self.send, self.close)
+
+    def freeze(self) -> State:
+        room = self.member.room
+        return {
+            "peer": self.peer.freeze(),
+            "name": self.member.name,
+            "room": None if room is None else room.name,
+            "pace": self.pace.freeze(),
+            "heard": self.heard,
+            "warned": self.warned,
+            "told": self.told,
+            "failing_since": self.failing_since,
+        }
+
+    def thaw(self, state: State) -> None:
+        self.warned = bool(state["warned"])
+        self.told = bool(state["told"])
+        self.failing_since = state["failing_since"]
 
     def send(self, data: bytes) -> None:
         if not self.door.open or self.door.transport.send(data, self.peer):
@@ -64,12 +82,28 @@ class Door(DatagramProtocol):
         self.open = True
         self._service.doors.add(self)
 
+    def reload(self, options: ChatOptions) -> None:
+        """The rate is that of members who come from now on."""
+        self._rate = options.rate
+
+    def freeze(self) -> State:
+        return {"guests": [guest.freeze() for guest in self._guests.values()]}
+
+    def thaw(self, state: State) -> None:
+        """Members go on where they were; nobody is told anything."""
+        for each in state["guests"]:
+            peer = Peer.thaw(each["peer"])
+            guest = Guest(self, _key(peer), peer, Pace.thaw(each["pace"]), float(each["heard"]))
+            guest.thaw(each)
+            guest.member = self._chat.come_back(each["name"], each["room"], guest.send, guest.close)
+            self._guests[guest.key] = guest
+
     def datagram(self, data: bytes, peer: Peer) -> None:
         if peer.sockaddr is None:
             self.transport.counters.refused["no return address"] += 1
             return
         now = self.reactor.seconds()
-        key = (peer.sockaddr, peer.control)
+        key = _key(peer)
         guest = self._guests.get(key)
         if guest is not None and (guest.peer.uid, guest.peer.pid) != (peer.uid, peer.pid):
             self.lose(guest, "another process has its socket now")
@@ -112,7 +146,7 @@ class Door(DatagramProtocol):
                 if not guest.told:
                     guest.told = True
                     self._chat.reply(
-                        member, f"faster than {self._rate}: what you send is dropped for a moment"
+                        member, f"faster than {guest.pace.rate}: what you send is dropped for a moment"
                     )
                 return
             guest.pace.take(now)
@@ -149,3 +183,8 @@ class Door(DatagramProtocol):
         self.open = False
         for guest in tuple(self._guests.values()):
             self.lose(guest, "its listener closed")
+
+
+def _key(peer: Peer) -> Any:
+    """What tells members apart."""
+    return peer.sockaddr, peer.control

@@ -2,6 +2,7 @@
 
 import re
 from enum import Enum
+from typing import Any
 
 LONGEST = 1024  # bytes of a line without its end
 
@@ -31,6 +32,13 @@ class Lines:
     def feed(self, chunk: bytes) -> None:
         self._buffer = self._buffer[self._offset :] + chunk
         self._offset = 0
+
+    def freeze(self) -> dict[str, Any]:
+        return {"buffer": self._buffer[self._offset :], "discarding": self._discarding}
+
+    def thaw(self, state: dict[str, Any]) -> None:
+        self.feed(state["buffer"])
+        self._discarding = bool(state["discarding"])
 
     def take(self) -> bytes | Mark | None:
         """The next line without its end (LF or CRLF), TOO_LONG in place of one, or None: no line yet."""

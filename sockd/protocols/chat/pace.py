@@ -1,5 +1,7 @@
 """How fast a peer may go: a token bucket, kept as the one moment at which it would be full again."""
 
+from typing import Any
+
 from sockd.units import Rate
 
 _INSTANT = 1e-6  # seconds; less is rounding, not worth a timer
@@ -8,13 +10,22 @@ _INSTANT = 1e-6  # seconds; less is rounding, not worth a timer
 class Pace:
     """`rate.count` at once and no more than `rate` in the long run. Time is passed in, in seconds."""
 
-    __slots__ = ("_full_at", "_interval", "_per", "_tolerance")
+    __slots__ = ("_full_at", "_interval", "_per", "_tolerance", "rate")
 
     def __init__(self, rate: Rate, now: float) -> None:
+        self.rate = rate
         self._per = rate.per
         self._interval = rate.per / rate.count
         self._tolerance = rate.per - self._interval
         self._full_at = now
+
+    def freeze(self) -> dict[str, Any]:
+        return {"count": self.rate.count, "per": self.rate.per, "full_at": self._full_at}
+
+    @classmethod
+    def thaw(cls, state: dict[str, Any]) -> "Pace":
+        """The one of which this was frozen; its times are of a clock that goes on."""
+        return cls(Rate(int(state["count"]), float(state["per"])), float(state["full_at"]))
 
     def delay(self, now: float) -> float:
         """Seconds until one more is allowed; 0 when it is now."""

@@ -3,13 +3,15 @@
 import secrets
 from typing import Any, Protocol
 
+from sockd.protocols.chat import survival
 from sockd.protocols.chat.chat import Chat
 from sockd.protocols.chat.proof import Proof
 from sockd.protocols.chat.specification import ChatOptions
 from sockd.protocols.chat.visits import Visits
-from sockd.protocols.contract import Host
+from sockd.protocols.contract import Host, State
 
 SWEEP = 10.0  # seconds between two looks for silent peers
+SETTLING = 2  # sweeps until what a change made superfluous is forgotten: by then it isn't undone any more
 
 
 class Swept(Protocol):
@@ -19,18 +21,13 @@ class Swept(Protocol):
 
 class ChatService:
     def __init__(self, host: Host[ChatOptions]) -> None:
-        options = host.options
-        self.chat = Chat(
-            room=options.room,
-            rooms=options.rooms,
-            history=options.history,
-            members=options.members,
-            queue=options.queue,
-        )
+        self.chat = Chat(**_tuning(host.options))
         self.proof = Proof(secrets.token_bytes(32), host.reactor.seconds(), host.udp_ports)
         self.visits = Visits(host.endpoint, host.log, host.reactor.seconds())
         self.doors: set[Swept] = set()
         self._reactor = host.reactor
+        self._udp_ports = host.udp_ports
+        self._settling = 0  # sweeps
         self._timer: Any = None
 
     def startService(self) -> None:  # noqa: N802
@@ -42,8 +39,30 @@ class ChatService:
         if timer is not None:
             timer.cancel()
 
+    def reload(self, options: ChatOptions) -> None:
+        """Take other bounds and another first room; `rate` and `queue` are for who comes from now on."""
+        self.chat.tune(**_tuning(options))
+        self._settling = SETTLING
+
+    def freeze(self) -> State:
+        return {"chat": survival.freeze(self.chat), "secret": self.proof.secret, "untold": self.visits.untold}
+
+    def thaw(self, state: State) -> None:
+        survival.thaw(self.chat, state["chat"])
+        self.proof = Proof(bytes(state["secret"]), self._reactor.seconds(), self._udp_ports)
+        self.visits.untold = int(state["untold"])
+        self._settling = SETTLING
+
     def _sweep(self) -> None:
         self._timer = self._reactor.callLater(SWEEP, self._sweep)
         now = self._reactor.seconds()
         for door in tuple(self.doors):
             door.sweep(now)
+        if self._settling:
+            self._settling -= 1
+            if not self._settling:
+                self.chat.settle()
+
+
+def _tuning(options: ChatOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("room", "rooms", "history", "members", "queue")}

@@ -13,7 +13,7 @@ from sockd.protocols.chat.pace import Pace
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import ChatOptions
-from sockd.protocols.contract import Host
+from sockd.protocols.contract import Host, State
 
 WEIGHT = 1024  # bytes received that count as much as a line, so that blank or endless lines are no way round
 OWING = 0.05  # seconds until we look again whether a member has taken the answers it asked for
@@ -46,6 +46,40 @@ class Connection(Protocol):
             self._chat.welcome(self._member)
         else:
             self._chat.turn_away(self._member)
+
+    def freeze(self) -> State:
+        member, held = self._member, self._held
+        return {
+            "name": member.name if member.present else None,
+            "room": member.room.name if member.room is not None else None,
+            "lines": self._lines.freeze(),
+            "held": held.value if isinstance(held, Mark) else held,
+            "waiting": self._timer is not None,
+            "received": self._received,
+            "pace": self._pace.freeze(),
+            "queue": self._queue,
+        }
+
+    def thaw(self, state: State) -> None:
+        """Go on in the same room, at the same line; nobody is told anything."""
+        transport = self.transport
+        self._queue = int(state["queue"])
+        transport.limit_unsent(self._queue)
+        self._pace = Pace.thaw(state["pace"])
+        self._lines.thaw(state["lines"])
+        held = state["held"]
+        self._held = Mark(held) if isinstance(held, str) else held
+        self._received = int(state["received"])
+        name = state["name"]
+        if name is None:
+            self._member = Member(transport.write, transport.loseConnection)
+        else:
+            self._member = self._chat.come_back(
+                name, state["room"], transport.write, transport.loseConnection
+            )
+            self._member.replay = self._queue // 2
+        if state["waiting"]:
+            self._wait(0)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         self._lines.feed(data)

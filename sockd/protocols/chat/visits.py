@@ -16,7 +16,7 @@ class Visits:
         self._endpoint = endpoint
         self._log = log
         self._pace = Pace(TOLD, now)
-        self._untold = 0
+        self.untold = 0
 
     def began(self, peer: Peer, name: str, now: float) -> None:
         self._tell("{endpoint}: {peer} joined as {name}", peer, now, name=name, event="member joined")
@@ -29,9 +29,9 @@ class Visits:
 
     def _tell(self, text: str, peer: Peer, now: float, **fields: str) -> None:
         if self._pace.delay(now):
-            self._untold += 1
+            self.untold += 1
             return
         self._pace.take(now)
-        untold, self._untold = self._untold, 0
+        untold, self.untold = self.untold, 0
         more = " ({untold} more came or left)" if untold else ""
         self._log.info(text + more, endpoint=self._endpoint, peer=peer.text, untold=untold, **fields)

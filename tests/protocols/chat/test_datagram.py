@@ -1,85 +1,12 @@
 """Members who come by datagrams."""
 
-import re
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.logger import Logger, formatEvent
 
-from sockd.metrics import Counters
 from sockd.peers import Peer
-from sockd.protocols.chat.datagram import Door
 from sockd.protocols.chat.room import Member
-from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions, specification
-from sockd.protocols.contract import Host
-
-DAVE = Peer.inet(("192.0.2.4", 4004))
-ERIN = Peer.inet(("192.0.2.5", 4005))
-UNIX = Peer.unix(1000, 77, "/run/someone.sock")
-
-
-class Net:
-    """One endpoint on a clock, one datagram listener, and what it sent to whom."""
-
-    def __init__(self, **options: Any) -> None:
-        self.counters = Counters()
-        self.sent: list[tuple[bytes, Peer]] = []
-        self.deaf: set[Peer] = set()
-        self.clock = Clock()
-        self.logged: list[str] = []
-        log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
-        host: Host[ChatOptions] = Host(
-            "lobby", ChatOptions(**options), self.clock, log, fail=lambda _error: None
-        )
-        assert specification.service is not None
-        assert specification.datagram is not None
-        service = host.service = specification.service(host)
-        assert isinstance(service, ChatService)
-        self.service = service
-        service.startService()
-        door = specification.datagram(host)
-        assert isinstance(door, Door)
-        self.door = door
-        self.door.start(self)
-
-    def send(self, data: bytes, peer: Peer) -> bool:
-        assert len(data) <= 1400
-        if peer in self.deaf:
-            return False
-        self.sent.append((data, peer))
-        return True
-
-    def failed(self, where: str) -> None:
-        raise AssertionError(where)
-
-    def receive(self, data: bytes, peer: Peer) -> list[str]:
-        """One datagram from a peer; the lines that this peer is sent."""
-        self.door.datagrams([(data, peer)])
-        return self.heard(peer)
-
-    def heard(self, peer: Peer) -> list[str]:
-        lines = b"".join(data for data, to in self.sent if to == peer).decode().splitlines()
-        self.sent = [(data, to) for data, to in self.sent if to != peer]
-        return lines
-
-    def prove(self, peer: Peer, behind: bytes = b"\n") -> list[str]:
-        asked = self.receive(b"hello\n", peer)
-        assert len(asked) == 1
-        found = re.search("/prove [0-9a-f-]+", asked[0])
-        assert found
-        return self.receive(found[0].replace("-", "").encode() + behind, peer)
-
-    def join(self, peer: Peer, name: str) -> None:
-        if peer.local:
-            self.receive(b"", peer)
-        else:
-            self.prove(peer)
-        self.receive(f"/nick {name}\n".encode(), peer)
-        self.clock.advance(1)
-        self.sent.clear()
+from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 
 
 @pytest.fixture(name="net")

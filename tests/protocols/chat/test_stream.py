@@ -1,66 +1,16 @@
 """Members who come by a stream."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.metrics import End
-from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions, specification
-from sockd.protocols.chat.stream import Connection
-from sockd.protocols.contract import Host
 from sockd.units import Rate
-
-
-class Transport(StringTransport):
-    """What our own transport has beyond Twisted's interface, as far as chat uses it."""
-
-    end: End | None = None
-    limit = 0
-    owed = 0
-
-    def limit_unsent(self, count: int) -> None:
-        self.limit = count
-
-    @property
-    def paused(self) -> bool:
-        return bool(self.producerState == "paused")
-
-
-class Session:
-    """One endpoint on a clock, and those who come to it."""
-
-    def __init__(self, **options: Any) -> None:
-        self.clock = Clock()
-        self.host: Host[ChatOptions] = Host(
-            "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
-        )
-        self.service = self.host.service = ChatService(self.host)
-        assert specification.stream is not None
-        self.factory = specification.stream(self.host)
-
-    def connect(self, name: str = "") -> tuple[Connection, Transport]:
-        protocol, transport = self.factory.buildProtocol(None), Transport()
-        protocol.makeConnection(transport)
-        if name:
-            protocol.dataReceived(f"/nick {name}\n".encode())
-            self.clock.advance(10)
-        transport.clear()
-        return protocol, transport
-
-
-def heard(transport: Transport) -> list[str]:
-    told: bytes = transport.value()
-    transport.clear()
-    return told.decode().splitlines()
+from tests.protocols.chat.session import Session, Transport, heard
 
 
 @pytest.fixture(name="session")

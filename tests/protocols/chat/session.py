@@ -1,0 +1,72 @@
+"""A chat on a clock, and members who come to it by a stream."""
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
+
+from sockd.metrics import End
+from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.specification import ChatOptions, specification
+from sockd.protocols.chat.stream import Connection
+from sockd.protocols.contract import Host
+
+
+class Transport(StringTransport):
+    """What our own transport has beyond Twisted's interface, as far as chat uses it."""
+
+    end: End | None = None
+    limit = 0
+    owed = 0
+
+    def limit_unsent(self, count: int) -> None:
+        self.limit = count
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.producerState == "paused")
+
+
+class Session:
+    """One endpoint on a clock, and those who come to it."""
+
+    def __init__(self, clock: Clock | None = None, **options: Any) -> None:
+        self.clock = clock or Clock()
+        self.host: Host[ChatOptions] = Host(
+            "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
+        )
+        self.service = self.host.service = ChatService(self.host)
+        assert specification.stream is not None
+        self.factory = specification.stream(self.host)
+        self.came_back: list[Connection] = []
+
+    def connect(self, name: str = "") -> tuple[Connection, Transport]:
+        protocol, transport = self.factory.buildProtocol(None), Transport()
+        protocol.makeConnection(transport)
+        if name:
+            protocol.dataReceived(f"/nick {name}\n".encode())
+            self.clock.advance(10)
+        transport.clear()
+        return protocol, transport
+
+    def succeed(self, *members: tuple[Connection, Transport], **options: Any) -> "Session":
+        """The same endpoint in the next program, with these members."""
+        new = Session(self.clock, **options)
+        new.service.thaw(self.service.freeze())
+        for old, transport in members:
+            protocol = new.factory.buildProtocol(None)
+            protocol.transport, protocol.connected = transport, 1
+            transport.producerState = "producing"
+            protocol.thaw(old.freeze())
+            new.came_back.append(protocol)
+        for timer in self.clock.getDelayedCalls():
+            if timer.func in [protocol._go_on for protocol, _ in members]:
+                timer.cancel()
+        return new
+
+
+def heard(transport: Transport) -> list[str]:
+    told: bytes = transport.value()
+    transport.clear()
+    return told.decode().splitlines()
