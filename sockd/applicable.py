@@ -5,6 +5,7 @@ from typing import Any
 
 from sockd.addresses import Address, Kind
 from sockd.config import model
+from sockd.protocols.contract import Specification
 from sockd.transports.options import Keepalive, SocketOptions
 
 _STREAMS = frozenset(kind for kind in Kind if kind.stream)
@@ -30,6 +31,12 @@ _LIMITS = {
     "datagrams": _DATAGRAMS,
     "datagrams_per_source": _DATAGRAMS,
 }
+
+
+def speaks(specification: Specification, kind: Kind) -> bool:
+    """Whether the protocol serves what arrives at addresses of this kind, or some of it."""
+    streams = kind.stream and specification.stream is not None
+    return streams or (kind.datagram and specification.datagram is not None)
 
 
 def socket_key(key: str, address: Address) -> bool:

@@ -98,9 +98,9 @@ def protocols() -> None:
 
 def _kinds(specification: "Specification") -> str:
     from sockd.addresses import Kind  # noqa: PLC0415
+    from sockd.applicable import speaks  # noqa: PLC0415
 
-    spoken = {True: specification.stream is not None, False: specification.datagram is not None}
-    return " ".join(kind for kind in Kind if spoken[kind.stream])
+    return " ".join(kind for kind in Kind if speaks(specification, kind))
 
 
 def main() -> None:

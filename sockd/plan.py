@@ -259,8 +259,7 @@ class _Planner:
     def _check_kinds(self, written: Written, specification: Specification) -> None:
         for number, listen in enumerate(written.endpoint.listen):
             kind = listen.address.kind
-            streams = kind.stream and specification.stream is not None
-            if not streams and not (kind.datagram and specification.datagram is not None):
+            if not applicable.speaks(specification, kind):
                 how = "streams" if kind.stream else "datagrams"
                 text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
                 self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
