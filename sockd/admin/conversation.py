@@ -68,15 +68,13 @@ class Conversation(Protocol):
             self._close()
 
     def writeConnectionLost(self) -> None:  # noqa: N802
-        pass
+        """Never ours alone: both directions end together."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
         self._closing = True
         self._stop_timer()
 
     def _next(self) -> None:
-        if self._busy or self._closing:
-            return
         line, newline, rest = self._buffer.partition(b"\n")
         if len(line) + 1 > LONGEST_REQUEST:
             self._turn_away_for(f"the request is too long: it may have {LONGEST_REQUEST} bytes")
@@ -116,9 +114,8 @@ class Conversation(Protocol):
 
     def turn_away(self, refused: Refused) -> None:
         """Say why, and read no more requests."""
-        if not self._closing:
-            self.transport.write(requests.refusal(refused))
-            self._close()
+        self.transport.write(requests.refusal(refused))
+        self._close()
 
     def _turn_away_for(self, problem: str) -> None:
         self.turn_away(requests.wrong(problem))
