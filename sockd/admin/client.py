@@ -30,19 +30,21 @@ def ask(path: str, command: str, timeout: float | None = None, **arguments: Any)
     if len(line) > LONGEST_REQUEST:
         raise Refused(os.EX_USAGE, f"that is too much for one request of at most {LONGEST_REQUEST} bytes")
     deadline = time.monotonic() + seconds
+    shown = visible(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             _connect(sock, path, seconds)
-            return _result(path, _exchange(sock, line, deadline))
+            return _result(shown, _exchange(sock, line, deadline))
         except TimeoutError:
             raise Refused(
-                os.EX_UNAVAILABLE, f"sockd did not answer within {format_duration(seconds)} at {path}"
+                os.EX_UNAVAILABLE, f"sockd did not answer within {format_duration(seconds)} at {shown}"
             ) from None
         except ConnectionError:
-            raise _gone(path) from None
+            raise Refused(os.EX_UNAVAILABLE, f"sockd went away before it had answered at {shown}") from None
 
 
 def _connect(sock: socket.socket, path: str, seconds: float) -> None:
+    shown = visible(path)
     # The kernel waits for room in the backlog so long; a socket that doesn't block isn't waited for.
     sock.setsockopt(
         socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
@@ -50,22 +52,19 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     try:
         sock.connect(f"\0{path[1:]}" if path.startswith("@") else path)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: there is no socket at {path}") from None
+        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: there is no socket at {shown}") from None
     except ConnectionRefusedError:
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nobody answers at {path}") from None
+        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nobody answers at {shown}") from None
     except PermissionError:
         raise Refused(
             os.EX_NOPERM,
-            f"not allowed to use {path}: it is for root, the daemon's user and the daemon.control_group",
+            f"not allowed to use {shown}: it is for root, the daemon's user and the daemon.control_group",
         ) from None
     except BlockingIOError:
         raise TimeoutError from None
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # a path that is too long, of another kind of socket, with a NUL in it
-        why = getattr(error, "strerror", None) or str(error)
-        raise Refused(os.EX_UNAVAILABLE, f"{visible(path)} can't be used: {why}") from None
+    except OSError as error:  # a path that is too long, or of another kind of socket
+        why = error.strerror or str(error)
+        raise Refused(os.EX_UNAVAILABLE, f"{shown} can't be used: {why}") from None
 
 
 def _exchange(sock: socket.socket, line: bytes, deadline: float) -> bytes:
@@ -95,12 +94,12 @@ def _wait_until(sock: socket.socket, deadline: float) -> None:
     sock.settimeout(left)
 
 
-def _result(path: str, line: bytes) -> Any:
+def _result(shown: str, line: bytes) -> Any:
     try:
         answer = json.loads(line)
         version = answer["version"]
     except (ValueError, RecursionError, LookupError, TypeError):
-        raise Refused(os.EX_PROTOCOL, f"what answers at {path} is not sockd") from None
+        raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd") from None
     if answer.get("ok") is False:  # the form of a refusal is the same in all versions
         raise _refusal(answer)
     if version != VERSION:
@@ -110,7 +109,7 @@ def _result(path: str, line: bytes) -> Any:
             f"protocol, this is sockd {__version__}, which speaks version {VERSION}",
         )
     if answer.get("ok") is not True or "result" not in answer:
-        raise Refused(os.EX_PROTOCOL, f"what answers at {path} is not sockd")
+        raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd")
     return answer["result"]
 
 
@@ -121,7 +120,3 @@ def _refusal(answer: dict[str, Any]) -> Refused:
     if not isinstance(problems, list) or not problems:
         problems = ["sockd refused, and did not say why"]
     return Refused(status, *(visible(str(problem)) for problem in problems))
-
-
-def _gone(path: str) -> Refused:
-    return Refused(os.EX_UNAVAILABLE, f"sockd went away before it had answered at {path}")

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 # How long (seconds) a shell may be kept waiting for what could be completed.
 _COMPLETION = 1.0
+_LONGEST = 86_400.0  # seconds that one may wish to wait for an answer
 
 Function = Callable[..., Any]
 
@@ -26,8 +27,8 @@ class Duration(click.ParamType[float]):
             seconds = duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not seconds:
-            self.fail(f"{value} is no time to wait for anything", param, ctx)
+        if not 0 < seconds <= _LONGEST:
+            self.fail(f"{value} is out of range: more than 0s, and at most 1d", param, ctx)
         return seconds
 
 
