@@ -33,8 +33,8 @@ class Chat:
     def tune(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
         """Take these bounds, and this first room; whoever is somewhere stays there.
 
-        `queue` is how many bytes may wait for a member; what joining shows stays below half of it. Lines beyond
-        a lower bound are kept until things `settle`, so that another `tune` takes it all back.
+        `queue` is how many bytes may wait for a member; what joining shows stays below half of it. Lines
+        beyond a lower bound are kept until things `settle`, so that another `tune` takes it all back.
         """
         self._room_limit = rooms
         self._history = history

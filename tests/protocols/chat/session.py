@@ -60,9 +60,8 @@ class Session:
             transport.producerState = "producing"
             protocol.thaw(old.freeze())
             new.came_back.append(protocol)
-        for timer in self.clock.getDelayedCalls():
-            if timer.func in [protocol._go_on for protocol, _ in members]:
-                timer.cancel()
+            if old._timer is not None:
+                old._timer.cancel()  # it is gone with its program
         return new
 
 
