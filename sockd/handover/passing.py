@@ -1,6 +1,7 @@
 """How a handover gets to the new program: in a file that is in memory only, and open sockets beside it."""
 
 import os
+import re
 import socket
 import stat
 from collections.abc import MutableMapping
@@ -52,10 +53,9 @@ def take(environ: MutableMapping[str, str]) -> Handover | None:
     text = environ.pop(VARIABLE, None)
     if text is None:
         return None
-    try:
-        fd = int(text)
-    except ValueError:
-        raise HandoverError(f"{VARIABLE}={text!r:.100} is not the number of a file descriptor") from None
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise HandoverError(f"{VARIABLE}={text!r:.100} is not the number of a file descriptor")
+    fd = int(text)
     handover = read(fd)
     os.close(fd)
     return handover

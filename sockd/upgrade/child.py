@@ -65,11 +65,10 @@ class _Child(ProcessProtocol):
         said += data[: MOST_SAID - len(said)]
 
     def _kill(self, why: str) -> None:
-        if not self._killed:
-            self._killed = why
-            with suppress(ProcessExitedAlready):
-                self.transport.signalProcess("KILL")
-            self.transport.loseConnection()  # what it started may keep the pipes open
+        self._killed = why
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess("KILL")
+        self.transport.loseConnection()  # what it started may keep the pipes open
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802
         if self._timer.active():
@@ -91,7 +90,7 @@ class _Child(ProcessProtocol):
     def _why(self, end: ProcessTerminated) -> list[str]:
         lines = self._lines(2)
         if not lines:
-            how = f"status {end.status}" if end.signal is None else f"signal {end.signal}"
+            how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"
             return [f"the rehearsal ended with {how} and said nothing"]
         if lines[0].startswith("Traceback "):
             return [f"the new program doesn't start: {lines[-1]}"]

@@ -33,4 +33,3 @@ def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, sig
         signals.release()
         why = error.strerror if isinstance(error, OSError) else error
         raise UpgradeRefusedError(f"the new program can't be started: {argv[0]}: {why}") from None
-    raise AssertionError("exec returned")

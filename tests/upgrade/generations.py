@@ -1,0 +1,144 @@
+"""A program that replaces itself when a client says so, and goes on with the sockets of the last one."""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as installed
+from twisted.internet.protocol import Protocol
+
+from sockd.handover import passing
+from sockd.handover.value import HandedConnection, HandedEndpoint, HandedListener, Handover
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.acceptor import Acceptor
+from sockd.transports.stream import Server
+from sockd.transports.turn import Turn
+from sockd.upgrade.replace import replace
+from sockd.upgrade.signals import Signals, resume_signals
+
+reactor: Any = installed
+
+
+class Commands(Protocol):
+    """Lines: `exec`, `fds`, `signals`, `leave`; others are echoed."""
+
+    transport: Any
+
+    def __init__(self, program: "Program") -> None:
+        self.program = program
+        self.begun = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        *lines, self.begun = (self.begun + data).split(b"\n")
+        for line in lines:
+            match line:
+                case b"exec":
+                    reactor.callLater(0, self.program.replace)
+                case b"fds":
+                    self.transport.write(json.dumps(fds()).encode() + b"\n")
+                case b"signals":
+                    self.transport.write(json.dumps(self.program.heard).encode() + b"\n")
+                case b"leave":
+                    os._exit(0)
+                case _:
+                    self.transport.write(b"%d: %b\n" % (self.program.generation, line))
+
+    def freeze(self) -> Any:
+        return {"begun": self.begun}
+
+    def thaw(self, state: Any) -> None:
+        self.begun = state["begun"]
+
+
+def fds() -> dict[str, str]:
+    """What this process has open that a program started by exec would get."""
+    links = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.get_inheritable(int(name)):
+                links[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # that of the listing itself
+    return links
+
+
+class Program:
+    def __init__(self) -> None:
+        self.generation = 1
+        self.heard: list[int] = []
+        self.servers: dict[Server, None] = {}
+        self.turn = Turn(reactor)
+        handover = passing.take(os.environ)
+        if handover is None:
+            self.listening = socket.create_server(("127.0.0.1", 0))
+            self.listening.setblocking(False)
+            sys.stdout.write(f"{self.listening.getsockname()[1]}\n")
+            sys.stdout.flush()
+        else:
+            self.thaw(handover)
+        # None of these is to be there in the next generation.
+        self.others = (Path(os.devnull).open(), socket.socket(), os.pipe())  # noqa: SIM115
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        signal.signal(signal.SIGUSR2, lambda number, _: self.heard.append(number))
+        resume_signals()
+        acceptor = Acceptor(self.listening, reactor, self.take, lambda: 100, self.failed, self.failed)
+        acceptor.accept(True)
+
+    def take(self, sock: socket.socket, sockaddr: Any) -> None:
+        server = Server(sock, Peer.inet(sockaddr), self.turn, self, "test", Counters())
+        self.servers[server] = None
+        server.start(Commands(self))
+
+    def replace(self) -> None:
+        """Become the next generation; a signal comes in the last moment."""
+        signals = Signals()
+        signals.hold()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        handover = Handover(
+            file=__file__,
+            runtime="",
+            logs="",
+            started=0,
+            listeners=(HandedListener(self.listening.fileno(), "", ""),),
+            endpoints={
+                "all": HandedEndpoint(
+                    "commands",
+                    connections=tuple(
+                        HandedConnection(server.freeze(), server.protocol.freeze()) for server in self.servers
+                    ),
+                )
+            },
+            control={"generation": self.generation},
+        )
+        replace([sys.executable, "-P", __file__], os.environ, handover, signals)
+
+    def thaw(self, handover: Handover) -> None:
+        self.generation = handover.control["generation"] + 1
+        sockets = passing.adopt(handover)
+        self.listening = sockets[handover.listeners[0].fd]
+        for connection in handover.endpoints["all"].connections:
+            server = Server.thaw(
+                connection.server, sockets[connection.server["fd"]], self.turn, self, Counters()
+            )
+            self.servers[server] = None
+            server.resume(Commands(self), connection.protocol)
+
+    def ended(self, server: Server, end: End) -> None:
+        del self.servers[server]
+
+    def protocol_failed(self, where: str) -> None:
+        os._exit(70)
+
+    def failed(self, *_: object) -> None:
+        os._exit(71)
+
+
+if __name__ == "__main__":
+    Program()
+    reactor.run()
