@@ -1,7 +1,7 @@
 """The root of the running tree: bind, drop privileges, start, serve, drain, stop."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import random
 from typing import Any
 
@@ -9,10 +9,17 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
+from sockd.admin.notify import Notify
+from sockd.controlling import Controls
 from sockd.plan import Plan
+from sockd.reloading import Reloading
+from sockd.reports import Reports
 from sockd.services.endpoint import Endpoint, Surroundings
 from sockd.services.refusals import EVERY
+from sockd.services.sockets import Sockets
 from sockd.services.states import State
+from sockd.status import Outcome, in_words
+from sockd.transports.inet import OpenError
 from sockd.transports.turn import Turn
 from sockd.units import format_duration
 
@@ -25,6 +32,7 @@ class Daemon(Service):
 
     `leave(status)` ends the process with a status, through `stopService`; `serving(daemon)` is called when
     every listener and every protocol's service was tried once, and says whether it told a person so.
+    `read()` gives the plan of the file as it is now, or a Deferred; `commands` are the control socket's.
     """
 
     name = "sockd"
@@ -36,33 +44,95 @@ class Daemon(Service):
         leave: Callable[[int], None],
         serving: Callable[["Daemon"], bool],
         random: Callable[[], float] = random,
+        *,
+        read: Callable[[], Any] | None = None,
+        sockets: Sockets | None = None,
+        notify: Notify | None = None,
     ) -> None:
         self.plan = plan
         self._reactor = reactor
         self._leave = leave
         self._serving = serving
         self.log = Logger("sockd")
-        surroundings = Surroundings(reactor, Turn(reactor), self.log, random, self._gave_up)
-        self.endpoints = [Endpoint(endpoint, surroundings) for endpoint in plan.endpoints]
+        self.began: float = reactor.seconds()
+        self.commands: Mapping[str, Callable[..., Any]] = {}
+        self.around = Surroundings(
+            reactor,
+            Turn(reactor),
+            self.log,
+            random,
+            self._gave_up,
+            changed=self._changed,
+            sockets=sockets or Sockets(),
+        )
+        self.by_name = {endpoint.name: Endpoint(endpoint, self.around) for endpoint in plan.endpoints}
+        self.gone: set[Endpoint] = set()  # of an earlier plan: they drain
+        self._seeing_off: set[Deferred[None]] = set()
+        self.controls = Controls(self.around)
+        self._reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
+        self.reloading = Reloading(self, read or (lambda: plan), self._reports)
+        self.last_upgrade: Outcome | None = None
+        self._tried = False
+        self._ready = False
         self._stopping: Deferred[None] | None = None
         self._services_stopping: list[Deferred[None]] = []
         self._hurried = False
         self._timer: Any = None
         self._refusals_timer: Any = None
 
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return list(self.by_name.values())
+
+    @property
+    def everywhere(self) -> list[Endpoint]:
+        """Those that drain too."""
+        return [*self.by_name.values(), *self.gone]
+
+    @property
+    def leaving(self) -> int:
+        """Connections of endpoints that the file has no more."""
+        return sum(len(endpoint.connections) for endpoint in self.gone)
+
+    @property
+    def state(self) -> str:
+        if self._stopping is not None:
+            return "stopping"
+        if not self._tried:
+            return "starting"
+        return "reloading" if self.reloading.busy else "running"
+
+    def seconds(self) -> float:
+        """The reactor's clock."""
+        now: float = self._reactor.seconds()
+        return now
+
+    def _words(self) -> str:
+        return in_words(self.endpoints, self.leaving)
+
     # -- start
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Open every address while we still may."""
+        try:
+            self.controls.open(self.plan)
+        except OpenError as error:
+            self.log.critical(
+                "control: {address}: {why}", address=str(self.plan.control), why=str(error), event="control"
+            )
+            self._reactor.callWhenRunning(self._leave, os.EX_CANTCREAT)
+            return
         for endpoint in self.endpoints:
             endpoint.bind()
 
     def startService(self) -> None:  # noqa: N802
         """Start the protocols; accept as soon as theirs run."""
         super().startService()
+        self._reports.start()
         for warning in self.plan.warnings:
             self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
+        self.controls.serve(self.plan, self.commands)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
         # Whoever reads that we serve may ask us to stop: that takes a running reactor.
         tried.addCallback(lambda _: self._reactor.callWhenRunning(self._all_tried))
@@ -70,6 +140,9 @@ class Daemon(Service):
     def _all_tried(self) -> None:
         if not self.running:
             return
+        self._tried = True
+        self.around.sockets.drop_given()
+        self.tell_unclaimed()
         tell = self.log.debug if self._serving(self) else self.log.info
         for endpoint in self.endpoints:
             for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
@@ -79,6 +152,7 @@ class Daemon(Service):
                         endpoint=endpoint.name, address=str(listener.address),
                         protocol=endpoint.plan.protocol, event="listening",
                     )  # fmt: skip
+        self._changed()
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
         running = sum(supervisor.state is State.RUNNING for supervisor in listeners)
         held = sum(endpoint.service.state is not State.RUNNING for endpoint in self.endpoints)
@@ -94,6 +168,31 @@ class Daemon(Service):
             event="serving",
         )
 
+    def _changed(self) -> None:
+        """systemd waits until every listener was tried and what is required runs."""
+        if self._tried and not self._ready and self.running:
+            self._ready = all(
+                endpoint.running for endpoint in self.endpoints if endpoint.plan.give_up_after is not None
+            )
+            if self._ready:
+                self._reports.ready()
+
+    def tell_unclaimed(self) -> None:
+        """Log which sockets of systemd's nobody listens on, and whether its store is large enough."""
+        for name in self.around.sockets.unclaimed():
+            self.log.warn(  # noqa: G010
+                "systemd passed a socket named {name}, but no endpoint listens on systemd://{name}",
+                name=name, event="inherited",
+            )  # fmt: skip
+        size = self.around.sockets.store.size
+        wanted = sum(len(endpoint.watched) for endpoint in self.endpoints) + (self.plan.control is not None)
+        if self.around.sockets.store.active and wanted > size:
+            self.log.warn(  # noqa: G010
+                "systemd keeps {size} sockets through a restart (FileDescriptorStoreMax=), and there are "
+                "{wanted}",
+                size=size, wanted=wanted, event="store",
+            )  # fmt: skip
+
     def _gave_up(self, endpoint: Endpoint) -> None:
         after = format_duration(endpoint.plan.give_up_after or 0)
         why = next((s.why for s in (endpoint.service, *endpoint.supervisors) if s.why), "it is not running")
@@ -105,8 +204,36 @@ class Daemon(Service):
 
     def _tell_refusals(self) -> None:
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
-        for endpoint in self.endpoints:
+        for endpoint in self.everywhere:
             endpoint.tell_refusals()
+
+    # -- reload
+
+    def changed_settings(self, old: Plan, new: Plan) -> None:
+        """The plan is another one now; what of it is the process' is to follow."""
+
+    def see_off(self, endpoint: Endpoint) -> None:
+        """Drain an endpoint that the file has no more, within `daemon.drain`, then stop it."""
+        self.gone.add(endpoint)
+        leaving = ensureDeferred(self._see_off(endpoint))
+        self._seeing_off.add(leaving)
+        leaving.addBoth(lambda _: self._seeing_off.discard(leaving))
+
+    async def _see_off(self, endpoint: Endpoint) -> None:
+        timer = self._reactor.callLater(self.plan.drain, endpoint.cut)
+        try:
+            await endpoint.drain()
+            if timer.active():
+                timer.cancel()
+            stopping = ensureDeferred(endpoint.stop())
+            self._services_stopping.append(stopping)
+            timer = self._reactor.callLater(max(GRACE, self.plan.drain), stopping.cancel)
+            await DeferredList([stopping], consumeErrors=True)
+            self._services_stopping.remove(stopping)
+        finally:
+            if timer.active():
+                timer.cancel()
+            self.gone.discard(endpoint)
 
     # -- stop
 
@@ -116,27 +243,34 @@ class Daemon(Service):
             super().stopService()
             if self._refusals_timer is not None:
                 self._refusals_timer.cancel()
-            self._stopping = ensureDeferred(self._stop())
+            self._stopping = Deferred()
+            self._reports.stopping()
+            ensureDeferred(self._stop()).chainDeferred(self._stopping)
         return self._stopping
 
     async def _stop(self) -> None:
         deadline = self._reactor.seconds() + self.plan.drain
+        await self.reloading.close()
+        self.around.sockets.leave_to_store()
         self.log.info(
             "stopping: {connections} connections have {drain} to finish",
-            connections=sum(len(endpoint.connections) for endpoint in self.endpoints),
+            connections=sum(len(endpoint.connections) for endpoint in self.everywhere),
             drain=format_duration(self.plan.drain),
             event="stopping",
         )
         self._timer = self._reactor.callLater(self.plan.drain, self._cut_connections)
+        seeing_off = tuple(self._seeing_off)
         await DeferredList([ensureDeferred(endpoint.drain()) for endpoint in self.endpoints])
         if self._timer.active():
             self._timer.cancel()
-        self._services_stopping = [ensureDeferred(endpoint.stop()) for endpoint in self.endpoints]
+        self._services_stopping += [ensureDeferred(endpoint.stop()) for endpoint in self.endpoints]
         left = 0.0 if self._hurried else deadline - self._reactor.seconds()
         self._timer = self._reactor.callLater(max(left, GRACE), self._cut_services)
-        await DeferredList(self._services_stopping, consumeErrors=True)
+        await DeferredList([*self._services_stopping, *seeing_off], consumeErrors=True)
         if self._timer.active():
             self._timer.cancel()
+        self.controls.close()
+        self._reports.stop()
         self.log.info("stopped", event="stopped")
 
     def hurry(self) -> None:
@@ -146,16 +280,17 @@ class Daemon(Service):
         self._cut_services()
 
     def _cut_connections(self) -> None:
-        for endpoint in self.endpoints:
+        for endpoint in self.everywhere:
             endpoint.cut()
 
     def _cut_services(self) -> None:
-        for stopping in self._services_stopping:
+        self._cut_connections()
+        for stopping in tuple(self._services_stopping):
             stopping.cancel()
 
     # -- signals
 
     def reopen(self) -> None:
         """Have every service that writes files open them anew."""
-        for endpoint in self.endpoints:
+        for endpoint in self.everywhere:
             endpoint.reopen()

@@ -105,6 +105,10 @@ class Observer:
 
     def __init__(self, destination: Destination, level: str, style: str) -> None:
         self._destination = destination
+        self.change(level, style)
+
+    def change(self, level: str, style: str) -> None:
+        """From now on write these."""
         self._least = _LEVELS.index(level)
         self._line = _FORMATS[style]
         self._details = level == "debug"

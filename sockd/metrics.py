@@ -15,6 +15,7 @@ class End(StrEnum):
     SLOW = "too slow a reader"
     DRAINED = "drained"  # we stop, and it had finished
     CUT = "cut"  # we stop, and it had not finished by the deadline
+    KICKED = "kicked"  # by hand
     FAILED = "protocol failed"
     REFUSED = "refused by the protocol"
 

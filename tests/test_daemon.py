@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ class Running:
         self.left: list[int] = []
         self.served: list[Daemon] = []
         self.person = False
-        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), endpoints, warnings=warnings)
+        named = tuple(
+            replace(each, name=f"lobby{number}") if number and each.name == "lobby" else each
+            for number, each in enumerate(endpoints)
+        )
+        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), named, warnings=warnings)
         self.daemon = Daemon(plan, house.loop, self.left.append, self.serving, lambda: 0.0)
         self.log = Events()
 

@@ -107,7 +107,7 @@ def made(house: House, **parent: Any) -> tuple[tap.Top, Reactor, Service]:
         (house.plan("tcp://127.0.0.1:0", stream=Probes(), service=service, give_up_after=1.0),),
     )  # fmt: skip
     reactor = Reactor(house)
-    return tap.Top(plan, reactor, parent), reactor, service
+    return tap.Top(plan, reactor, parent, lambda: plan), reactor, service
 
 
 # -- options
@@ -240,7 +240,7 @@ def test_reopening(house: House, tmp_path: Path) -> None:
 # -- signals and ends
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_first_signal_stops_second_hurries(number: signal.Signals, house: House) -> None:
     """The reactor is stopped once; whoever asks again wants it now."""
     daemon, reactor, _ = made(house, syslog=True)

@@ -32,6 +32,7 @@ class Surroundings:
     random: Callable[[], float]
     gave_up: Callable[["Endpoint"], None]  # a required endpoint did not run for too long
     udp_ports: UdpPorts = field(default_factory=UdpPorts)  # that are open
+    changed: Callable[[], None] = lambda: None  # a state or a cause has
     sockets: Sockets = field(default_factory=Sockets)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of connections
 
@@ -183,6 +184,7 @@ class Endpoint:
             listener.serve(allowed)
         if self._give_up is not None and not self._draining:
             self._give_up.update(running=self.running)
+        self.around.changed()
 
     def _require(self) -> None:
         if self._give_up is not None:

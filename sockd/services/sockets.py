@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sockd.addresses import Address
 from sockd.transports.inet import OpenError
-from sockd.transports.opened import Opened, open_address
+from sockd.transports.opened import Opened, open_address, shares, tune
 from sockd.transports.options import SocketOptions
 
 
@@ -16,6 +16,7 @@ class Store(Protocol):
     """Who keeps a second hold on our listening sockets, in case that the process ends: systemd's fd store."""
 
     active: bool
+    size: int  # how many it has room for
 
     def keep(self, opened: Opened) -> None: ...
     def forget(self, opened: Opened) -> None: ...
@@ -25,6 +26,7 @@ class NoStore:
     """There is none."""
 
     active = False
+    size = 0
 
     def keep(self, opened: Opened) -> None:
         """Nobody keeps it."""
@@ -42,8 +44,8 @@ class Sockets:
 
     def __init__(
         self,
-        given: Iterable[tuple[Address, Opened]] = (),
         named: Mapping[str, list[Opened]] | None = None,
+        given: Iterable[tuple[Address, Opened]] = (),
         store: Store | None = None,
     ) -> None:
         self._given: dict[Address, list[Opened]] = {}
@@ -65,15 +67,18 @@ class Sockets:
 
     def open(self, address: Address, options: SocketOptions) -> Opened:
         """The socket that we have for this address, or a new one; OpenError where there can be none."""
-        opened = self._take(address) or open_address(address, options)
+        opened = self._take(address, options) or open_address(address, options)
         self.store.keep(opened)
         return opened
 
-    def _take(self, address: Address) -> Opened | None:
+    def _take(self, address: Address, options: SocketOptions) -> Opened | None:
+        # Where the machine has no IPv6, `*` is an IPv4 socket.
         for wanted in (address, replace(address, host="0.0.0.0") if address.host == "*" else address):
-            found = self._given.get(wanted)
-            if found:
-                return found.pop(0)
+            for opened in self._given.get(wanted, ()):
+                if shares(opened) == options.reuse_port:
+                    self._given[wanted].remove(opened)
+                    tune(opened, None, options)
+                    return opened
         return None
 
     def how_many(self, name: str) -> int:
@@ -94,21 +99,22 @@ class Sockets:
             self.store.forget(opened)
         opened.sock.close()
 
-    def unclaimed(self) -> tuple[list[Opened], list[str]]:
-        """What nobody asked for: sockets of ours from before, and names of systemd's."""
-        return (
-            [opened for found in self._given.values() for opened in found],
-            sorted(name for name in self._named if name not in self._claimed),
-        )
+    def discard(self, opened: Opened) -> None:
+        """Close it and remove its file, unless both are to be found again by the program that comes next."""
+        if not self.stay and opened.file is not None:
+            with suppress(OSError):
+                opened.file.remove()
+        self.close(opened, stays=self.stay)
+
+    def unclaimed(self) -> list[str]:
+        """The names of systemd's that no endpoint listens on."""
+        return sorted(name for name in self._named if name not in self._claimed)
 
     def drop_given(self) -> None:
         """Close what an earlier program had open and this file doesn't mention."""
         for found in self._given.values():
             for opened in found:
-                if opened.file is not None:
-                    with suppress(OSError):
-                        opened.file.remove()
-                self.close(opened)
+                self.discard(opened)
         self._given.clear()
 
 

@@ -48,7 +48,7 @@ def _open(address: Address, host: str, options: SocketOptions) -> socket.socket:
         if stream:
             _set_up_stream(sock, options)
         elif host in WILDCARDS:
-            _ask_for_destination(sock, family)
+            ask_for_destination(sock, family)
         sock.bind(_sockaddr(host, address.port))
         if stream:
             sock.listen(options.backlog)
@@ -75,7 +75,7 @@ def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, keepalive.count)
 
 
-def _ask_for_destination(sock: socket.socket, family: int) -> None:
+def ask_for_destination(sock: socket.socket, family: int) -> None:
     """Have the kernel tell which of the machine's addresses was asked, so that the reply leaves from it."""
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)

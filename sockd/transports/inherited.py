@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sockd.addresses import Address, Kind
 from sockd.text import visible
+from sockd.transports.unix import SocketFile
 
 STORED = "sockd-listener-"  # begins the names of sockets that we had systemd keep
 FIRST = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
@@ -39,7 +40,7 @@ class Inherited:
     """
 
     named: dict[str, list[socket.socket]] = field(default_factory=dict)
-    stored: list[socket.socket] = field(default_factory=list)
+    stored: list[tuple[str, socket.socket]] = field(default_factory=list)  # with their names
     problems: list[str] = field(default_factory=list)
 
 
@@ -113,14 +114,26 @@ def _take_one(number: int, name: str, inherited: Inherited) -> None:
         return
     sock.setblocking(False)
     if name.startswith(STORED):
-        inherited.stored.append(sock)
+        inherited.stored.append((name, sock))
     else:
         inherited.named.setdefault(name, []).append(sock)
 
 
-def stored_name(sock: socket.socket) -> str:
-    """The name under which systemd keeps this socket: the same for all processes that have it."""
-    return f"{STORED}{os.fstat(sock.fileno()).st_ino}"
+def stored_name(sock: socket.socket, file: SocketFile | None) -> str:
+    """The name under which systemd keeps this socket: the same for all processes that have it.
+
+    It tells which file leads to a Unix socket: its path may lead elsewhere by the time it comes back.
+    """
+    name = f"{STORED}{os.fstat(sock.fileno()).st_ino}"
+    return name if file is None else f"{name}-{file.device}-{file.inode}"
+
+
+def stored_file(name: str, path: str) -> SocketFile | None:
+    """The file of a Unix socket that came back under this name; None where the name tells of none."""
+    parts = name.removeprefix(STORED).split("-")
+    if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
+        return SocketFile(path, int(parts[1]), int(parts[2]))
+    return None
 
 
 def address_of(sock: socket.socket) -> Address:

@@ -4,10 +4,10 @@ import os
 import socket
 from dataclasses import dataclass, replace
 
-from sockd.addresses import Address, Kind
-from sockd.transports.inet import OpenError, keep_alive, open_inet
+from sockd.addresses import WILDCARDS, Address, Kind
+from sockd.transports.inet import OpenError, ask_for_destination, keep_alive, open_inet
 from sockd.transports.options import SocketOptions
-from sockd.transports.unix import SocketFile, open_unix
+from sockd.transports.unix import SocketFile, ask_for_credentials, open_unix
 
 
 @dataclass(eq=False)
@@ -45,8 +45,11 @@ def retunable(old: SocketOptions, new: SocketOptions) -> bool:
     return old.reuse_port == new.reuse_port and (new.receive_buffer is not None or old.receive_buffer is None)
 
 
-def tune(opened: Opened, old: SocketOptions, new: SocketOptions) -> None:
-    """Change an open socket's options, for later connections; OpenError where the kernel refuses one."""
+def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
+    """Change an open socket's options, for later connections; OpenError where the kernel refuses one.
+
+    `old` are those that it has, None where they are not known.
+    """
     if not opened.ours:
         return
     sock = opened.sock
@@ -56,7 +59,7 @@ def tune(opened: Opened, old: SocketOptions, new: SocketOptions) -> None:
             keep_alive(sock, new.keepalive)
         if new.receive_buffer is not None and not opened.address.kind.local:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, new.receive_buffer)
-        if opened.address.kind.stream and old.backlog != new.backlog:
+        if opened.address.kind.stream and (old is None or old.backlog != new.backlog):
             sock.listen(new.backlog)  # once more sets the backlog (listen(2))
         if opened.file is not None and opened.file.there():
             _give(opened.file.path, old, new)
@@ -64,10 +67,27 @@ def tune(opened: Opened, old: SocketOptions, new: SocketOptions) -> None:
         raise OpenError(error.strerror or str(error)) from error
 
 
-def _give(path: str, old: SocketOptions, new: SocketOptions) -> None:
-    if (old.user, old.group) != (new.user, new.group):
+def _give(path: str, old: SocketOptions | None, new: SocketOptions) -> None:
+    if old is None:
+        if new.user is not None or new.group is not None:
+            os.chown(path, -1 if new.user is None else new.user, -1 if new.group is None else new.group)
+    elif (old.user, old.group) != (new.user, new.group):
         uid = os.geteuid() if new.user is None else new.user
         gid = os.getegid() if new.group is None else new.group
         os.chown(path, uid if old.user != new.user else -1, gid if old.group != new.group else -1)
-    if old.mode != new.mode:
+    if old is None or old.mode != new.mode:
         os.chmod(path, new.mode)
+
+
+def shares(opened: Opened) -> bool:
+    """Whether it was bound with `reuse_port`."""
+    return bool(opened.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def equip(opened: Opened) -> None:
+    """Have a datagram socket that somebody else opened tell what sockd asks of one."""
+    sock, address = opened.sock, opened.address
+    if address.kind is Kind.UNIXGRAM:
+        ask_for_credentials(sock)
+    elif address.kind is Kind.UDP and address.host in WILDCARDS:
+        ask_for_destination(sock, sock.family)

@@ -53,9 +53,7 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
     try:
         sock.setblocking(False)
         if kind == socket.SOCK_DGRAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            # So that what came whole can be sent back whole; the kernel takes its own maximum of it.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)
+            ask_for_credentials(sock)
         file = None
         if address.path.startswith("@"):
             sock.bind("\0" + address.path[1:])
@@ -71,6 +69,12 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
         sock.close()
         raise
     return sock, file
+
+
+def ask_for_credentials(sock: socket.socket) -> None:
+    """Have the kernel tell who sent a datagram; and let what came whole be sent back whole."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)  # the kernel takes its own maximum of it
 
 
 def _make_room(address: Address, kind: int) -> None:

@@ -39,11 +39,11 @@ seen = "LISTEN_FDS" in os.environ
 def said(taken):
     return {
         "named": {name: [str(address_of(one)) for one in sockets] for name, sockets in taken.named.items()},
-        "stored": [str(address_of(one)) for one in taken.stored],
+        "stored": [str(address_of(one)) for _, one in taken.stored],
         "problems": taken.problems,
     }
 taken, again = (take(os.environ, os.getpid(), environment_at_exec()) for _ in range(2))
-sockets = [one for several in (*taken.named.values(), taken.stored) for one in several]
+sockets = [one for several in (*taken.named.values(), [sock for _, sock in taken.stored]) for one in several]
 print(json.dumps({
     **said(taken),
     "seen": seen,
@@ -147,7 +147,7 @@ def give(passed: list[int], *descriptors: int) -> None:
 
 def closed(result: Inherited) -> list[str]:
     """Close what was taken; the problems."""
-    for sock in (*result.stored, *(one for several in result.named.values() for one in several)):
+    for sock in (*(sock for _, sock in result.stored), *(one for several in result.named.values() for one in several)):
         sock.close()
     return result.problems
 
@@ -254,10 +254,10 @@ def test_the_stored_name_stays(opened: ExitStack) -> None:
     """It is the socket's, not the descriptor's; another socket has another. systemd takes no ':' in it."""
     one, other = opened.enter_context(tcp()), opened.enter_context(tcp())
     again = opened.enter_context(one.dup())
-    assert stored_name(one) == stored_name(again)
-    assert stored_name(one) != stored_name(other)
-    assert stored_name(one).startswith(STORED)
-    assert ":" not in stored_name(one)
+    assert stored_name(one, None) == stored_name(again, None)
+    assert stored_name(one, None) != stored_name(other, None)
+    assert stored_name(one, None).startswith(STORED)
+    assert ":" not in stored_name(one, None)
 
 
 @pytest.mark.parametrize(

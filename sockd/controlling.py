@@ -1,0 +1,96 @@
+"""The control socket as the plan wants it: opened, moved, closed."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sockd.admin.callers import Allowed
+from sockd.admin.control import Control
+from sockd.plan import Plan
+from sockd.services.endpoint import Surroundings
+from sockd.transports.opened import Opened, tune
+from sockd.transports.options import SocketOptions
+
+# An answer that is on its way may take so long (seconds) before the old socket is closed.
+PARTING = 1.0
+
+
+class Controls:
+    """The control socket that there is, and the one that a reload has prepared."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._commands: Mapping[str, Callable[..., Any]] = {}
+        self._opened: Opened | None = None
+        self._next: Opened | None = None
+        self._moves = False
+        self.control: Control | None = None
+        self._leaving: dict[Any, tuple[Control, Opened]] = {}
+
+    def open(self, plan: Plan) -> None:
+        """Open what the plan names; OpenError where that can't be."""
+        if plan.control is not None:
+            self._opened = self._around.sockets.open(plan.control, _options(plan))
+
+    def serve(self, plan: Plan, commands: Mapping[str, Callable[..., Any]]) -> None:
+        """Answer from now on."""
+        self._commands = commands
+        if self._opened is not None:
+            self.control = self._make(self._opened, plan)
+            self.control.start()
+
+    def _make(self, opened: Opened, plan: Plan) -> Control:
+        around = self._around
+        return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log)
+
+    # -- reload
+
+    def prepare(self, old: Plan, new: Plan) -> None:
+        """Open what the new plan names, if it is another; OpenError, with nothing changed, where not."""
+        self._moves = old.control != new.control
+        if not self._moves:
+            if self._opened is not None and _options(old) != _options(new):
+                tune(self._opened, _options(old), _options(new))
+        elif new.control is not None:
+            self._next = self._around.sockets.open(new.control, _options(new))
+
+    def commit(self, plan: Plan) -> None:
+        """Go over to it; who asked on the old one still gets the answer."""
+        if not self._moves:
+            if self.control is not None:
+                self.control.allowed = _allowed(plan)
+            return
+        if self.control is not None and self._opened is not None:
+            parting = (self.control, self._opened)
+            self._leaving[self._around.reactor.callLater(PARTING, self._part, parting)] = parting
+        self.control, self._opened, self._next = None, self._next, None
+        self.serve(plan, self._commands)
+
+    def close(self) -> None:
+        """Close whatever is open."""
+        for timer, parting in self._leaving.items():
+            timer.cancel()
+            self._close(*parting)
+        self._leaving.clear()
+        if self.control is not None and self._opened is not None:
+            self._close(self.control, self._opened)
+        elif self._opened is not None:
+            self._around.sockets.discard(self._opened)
+        self.control = self._opened = None
+
+    def _part(self, parting: tuple[Control, Opened]) -> None:
+        self._leaving = {timer: each for timer, each in self._leaving.items() if each is not parting}
+        self._close(*parting)
+
+    def _close(self, control: Control, opened: Opened) -> None:
+        self._around.sockets.discard(opened)
+        control.close()
+
+
+def _options(plan: Plan) -> SocketOptions:
+    mode = 0o600 if plan.control_group is None else 0o660
+    return SocketOptions(mode=mode, user=plan.control_user, group=plan.control_group)
+
+
+def _allowed(plan: Plan) -> Allowed:
+    return Allowed(os.geteuid(), plan.control_group)

@@ -1,0 +1,154 @@
+"""Reload: read, check, plan, diff, reconcile; all of it, or nothing."""
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import TimeoutError as TookTooLongError
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockd.admin.language import Refused
+from sockd.controlling import Controls
+from sockd.diff import Changes, diff
+from sockd.errors import FileWrongError, SockdError
+from sockd.plan import Plan
+from sockd.reloads import Turnstile
+from sockd.reports import Reports
+from sockd.services.endpoint import Endpoint, Surroundings
+from sockd.services.reconcile import Reconciliation
+from sockd.services.supervisor import describe
+from sockd.status import Outcome
+
+# So long (seconds) reading the file may take: it may be on a disk that doesn't answer.
+PATIENCE = 60.0
+# So many of a file's problems are logged.
+TOLD = 20
+
+
+class Reloaded(Protocol):
+    """What is reloaded: the daemon, as far as this goes."""
+
+    plan: Plan
+    around: Surroundings
+    by_name: dict[str, Endpoint]
+    controls: Controls
+    log: Logger
+
+    def changed_settings(self, old: Plan, new: Plan) -> None: ...
+    def see_off(self, endpoint: Endpoint) -> None: ...
+    def tell_unclaimed(self) -> None: ...
+
+
+class Reloading:
+    """`read()` gives the plan of the file as it is now, or a Deferred of it."""
+
+    def __init__(self, daemon: Reloaded, read: Callable[[], Any], reports: Reports) -> None:
+        self._daemon = daemon
+        self._read_file = read
+        self._reports = reports
+        self._turnstile = Turnstile(self._reload)
+        self._reading = False
+        self.last: Outcome | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._turnstile.busy
+
+    def reload(self) -> Deferred[dict[str, Any]]:
+        """What has changed; Refused where nothing has because something was wrong."""
+        return self._turnstile.ask()
+
+    def by_signal(self) -> None:
+        """The same; what comes of it is in the log."""
+        self.reload().addErrback(lambda _: None)
+
+    def close(self) -> Deferred[None]:
+        """Undo a reload that is under way; begin none any more."""
+        return self._turnstile.close()
+
+    async def diff(self) -> dict[str, Any]:
+        """What a reload would change."""
+        plan = await self._read()
+        return _told(diff(self._daemon.plan, plan), plan)
+
+    async def _read(self) -> Plan:
+        if self._reading:
+            raise Refused(os.EX_TEMPFAIL, "the file is still being read, for the last one who asked")
+        self._reading = True
+        reading = maybeDeferred(self._read_file)
+        reading.addBoth(self._was_read)
+        answer: Deferred[Plan] = Deferred()
+        reading.addBoth(lambda result: None if answer.called else answer.callback(result))
+        try:
+            return await answer.addTimeout(PATIENCE, self._daemon.around.reactor)
+        except TookTooLongError:
+            raise Refused(
+                os.EX_TEMPFAIL, f"reading the file takes longer than {PATIENCE:g}s; it goes on"
+            ) from None
+        except FileWrongError as error:
+            raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
+        except SockdError as error:
+            raise Refused(os.EX_CONFIG, str(error)) from None
+
+    def _was_read(self, result: Any) -> Any:
+        self._reading = False
+        return result
+
+    async def _reload(self) -> dict[str, Any]:
+        daemon = self._daemon
+        self._reports.reloading()
+        try:
+            plan = await self._read()
+            changes = diff(daemon.plan, plan)
+            await self._reconcile(plan)
+        except BaseException as error:
+            refused = self._refusal(error)
+            self._tell_refused(refused)
+            raise refused from error
+        finally:
+            self._reports.ready()
+        self.last = Outcome(True, changes.summary())
+        for warning in plan.warnings:
+            daemon.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
+        daemon.log.info("reloaded: {summary}", summary=changes.summary(), event="reloaded")
+        return _told(changes, plan)
+
+    def _refusal(self, error: BaseException) -> Refused:
+        if isinstance(error, Refused):
+            return error
+        if isinstance(error, CancelledError):
+            return Refused(os.EX_UNAVAILABLE, "the daemon stops")
+        if isinstance(error, SockdError):
+            return Refused(os.EX_TEMPFAIL, str(error))
+        self._daemon.log.failure("the reload failed", Failure(error, type(error), error.__traceback__))
+        return Refused(os.EX_SOFTWARE, f"the reload failed: {describe(error)}")
+
+    def _tell_refused(self, refused: Refused) -> None:
+        first, *more = refused.problems
+        self.last = Outcome(False, f"{first} (and {len(more)} more)" if more else first)
+        for problem in refused.problems[:TOLD]:
+            self._daemon.log.error("reload refused: {problem}", problem=problem, event="reload refused")
+
+    async def _reconcile(self, plan: Plan) -> None:
+        daemon = self._daemon
+        reconciliation = Reconciliation(daemon.by_name, plan, daemon.around)
+        await reconciliation.prepare()
+        try:
+            daemon.controls.prepare(daemon.plan, plan)
+        except BaseException:
+            await reconciliation.undo()
+            raise
+        old, daemon.plan = daemon.plan, plan
+        reconciliation.commit(plan.drain)
+        daemon.by_name = reconciliation.endpoints
+        for endpoint in reconciliation.gone:
+            daemon.see_off(endpoint)
+        daemon.controls.commit(plan)
+        daemon.changed_settings(old, plan)
+        daemon.tell_unclaimed()
+
+
+def _told(changes: Changes, plan: Plan) -> dict[str, Any]:
+    return {"changes": changes.as_json(), "warnings": [str(warning) for warning in plan.warnings]}

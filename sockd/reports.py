@@ -1,0 +1,58 @@
+"""What systemd is told while the daemon starts, serves, reloads and stops."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sockd.admin.notify import Notify
+
+# How often (seconds) the status is looked at; and for how long (seconds) from then on systemd is to wait for
+# a start or a stop.
+EVERY = 1.0
+EXTENSION = 10.0
+
+
+class Reports:
+    """`words()` is the status in words; it is sent when it has changed."""
+
+    def __init__(self, notify: Notify, reactor: Any, words: Callable[[], str]) -> None:
+        self._notify = notify
+        self._reactor = reactor
+        self._words = words
+        self._told = ""
+        self._in_time = False  # systemd doesn't wait for a start or a stop
+        self._timer: Any = None
+
+    def start(self) -> None:
+        """The start takes as long as it takes."""
+        if self._notify.active:
+            self._tick()
+
+    def ready(self) -> None:
+        """It serves, or goes on to serve."""
+        self._in_time = True
+        self._told = self._words()
+        self._notify.ready(self._told)
+
+    def reloading(self) -> None:
+        self._notify.reloading()
+
+    def stopping(self) -> None:
+        """So does the stop."""
+        self._in_time = False
+        self._told = self._words()
+        self._notify.stopping(self._told)
+
+    def stop(self) -> None:
+        """Nothing more is to be told."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = self._reactor.callLater(EVERY, self._tick)
+        if not self._in_time:
+            self._notify.extend(EXTENSION)
+        words = self._words()
+        if words != self._told:
+            self._told = words
+            self._notify.status(words)

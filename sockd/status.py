@@ -1,0 +1,131 @@
+"""The running tree as the control socket tells it: plain values, in the file's words."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sockd import __version__
+from sockd.logs import timestamp
+from sockd.services.endpoint import Endpoint, Watched
+from sockd.services.states import Cause, State
+from sockd.services.supervisor import Supervisor
+from sockd.transports.stream import Server
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the last reload or upgrade."""
+
+    ok: bool
+    message: str
+    at: float = field(default_factory=time.time)  # wall clock
+
+    def value(self) -> dict[str, Any]:
+        return {"at": timestamp(self.at), "ok": self.ok, "message": self.message}
+
+
+class Moments:
+    """Turns seconds of the reactor's clock into moments of the wall clock's."""
+
+    def __init__(self, now: float) -> None:
+        self._ahead = time.time() - now
+
+    def text(self, seconds: float) -> str:
+        return timestamp(seconds + self._ahead)
+
+
+def program(uptime: float, file: str, state: str) -> dict[str, Any]:
+    """What is of the process. `uptime` is in seconds."""
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime": round(uptime, 3),
+        "file": file,
+        "state": state,
+    }
+
+
+def endpoint_value(endpoint: Endpoint, moments: Moments) -> dict[str, Any]:
+    """One endpoint, its protocol's service and its listeners."""
+    service = endpoint.service
+    there = Counter(id(server.counters) for server in endpoint.connections)
+    return {
+        "name": endpoint.name,
+        "protocol": endpoint.plan.protocol,
+        **_supervised(service, endpoint.causes, moments),
+        "connections": len(endpoint.connections),
+        "limit": endpoint.plan.limits.connections,
+        "refused": dict(endpoint.host.counters.refused),
+        "listeners": [
+            _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments)
+            for each in endpoint.watched
+        ],
+    }
+
+
+def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moments) -> dict[str, Any]:
+    return {
+        "state": str(supervisor.state),
+        "causes": sorted(map(str, causes)),
+        "since": moments.text(supervisor.since),
+        "why": supervisor.why,
+        "restarts": supervisor.restarts,
+    }
+
+
+def _listener_value(
+    watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments
+) -> dict[str, Any]:
+    listener, supervisor = watched.listener, watched.supervisor
+    listener.count_drops()
+    counters = listener.counters
+    asked, real = str(listener.plan.address), str(listener.address)
+    return {
+        "address": real if listener.plan.address.kind is listener.address.kind else f"{asked} ({real})",
+        **_supervised(supervisor, causes if supervisor.state is State.RUNNING else (), moments),
+        "connections": connections,
+        "accepted": counters.accepted,
+        "bytes_in": counters.bytes_in,
+        "bytes_out": counters.bytes_out,
+        "datagrams_in": counters.datagrams_in,
+        "datagrams_out": counters.datagrams_out,
+        "refused": dict(counters.refused),
+    }
+
+
+def connection_value(endpoint: Endpoint, server: Server, moments: Moments) -> dict[str, Any]:
+    """One connection."""
+    return {
+        "id": server.number,
+        "endpoint": endpoint.name,
+        "listener": server.listener,
+        "peer": server.peer.text,
+        "since": moments.text(server.opened),
+        "bytes_in": server.received,
+        "bytes_out": server.sent,
+        "owed": server.owed,
+        "draining": endpoint.connections.draining(server),
+    }
+
+
+def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
+    """`3 endpoints, 12 listeners, 1 backing off, 40 connections`, for systemctl."""
+    tree = list(endpoints)
+    supervisors = [supervisor for endpoint in tree for supervisor in endpoint.supervisors]
+    states = Counter(each.state for each in (*supervisors, *(endpoint.service for endpoint in tree)))
+    suspended = sum(endpoint.suspended for endpoint in tree)
+    connections = sum(len(endpoint.connections) for endpoint in tree) + leaving
+    parts = [_so_many(len(tree), "endpoint"), _so_many(len(supervisors), "listener")]
+    if states[State.BACKING_OFF]:
+        parts.append(f"{states[State.BACKING_OFF]} backing off")
+    if suspended:
+        parts.append(f"{suspended} suspended")
+    parts.append(_so_many(connections, "connection"))
+    return ", ".join(parts)
+
+
+def _so_many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
