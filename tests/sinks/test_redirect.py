@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor as installed
+from twisted.logger import Logger
 
-from sockd.sinks.appender import SinkError, Target
-from sockd.sinks.file import HIGH_WATER, PATIENCE
+from sockd.sinks.appender import Appender, SinkError, Target
+from sockd.sinks.file import HIGH_WATER, PATIENCE, FileSink
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -301,3 +304,22 @@ def test_any_history_leaves_what_was_accepted(
     files = sorted(directory.iterdir(), key=lambda file: int(file.stem))
     whole = [file.read_bytes() for file in files]
     assert b"".join(data[: data.rfind(b"\n") + 1] for data in whole) == accepted
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_a_real_thread(tmp_path: Path) -> None:
+    """Under load, while its path changes again and again, every line is there once, in order."""
+    failed: list[Exception] = []
+    paths = [tmp_path / f"{number}.log" for number in range(5)]
+    disk = Appender(paths[0], 0o640, lambda: b"")
+    sink = FileSink(disk, endpoint="applog", reactor=installed, log=Logger(), fail=failed.append)
+    await sink.startService()
+    for number in range(2000):
+        sink.write(b"%d\n" % number)
+        if number % 400 == 399 and number < 1999:
+            await sink.redirect(target(paths[number // 400 + 1]))
+            assert set(await sink.freeze()) == {"unwritten", "offset", "inode"}
+    await sink.stopService()
+    assert [path.read_bytes().count(b"\n") for path in paths] == [400] * 5
+    assert b"".join(path.read_bytes() for path in paths) == b"".join(b"%d\n" % n for n in range(2000))
+    assert failed == []
