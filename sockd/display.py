@@ -1,7 +1,7 @@
 """What the daemon answers, for people: a table on a terminal, plain columns anywhere else."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from sockd.text import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
-# How a row looks on a terminal.
+# How a state looks on a terminal.
 _STYLES = {
     "running": "green",
     "stopped": "dim",
@@ -21,41 +22,67 @@ _STYLES = {
     "draining": "yellow",
     "backing off": "red",
 }
+# Columns whose values stay in one piece however narrow the terminal is.
+_WHOLE = ("id", "endpoint", "for", "in", "out", "owed")
+_SHORT = 24  # characters; addresses that are no longer stay so as well
+_PACKETS = ("udp://", "unixgram://")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KINDS = ("added", "removed", "re-bound", "re-tuned")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Lines, then a table: its head, its rows, and each row's style on a terminal (may be empty)."""
+    """Lines, a table (its head, its rows, each row's style on a terminal), and notes on its rows."""
 
-    lines: tuple[str, ...]
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    styles: tuple[str, ...]
+    lines: tuple[str, ...] = ()
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    styles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plain(page: Page) -> str:
     """Every value whole, a row a line, whatever the width."""
     table = aligned((page.head, *page.rows)) if page.rows else ""
-    return "\n\n".join(part for part in ("\n".join(page.lines), table) if part)
+    parts = ("\n".join(page.lines), table, "\n".join(page.notes))
+    return "\n\n".join(part for part in parts if part)
 
 
 def rich(page: Page) -> "RenderableType":
     """The same in the width and the colours of a terminal. Nothing in it is read as markup."""
     from rich.console import Group  # noqa: PLC0415 - where it is piped it isn't needed, and takes its time
+    from rich.text import Text  # noqa: PLC0415
+
+    parts: list[list[RenderableType]] = [
+        [Text(line) for line in page.lines],
+        [_table(page)] if page.rows else [],
+        [Text(note) for note in page.notes],
+    ]
+    shown: list[RenderableType] = []
+    for part in parts:
+        shown += [Text(), *part] if shown and part else part
+    return Group(*shown)
+
+
+def _table(page: Page) -> "Table":
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    lines = [Text(line) for line in page.lines]
-    if not page.rows:
-        return Group(*lines)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    where = page.head.index("listener")
+    short = max(len(row[where]) for row in page.rows) <= _SHORT
     for name in page.head:
-        table.add_column(name, overflow="fold", no_wrap=name in ("endpoint", "for", "id"))
+        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE or (name == "listener" and short))
+    before = ""
     for row, style in zip(page.rows, page.styles, strict=True):
-        table.add_row(*map(Text, row), style=style)
-    return Group(*lines, Text(), table) if lines else table
+        cells = [
+            Text(cell, style if name == "state" else "") for name, cell in zip(page.head, row, strict=True)
+        ]
+        if row[0] == before:
+            cells[0] = Text()  # a name that is repeated is in the way of those who look
+        before = row[0]
+        table.add_row(*cells)
+    return table
 
 
 # -- status ------------------------------------------------------------------------------------------------
@@ -72,49 +99,46 @@ def status(result: Mapping[str, Any], now: float) -> Page:
         if last is not None:
             done = "ok" if last["ok"] else "refused"
             message = f": {last['message']}" if last["message"] else ""
-            lines.append(f"last {what}: {age_of(last['at'], now)} ago, {done}{message}")
+            lines.append(f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}")
     if result["leaving"]:
         lines.append(f"leaving: {count(result['leaving'], 'connection')} of what was removed")
-    rows, styles = [], []
+    rows, styles, notes = [], [], []
     for endpoint in result["endpoints"]:
+        name = endpoint["name"]
         used = f"{endpoint['connections']} of {endpoint['limit']}"
-        rows.append(_row(endpoint, endpoint["name"], f"({endpoint['protocol']})", used, "", "", now))
-        styles.append(_style(endpoint, "bold"))
+        rows.append((name, f"({endpoint['protocol']})", *_life(endpoint, now), used, "", ""))
         for listener in endpoint["listeners"]:
-            rows.append(_listener(listener, now))
-            styles.append(_style(listener, ""))
-    head = ("endpoint", "listener", "state", "for", "restarts", "connections", "in", "out", "notes")
-    return Page(_visible(lines), head, tuple(map(_visible, rows)), tuple(styles))
+            sizes = (size(listener["bytes_in"]), size(listener["bytes_out"]))
+            rows.append((name, listener["address"], *_life(listener, now), _used(listener), *sizes))
+        for one in (endpoint, *endpoint["listeners"]):
+            styles.append(_style(one))
+            notes += [f"{name} {one.get('address', '')}".rstrip() + f": {note}" for note in _notes(one)]
+    head = ("endpoint", "listener", "state", "for", "connections", "in", "out")
+    return Page(_visible(lines), head, tuple(map(_visible, rows)), tuple(styles), _visible(notes))
 
 
-def _listener(listener: Mapping[str, Any], now: float) -> tuple[str, ...]:
+def _used(listener: Mapping[str, Any]) -> str:
     came, went = listener["datagrams_in"], listener["datagrams_out"]
-    used, received, sent = "", size(listener["bytes_in"]), size(listener["bytes_out"])
-    if came or went or listener["address"].startswith(("udp:", "unixgram:")):
-        received += f", {count(came, 'datagram')}"
-        sent += f", {count(went, 'datagram')}"
-    else:
-        used = f"{listener['connections']}, {listener['accepted']} ever"
-    return _row(listener, "", listener["address"], used, received, sent, now)
+    if came or went or any(kind in listener["address"] for kind in _PACKETS):
+        return f"{count(came, 'datagram')}, {went} sent"
+    return f"{listener['connections']}, {listener['accepted']} ever"
 
 
-def _row(
-    one: Mapping[str, Any], name: str, where: str, used: str, received: str, sent: str, now: float
-) -> tuple[str, ...]:
-    """What endpoints and listeners have in common, and what they haven't."""
-    state = ", ".join((one["state"], *one["causes"]))
-    notes = [one["why"]] if one["why"] else []
+def _life(one: Mapping[str, Any], now: float) -> tuple[str, str]:
+    """The state with what keeps it from serving, and since when."""
+    return ", ".join((one["state"], *one["causes"])), age(now - _seconds(one["since"]), 1)
+
+
+def _notes(one: Mapping[str, Any]) -> Iterator[str]:
+    again = f" ({count(one['restarts'], 'restart')})" if one["restarts"] else ""
+    if one["why"] or again:
+        yield f"{one['why'] or 'it failed before'}{again}"
     if one["refused"]:
-        notes.append(f"refused: {summary(Counter(one['refused']))}")
-    since = age_of(one["since"], now)
-    return (name, where, state, since, str(one["restarts"]), used, received, sent, "; ".join(notes))
+        yield f"refused: {summary(Counter(one['refused']))}"
 
 
-def _style(one: Mapping[str, Any], usual: str) -> str:
-    colour = _STYLES.get(one["state"], "")
-    if one["state"] == "running" and one["causes"]:
-        colour = "yellow"
-    return f"{usual} {colour}".strip()
+def _style(one: Mapping[str, Any]) -> str:
+    return "yellow" if one["state"] == "running" and one["causes"] else _STYLES.get(one["state"], "")
 
 
 # -- connections -------------------------------------------------------------------------------------------
@@ -126,7 +150,7 @@ def connections(found: Iterable[Mapping[str, Any]], now: float) -> Page:
     for one in found:
         sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["owed"]))
         state = "draining" if one["draining"] else ""
-        since = age_of(one["since"], now)
+        since = age(now - _seconds(one["since"]), 1)
         rows.append((str(one["id"]), one["endpoint"], one["listener"], one["peer"], since, *sizes, state))
         styles.append("yellow" if state else "")
     head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "owed", "state")
@@ -164,20 +188,20 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def age(seconds: float) -> str:
-    """A time in its two largest units: `12s`, `3m 20s`, `4d 3h`."""
+def age(seconds: float, units: int = 2) -> str:
+    """A time in its largest units: `12s`, `3m 20s`, `4d 3h`."""
     left = max(0, int(seconds))
     parts: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
         whole, left = divmod(left, length)
         if whole or parts or unit == "s":
             parts.append(f"{whole}{unit}")
-    return " ".join(parts[:2])
+    return " ".join(parts[:units])
 
 
-def age_of(at: str, now: float) -> str:
-    """How long ago an RFC 3339 time was."""
-    return age(now - datetime.fromisoformat(at).timestamp())
+def _seconds(at: str) -> float:
+    """An RFC 3339 time, in seconds since the epoch."""
+    return datetime.fromisoformat(at).timestamp()
 
 
 def size(number: int) -> str:

@@ -80,7 +80,7 @@ def watch(look: Callable[[], "Page"], put: Callable[["Page"], Any], wait: Callab
     from sockd.admin.language import Refused  # noqa: PLC0415
     from sockd.display import Page  # noqa: PLC0415
 
-    seen = Page((), (), (), ())
+    seen = Page()
     while True:
         try:
             seen = look()
