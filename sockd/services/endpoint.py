@@ -1,11 +1,13 @@
 """One endpoint running: its protocol's service first, then its listeners, each supervised alone."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 
 from sockd.addresses import Kind
@@ -18,7 +20,7 @@ from sockd.services.refusals import Refusals
 from sockd.services.required import GiveUp
 from sockd.services.sockets import Sockets, UdpPorts
 from sockd.services.states import Cause, State, effect
-from sockd.services.supervisor import Supervisor
+from sockd.services.supervisor import PATIENCE, Supervisor, cancellable
 from sockd.transports.turn import Turn
 
 
@@ -202,7 +204,12 @@ class Endpoint:
     def adopt(self, plan: EndpointPlan, host: Host[Any], factory: Any) -> None:
         """Go over to a plan of the same protocol; whoever is here stays. The listeners are the caller's."""
         old, self.plan = self.plan, plan
-        self.engine.adopt(host, factory)
+        replaced = self.engine.adopt(host, factory)
+        if replaced is not None:
+            try:
+                replaced.doStop()
+            except BaseException:  # noqa: BLE001
+                self.connections.protocol_failed("doStop")
         if old.restart != plan.restart:
             for supervisor in (self.service, *self.supervisors):
                 supervisor.restart(plan.restart)
@@ -215,9 +222,11 @@ class Endpoint:
 
     def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
         """Have these listeners, in this order; what the others counted stays counted."""
+        stay = {id(each.listener.counters) for each in wanted}
         for each in without:
             each.listener.count_drops()
-            self._refusals.keep(each.listener.counters)
+            if id(each.listener.counters) not in stay:
+                self._refusals.keep(each.listener.counters)
         self.watched = wanted
 
     def hand_over(self) -> None:
@@ -244,12 +253,17 @@ class Endpoint:
             await self.connections.drain_some(self.connections, within).done
             for listener in self.listeners:
                 listener.end_protocol()
-            await self.service.stop()
-            host = replace(self.host, service=None, counters=self.host.counters)
-            self.engine = Engine(self.plan.specification, host)
-            self.service = self._supervise("service", self.engine)
+            # A third party's stop may never come to an end.
+            stopping = cancellable(ensureDeferred(self.service.stop()))
+            with suppress(TookTooLongError, CancelledError):
+                await stopping.addTimeout(PATIENCE, self._reactor)
         finally:
             self._restarting = False
+            self.update()
+        if self._draining:
+            return  # it was removed, or the daemon stops
+        self.engine = Engine(self.plan.specification, replace(self.host, service=None))
+        self.service = self._supervise("service", self.engine)
         self.suspended = False
         self.service.start()
         for supervisor in self.supervisors:

@@ -55,17 +55,14 @@ class Engine:
         host = replace(self.host, options=options)
         return host, self._make_factory(host) if self._built else None
 
-    def adopt(self, host: Host[Any], factory: Any) -> None:
-        """Go over to what `made_for` made."""
+    def adopt(self, host: Host[Any], factory: Any) -> Any:
+        """Go over to what `made_for` made, and was started; what it replaces is to be stopped."""
         if host is self.host:
-            return
+            return None
         old, self.factory = self.factory, factory
         host.service = self.host.service
         self.host = host
-        if factory is not None:
-            factory.doStart()
-        if old is not None:
-            old.doStop()
+        return old
 
     async def stop(self) -> None:
         """Stop the service; that may be cancelled."""

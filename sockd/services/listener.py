@@ -80,6 +80,8 @@ class Listener:
         self._port: DatagramPort | None = None
         self.protocol: DatagramProtocol | None = None
         self._begun = False  # there is one, or it failed and the socket is about to be closed
+        self._parked: DatagramProtocol | None = None  # waits for the socket to be opened again
+        self._made_for: DatagramPort | None = None
         self._watch: Any = None
         self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
 
@@ -133,7 +135,9 @@ class Listener:
             self._udp_ports.add(opened.address.port)
         if opened.file is not None:
             self._watch = self._reactor.callLater(WATCH, self._look)
-        if self._port is not None and self._effect.receives:
+        if self._port is not None and self._parked is not None:
+            self._attach_parked(self._port)
+        elif self._port is not None and self._effect.receives:
             self._begin_datagrams(self._port)
         self.serve(self._effect)
 
@@ -168,25 +172,35 @@ class Listener:
         if self._port is None or self.protocol is None:
             return None
         protocol = make()
+        self._made_for = self._port
         protocol.start(self._port)
         return protocol
 
     def swap_protocol(self, protocol: DatagramProtocol) -> None:
-        """From now on this one gets the datagrams."""
+        """From now on this `new_protocol` gets the datagrams."""
+        port, self._made_for = self._made_for, None
+        if port is None or port is not self._port:  # the socket that it was made for was closed meanwhile
+            self._contained("stop", protocol.stop)
+            self.end_protocol()
+            return
         old, self.protocol = self.protocol, protocol
-        if self._port is not None:
-            self._port.protocol = protocol
+        port.protocol = protocol
         if old is not None:
             self._contained("stop", old.stop)
 
     def end_protocol(self) -> None:
         """The datagram protocol has had its time; the next one is made when it may receive again."""
         protocol, self.protocol = self.protocol, None
-        self._begun = False
-        if self._port is not None:
-            self._port.read(False)
         if protocol is not None:
+            self._begun = False
+            if self._port is not None:
+                self._port.read(False)
             self._contained("stop", protocol.stop)
+
+    @property
+    def takes_datagrams(self) -> bool:
+        """It is open, and datagrams arrive at it."""
+        return self._port is not None
 
     def begin(self, make: Callable[[], DatagramProtocol]) -> None:
         """Have the datagram protocol of an open socket made so, before anything is received."""
@@ -207,13 +221,16 @@ class Listener:
 
     def unpark(self, protocol: DatagramProtocol | None) -> None:
         """Open the address again, with the protocol that it had; OpenError where it can't be had."""
+        self._parked = protocol
         self.start()
-        if protocol is not None and self._port is not None:
-            protocol.transport = self._port
-            self._port.protocol = protocol
-            self.protocol = protocol
-            self._begun = True
-            self.serve(self._effect)
+
+    def _attach_parked(self, port: DatagramPort) -> None:
+        protocol, self._parked = self._parked, None
+        assert protocol is not None  # noqa: S101
+        protocol.transport = port
+        port.protocol = protocol
+        self.protocol = protocol
+        self._begun = True
 
     def count_drops(self) -> None:
         """Bring what the kernel dropped of a datagram listener's up to date."""
@@ -312,6 +329,9 @@ class Listener:
             self._sockets.close(opened, stays=stays)
         if self.protocol is not None:
             protocol, self.protocol = self.protocol, None
+            self._contained("stop", protocol.stop)
+        if self._parked is not None:
+            protocol, self._parked = self._parked, None
             self._contained("stop", protocol.stop)
 
     def _remove_file(self, opened: Opened) -> None:

@@ -1,20 +1,22 @@
 """Make the running endpoints match another plan: all of it, or nothing."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 
-from sockd.addresses import Kind, overlap
+from sockd.addresses import Address, Kind, overlap
 from sockd.errors import SockdError
 from sockd.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
 from sockd.services.states import State
-from sockd.services.supervisor import Supervisor, describe
-from sockd.transports.opened import retunable, tune
+from sockd.services.supervisor import Supervisor, cancellable, describe
+from sockd.transports.opened import Opened, retunable, tune
+from sockd.transports.options import SocketOptions
 
 # So long (seconds) a service may take over other options, and what was begun may take to end again.
 PATIENCE = 5.0
@@ -30,11 +32,15 @@ class _Retune:
 
     endpoint: Endpoint
     plan: EndpointPlan
-    watched: list[Watched] = field(default_factory=list)  # as it shall be
+    watched: dict[Watched, ListenerPlan] = field(default_factory=dict)  # as it shall be
     leaving: list[Watched] = field(default_factory=list)
     host: Host[Any] | None = None
     factory: Any = None
-    protocols: list[tuple[Watched, DatagramProtocol]] = field(default_factory=list)  # made anew
+    # Datagram protocols that have the new options: those made anew, and those that took them.
+    made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
+    reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
+    retry_service: bool = False
+    retry_listeners: bool = False
 
     @property
     def options_changed(self) -> bool:
@@ -50,6 +56,10 @@ class _Leaving:
     taken: bool = False  # its socket goes to another listener
     parked: bool = False  # closed, to make room
     protocol: DatagramProtocol | None = None
+    where: Address = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.where = _real(self.watched.listener.plan.address)
 
     @property
     def open(self) -> bool:
@@ -85,7 +95,9 @@ class Reconciliation:
         self._around = around
         self._step = step
         self._undo: list[tuple[str, Callable[[], Any]]] = []
-        self._fresh: list[Endpoint] = []
+        self._go_on: list[Callable[[], None]] = []  # with what was not to be tried again meanwhile
+        self._tuned: set[Opened] = set()
+        self._fresh: dict[Endpoint, Endpoint | None] = {}  # and the endpoint that each one replaces
         self._retunes: list[_Retune] = []
         self._leaving: list[_Leaving] = []
         self._wanted: list[_Wanted] = []
@@ -96,8 +108,12 @@ class Reconciliation:
         self.gone += [endpoint for name, endpoint in running.items() if name not in self.endpoints]
         for endpoint in self.gone:
             self._leaving += [_Leaving(endpoint, watched) for watched in endpoint.watched]
+        by_place: dict[Hashable, list[_Leaving]] = {}
+        for leaving in self._leaving:
+            by_place.setdefault(_place_of(leaving.where), []).append(leaving)
         for wanted in self._wanted:
-            self._find_predecessor(wanted)
+            where = _real(wanted.plan.address)
+            self._find_predecessor(wanted, where, by_place.get(_place_of(where), []))
 
     # -- what is to be done
 
@@ -106,7 +122,7 @@ class Reconciliation:
             self.endpoints[new.name] = old
         elif old is None or _replaces(old, new):
             fresh = Endpoint(new, self._around)
-            self._fresh.append(fresh)
+            self._fresh[fresh] = old
             self._wanted += [_Wanted(fresh, each.listener.plan, each) for each in fresh.watched]
             self.endpoints[new.name] = fresh
             if old is not None:
@@ -122,17 +138,18 @@ class Reconciliation:
                     same = old.make_listeners(plan)
                     self._wanted += [_Wanted(old, plan, each) for each in same]
                 left = [each for each in left if each not in same]
-                retune.watched += same
+                retune.watched |= dict.fromkeys(same, plan)
             retune.leaving = left
+            _keep_counters(retune)
             self._leaving += [_Leaving(old, each) for each in left]
             self._retunes.append(retune)
             self.endpoints[new.name] = old
 
-    def _find_predecessor(self, wanted: _Wanted) -> None:
+    def _find_predecessor(self, wanted: _Wanted, where: Address, there: list[_Leaving]) -> None:
         address = wanted.plan.address
-        for leaving in self._leaving:
+        for leaving in there:
             plan = leaving.watched.listener.plan
-            if leaving.taken or not overlap(plan.address, address):
+            if leaving.taken or not overlap(leaving.where, where):
                 continue
             if leaving.watched.listener.number != wanted.watched.listener.number:
                 continue  # another socket of the same name
@@ -142,6 +159,7 @@ class Reconciliation:
                 continue
             elif plan.address == address and retunable(plan.socket, wanted.plan.socket):
                 wanted.heir_of = leaving
+                wanted.tolerant = False
                 leaving.taken = True
                 return
             else:
@@ -160,13 +178,20 @@ class Reconciliation:
             raise
 
     async def _prepare(self) -> None:
+        for supervisor in self._old_supervisors():
+            # It would start with the old plan's options what the new one begins or ends.
+            self._go_on.append(supervisor.pause())
         for retune in self._retunes:
             self._tune_sockets(retune)
         for wanted in self._wanted:
             if not wanted.after and not wanted.tolerant:
                 self._open(wanted)
         for endpoint in self._fresh:
-            await self._start_service(endpoint)
+            self._start_service(endpoint)
+        for endpoint in self._fresh:
+            await endpoint.service.tried
+            if endpoint.service.state is State.BACKING_OFF:
+                raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
         for retune in self._retunes:
             if retune.options_changed:
                 await self._retune(retune)
@@ -179,23 +204,34 @@ class Reconciliation:
             self._open(wanted)
         self._begin_datagrams(late)
 
-    def _tune_sockets(self, retune: _Retune) -> None:
-        plans = {each.address: each for each in retune.plan.listeners}
-        for watched in retune.watched:
-            listener = watched.listener
-            new = plans[listener.plan.address].socket
-            if listener.plan.socket != new and listener.opened is not None:
-                self._tune(
-                    f"{retune.plan.name}: {listener.plan.address}", listener.opened, listener.plan, new
-                )
+    def _old_supervisors(self) -> Iterator[Supervisor]:
+        for retune in self._retunes:
+            yield from (retune.endpoint.service, *retune.endpoint.supervisors)
+        for leaving in self._leaving:
+            if leaving.endpoint in self.gone:
+                yield leaving.watched.supervisor
 
-    def _tune(self, what: str, opened: Any, old: ListenerPlan, new: Any) -> None:
+    def _tune_sockets(self, retune: _Retune) -> None:
+        for watched, plan in retune.watched.items():
+            listener = watched.listener
+            if listener.plan.socket != plan.socket and listener.opened is not None:
+                what = f"{retune.plan.name}: {listener.plan.address}"
+                self._tune(what, listener.opened, listener.plan.socket, plan.socket)
+
+    def _tune(self, what: str, opened: Opened, old: SocketOptions, new: SocketOptions) -> None:
         self._step("tune")
-        self._later("tune back", lambda: tune(opened, new, old.socket))
+        # There is no way back from the kernel's own receive buffer: that one comes with the commit.
+        new = replace(new, receive_buffer=old.receive_buffer)
+        self._later("tune back", lambda: self._tune_back(opened, new, old))
+        self._tuned.add(opened)
         try:
-            tune(opened, old.socket, new)
+            tune(opened, old, new)
         except SockdError as error:
             raise ReloadRefusedError(f"{what}: {error}") from error
+
+    def _tune_back(self, opened: Opened, new: SocketOptions, old: SocketOptions) -> None:
+        if opened.sock.fileno() >= 0:  # else it failed meanwhile
+            tune(opened, new, old)
 
     def _open(self, wanted: _Wanted) -> None:
         self._step("open")
@@ -204,7 +240,7 @@ class Reconciliation:
         if wanted.heir_of is not None:
             old = wanted.heir_of.watched.listener
             assert old.opened is not None  # noqa: S101
-            self._tune(what, old.opened, old.plan, wanted.plan.socket)
+            self._tune(what, old.opened, old.plan.socket, wanted.plan.socket)
             listener.take_over(old.opened.duplicate())
         self._later("close", lambda: ensureDeferred(supervisor.stop()))
         supervisor.on_trial = True
@@ -212,14 +248,11 @@ class Reconciliation:
         if supervisor.state is not State.RUNNING:
             raise ReloadRefusedError(f"{what}: {supervisor.why}")
 
-    async def _start_service(self, endpoint: Endpoint) -> None:
+    def _start_service(self, endpoint: Endpoint) -> None:
         self._step("start service")
         self._later("stop service", lambda: ensureDeferred(self._stop_service(endpoint)))
         endpoint.service.on_trial = True
         endpoint.service.start()
-        await endpoint.service.tried
-        if endpoint.service.state is State.BACKING_OFF:
-            raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
 
     async def _stop_service(self, endpoint: Endpoint) -> None:
         endpoint.connections.close()
@@ -230,11 +263,15 @@ class Reconciliation:
         await self._reload(endpoint, endpoint.host.service, options)
         self._step("make factory")
         retune.host, retune.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
+        if retune.factory is not None:
+            self._later("stop factory", retune.factory.doStop)
+            self._contained(endpoint, retune.factory.doStart)
         for watched in retune.watched:
             listener = watched.listener
             if listener.protocol is None:
                 continue
             if hasattr(listener.protocol, "reload"):
+                retune.reloaded[watched] = listener.protocol
                 await self._reload(endpoint, listener.protocol, options)
                 continue
             self._step("make datagram protocol")
@@ -242,7 +279,7 @@ class Reconciliation:
             protocol = self._contained(endpoint, partial(listener.new_protocol, make))
             if protocol is not None:
                 self._later("stop datagram protocol", protocol.stop)
-                retune.protocols.append((watched, protocol))
+                retune.made[watched] = protocol
 
     async def _reload(self, endpoint: Endpoint, target: Any, options: Any) -> None:
         method = getattr(target, "reload", None)
@@ -253,7 +290,7 @@ class Reconciliation:
             self._later("reload back", lambda: method(old))
             try:
                 await _bounded(maybeDeferred(method, options), self._around.reactor)
-            except Exception as error:
+            except BaseException as error:
                 raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 
     def _begin_datagrams(self, all_wanted: list[_Wanted]) -> None:
@@ -261,10 +298,10 @@ class Reconciliation:
         hosts = {retune.endpoint: retune.host for retune in self._retunes}
         for wanted in all_wanted:
             endpoint = wanted.endpoint
-            if endpoint.service.state is State.RUNNING and wanted.watched.supervisor.state is State.RUNNING:
+            listener = wanted.watched.listener
+            if endpoint.service.state is State.RUNNING and listener.takes_datagrams:
                 self._step("begin datagrams")
                 make = _maker(endpoint, hosts.get(endpoint) or endpoint.host)
-                listener = wanted.watched.listener
                 self._contained(endpoint, partial(listener.begin, make))
 
     def _park(self, leaving: _Leaving) -> None:
@@ -278,13 +315,13 @@ class Reconciliation:
         leaving.parked = False
         try:
             leaving.watched.listener.unpark(leaving.protocol)
-        except SockdError as error:
+        except Exception as error:  # noqa: BLE001
             leaving.watched.supervisor.failed(error)
 
     def _contained(self, endpoint: Endpoint, method: Callable[[], Any]) -> Any:
         try:
             return method()
-        except Exception as error:
+        except BaseException as error:
             raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 
     # -- undo
@@ -298,21 +335,30 @@ class Reconciliation:
             what, undo = self._undo.pop()
             try:
                 await _bounded(maybeDeferred(undo), self._around.reactor)
-            except Exception as error:  # noqa: BLE001
-                self._around.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "reload: {what} failed: {why}", what=what, why=describe(error), event="undo"
-                )
+            except BaseException as error:  # noqa: BLE001
+                self._tell(what, error)
+        self._resume()
+
+    def _resume(self) -> None:
+        while self._go_on:
+            self._go_on.pop()()
+
+    def _tell(self, what: str, error: BaseException) -> None:
+        self._around.log.error("reload: {what} failed: {why}", what=what, why=describe(error), event="reload")
 
     # -- commit
 
     def commit(self, within: float) -> None:
         """Go over to the new plan. Connections of addresses that go have `within` seconds to finish."""
         self._undo.clear()
+        for endpoint, old in self._fresh.items():
+            endpoint.suspended = old is not None and old.suspended
         for wanted in self._wanted:
             if wanted.heir_of is not None:
                 wanted.heir_of.watched.listener.drain()
                 wanted.heir_of.watched.listener.release()
                 wanted.watched.listener.own()
+                self._finish_tuning(wanted.watched, wanted.plan.socket, wanted.plan.socket)
         for leaving in self._leaving:
             if leaving.protocol is not None:
                 self._end(leaving.endpoint, leaving.protocol)
@@ -320,6 +366,9 @@ class Reconciliation:
             self._commit(retune, within)
         for supervisor in self._supervisors():
             supervisor.on_trial = False
+        self._resume()
+        for retune in self._retunes:
+            self._retry(retune)
         for endpoint in self._fresh:
             endpoint.serve()
         for wanted in self._wanted:
@@ -341,27 +390,48 @@ class Reconciliation:
         for each in leaving:
             each.listener.drain()
             ensureDeferred(each.supervisor.stop())
-        plans = {each.address: each for each in retune.plan.listeners}
-        for watched in retune.watched:
-            watched.listener.plan = plans[watched.listener.plan.address]
-        endpoint.watch(retune.watched, leaving)
-        options_changed = retune.options_changed
-        sockets_changed = endpoint.plan.listeners != retune.plan.listeners
+        for watched, plan in retune.watched.items():
+            old, watched.listener.plan = watched.listener.plan, plan
+            if old.socket != plan.socket:
+                self._finish_tuning(watched, old.socket, plan.socket)
+        endpoint.watch(list(retune.watched), leaving)
+        retune.retry_service = retune.options_changed
+        retune.retry_listeners = endpoint.plan.listeners != retune.plan.listeners
         if retune.host is None:
             retune.host, retune.factory = endpoint.host, endpoint.engine.factory
         endpoint.adopt(retune.plan, retune.host, retune.factory)
-        for watched, protocol in retune.protocols:
-            watched.listener.swap_protocol(protocol)
-        gone = {id(each.listener.counters) for each in leaving}
+        if retune.retry_service:
+            for watched in retune.watched:
+                self._swap_protocol(retune, watched)
+        stay = {id(each.listener.counters) for each in retune.watched}
+        gone = {id(each.listener.counters) for each in leaving} - stay
         servers = [server for server in endpoint.connections if id(server.counters) in gone]
         if servers:
             endpoint.connections.drain_some(servers, within)
-        if options_changed:
-            endpoint.service.retry()
-        if sockets_changed:
-            for supervisor in endpoint.supervisors:
-                supervisor.retry()
         endpoint.update()
+
+    def _finish_tuning(self, watched: Watched, old: SocketOptions, new: SocketOptions) -> None:
+        opened = watched.listener.opened
+        if opened is not None:
+            # One that failed and was opened again meanwhile has the old options yet.
+            try:
+                tune(opened, new if opened in self._tuned else old, new)
+            except SockdError as error:
+                self._tell(f"{watched.listener.plan.address}: socket options", error)
+
+    def _swap_protocol(self, retune: _Retune, watched: Watched) -> None:
+        listener = watched.listener
+        if watched in retune.made:
+            listener.swap_protocol(retune.made[watched])
+        elif listener.protocol is not None and listener.protocol is not retune.reloaded.get(watched):
+            listener.end_protocol()  # it began meanwhile, with the old options
+
+    def _retry(self, retune: _Retune) -> None:
+        if retune.retry_service:
+            retune.endpoint.service.retry()
+        if retune.retry_listeners:
+            for supervisor in retune.endpoint.supervisors:
+                supervisor.retry()
 
 
 def _replaces(old: Endpoint, new: EndpointPlan) -> bool:
@@ -376,6 +446,32 @@ def _stays(old: ListenerPlan, new: ListenerPlan) -> bool:
     return old.address == new.address and retunable(old.socket, new.socket)
 
 
+def _real(address: Address) -> Address:
+    """Two names may lead to one file."""
+    if not address.kind.local or address.abstract:
+        return address
+    return replace(address, path=os.path.realpath(address.path))
+
+
+def _place_of(address: Address) -> Hashable:
+    """The same for all addresses that may overlap."""
+    return (address.kind, address.port) if address.kind.inet else (address.kind.local, address.path)
+
+
+def _keep_counters(retune: _Retune) -> None:
+    """A listener whose address stays, and is only opened anew, goes on counting; its connections live on."""
+    left = list(retune.leaving)
+    for watched in retune.watched:
+        if watched not in retune.endpoint.watched:
+            listener = watched.listener
+            for each in left:
+                before = each.listener
+                if (before.plan.address, before.number) == (listener.plan.address, listener.number):
+                    listener.counters = before.counters
+                    left.remove(each)
+                    break
+
+
 def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol]:
     make = endpoint.plan.specification.datagram
     assert make is not None  # noqa: S101 - else the file was refused
@@ -383,4 +479,4 @@ def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol
 
 
 def _bounded(deferred: Deferred[Any], reactor: Any) -> Awaitable[Any]:
-    return deferred.addTimeout(PATIENCE, reactor)
+    return cancellable(deferred).addTimeout(PATIENCE, reactor)

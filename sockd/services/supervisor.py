@@ -76,6 +76,19 @@ class Supervisor:
             self._stop_timer()
             self._due()
 
+    def pause(self) -> Callable[[], None]:
+        """Put off the next try, if one is waited for; what this returns goes on waiting."""
+        if self.state is not State.BACKING_OFF or self._timer is None:
+            return lambda: None
+        due = self._timer.getTime()
+        self._stop_timer()
+
+        def go_on() -> None:
+            if self.state is State.BACKING_OFF and self._timer is None:
+                self._timer = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._due)
+
+        return go_on
+
     def restart(self, restart: Restart) -> None:
         """From now on these delays hold."""
         self._back_off = BackOff(restart, self._random)
@@ -93,7 +106,7 @@ class Supervisor:
         self._tried()
         try:
             if self._ever_started:
-                await _cancellable(maybeDeferred(self._child.stop))
+                await cancellable(maybeDeferred(self._child.stop))
         except CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001
@@ -191,7 +204,7 @@ class Supervisor:
             self.tried.callback(None)
 
 
-def _cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
+def cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
     """The same result, but who cancels this doesn't wait for what the child makes of being cancelled."""
     result: Deferred[Any] = Deferred(lambda _: _cancel(deferred))
 
