@@ -15,7 +15,14 @@ import pytest
 
 from sockd.errors import SockdError
 from sockd.plan import Directories
-from sockd.process import directories, exit_with, make_directories, on_signal, raise_descriptor_limit
+from sockd.process import (
+    directories,
+    exit_with,
+    make_directories,
+    on_signal,
+    raise_descriptor_limit,
+    runtime_directories,
+)
 
 
 def test_systemd_says_where() -> None:
@@ -30,6 +37,14 @@ def test_root_has_the_usual_places() -> None:
     assert directories({"RUNTIME_DIRECTORY": ""}, 0) == Directories(
         Path("/run/sockd"), Path("/var/log/sockd")
     )
+
+
+def test_where_a_daemon_may_have_its_sockets() -> None:
+    """As systemd says; else the system's daemon, and before a user's own one."""
+    assert list(runtime_directories({"RUNTIME_DIRECTORY": "/run/a"}, 1000)) == [Path("/run/a")]
+    assert list(runtime_directories({}, 0)) == [Path("/run/sockd")]
+    own = directories({"LOGS_DIRECTORY": "/var/log/a"}, 1000).runtime
+    assert list(runtime_directories({}, 1000)) == [Path("/run/sockd"), own]
 
 
 def test_relative_directories_are_made_absolute() -> None:

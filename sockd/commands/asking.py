@@ -43,9 +43,10 @@ class Daemon:
         """As `client.ask`; `timeout` where the user named none."""
         from sockd.admin.client import ask  # noqa: PLC0415 - so that `sockd --help` needs nothing of it
 
-        return ask(self._path(), command, self.timeout or timeout, **arguments)
+        return ask(self.path(), command, self.timeout or timeout, **arguments)
 
-    def _path(self) -> str:
+    def path(self) -> str:
+        """Of its control socket."""
         if self._control:
             return self._control
         from sockd.process import runtime_directories  # noqa: PLC0415
@@ -107,28 +108,31 @@ def as_json(value: Any) -> str:
 
 def endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The endpoints that a shell may complete."""
-    found = _completions(ctx, "status")
-    return [
-        CompletionItem(one["name"], help=one["protocol"])
-        for one in found.get("endpoints", ())
-        if one["name"].startswith(incomplete)
-    ]
+    return _completions(
+        ctx,
+        incomplete,
+        lambda daemon: [(one["name"], one["protocol"]) for one in daemon.ask("status")["endpoints"]],
+    )
 
 
 def connections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The connections that a shell may complete, by their ids."""
-    found = _completions(ctx, "connections")
-    return [
-        CompletionItem(str(one["id"]), help=f"{one['peer']} on {one['listener']}")
-        for one in found.get("connections", ())
-        if str(one["id"]).startswith(incomplete)
-    ]
+    return _completions(
+        ctx,
+        incomplete,
+        lambda daemon: [
+            (str(one["id"]), f"{one['peer']} on {one['listener']}")
+            for one in daemon.ask("connections")["connections"]
+        ],
+    )
 
 
-def _completions(ctx: click.Context, command: str) -> dict[str, Any]:
+def _completions(
+    ctx: click.Context, incomplete: str, look: Callable[[Daemon], list[tuple[str, str]]]
+) -> list[CompletionItem]:
     daemon = Daemon(ctx.params.get("control") or os.environ.get("SOCKD_CONTROL"), _COMPLETION)
     try:
-        found = daemon.ask(command)
+        found = look(daemon)
     except Exception:  # noqa: BLE001 - nothing is to be told in the middle of somebody's line
-        return {}
-    return found if isinstance(found, dict) else {}
+        return []
+    return [CompletionItem(value, help=text) for value, text in found if value.startswith(incomplete)]

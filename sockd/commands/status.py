@@ -58,17 +58,16 @@ def _look(daemon: Daemon, timeout: float | None = None) -> "Page":
 def _watch(daemon: Daemon) -> None:
     from sockd import display  # noqa: PLC0415
 
-    if not sys.stdout.isatty():
-        watch(lambda: _look(daemon, _PATIENCE), lambda page: click.echo(f"{display.plain(page)}\n"), _wait)
-        return
-    from rich.live import Live  # noqa: PLC0415
+    def look() -> "Page":
+        return _look(daemon, _PATIENCE)
 
-    with Live(screen=True, auto_refresh=False) as live:
-        watch(
-            lambda: _look(daemon, _PATIENCE),
-            lambda page: live.update(display.rich(page), refresh=True),
-            _wait,
-        )
+    if sys.stdout.isatty():
+        from rich.live import Live  # noqa: PLC0415
+
+        with Live(screen=True, auto_refresh=False) as live:
+            watch(look, lambda page: live.update(display.rich(page), refresh=True), _wait)
+    else:
+        watch(look, lambda page: click.echo(f"{display.plain(page)}\n"), _wait)
 
 
 def _wait() -> None:
