@@ -14,7 +14,7 @@ from sockd.units import format_duration
 
 # How long (seconds) an answer is waited for. Draining takes as long as the file says.
 USUAL_TIMEOUT = 60.0
-TIMEOUTS = {"drain": 600.0, "reload": 600.0, "upgrade": 600.0}
+TIMEOUTS = dict.fromkeys(("drain", "reload", "restart", "upgrade"), 600.0)
 _CHUNK = 256 * 1024
 _TIMEVAL = struct.Struct("@ll")
 

@@ -79,7 +79,7 @@ _timeout = click.option(
     "--timeout",
     metavar="DURATION",
     type=Duration(),
-    help="How long to wait for an answer. Without it: 60s; 10m for drain, reload and upgrade.",
+    help="How long to wait for an answer. Without it: 60s; 10m for drain, reload, restart and upgrade.",
 )
 
 

@@ -60,7 +60,7 @@ def resume(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
 @_names
 @asks
 def restart(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Start the protocol and the listeners anew."""
+    """Let the connections finish, then start the protocol anew."""
     _each(endpoints, lambda name: daemon.ask("restart", endpoint=name), lambda _: "restarted")
 
 
