@@ -68,6 +68,14 @@ def check(file: Path, *, as_yaml: bool) -> None:
         click.echo(f"\nRelative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 
+@command.command(hidden=True)
+def rehearse() -> None:
+    """Say whether this program could go on where the running one, which asks, stops."""
+    from sockd import tap  # noqa: PLC0415
+
+    tap.rehearse()
+
+
 @command.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""

@@ -1,12 +1,14 @@
 """The control socket as the plan wants it: opened, moved, closed."""
 
 import os
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sockd.admin.callers import Allowed
 from sockd.admin.control import Control
 from sockd.plan import Plan
+from sockd.protocols.contract import State
 from sockd.services.endpoint import Surroundings
 from sockd.transports.opened import Opened, tune
 from sockd.transports.options import SocketOptions
@@ -21,7 +23,7 @@ class Controls:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._commands: Mapping[str, Callable[..., Any]] = {}
-        self._opened: Opened | None = None
+        self.opened: Opened | None = None
         self._next: Opened | None = None
         self._moves = False
         self.control: Control | None = None
@@ -30,18 +32,25 @@ class Controls:
     def open(self, plan: Plan) -> None:
         """Open what the plan names; OpenError where that can't be."""
         if plan.control is not None:
-            self._opened = self._around.sockets.open(plan.control, _options(plan))
+            self.opened = self._around.sockets.open(plan.control, _options(plan))
 
     def serve(self, plan: Plan, commands: Mapping[str, Callable[..., Any]]) -> None:
         """Answer from now on."""
         self._commands = commands
-        if self._opened is not None:
-            self.control = self._make(self._opened, plan)
+        if self.opened is not None:
+            self.control = self._make(self.opened, plan)
             self.control.start()
 
     def _make(self, opened: Opened, plan: Plan) -> Control:
         around = self._around
         return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log)
+
+    def pending(self) -> list[tuple[socket.socket, State]]:
+        """The connections on which an upgrade was asked for."""
+        asked = [] if self.control is None else self.control.pending()
+        for control, _ in self._leaving.values():
+            asked += control.pending()
+        return asked
 
     # -- reload
 
@@ -49,8 +58,8 @@ class Controls:
         """Open what the new plan names, if it is another; OpenError, with nothing changed, where not."""
         self._moves = old.control != new.control
         if not self._moves:
-            if self._opened is not None and _options(old) != _options(new):
-                tune(self._opened, _options(old), _options(new))
+            if self.opened is not None and _options(old) != _options(new):
+                tune(self.opened, _options(old), _options(new))
         elif new.control is not None:
             self._next = self._around.sockets.open(new.control, _options(new))
 
@@ -60,10 +69,10 @@ class Controls:
             if self.control is not None:
                 self.control.allowed = _allowed(plan)
             return
-        if self.control is not None and self._opened is not None:
-            parting = (self.control, self._opened)
+        if self.control is not None and self.opened is not None:
+            parting = (self.control, self.opened)
             self._leaving[self._around.reactor.callLater(PARTING, self._part, parting)] = parting
-        self.control, self._opened, self._next = None, self._next, None
+        self.control, self.opened, self._next = None, self._next, None
         self.serve(plan, self._commands)
 
     def close(self) -> None:
@@ -72,18 +81,18 @@ class Controls:
             timer.cancel()
             self._close(*parting)
         self._leaving.clear()
-        if self.control is not None and self._opened is not None:
-            self._close(self.control, self._opened)
-        elif self._opened is not None:
-            self._around.sockets.discard(self._opened)
-        self.control = self._opened = None
+        if self.control is not None and self.opened is not None:
+            self._close(self.control, self.opened)
+        elif self.opened is not None:
+            self._around.sockets.discard(self.opened)
+        self.control = self.opened = None
 
     def _part(self, parting: tuple[Control, Opened]) -> None:
         self._leaving = {timer: each for timer, each in self._leaving.items() if each is not parting}
         self._close(*parting)
 
     def _close(self, control: Control, opened: Opened) -> None:
-        self._around.sockets.discard(opened)
+        self._around.sockets.let_go(opened)
         control.close()
 
 

@@ -1,7 +1,8 @@
 """The root of the running tree: bind, drop privileges, start, serve, drain, stop."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from random import random
 from typing import Any
 
@@ -48,6 +49,7 @@ class Daemon(Service):
         read: Callable[[], Any] | None = None,
         sockets: Sockets | None = None,
         notify: Notify | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self.plan = plan
         self._reactor = reactor
@@ -64,14 +66,16 @@ class Daemon(Service):
             self._gave_up,
             changed=self._changed,
             sockets=sockets or Sockets(),
+            numbers=numbers or count(1),
         )
         self.by_name = {endpoint.name: Endpoint(endpoint, self.around) for endpoint in plan.endpoints}
         self.gone: set[Endpoint] = set()  # of an earlier plan: they drain
-        self._seeing_off: set[Deferred[None]] = set()
+        self.seeing_off: set[Deferred[None]] = set()
         self.controls = Controls(self.around)
         self._reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
         self.reloading = Reloading(self, read or (lambda: plan), self._reports)
         self.last_upgrade: Outcome | None = None
+        self.upgrading = False
         self._tried = False
         self._ready = False
         self._stopping: Deferred[None] | None = None
@@ -100,6 +104,8 @@ class Daemon(Service):
             return "stopping"
         if not self._tried:
             return "starting"
+        if self.upgrading:
+            return "upgrading"
         return "reloading" if self.reloading.busy else "running"
 
     def seconds(self) -> float:
@@ -216,8 +222,8 @@ class Daemon(Service):
         """Drain an endpoint that the file has no more, within `daemon.drain`, then stop it."""
         self.gone.add(endpoint)
         leaving = ensureDeferred(self._see_off(endpoint))
-        self._seeing_off.add(leaving)
-        leaving.addBoth(lambda _: self._seeing_off.discard(leaving))
+        self.seeing_off.add(leaving)
+        leaving.addBoth(lambda _: self.seeing_off.discard(leaving))
 
     async def _see_off(self, endpoint: Endpoint) -> None:
         timer = self._reactor.callLater(self.plan.drain, endpoint.cut)
@@ -259,7 +265,7 @@ class Daemon(Service):
             event="stopping",
         )
         self._timer = self._reactor.callLater(self.plan.drain, self._cut_connections)
-        seeing_off = tuple(self._seeing_off)
+        seeing_off = tuple(self.seeing_off)
         await DeferredList([ensureDeferred(endpoint.drain()) for endpoint in self.endpoints])
         if self._timer.active():
             self._timer.cancel()

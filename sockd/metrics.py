@@ -1,7 +1,9 @@
 """What is counted of what was served and refused, in the words that the log has for it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class End(StrEnum):
@@ -46,3 +48,16 @@ class Counters:
         self.datagrams_out = 0
         self.empty = 0  # datagrams without a byte
         self.refused: Counter[str] = Counter()  # reason -> how often
+
+    def freeze(self) -> dict[str, Any]:
+        """What was counted, for the program that goes on."""
+        counted = {name: getattr(self, name) for name in self.__slots__ if name != "refused"}
+        return {**counted, "refused": dict(self.refused)}
+
+    def thaw(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another program counted."""
+        for name in self.__slots__:
+            if name == "refused":
+                self.refused.update(state.get(name, {}))
+            else:
+                setattr(self, name, state.get(name, 0))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,21 @@ from twisted.python import usage
 
 import sockd
 from sockd import logs, process
-from sockd.admin.language import Refused
 from sockd.admin.notify import Notify, Watchdog, fd_store_size
 from sockd.adoption import FdStore, adopt
 from sockd.cli import USUAL_FILE
 from sockd.daemon import Daemon
 from sockd.errors import SockdError
+from sockd.handover import passing
+from sockd.handover.value import Handover
 from sockd.plan import Directories, Plan, read
+from sockd.status import Outcome
 from sockd.steering import commands
 from sockd.transports.inherited import environment_at_exec, take
+from sockd.upgrade import carried, thawing
+from sockd.upgrade.course import Course
+from sockd.upgrade.rehearsal import problems
+from sockd.upgrade.signals import resume_signals
 from sockd.welcome import welcome
 
 
@@ -47,25 +54,44 @@ class Options(usage.Options):
 
 
 class Top(Daemon):
-    """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one."""
+    """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one.
 
-    def __init__(self, plan: Plan, reactor: Any, parent: Any, read: Callable[[], Plan]) -> None:
+    `handed` is what the program before it in this process handed over, if there was one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        reactor: Any,
+        parent: Any,
+        read: Callable[[], Plan],
+        directories: Directories,
+        handed: Handover | None = None,
+    ) -> None:
         log = Logger("sockd")
         notify = Notify.from_environment(os.environ, reactor, log)
         store = FdStore(notify, fd_store_size(os.environ))
-        inherited = take(os.environ, os.getpid(), environment_at_exec())
+        self._handed = handed
+        self._sockets = {} if handed is None else passing.adopt(handed)
         super().__init__(
             plan,
             reactor,
             self._leave,
             self._welcome,
             read=partial(deferToThread, read),
-            sockets=adopt(inherited, store, log),
+            sockets=adopt(take(os.environ, os.getpid(), environment_at_exec()), store, log)
+            if handed is None
+            else thawing.sockets_of(handed, self._sockets, store),
             notify=notify,
+            numbers=count(1 if handed is None else handed.numbers),
         )
+        if handed is not None:
+            thawing.before_start(self, handed)
         self._notify = notify
         self._watchdog: Watchdog | None = None
-        self.commands = commands(self, self.upgrade)
+        self._carried = carried.Carried.of(parent, directories, handed)
+        self._course = Course(self, self._carried.values, os.environ, self._last_words)
+        self.commands = commands(self, self._course.upgrade)
         self._asked = False  # to stop
         self._here = Path.cwd()
         self._observer: logs.Observer | None = None
@@ -86,23 +112,28 @@ class Top(Daemon):
             parent.setComponent(ILogObserver, self._observer)
 
     def take_signals(self) -> None:
-        """SIGTERM and SIGINT stop it, with status 0; SIGHUP reloads, SIGUSR1 reopens files."""
+        """SIGTERM and SIGINT stop it, with status 0; HUP reloads, USR1 reopens files, USR2 upgrades."""
         for number in (signal.SIGTERM, signal.SIGINT):
             process.on_signal(self._reactor, number, self._asked_to_stop)
         process.on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         process.on_signal(self._reactor, signal.SIGUSR1, self.reopen)
+        process.on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
 
     def startService(self) -> None:  # noqa: N802
         """Once daemonized: the watchdog is told who we are now."""
         super().startService()
+        if self._handed is not None:
+            self._went_on = thawing.after_start(self, self._handed, self._sockets)
+            self._askers = list(thawing.askers(self, self._handed, self._sockets))
         self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
         self._watchdog.start()
-        # A full collection of a large plan would stop the reactor for 0.1 s; what there is now mostly lives to
-        # the end, and is never looked at again.
+        # A full collection of a large plan would stop the reactor for 0.1 s; what there is now mostly lives
+        # to the end, and is never looked at again.
         gc.collect()
         gc.freeze()
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
+        self._course.cancel()
         stopped = super().stopService()
         stopped.addCallback(lambda _: self._stopped())
         return stopped
@@ -111,6 +142,7 @@ class Top(Daemon):
         if self._watchdog is not None:
             self._watchdog.stop()
         self._notify.close()
+        self._carried.remove_pid_file()
 
     def changed_settings(self, old: Plan, new: Plan) -> None:
         """The log follows the plan at once."""
@@ -119,9 +151,26 @@ class Top(Daemon):
             self._observer.change(new.log.level, style)
             self._to_a_person = self._foreground and style == "text"
 
-    def upgrade(self) -> Any:
-        """Go over to the program that is installed now."""
-        raise Refused(os.EX_SOFTWARE, "there is no upgrade yet")
+    def _last_words(self) -> None:
+        """The next thing that happens is that another program begins."""
+        self._reports.reloading()
+        self._notify.close()
+
+    def _tell_upgraded(self, handed: Handover) -> None:
+        seconds = time.monotonic() - handed.begun
+        result = {
+            "version": sockd.__version__,
+            "seconds": round(seconds, 3),
+            "connections": self._went_on,
+            "drained": handed.drained,
+            "listeners": len(handed.listeners),
+        }
+        versions = f"from {handed.version} to {sockd.__version__}"
+        text = f"{versions} in {seconds:.2f}s, {self._went_on} connections kept"
+        self.last_upgrade = Outcome(True, text)
+        self.log.info("upgraded {text}", text=text, event="upgraded")
+        for asker in self._askers:
+            asker.answer(result)
 
     def _asked_to_stop(self) -> None:
         if self._asked:
@@ -136,6 +185,10 @@ class Top(Daemon):
             self._asked_to_stop()
 
     def _welcome(self, daemon: Daemon) -> bool:
+        if self._handed is not None:
+            handed, self._handed = self._handed, None
+            self._tell_upgraded(handed)
+            return True
         if self._to_a_person and self._destination is not None:
             self._destination.write(welcome(daemon.endpoints, self._here))
         return self._to_a_person
@@ -160,7 +213,8 @@ def makeService(options: Options) -> Top:  # noqa: N802
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     parent: Any = options.parent or {}
     try:
-        directories = process.directories(os.environ, os.getuid())
+        handed = passing.take(os.environ)
+        directories = handed.directories if handed else process.directories(os.environ, os.getuid())
         # Now, as twistd changes its directory before the service starts.
         file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE).absolute()
         plan = _read(file, directories, parent)
@@ -169,10 +223,11 @@ def makeService(options: Options) -> Top:  # noqa: N802
         raise SystemExit(os.EX_CONFIG) from None
     process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
-    daemon = Top(plan, reactor, parent, partial(_read_aside, file, directories, parent))
+    daemon = Top(plan, reactor, parent, partial(_read_aside, file, directories, parent), directories, handed)
     daemon.take_signals()
     # Once more when the reactor has installed its own, which would have the process end by the signal.
     reactor.callWhenRunning(daemon.take_signals)
+    reactor.callWhenRunning(resume_signals)
     return daemon
 
 
@@ -196,5 +251,23 @@ def run(file: Path) -> None:
     """`sockd run`: twistd in the foreground without a pid file, in this process."""
     from twisted.scripts import twistd  # noqa: PLC0415
 
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "sockd", "--config", str(file)]
+    try:
+        handed = passing.peek(os.environ)
+    except SockdError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(os.EX_SOFTWARE)
+    options = () if handed is None else handed.options
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", *options, "sockd", "--config", str(file)]
     twistd.run()
+
+
+def rehearse() -> None:
+    """`sockd rehearse`: whether this program could go on where the running one, which asks, stops."""
+    handed = passing.take(os.environ)
+    if handed is None:
+        raise SockdError("this is for a running sockd that is about to be upgraded")
+    found = problems(handed, read(Path(handed.file), handed.directories))
+    if found:
+        print(*found, sep="\n", file=sys.stderr)  # noqa: T201
+        sys.exit(os.EX_SOFTWARE)
+    print(sockd.__version__)  # noqa: T201

@@ -4,7 +4,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 
 from sockd.handover.encoding import decode, encode
@@ -50,15 +50,28 @@ def read(fd: int) -> Handover:
 
 def take(environ: MutableMapping[str, str]) -> Handover | None:
     """What was handed to this program, if anything was. Children of it won't see it."""
-    text = environ.pop(VARIABLE, None)
+    fd = _descriptor(environ)
+    environ.pop(VARIABLE, None)
+    if fd is None:
+        return None
+    handover = read(fd)
+    os.close(fd)
+    return handover
+
+
+def peek(environ: Mapping[str, str]) -> Handover | None:
+    """The same, left there to be taken."""
+    fd = _descriptor(environ)
+    return None if fd is None else read(fd)
+
+
+def _descriptor(environ: Mapping[str, str]) -> int | None:
+    text = environ.get(VARIABLE)
     if text is None:
         return None
     if not re.fullmatch("[0-9]{1,9}", text):
         raise HandoverError(f"{VARIABLE}={text!r:.100} is not the number of a file descriptor")
-    fd = int(text)
-    handover = read(fd)
-    os.close(fd)
-    return handover
+    return int(text)
 
 
 def adopt(handover: Handover) -> dict[int, socket.socket]:

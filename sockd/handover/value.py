@@ -78,6 +78,8 @@ class Handover:
     reload: State = None  # the last one's result, as the status shows it
     upgrade: State = None
     begun: float = 0.0  # when this upgrade was
+    drained: int = 0  # connections that could not go on
+    numbers: int = 1  # the next connection's
     version: str = __version__  # that hands over
 
     @property
@@ -92,6 +94,8 @@ class Handover:
         for endpoint in self.endpoints.values():
             for connection in endpoint.connections:
                 yield connection.server.get("fd", -1)
+        for asker in self.control or ():
+            yield asker["fd"]
 
     def to_value(self) -> State:
         return {

@@ -113,6 +113,11 @@ class Connections:
     def __iter__(self) -> Iterator[Server]:
         return iter(self._servers)
 
+    @property
+    def drained(self) -> list[Deferred[None]]:
+        """Fire when those have ended that are to finish at present."""
+        return [drain.done for drain in self._drains]
+
     def draining(self, server: Server) -> bool:
         """Whether this one is to finish."""
         return server in self._draining
@@ -133,6 +138,15 @@ class Connections:
         if self._all is not None and server in self._servers:
             self._all.servers[server] = None
             self._begin_drain(server)
+
+    def go_on(self, server: Server, protocol: Any, state: Any) -> None:
+        """Serve a connection that was served by the program before."""
+        self.keep(server)
+        if self.room() <= 0:
+            self._room_changed()
+        if self._held:
+            server.hold(True)
+        server.resume(protocol, state)
 
     def keep(self, server: Server) -> None:
         """Count a connection as ours, and watch it."""

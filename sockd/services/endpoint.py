@@ -61,6 +61,7 @@ class Endpoint:
         self._started = False
         self.suspended = False  # by hand
         self.upgrading = False  # the program is about to be replaced
+        self.parting = False  # it will be, once some connections have finished
         host: Host[Any] = Host(
             endpoint=plan.name,
             options=plan.options,
@@ -169,7 +170,7 @@ class Endpoint:
             causes.add(Cause.BY_HAND)
         if self.connections.room() <= 0:
             causes.add(Cause.AT_LIMIT)
-        if self._draining or self._restarting:
+        if self._draining or self._restarting or self.parting:
             causes.add(Cause.DRAINING)
         if self.upgrading:
             causes.add(Cause.UPGRADING)
@@ -232,6 +233,18 @@ class Endpoint:
     def hand_over(self) -> None:
         """All of its listeners are somebody else's now, or closed."""
         self.watch([], self.watched)
+
+    # -- upgrade
+
+    def part(self, parting: bool) -> None:
+        """Accept nothing new while connections finish that would not survive."""
+        self.parting = parting
+        self.update()
+
+    def hold(self, held: bool) -> None:
+        """Neither accept nor read anything: the state is about to be handed over."""
+        self.upgrading = held
+        self.update()
 
     # -- by hand
 

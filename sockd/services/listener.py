@@ -84,6 +84,11 @@ class Listener:
         self._made_for: DatagramPort | None = None
         self._watch: Any = None
         self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
+        self._frozen: dict[str, Any] = {}
+
+    def thaw_from(self, states: dict[str, Any]) -> None:
+        """What its datagram protocol had in the program before, by the address that was open."""
+        self._frozen = states
 
     # -- supervised
 
@@ -276,9 +281,12 @@ class Listener:
         self, port: DatagramPort, make: Callable[[], DatagramProtocol] | None = None
     ) -> None:
         self._begun = True
-        protocol = (make or self._make_datagram_protocol)()
+        protocol: Any = (make or self._make_datagram_protocol)()
         port.protocol = protocol
         protocol.start(port)
+        state = self._frozen.pop(str(self.address), None)
+        if state is not None:
+            protocol.thaw(state)
         self.protocol = protocol
 
     def _contained(self, where: str, method: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ class Store(Protocol):
     size: int  # how many it has room for
 
     def keep(self, opened: Opened) -> None: ...
+    def has(self, opened: Opened) -> None: ...
     def forget(self, opened: Opened) -> None: ...
 
 
@@ -30,6 +31,8 @@ class NoStore:
 
     def keep(self, opened: Opened) -> None:
         """Nobody keeps it."""
+
+    has = keep
 
     def forget(self, opened: Opened) -> None:
         """Nobody kept it."""
@@ -81,6 +84,11 @@ class Sockets:
                     return opened
         return None
 
+    @property
+    def passed(self) -> Mapping[str, list[Opened]]:
+        """systemd's, by their names."""
+        return self._named
+
     def how_many(self, name: str) -> int:
         """How many sockets systemd passed under this name."""
         return len(self._named.get(name, ()))
@@ -99,12 +107,18 @@ class Sockets:
             self.store.forget(opened)
         opened.sock.close()
 
+    def let_go(self, opened: Opened) -> None:
+        """Have the store forget it and remove its file, unless the next program is to find them."""
+        if not self.stay:
+            self.store.forget(opened)
+            if opened.file is not None:
+                with suppress(OSError):
+                    opened.file.remove()
+
     def discard(self, opened: Opened) -> None:
-        """Close it and remove its file, unless both are to be found again by the program that comes next."""
-        if not self.stay and opened.file is not None:
-            with suppress(OSError):
-                opened.file.remove()
-        self.close(opened, stays=self.stay)
+        """The same, and close it."""
+        self.let_go(opened)
+        opened.sock.close()
 
     def unclaimed(self) -> list[str]:
         """The names of systemd's that no endpoint listens on."""

@@ -1,0 +1,63 @@
+"""What of the process, and of twistd's options, goes on in the next program."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sockd.handover.value import Handover
+from sockd.plan import Directories
+
+# twistd's options with a value that the next program needs too. The user, the directory and the umask it was
+# given are the process' own by then.
+_VALUES = ("prefix", "facility", "logger", "reactor")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The process' part of a Handover."""
+
+    options: tuple[str, ...]  # of twistd
+    directories: Directories
+    pid_file: str | None
+    ours: bool  # the pid file is ours to remove: twistd wrote it for a program before this one
+
+    @classmethod
+    def of(cls, parent: Mapping[str, Any], directories: Directories, handed: Handover | None) -> "Carried":
+        """From twistd's options as they were parsed, or from what the program before had."""
+        if handed is not None:
+            return cls(handed.options, directories, handed.pid_file, True)
+        pid_file = parent.get("pidfile")
+        if pid_file:
+            pid_file = str(Path(parent.get("rundir") or ".").absolute() / pid_file)
+        return cls(tuple(_options(parent)), directories, pid_file or None, False)
+
+    def values(self) -> dict[str, Any]:
+        """As a Handover has them."""
+        return {
+            "options": self.options,
+            "runtime": str(self.directories.runtime),
+            "logs": str(self.directories.logs),
+            "pid_file": self.pid_file,
+        }
+
+    def remove_pid_file(self) -> None:
+        """At the end; for the program that it was written for, twistd does."""
+        if self.ours and self.pid_file is not None:
+            with suppress(OSError):
+                os.unlink(self.pid_file)
+
+
+def _options(parent: Mapping[str, Any]) -> Iterator[str]:
+    logfile = parent.get("logfile")
+    if not logfile and not parent.get("nodaemon"):
+        logfile = "twistd.log"
+    if logfile:
+        yield f"--logfile={logfile if logfile == '-' else Path(logfile).absolute()}"
+    if parent.get("syslog"):
+        yield "--syslog"
+    for name in _VALUES:
+        if parent.get(name):
+            yield f"--{name}={parent[name]}"

@@ -1,0 +1,182 @@
+"""The course of an upgrade: reload, rehearse, let finish what can't go on, hold, hand over, exec."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.error import TimeoutError as TookTooLongError
+from twisted.python.failure import Failure
+
+from sockd.admin.language import Refused
+from sockd.daemon import Daemon
+from sockd.errors import SockdError
+from sockd.handover.errors import UpgradeRefusedError
+from sockd.protocols.contract import State
+from sockd.services.supervisor import describe
+from sockd.status import Outcome
+from sockd.upgrade.child import rehearse
+from sockd.upgrade.freezing import freeze_service, handover, stragglers
+from sockd.upgrade.program import exec_argv
+from sockd.upgrade.replace import replace
+from sockd.upgrade.signals import Signals
+
+# So long (seconds) services may take until they can tell their state: a write to a file is to end before.
+PATIENCE = 5.0
+
+
+class Course:
+    """`process()` gives what a Handover holds of the process; `last_words()` is called right before exec."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        process: Callable[[], Mapping[str, Any]],
+        environ: Mapping[str, str],
+        last_words: Callable[[], None],
+    ) -> None:
+        self._daemon = daemon
+        self._process = process
+        self._environ = environ
+        self._last_words = last_words
+        self._reactor = daemon.around.reactor
+        self._now: Deferred[None] | None = None
+        self._begun = 0.0
+
+    def upgrade(self) -> Deferred[None]:
+        """Fires only where it is refused: otherwise there is another program by then."""
+        if self._now is not None or self._daemon.state == "stopping":
+            busy = "an upgrade is under way" if self._now is not None else "the daemon stops"
+            raise Refused(os.EX_TEMPFAIL, busy)
+        self._begun = time.monotonic()
+        self._daemon.upgrading = True
+        self._now = ensureDeferred(self._run())
+        self._now.addBoth(self._ended)
+        return self._now
+
+    def by_signal(self) -> None:
+        """The same; why it is refused is in the log."""
+        try:
+            self.upgrade().addErrback(lambda _: None)
+        except Refused as refused:
+            self._tell(refused)
+
+    def cancel(self) -> None:
+        """The daemon stops."""
+        if self._now is not None:
+            self._now.cancel()
+
+    def _ended(self, result: Any) -> Any:
+        self._now = None
+        self._daemon.upgrading = False
+        if not isinstance(result, Failure):
+            return result
+        error = result.value or Exception(str(result))
+        if isinstance(error, Refused):
+            refused = error
+        elif isinstance(error, UpgradeRefusedError):
+            refused = Refused(os.EX_SOFTWARE, *error.problems)
+        elif isinstance(error, SockdError):
+            refused = Refused(os.EX_SOFTWARE, str(error))
+        elif isinstance(error, CancelledError):
+            refused = Refused(os.EX_UNAVAILABLE, "the daemon stops")
+        else:
+            self._daemon.log.failure("the upgrade failed", result)
+            refused = Refused(os.EX_SOFTWARE, f"the upgrade failed: {describe(error)}")
+        self._tell(refused)
+        return Failure(refused)
+
+    def _tell(self, refused: Refused) -> None:
+        first, *more = refused.problems
+        self._daemon.last_upgrade = Outcome(False, f"{first} (and {len(more)} more)" if more else first)
+        for problem in refused.problems[:20]:
+            self._daemon.log.error("upgrade refused: {problem}", problem=problem, event="upgrade refused")
+
+    async def _run(self) -> None:
+        daemon = self._daemon
+        # The new program reads the file: what has changed in it is to be known to be right.
+        await daemon.reloading.reload()
+        services = await self._services()
+        child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
+        version = await child
+        daemon.log.info("upgrading to sockd {version}", version=version.strip(), event="upgrading")
+        drained = await self._let_finish()
+        try:
+            for endpoint in daemon.endpoints:
+                endpoint.hold(True)
+            self._replace(await self._services(), drained)
+        finally:
+            for endpoint in daemon.endpoints:
+                endpoint.hold(False)
+
+    def _replace(self, services: dict[str, tuple[State, ...]], drained: int) -> NoReturn:
+        handed = self._handover(services, drained)
+        argv = exec_argv("run", "-c", handed.file)
+        self._last_words()
+        replace(argv, self._environ, handed, Signals())
+
+    def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Any:
+        return handover(self._daemon, services, drained=drained, begun=self._begun, **self._process())
+
+    async def _services(self) -> dict[str, tuple[State, ...]]:
+        """The states of all services, all of the same turn of the reactor."""
+        deadline = self._reactor.seconds() + PATIENCE
+        while True:
+            frozen = {endpoint.name: freeze_service(endpoint) for endpoint in self._daemon.endpoints}
+            waiting = [state for state in frozen.values() if isinstance(state, Deferred)]
+            if not waiting:
+                return frozen
+            left = deadline - self._reactor.seconds()
+            names = ", ".join(name for name, state in frozen.items() if isinstance(state, Deferred))
+            if left <= 0:
+                raise UpgradeRefusedError(f"{names}: the service can't hand over what it has not finished")
+            await _all_of(waiting, left, self._reactor)
+
+    async def _let_finish(self) -> int:
+        """Have all connections end that can't go on in another program; how many there were."""
+        daemon = self._daemon
+        deadline = self._reactor.seconds() + daemon.plan.drain
+        count = 0
+        try:
+            while True:
+                waiting = [
+                    drained for endpoint in daemon.everywhere for drained in endpoint.connections.drained
+                ]
+                waiting += daemon.seeing_off
+                for endpoint in daemon.endpoints:
+                    connections = endpoint.connections
+                    servers = [each for each in stragglers(connections) if not connections.draining(each)]
+                    if servers:
+                        endpoint.part(True)
+                        count += len(servers)
+                        left = max(0.0, deadline - self._reactor.seconds())
+                        waiting.append(connections.drain_some(servers, left).done)
+                if not waiting:
+                    return count
+                await _all_of(waiting, None, self._reactor)
+        finally:
+            for endpoint in daemon.endpoints:
+                if endpoint.parting:
+                    endpoint.part(False)
+
+
+async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
+    """Wait for these, which others may wait for as well; at most so many seconds."""
+    watched: list[Deferred[None]] = []
+    for deferred in waiting:
+        watch: Deferred[None] = Deferred()
+        watched.append(watch)
+        deferred.addBoth(_pass, watch)
+    everything = DeferredList(watched)
+    if within is not None:
+        everything.addTimeout(within, reactor)
+    with suppress(TookTooLongError):
+        await everything
+
+
+def _pass(result: Any, watch: Deferred[None]) -> Any:
+    if not watch.called:
+        watch.callback(None)
+    return result

@@ -1,0 +1,103 @@
+"""What the running daemon hands over: sockets, and the state of whoever has some."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from sockd.daemon import Daemon
+from sockd.handover.value import HandedConnection, HandedEndpoint, HandedListener, Handover
+from sockd.protocols.contract import State
+from sockd.services.connections import Connections
+from sockd.services.endpoint import Endpoint
+from sockd.transports.opened import Opened
+from sockd.transports.stream import Server
+
+
+def survives(server: Server) -> bool:
+    """Whether the connection's protocol can go on in another program."""
+    return hasattr(server.protocol, "freeze")
+
+
+def stragglers(connections: Connections) -> list[Server]:
+    """Those that must end before the upgrade: they can't go on, or are to finish anyway."""
+    return [server for server in connections if connections.draining(server) or not survives(server)]
+
+
+def freeze_service(endpoint: Endpoint) -> Any:
+    """The state of its service, in a tuple; empty where there is none. Or a Deferred of the state."""
+    freeze = getattr(endpoint.host.service, "freeze", None)
+    if freeze is None:
+        return ()
+    state = freeze()
+    if not isinstance(state, Deferred):
+        return (state,)
+    if not state.called or state.paused:
+        return state
+    found: list[Any] = []
+    state.addBoth(found.append)
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    return (found[0],)
+
+
+def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: Any) -> Handover:
+    """All of the daemon; `services` are the states of the endpoints' services, `process` the other fields."""
+    return Handover(
+        file=str(daemon.plan.file),
+        started=daemon.began,
+        listeners=tuple(_listeners(daemon)),
+        endpoints={
+            endpoint.name: _endpoint(endpoint, services.get(endpoint.name, ()))
+            for endpoint in daemon.endpoints
+        },
+        control=[{"fd": sock.fileno(), "state": state} for sock, state in daemon.controls.pending()],
+        reload=daemon.reloading.last and daemon.reloading.last.value(),
+        numbers=next(daemon.around.numbers),
+        **process,
+    )
+
+
+def _listeners(daemon: Daemon) -> Iterator[HandedListener]:
+    for endpoint in daemon.endpoints:
+        for listener in endpoint.listeners:
+            if listener.opened is not None and listener.opened.ours:
+                yield _listener(listener.opened, endpoint.name, str(listener.plan.address))
+    if daemon.controls.opened is not None:
+        yield _listener(daemon.controls.opened, "", str(daemon.plan.control))
+    for name, passed in daemon.around.sockets.passed.items():
+        for opened in passed:
+            yield HandedListener(opened.sock.fileno(), str(opened.address), "", name=name)
+
+
+def _listener(opened: Opened, endpoint: str, planned: str) -> HandedListener:
+    return HandedListener(opened.sock.fileno(), str(opened.address), endpoint, planned, opened.file)
+
+
+def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
+    connections = endpoint.connections
+    return HandedEndpoint(
+        protocol=endpoint.plan.protocol,
+        service=service,
+        connections=tuple(
+            HandedConnection(server.freeze(), server.protocol.freeze())
+            for server in connections
+            if server.freezable and survives(server) and not connections.draining(server)
+        ),
+        datagrams=dict(_datagrams(endpoint)),
+        suspended=endpoint.suspended,
+        counters={
+            "endpoint": endpoint.host.counters.freeze(),
+            "listeners": [
+                {"address": str(each.plan.address), "counters": each.counters.freeze()}
+                for each in endpoint.listeners
+            ],
+        },
+    )
+
+
+def _datagrams(endpoint: Endpoint) -> Iterator[tuple[str, State]]:
+    for listener in endpoint.listeners:
+        if listener.protocol is not None and hasattr(listener.protocol, "freeze"):
+            yield str(listener.address), listener.protocol.freeze()

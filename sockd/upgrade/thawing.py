@@ -1,0 +1,109 @@
+"""What a daemon takes over from the program before it in this process."""
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from sockd.addresses import Address, parse
+from sockd.daemon import Daemon
+from sockd.handover.value import HandedEndpoint, HandedListener, Handover
+from sockd.metrics import Counters, End
+from sockd.services.endpoint import Endpoint
+from sockd.services.sockets import Sockets, Store
+from sockd.transports.opened import Opened
+from sockd.transports.stream import Server, twisted_address
+
+
+def sockets_of(handed: Handover, by_number: dict[int, socket.socket], store: Store) -> Sockets:
+    """The listening sockets, for the listeners of the same plan."""
+    named: dict[str, list[Opened]] = {}
+    given: list[tuple[Address, Opened]] = []
+    for listener in handed.listeners:
+        opened = _opened(listener, by_number[listener.fd])
+        if listener.name is not None:
+            named.setdefault(listener.name, []).append(opened)
+        else:
+            given.append((parse(listener.planned or listener.address), opened))
+            store.has(opened)
+    return Sockets(named, given, store)
+
+
+def _opened(listener: HandedListener, sock: socket.socket) -> Opened:
+    return Opened(sock, parse(listener.address), listener.file, ours=listener.name is None)
+
+
+def before_start(daemon: Daemon, handed: Handover) -> None:
+    """Give services, listeners and counters what they had; nothing runs yet."""
+    daemon.began = handed.started
+    for name, state in handed.endpoints.items():
+        endpoint = daemon.by_name.get(name)
+        if endpoint is not None and endpoint.plan.protocol == state.protocol:
+            _prepare(endpoint, state)
+
+
+def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
+    endpoint.suspended = state.suspended
+    for service in state.service:
+        endpoint.engine.thaw(service)
+    counted = state.counters or {}
+    endpoint.host.counters.thaw(counted.get("endpoint") or {})
+    left = list(counted.get("listeners") or ())
+    for listener in endpoint.listeners:
+        for each in left:
+            if each.get("address") == str(listener.plan.address):
+                listener.counters.thaw(each.get("counters") or {})
+                left.remove(each)
+                break
+    datagrams = dict(state.datagrams)
+    for listener in endpoint.listeners:
+        # The address that is open is not known before it is: a port may be 0 in the plan.
+        listener.thaw_from(datagrams)
+
+
+def after_start(daemon: Daemon, handed: Handover, by_number: dict[int, socket.socket]) -> int:
+    """Let connections go on; how many do."""
+    count = 0
+    for name, state in handed.endpoints.items():
+        endpoint = daemon.by_name.get(name)
+        for connection in state.connections:
+            sock = by_number[connection.server["fd"]]
+            if endpoint is None or endpoint.engine.factory is None:
+                sock.close()
+                continue
+            counters = _counters(endpoint, connection.server["listener"])
+            server = Server.thaw(connection.server, sock, daemon.around.turn, endpoint.connections, counters)
+            count += _go_on(endpoint, server, connection.protocol)
+    return count
+
+
+def _counters(endpoint: Endpoint, address: str) -> Counters:
+    for listener in endpoint.listeners:
+        if str(listener.address) == address:
+            return listener.counters
+    return Counters()
+
+
+def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
+    try:
+        protocol = endpoint.engine.factory.buildProtocol(
+            twisted_address(server.sock.family, server.peer.sockaddr)
+        )
+    except BaseException:  # noqa: BLE001 - a third party's
+        endpoint.connections.protocol_failed("buildProtocol")
+        protocol = None
+    if protocol is None:
+        endpoint.connections.refused(server, End.FAILED)
+        return False
+    endpoint.connections.go_on(server, protocol, state)
+    return True
+
+
+def askers(daemon: Daemon, handed: Handover, by_number: dict[int, socket.socket]) -> Iterator[Any]:
+    """The conversations of who asked for the upgrade."""
+    control = daemon.controls.control
+    for each in handed.control or ():
+        sock = by_number[each["fd"]]
+        if control is None:
+            sock.close()
+        else:
+            yield control.adopt(sock, each["state"])
