@@ -22,8 +22,6 @@ from tests.end_to_end.traffic import Residents, Visitors, free_port, until
 UNLOGGED = "daemon: {log: {level: warn, format: json}}  # not a line for each visit\n"
 RELOADS, UPGRADES = 20, 3
 STEPS = 2  # of progress between two of them, a quarter of a second each
-RELOAD_IS_TO_COME = pytest.mark.xfail(strict=True, reason="sockd can't reload yet")
-UPGRADE_IS_TO_COME = pytest.mark.xfail(strict=True, reason="sockd can't be upgraded in place yet")
 
 
 class Served:
@@ -146,7 +144,6 @@ def test_a_killed_daemon_is_noticed(served: Served, visitors: Visitors, resident
     assert lines.missed == {"dropped": 200}
 
 
-@RELOAD_IS_TO_COME
 def test_reloads(served: Served, visitors: Visitors, residents: Residents) -> None:
     """Twenty reloads over ten seconds: limits and options, an endpoint's name, addresses, and wrong files."""
     changes = served.changes()
@@ -160,7 +157,6 @@ def test_reloads(served: Served, visitors: Visitors, residents: Residents) -> No
     nobody_noticed(visitors, residents)
 
 
-@RELOAD_IS_TO_COME
 def test_reloads_by_signal(served: Served, visitors: Visitors, residents: Residents) -> None:
     """SIGHUP gives the sockets of an endpoint to one of another name, to and fro."""
     for name in ("another", "other") * 2:
@@ -172,7 +168,6 @@ def test_reloads_by_signal(served: Served, visitors: Visitors, residents: Reside
     nobody_noticed(visitors, residents)
 
 
-@UPGRADE_IS_TO_COME
 def test_upgrades(served: Served, visitors: Visitors, residents: Residents) -> None:
     """Three upgrades: the process stays, and so do all connections."""
     for _ in range(UPGRADES):
@@ -184,7 +179,6 @@ def test_upgrades(served: Served, visitors: Visitors, residents: Residents) -> N
     nobody_noticed(visitors, residents)
 
 
-@UPGRADE_IS_TO_COME
 def test_an_upgrade_by_signal(served: Served, visitors: Visitors, residents: Residents) -> None:
     """SIGUSR2 does what `sockd upgrade` does."""
     visitors.under_way()
@@ -194,7 +188,6 @@ def test_an_upgrade_by_signal(served: Served, visitors: Visitors, residents: Res
     nobody_noticed(visitors, residents)
 
 
-@UPGRADE_IS_TO_COME
 def test_what_a_slow_reader_is_owed_survives_upgrades(served: Served) -> None:
     """Bytes that wait in the daemon for a client that doesn't read come after each of three upgrades."""
     data = random.Random(3).randbytes(20_000_000)
