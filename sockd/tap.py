@@ -212,6 +212,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
     # A step of the wall clock would move every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     parent: Any = options.parent or {}
+    handed = None
     try:
         handed = passing.take(os.environ)
         directories = handed.directories if handed else process.directories(os.environ, os.getuid())
@@ -220,7 +221,8 @@ def makeService(options: Options) -> Top:  # noqa: N802
         plan = _read(file, directories, parent)
     except SockdError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        raise SystemExit(os.EX_CONFIG) from None
+        # The file was right a moment ago: systemd is to start us anew.
+        raise SystemExit(os.EX_SOFTWARE if handed else os.EX_CONFIG) from None
     process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
     daemon = Top(plan, reactor, parent, partial(_read_aside, file, directories, parent), directories, handed)
