@@ -13,9 +13,6 @@ from sockd.services.endpoint import Surroundings
 from sockd.transports.opened import Opened, tune
 from sockd.transports.options import SocketOptions
 
-# An answer that is on its way may take so long (seconds) before the old socket is closed.
-PARTING = 1.0
-
 
 class Controls:
     """The control socket that there is, and the one that a reload has prepared."""
@@ -27,7 +24,7 @@ class Controls:
         self._next: Opened | None = None
         self._moves = False
         self.control: Control | None = None
-        self._leaving: dict[Any, tuple[Control, Opened]] = {}
+        self._retired: list[Control] = []
 
     def open(self, plan: Plan) -> None:
         """Open what the plan names; OpenError where that can't be."""
@@ -48,7 +45,7 @@ class Controls:
     def pending(self) -> list[tuple[socket.socket, State]]:
         """The connections on which an upgrade was asked for."""
         asked = [] if self.control is None else self.control.pending()
-        for control, _ in self._leaving.values():
+        for control in self._retired:
             asked += control.pending()
         return asked
 
@@ -70,30 +67,24 @@ class Controls:
                 self.control.allowed = _allowed(plan)
             return
         if self.control is not None and self.opened is not None:
-            parting = (self.control, self.opened)
-            self._leaving[self._around.reactor.callLater(PARTING, self._part, parting)] = parting
+            self._around.sockets.let_go(self.opened)
+            self.control.retire()
+            self._retired = [each for each in (*self._retired, self.control) if len(each)]
         self.control, self.opened, self._next = None, self._next, None
         self.serve(plan, self._commands)
 
     def close(self) -> None:
         """Close whatever is open."""
-        for timer, parting in self._leaving.items():
-            timer.cancel()
-            self._close(*parting)
-        self._leaving.clear()
-        if self.control is not None and self.opened is not None:
-            self._close(self.control, self.opened)
-        elif self.opened is not None:
-            self._around.sockets.discard(self.opened)
-        self.control = self.opened = None
-
-    def _part(self, parting: tuple[Control, Opened]) -> None:
-        self._leaving = {timer: each for timer, each in self._leaving.items() if each is not parting}
-        self._close(*parting)
-
-    def _close(self, control: Control, opened: Opened) -> None:
-        self._around.sockets.let_go(opened)
-        control.close()
+        for control in self._retired:
+            control.close()
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            self._around.sockets.let_go(opened)
+            if self.control is None:
+                opened.sock.close()
+            else:
+                self.control.close()
+        self.control = None
 
 
 def _options(plan: Plan) -> SocketOptions:

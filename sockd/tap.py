@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -153,7 +154,7 @@ class Top(Daemon):
 
     def _last_words(self) -> None:
         """The next thing that happens is that another program begins."""
-        self._reports.reloading()
+        self.reports.reloading()
         self._notify.close()
 
     def _tell_upgraded(self, handed: Handover) -> None:
@@ -216,8 +217,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
     try:
         handed = passing.take(os.environ)
         directories = handed.directories if handed else process.directories(os.environ, os.getuid())
-        # Now, as twistd changes its directory before the service starts.
-        file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE).absolute()
+        file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE)
         plan = _read(file, directories, parent)
     except SockdError as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -225,6 +225,9 @@ def makeService(options: Options) -> Top:  # noqa: N802
         raise SystemExit(os.EX_SOFTWARE if handed else os.EX_CONFIG) from None
     process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
+    # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.
+    file = file.absolute()
+    plan = replace(plan, file=file)
     daemon = Top(plan, reactor, parent, partial(_read_aside, file, directories, parent), directories, handed)
     daemon.take_signals()
     # Once more when the reactor has installed its own, which would have the process end by the signal.

@@ -76,8 +76,8 @@ class Control:
         )
         self._acceptor.accept(self._room() > 0)
 
-    def close(self) -> None:
-        """Close the socket and all connections; what is in work goes on without an answer."""
+    def retire(self) -> None:
+        """Close the socket; who is connected still gets the answer, and may ask on."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -85,6 +85,10 @@ class Control:
             self._acceptor.leave()
             self._acceptor = None
         self._sock.close()
+
+    def close(self) -> None:
+        """Close the socket and all connections; what is in work goes on without an answer."""
+        self.retire()
         for server in tuple(self._conversations):
             server.cut(End.CUT)
 

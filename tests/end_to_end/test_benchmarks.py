@@ -2,14 +2,11 @@
 
 import sys
 
-import pytest
-
 from benchmarks.reload import CHANGES
 from tests.end_to_end.harness import ROOT
 from tests.end_to_end.programs import run
 
 
-@pytest.mark.xfail(strict=True, reason="sockd can't reload yet")
 def test_reloads_are_measured() -> None:
     """A small file, each kind of change once: the machine, then a line for each."""
     one = run([sys.executable, "-m", "benchmarks.reload", "--endpoints", "20", "--rounds", "1"], cwd=ROOT)
