@@ -74,7 +74,7 @@ class Handover:
     pid_file: str | None = None
     listeners: tuple[HandedListener, ...] = ()
     endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
-    control: State = None
+    control: tuple[dict[str, Any], ...] = ()  # connections of who waits for this upgrade: `fd` and `state`
     reload: State = None  # the last one's result, as the status shows it
     upgrade: State = None
     begun: float = 0.0  # when this upgrade was
@@ -88,19 +88,20 @@ class Handover:
         return Directories(Path(self.runtime), Path(self.logs))
 
     def fds(self) -> Iterator[int]:
-        """The sockets of listeners and connections."""
+        """All sockets."""
         for listener in self.listeners:
             yield listener.fd
         for endpoint in self.endpoints.values():
             for connection in endpoint.connections:
                 yield connection.server.get("fd", -1)
-        for asker in self.control or ():
-            yield asker["fd"]
+        for asker in self.control:
+            yield asker.get("fd", -1)
 
     def to_value(self) -> State:
         return {
             **vars(self),
             "options": list(self.options),
+            "control": list(self.control),
             "listeners": [listener.to_value() for listener in self.listeners],
             "endpoints": {name: endpoint.to_value() for name, endpoint in self.endpoints.items()},
         }

@@ -26,6 +26,7 @@ def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, sig
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
+        signals.settle()
         os.execve(argv[0], argv, environment(environ, file))  # noqa: S606 - no shell is meant
     except (OSError, ValueError) as error:
         passing.inherit(fds, False)

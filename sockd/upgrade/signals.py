@@ -26,6 +26,10 @@ class Signals:
             for number in self._handlers:
                 signal.signal(number, _send_once_more)
 
+    def settle(self) -> None:
+        """Right before exec: send once more what another thread got; Python itself might do so too late."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
     def release(self) -> None:
         """This program goes on: its handlers are back, and get what came meanwhile."""
         handlers, self._handlers = self._handlers, {}

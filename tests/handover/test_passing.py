@@ -24,7 +24,7 @@ def handover(*listeners: int, connections: tuple[Any, ...] = ()) -> Handover:
         started=1.0,
         listeners=tuple(HandedListener(fd, "tcp://127.0.0.1:1", "echo") for fd in listeners),
         endpoints={"echo": endpoint},
-        control=b"x" * 200_000,
+        upgrade=b"x" * 200_000,
     )
 
 
@@ -51,6 +51,14 @@ def test_it_is_taken_once() -> None:
     assert passing.take(environ) is None
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_it_can_be_looked_at_before_it_is_taken() -> None:
+    """Which file is to be read is needed early."""
+    fd = passing.write(handover())
+    environ = {passing.VARIABLE: str(fd)}
+    assert passing.peek(environ) == passing.peek(environ) == passing.take(environ)
+    assert passing.peek(environ) is None
 
 
 @pytest.mark.parametrize("text", ["", "three", "1000000", "-1", "9" * 30, "3.5"])

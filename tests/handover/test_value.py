@@ -32,7 +32,7 @@ WHOLE = Handover(
             counters={"refused": {}},
         )
     },
-    control={"fd": 5},
+    control=({"fd": 5, "state": {}},),
     reload={"ok": True},
     begun=100.25,
 )
@@ -45,8 +45,9 @@ def test_it_comes_back_as_it_was() -> None:
 
 
 def test_what_goes_over_open() -> None:
-    """Listeners and connections; that of a connection without a number is none."""
-    assert list(WHOLE.fds()) == [7, 8, 9]
+    """Listeners, connections, who asked; what has no number has none that could be a socket's."""
+    assert list(WHOLE.fds()) == [7, 8, 9, 5]
+    assert list(Handover.from_value({**LEAST, "control": [{}]}).fds()) == [-1]
     assert list(Handover.from_value({**LEAST, "endpoints": {"a": _endpoint()}}).fds()) == [-1]
 
 
@@ -59,7 +60,7 @@ def test_another_versions_keys_do_no_harm() -> None:
     listener = {"fd": 3, "address": "tcp://[::1]:1", "endpoint": "a", "later": 1}
     read = Handover.from_value({**LEAST, "later": {}, "listeners": [listener]})
     assert read.listeners == (HandedListener(3, "tcp://[::1]:1", "a"),)
-    assert (read.endpoints, read.control, read.pid_file) == ({}, None, None)
+    assert (read.endpoints, read.control, read.pid_file) == ({}, (), None)
     assert str(read.directories.runtime) == "r"
 
 
@@ -68,6 +69,7 @@ def test_another_versions_keys_do_no_harm() -> None:
     [
         (None, "can't be used"),
         ({**LEAST, "started": "soon"}, "started: "),
+        ({**LEAST, "control": [3]}, "control.0: "),
         ({"file": "f"}, "runtime: Field required"),
         ({**LEAST, "listeners": [{"fd": 3}]}, "listeners.0.address: Field required"),
         ({**LEAST, "endpoints": {"a": {"protocol": "p", "connections": [3]}}}, "endpoints.a.connections.0: "),
