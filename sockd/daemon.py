@@ -72,8 +72,8 @@ class Daemon(Service):
         self.gone: set[Endpoint] = set()  # of an earlier plan: they drain
         self.seeing_off: set[Deferred[None]] = set()
         self.controls = Controls(self.around)
-        self._reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
-        self.reloading = Reloading(self, read or (lambda: plan), self._reports)
+        self.reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
+        self.reloading = Reloading(self, read or (lambda: plan), self.reports)
         self.last_upgrade: Outcome | None = None
         self.upgrading = False
         self._tried = False
@@ -134,7 +134,7 @@ class Daemon(Service):
     def startService(self) -> None:  # noqa: N802
         """Start the protocols; accept as soon as theirs run."""
         super().startService()
-        self._reports.start()
+        self.reports.start()
         for warning in self.plan.warnings:
             self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
@@ -181,7 +181,7 @@ class Daemon(Service):
                 endpoint.running for endpoint in self.endpoints if endpoint.plan.give_up_after is not None
             )
             if self._ready:
-                self._reports.ready()
+                self.reports.ready()
 
     def tell_unclaimed(self) -> None:
         """Log which sockets of systemd's nobody listens on, and whether its store is large enough."""
@@ -250,7 +250,7 @@ class Daemon(Service):
             if self._refusals_timer is not None:
                 self._refusals_timer.cancel()
             self._stopping = Deferred()
-            self._reports.stopping()
+            self.reports.stopping()
             ensureDeferred(self._stop()).chainDeferred(self._stopping)
         return self._stopping
 
@@ -264,20 +264,23 @@ class Daemon(Service):
             drain=format_duration(self.plan.drain),
             event="stopping",
         )
-        self._timer = self._reactor.callLater(self.plan.drain, self._cut_connections)
+        self._timer = self._reactor.callLater(self._left(deadline), self._cut_connections)
         seeing_off = tuple(self.seeing_off)
         await DeferredList([ensureDeferred(endpoint.drain()) for endpoint in self.endpoints])
         if self._timer.active():
             self._timer.cancel()
         self._services_stopping += [ensureDeferred(endpoint.stop()) for endpoint in self.endpoints]
-        left = 0.0 if self._hurried else deadline - self._reactor.seconds()
-        self._timer = self._reactor.callLater(max(left, GRACE), self._cut_services)
+        self._timer = self._reactor.callLater(max(self._left(deadline), GRACE), self._cut_services)
         await DeferredList([*self._services_stopping, *seeing_off], consumeErrors=True)
         if self._timer.active():
             self._timer.cancel()
         self.controls.close()
-        self._reports.stop()
+        self.reports.stop()
         self.log.info("stopped", event="stopped")
+
+    def _left(self, deadline: float) -> float:
+        """Seconds."""
+        return 0.0 if self._hurried else max(0.0, deadline - self.seconds())
 
     def hurry(self) -> None:
         """Asked to stop once more: cut what is left, now."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.error import TimeoutError as TookTooLongError
+from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -49,7 +49,7 @@ class Reloading:
         self._read_file = read
         self._reports = reports
         self._turnstile = Turnstile(self._reload)
-        self._reading = False
+        self._reads = Turnstile(self._plan)
         self.last: Outcome | None = None
 
     @property
@@ -58,7 +58,7 @@ class Reloading:
 
     def reload(self) -> Deferred[dict[str, Any]]:
         """What has changed; Refused where nothing has because something was wrong."""
-        return self._turnstile.ask()
+        return self._turnstile.ask().addErrback(_not_any_more)
 
     def by_signal(self) -> None:
         """The same; what comes of it is in the log."""
@@ -73,16 +73,14 @@ class Reloading:
         plan = await self._read()
         return _told(diff(self._daemon.plan, plan), plan)
 
+    async def _plan(self) -> Plan:
+        plan: Plan = await maybeDeferred(self._read_file)
+        return plan
+
     async def _read(self) -> Plan:
-        if self._reading:
-            raise Refused(os.EX_TEMPFAIL, "the file is still being read, for the last one who asked")
-        self._reading = True
-        reading = maybeDeferred(self._read_file)
-        reading.addBoth(self._was_read)
-        answer: Deferred[Plan] = Deferred()
-        reading.addBoth(lambda result: None if answer.called else answer.callback(result))
         try:
-            return await answer.addTimeout(PATIENCE, self._daemon.around.reactor)
+            # Who finds it being read for somebody else has it read once more: it may have changed since.
+            return await self._reads.ask().addTimeout(PATIENCE, self._daemon.around.reactor)
         except TookTooLongError:
             raise Refused(
                 os.EX_TEMPFAIL, f"reading the file takes longer than {PATIENCE:g}s; it goes on"
@@ -91,10 +89,6 @@ class Reloading:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
         except SockdError as error:
             raise Refused(os.EX_CONFIG, str(error)) from None
-
-    def _was_read(self, result: Any) -> Any:
-        self._reading = False
-        return result
 
     async def _reload(self) -> dict[str, Any]:
         daemon = self._daemon
@@ -108,7 +102,7 @@ class Reloading:
             self._tell_refused(refused)
             raise refused from error
         finally:
-            self._reports.ready()
+            self._reports.went_on()
         self.last = Outcome(True, changes.summary())
         for warning in plan.warnings:
             daemon.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
@@ -119,15 +113,14 @@ class Reloading:
         if isinstance(error, Refused):
             return error
         if isinstance(error, CancelledError):
-            return Refused(os.EX_UNAVAILABLE, "the daemon stops")
+            return _stops()
         if isinstance(error, SockdError):
             return Refused(os.EX_TEMPFAIL, str(error))
         self._daemon.log.failure("the reload failed", Failure(error, type(error), error.__traceback__))
         return Refused(os.EX_SOFTWARE, f"the reload failed: {describe(error)}")
 
     def _tell_refused(self, refused: Refused) -> None:
-        first, *more = refused.problems
-        self.last = Outcome(False, f"{first} (and {len(more)} more)" if more else first)
+        self.last = Outcome.refused(refused.problems)
         for problem in refused.problems[:TOLD]:
             self._daemon.log.error("reload refused: {problem}", problem=problem, event="reload refused")
 
@@ -148,6 +141,15 @@ class Reloading:
         daemon.controls.commit(plan)
         daemon.changed_settings(old, plan)
         daemon.tell_unclaimed()
+
+
+def _stops() -> Refused:
+    return Refused(os.EX_UNAVAILABLE, "the daemon stops")
+
+
+def _not_any_more(failure: Failure) -> Failure:
+    """Of who waited for a reload that was never begun."""
+    return Failure(_stops()) if failure.check(CancelledError) else failure
 
 
 def _told(changes: Changes, plan: Plan) -> dict[str, Any]:

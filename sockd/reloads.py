@@ -1,4 +1,4 @@
-"""One reload at a time: those who ask meanwhile share the next one."""
+"""One piece of work at a time: those who ask for it meanwhile share the next one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
@@ -22,8 +22,8 @@ class Turnstile(Generic[T]):
         return self._now is not None
 
     def ask(self) -> Deferred[T]:
-        """What comes of it; CancelledError after `close`."""
-        waiting: Deferred[T] = Deferred()
+        """What comes of it; CancelledError after `close`. Who cancels it only doesn't wait any more."""
+        waiting: Deferred[T] = Deferred(self._forget)
         if self._closed:
             waiting.errback(CancelledError())
             return waiting
@@ -31,6 +31,10 @@ class Turnstile(Generic[T]):
         if self._now is None:
             self._begin()
         return waiting
+
+    def _forget(self, waiting: Deferred[T]) -> None:
+        if waiting in self._next:
+            self._next.remove(waiting)
 
     def _begin(self) -> None:
         waiting, self._next = self._next, []

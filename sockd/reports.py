@@ -19,7 +19,7 @@ class Reports:
         self._reactor = reactor
         self._words = words
         self._told = ""
-        self._in_time = False  # systemd doesn't wait for a start or a stop
+        self._ready = False  # it serves: systemd waits neither for a start nor for a stop
         self._timer: Any = None
 
     def start(self) -> None:
@@ -28,17 +28,24 @@ class Reports:
             self._tick()
 
     def ready(self) -> None:
-        """It serves, or goes on to serve."""
-        self._in_time = True
+        """It serves."""
+        self._ready = True
         self._told = self._words()
         self._notify.ready(self._told)
 
     def reloading(self) -> None:
-        self._notify.reloading()
+        """Another plan is tried, or another program; whatever comes of it, `went_on` follows."""
+        if self._ready:
+            self._notify.reloading()
+
+    def went_on(self) -> None:
+        """Who was reloading serves again; who starts or stops meanwhile doesn't say so."""
+        if self._ready:
+            self.ready()
 
     def stopping(self) -> None:
-        """So does the stop."""
-        self._in_time = False
+        """The stop takes as long as it takes."""
+        self._ready = False
         self._told = self._words()
         self._notify.stopping(self._told)
 
@@ -50,7 +57,7 @@ class Reports:
 
     def _tick(self) -> None:
         self._timer = self._reactor.callLater(EVERY, self._tick)
-        if not self._in_time:
+        if not self._ready:
             self._notify.extend(EXTENSION)
         words = self._words()
         if words != self._told:

@@ -3,8 +3,9 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sockd import __version__
@@ -22,6 +23,22 @@ class Outcome:
     ok: bool
     message: str
     at: float = field(default_factory=time.time)  # wall clock
+
+    @classmethod
+    def refused(cls, problems: Sequence[str]) -> "Outcome":
+        """Nothing has come of it, and why."""
+        first, *more = problems
+        return cls(False, f"{first} (and {len(more)} more)" if more else first)
+
+    @classmethod
+    def of(cls, value: Any) -> "Outcome | None":
+        """From its `value`, which another version may have written."""
+        try:
+            return cls(
+                bool(value["ok"]), str(value["message"]), datetime.fromisoformat(value["at"]).timestamp()
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def value(self) -> dict[str, Any]:
         return {"at": timestamp(self.at), "ok": self.ok, "message": self.message}

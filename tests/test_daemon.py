@@ -2,99 +2,42 @@
 
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from sockd.addresses import Address, Kind
-from sockd.daemon import GRACE, Daemon
+from sockd.daemon import GRACE
 from sockd.errors import Place, Problem, SockdError
-from sockd.plan import EndpointPlan, LogPlan, Plan
 from sockd.services.supervisor import PATIENCE
-from tests.services.house import Datagrams, Events, House, Probes, Service
+from tests.daemons import DRAIN, Daemons, Running
+from tests.services.house import Datagrams, House, Probes, Service
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
-DRAIN = 5.0
-
-
-class Running:
-    """A daemon in a house; `left` are the statuses it asked to leave with."""
-
-    def __init__(self, house: House, *endpoints: EndpointPlan, warnings: tuple[Problem, ...] = ()) -> None:
-        self.house = house
-        self.left: list[int] = []
-        self.served: list[Daemon] = []
-        self.person = False
-        named = tuple(
-            replace(each, name=f"lobby{number}") if number and each.name == "lobby" else each
-            for number, each in enumerate(endpoints)
-        )
-        plan = Plan(Path("sockd.yaml"), DRAIN, LogPlan("info", "auto"), named, warnings=warnings)
-        self.daemon = Daemon(plan, house.loop, self.left.append, self.serving, lambda: 0.0)
-        self.log = Events()
-
-    def serving(self, daemon: Daemon) -> bool:
-        self.served.append(daemon)
-        return self.person
-
-    def start(self) -> None:
-        self.daemon.privilegedStartService()
-        self.daemon.startService()
-
-    def connect(self, data: bytes = b"x") -> socket.socket:
-        """A client of the first listener, served."""
-        client = self.house.connect(self.daemon.endpoints[0].listeners[0].address, data)
-        assert self.house.receive(client, len(data)) == data
-        return client
-
-    def stop(self) -> float:
-        """Stop; how long (seconds) it took."""
-        stopped = self.daemon.stopService()
-        return self.house.run_clock(lambda: stopped.called)
-
-    def close(self) -> None:
-        stopped = self.daemon.stopService()
-        self.daemon.hurry()
-        self.house.run_clock(lambda: stopped.called)
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    house = House()
-    yield house
-    house.close()
-    assert not house.loop.readers | house.loop.writers
-    assert not house.loop.getDelayedCalls()
-
-
-@pytest.fixture
-def run(house: House) -> Iterator[Any]:
+def run() -> Iterator[Daemons]:
     """Makes daemons that are stopped when the test ends; their log is kept."""
-    made: list[Running] = []
-
-    def make(*endpoints: EndpointPlan, warnings: tuple[Problem, ...] = ()) -> Running:
-        made.append(Running(house, *endpoints, warnings=warnings))
-        globalLogPublisher.addObserver(made[-1].log.events.append)  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for running in made:
-        running.close()
-        globalLogPublisher.removeObserver(running.log.events.append)  # type: ignore[arg-type]
+    with Daemons() as daemons:
+        yield daemons
 
 
-def test_what_is_odd_in_the_file_is_told(run: Any) -> None:
+@pytest.fixture
+def house(run: Daemons) -> House:
+    return run.house
+
+
+def test_what_is_odd_in_the_file_is_told(run: Daemons) -> None:
     """It runs all the same; the log says what `sockd check` says."""
     running = run(warnings=(Problem(Place("sockd.yaml", 2, 1), "endpoints", "warning: nothing to run"),))
     running.start()
     assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: warning: nothing to run"]
 
 
-def test_serving(house: House, run: Any) -> None:
+def test_serving(house: House, run: Daemons) -> None:
     """Bound, then started; it says what listens and how many of how many are open."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = Address(Kind.TCP, "127.0.0.1", other.getsockname()[1])
@@ -116,7 +59,7 @@ def test_serving(house: House, run: Any) -> None:
     running.connect()
 
 
-def test_serving_was_told_to_a_person(house: House, run: Any) -> None:
+def test_serving_was_told_to_a_person(house: House, run: Daemons) -> None:
     """Who reads the table needs no line for each listener."""
     running = run(house.plan(TCP, stream=Probes()))
     running.person = True
@@ -125,7 +68,7 @@ def test_serving_was_told_to_a_person(house: House, run: Any) -> None:
     assert len(running.log.messages(LogLevel.debug)) == 2
 
 
-def test_serving_waits_for_the_first_tries(house: House, run: Any) -> None:
+def test_serving_waits_for_the_first_tries(house: House, run: Daemons) -> None:
     """Every service was tried once before it is said."""
     starting: Deferred[None] = Deferred()
     running = run(
@@ -138,7 +81,7 @@ def test_serving_waits_for_the_first_tries(house: House, run: Any) -> None:
     assert running.served
 
 
-def test_serving_waits_for_nobody_for_ever(house: House, run: Any) -> None:
+def test_serving_waits_for_nobody_for_ever(house: House, run: Daemons) -> None:
     """A service whose start never ends is told; the others serve meanwhile, and it does when it comes."""
     starting: Deferred[None] = Deferred()
     running = run(
@@ -160,7 +103,7 @@ def test_serving_waits_for_nobody_for_ever(house: House, run: Any) -> None:
     assert house.receive(client, 1) == b"y"
 
 
-def test_stopped_while_a_start_hangs(house: House, run: Any) -> None:
+def test_stopped_while_a_start_hangs(house: House, run: Daemons) -> None:
     """Before PATIENCE is over or after it: no timer is left."""
     for waited in (PATIENCE / 2, PATIENCE * 2):
         running = run(house.plan(TCP, stream=Probes(), service=Service(Deferred)))
@@ -170,7 +113,7 @@ def test_stopped_while_a_start_hangs(house: House, run: Any) -> None:
         assert not house.loop.getDelayedCalls()
 
 
-def test_stopped_before_it_served(house: House, run: Any) -> None:
+def test_stopped_before_it_served(house: House, run: Daemons) -> None:
     """A daemon that is stopped while it starts never says that it serves."""
     service = Service(Deferred)
     running = run(house.plan(TCP, stream=Probes(), service=service))
@@ -180,7 +123,7 @@ def test_stopped_before_it_served(house: House, run: Any) -> None:
     assert service.stopped == 1
 
 
-def test_stop_order(house: House, run: Any) -> None:
+def test_stop_order(house: House, run: Daemons) -> None:
     """Listeners, connections, then services: a service outlives whoever needs it."""
     order: list[str] = []
     service, probes = Service(), Probes()
@@ -198,14 +141,14 @@ def test_stop_order(house: House, run: Any) -> None:
     ]
 
 
-def test_stopping_twice_is_stopping_once(house: House, run: Any) -> None:
+def test_stopping_twice_is_stopping_once(house: House, run: Daemons) -> None:
     """Both wait for the same end."""
     running = run(house.plan(TCP, stream=Probes()))
     running.start()
     assert running.daemon.stopService() is running.daemon.stopService()
 
 
-def test_nothing_to_run(house: House, run: Any) -> None:
+def test_nothing_to_run(house: House, run: Daemons) -> None:
     """A daemon without endpoints starts and stops too."""
     running = run()
     running.start()
@@ -221,7 +164,7 @@ def unfinished(running: Running) -> socket.socket:
     return client
 
 
-def test_deadline_of_connections(house: House, run: Any) -> None:
+def test_deadline_of_connections(house: House, run: Daemons) -> None:
     """What didn't finish in time is cut; another endpoint's services stop then too."""
     service = Service()
     running = run(house.plan(TCP, stream=Probes()), house.plan(UDP, datagram=Datagrams(), service=service))
@@ -232,7 +175,7 @@ def test_deadline_of_connections(house: House, run: Any) -> None:
     assert service.stopped == 1
 
 
-def test_deadline_of_services(house: House, run: Any) -> None:
+def test_deadline_of_services(house: House, run: Daemons) -> None:
     """A service has what is left of the drain's time; then it is cancelled, and told so."""
     cancelled: list[Any] = []
     service = Service()
@@ -244,7 +187,7 @@ def test_deadline_of_services(house: House, run: Any) -> None:
     assert running.log.messages()[-1] == "stopped"
 
 
-def test_services_have_a_little_time_in_any_case(house: House, run: Any) -> None:
+def test_services_have_a_little_time_in_any_case(house: House, run: Daemons) -> None:
     """Connections that took all of it leave them GRACE."""
     service = Service()
     service.on_stop = Deferred
@@ -254,7 +197,7 @@ def test_services_have_a_little_time_in_any_case(house: House, run: Any) -> None
     assert running.stop() == pytest.approx(DRAIN + GRACE, abs=0.2)
 
 
-def test_service_whose_stop_swallows_its_cancellation(house: House, run: Any) -> None:
+def test_service_whose_stop_swallows_its_cancellation(house: House, run: Daemons) -> None:
     """Nobody keeps a daemon from ending."""
 
     async def stop() -> None:
@@ -272,7 +215,7 @@ def test_service_whose_stop_swallows_its_cancellation(house: House, run: Any) ->
     assert running.stop() == pytest.approx(DRAIN, abs=0.2)
 
 
-def test_service_whose_stop_fails(house: House, run: Any) -> None:
+def test_service_whose_stop_fails(house: House, run: Daemons) -> None:
     """Its failure is told; the others are stopped."""
     services = [Service(), Service()]
     services[0].on_stop = lambda: 1 / 0
@@ -284,7 +227,7 @@ def test_service_whose_stop_fails(house: House, run: Any) -> None:
     assert message.startswith("lobby: service failed to stop: ZeroDivisionError")
 
 
-def test_hurry_cuts_connections(house: House, run: Any) -> None:
+def test_hurry_cuts_connections(house: House, run: Daemons) -> None:
     """Asked once more, nothing is waited for but a service's GRACE."""
     service = Service()
     service.on_stop = Deferred
@@ -296,7 +239,7 @@ def test_hurry_cuts_connections(house: House, run: Any) -> None:
     assert house.run_clock(lambda: stopped.called) == pytest.approx(GRACE, abs=0.2)
 
 
-def test_hurry_cuts_services(house: House, run: Any) -> None:
+def test_hurry_cuts_services(house: House, run: Daemons) -> None:
     """Asked once more while only services are left, those are cancelled at once."""
     service = Service()
     service.on_stop = Deferred
@@ -310,7 +253,7 @@ def test_hurry_cuts_services(house: House, run: Any) -> None:
     running.daemon.hurry()
 
 
-def test_required_endpoint_gives_up(house: House, run: Any) -> None:
+def test_required_endpoint_gives_up(house: House, run: Daemons) -> None:
     """The daemon asks to leave with 69, and says for how long, and why."""
 
     def trouble() -> None:
@@ -325,7 +268,7 @@ def test_required_endpoint_gives_up(house: House, run: Any) -> None:
     ]
 
 
-def test_required_endpoint_that_still_starts(house: House, run: Any) -> None:
+def test_required_endpoint_that_still_starts(house: House, run: Daemons) -> None:
     """One that has not failed, but doesn't run either, gives up too."""
     running = run(house.plan(TCP, stream=Probes(), service=Service(Deferred), give_up_after=2.0))
     running.start()
@@ -335,7 +278,7 @@ def test_required_endpoint_that_still_starts(house: House, run: Any) -> None:
     ]
 
 
-def test_reopening(house: House, run: Any) -> None:
+def test_reopening(house: House, run: Daemons) -> None:
     """Every endpoint's service is asked."""
     asked: list[Any] = []
 
@@ -350,7 +293,7 @@ def test_reopening(house: House, run: Any) -> None:
     assert asked == services
 
 
-def test_refusals_are_told_now_and_then(house: House, run: Any) -> None:
+def test_refusals_are_told_now_and_then(house: House, run: Daemons) -> None:
     """Once a minute what is new, at the stop the rest."""
     running = run(house.plan(TCP, stream=Probes()))
     running.start()
@@ -363,7 +306,7 @@ def test_refusals_are_told_now_and_then(house: House, run: Any) -> None:
     assert [event["refused"]["by the protocol"] for event in running.log.named("refused")] == [2, 1]
 
 
-def test_refusals_are_told_by_a_stop_that_is_cut(house: House, run: Any) -> None:
+def test_refusals_are_told_by_a_stop_that_is_cut(house: House, run: Daemons) -> None:
     """Also where a service had to be cancelled."""
     service = Service()
     service.on_stop = Deferred
@@ -374,7 +317,7 @@ def test_refusals_are_told_by_a_stop_that_is_cut(house: House, run: Any) -> None
     assert running.log.messages()[-2:] == ["lobby: refused: 3 x source network", "stopped"]
 
 
-def test_stopped_before_it_was_started(house: House, run: Any) -> None:
+def test_stopped_before_it_was_started(house: House, run: Daemons) -> None:
     """What was bound is closed again."""
     running = run(house.plan(TCP, stream=Probes()))
     running.daemon.privilegedStartService()
