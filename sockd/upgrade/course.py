@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
-from twisted.internet.error import TimeoutError as TookTooLongError
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.python.failure import Failure
 
 from sockd.admin.language import Refused
@@ -25,6 +25,8 @@ from sockd.upgrade.signals import Signals
 
 # So long (seconds) services may take until they can tell their state: a write to a file is to end before.
 PATIENCE = 5.0
+# So many of the reasons why it is refused are logged.
+TOLD = 20
 
 
 class Course:
@@ -52,9 +54,8 @@ class Course:
             raise Refused(os.EX_TEMPFAIL, busy)
         self._begun = time.monotonic()
         self._daemon.upgrading = True
-        self._now = ensureDeferred(self._run())
-        self._now.addBoth(self._ended)
-        return self._now
+        now = self._now = ensureDeferred(self._run())
+        return now.addBoth(self._ended)
 
     def by_signal(self) -> None:
         """The same; why it is refused is in the log."""
@@ -89,33 +90,40 @@ class Course:
         return Failure(refused)
 
     def _tell(self, refused: Refused) -> None:
-        first, *more = refused.problems
-        self._daemon.last_upgrade = Outcome(False, f"{first} (and {len(more)} more)" if more else first)
-        for problem in refused.problems[:20]:
+        self._daemon.last_upgrade = Outcome.refused(refused.problems)
+        for problem in refused.problems[:TOLD]:
             self._daemon.log.error("upgrade refused: {problem}", problem=problem, event="upgrade refused")
 
     async def _run(self) -> None:
         daemon = self._daemon
         # The new program reads the file: what has changed in it is to be known to be right.
         await daemon.reloading.reload()
+        plan = daemon.plan
         services = await self._services()
         child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
         version = await child
         daemon.log.info("upgrading to sockd {version}", version=version.strip(), event="upgrading")
         drained = await self._let_finish()
+        endpoints = daemon.endpoints
         try:
-            for endpoint in daemon.endpoints:
+            for endpoint in endpoints:
                 endpoint.hold(True)
-            self._replace(await self._services(), drained)
+            services = await self._services()
+            if daemon.plan is not plan or daemon.reloading.busy:
+                raise Refused(os.EX_TEMPFAIL, "the file was reloaded meanwhile: try again")
+            self._replace(services, drained)
         finally:
-            for endpoint in daemon.endpoints:
+            for endpoint in endpoints:
                 endpoint.hold(False)
 
     def _replace(self, services: dict[str, tuple[State, ...]], drained: int) -> NoReturn:
         handed = self._handover(services, drained)
         argv = exec_argv("run", "-c", handed.file)
         self._last_words()
-        replace(argv, self._environ, handed, Signals())
+        try:
+            replace(argv, self._environ, handed, Signals())
+        finally:
+            self._daemon.reports.went_on()
 
     def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Any:
         return handover(self._daemon, services, drained=drained, begun=self._begun, **self._process())
@@ -129,10 +137,13 @@ class Course:
             if not waiting:
                 return frozen
             left = deadline - self._reactor.seconds()
-            names = ", ".join(name for name, state in frozen.items() if isinstance(state, Deferred))
             if left <= 0:
+                names = ", ".join(name for name, state in frozen.items() if isinstance(state, Deferred))
                 raise UpgradeRefusedError(f"{names}: the service can't hand over what it has not finished")
             await _all_of(waiting, left, self._reactor)
+            for state in waiting:
+                if state.called and not state.paused:
+                    await state  # raises why it failed
 
     async def _let_finish(self) -> int:
         """Have all connections end that can't go on in another program; how many there were."""
@@ -164,19 +175,20 @@ class Course:
 
 async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
     """Wait for these, which others may wait for as well; at most so many seconds."""
-    watched: list[Deferred[None]] = []
+    # No DeferredList: one that is cancelled cancels its Deferreds, and fires as if they had come to an end.
+    everything: Deferred[None] = Deferred()
+    left = len(waiting)
+
+    def one_less(result: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left and not everything.called:
+            everything.callback(None)
+        return result
+
     for deferred in waiting:
-        watch: Deferred[None] = Deferred()
-        watched.append(watch)
-        deferred.addBoth(_pass, watch)
-    everything = DeferredList(watched)
+        deferred.addBoth(one_less)
     if within is not None:
         everything.addTimeout(within, reactor)
     with suppress(TookTooLongError):
         await everything
-
-
-def _pass(result: Any, watch: Deferred[None]) -> Any:
-    if not watch.called:
-        watch.callback(None)
-    return result

@@ -1,16 +1,19 @@
 """What the running daemon hands over: sockets, and the state of whoever has some."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sockd.daemon import Daemon
+from sockd.handover.errors import UpgradeRefusedError
 from sockd.handover.value import HandedConnection, HandedEndpoint, HandedListener, Handover
 from sockd.protocols.contract import State
 from sockd.services.connections import Connections
 from sockd.services.endpoint import Endpoint
+from sockd.services.supervisor import describe
 from sockd.transports.opened import Opened
 from sockd.transports.stream import Server
 
@@ -26,13 +29,23 @@ def stragglers(connections: Connections) -> list[Server]:
 
 
 def freeze_service(endpoint: Endpoint) -> Any:
-    """The state of its service, in a tuple; empty where there is none. Or a Deferred of the state."""
+    """The state of its service, in a tuple; empty where there is none. Or a Deferred of the state.
+
+    UpgradeRefusedError where it raises; so fails the Deferred.
+    """
     freeze = getattr(endpoint.host.service, "freeze", None)
     if freeze is None:
         return ()
-    state = freeze()
+    with _freezing(endpoint, "the service"):
+        state = freeze()
     if not isinstance(state, Deferred):
         return (state,)
+
+    def failed(failure: Failure) -> None:
+        with _freezing(endpoint, "the service"):
+            failure.raiseException()
+
+    state.addErrback(failed)
     if not state.called or state.paused:
         return state
     found: list[Any] = []
@@ -40,6 +53,17 @@ def freeze_service(endpoint: Endpoint) -> Any:
     if isinstance(found[0], Failure):
         found[0].raiseException()
     return (found[0],)
+
+
+@contextmanager
+def _freezing(endpoint: Endpoint, what: str) -> Iterator[None]:
+    """A third party's `freeze`, which may raise what it likes."""
+    try:
+        yield
+    except BaseException as error:
+        raise UpgradeRefusedError(
+            f"{endpoint.name}: {what} can't tell its state: {describe(error)}"
+        ) from error
 
 
 def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: Any) -> Handover:
@@ -52,7 +76,7 @@ def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: 
             endpoint.name: _endpoint(endpoint, services.get(endpoint.name, ()))
             for endpoint in daemon.endpoints
         },
-        control=[{"fd": sock.fileno(), "state": state} for sock, state in daemon.controls.pending()],
+        control=tuple({"fd": sock.fileno(), "state": state} for sock, state in daemon.controls.pending()),
         reload=daemon.reloading.last and daemon.reloading.last.value(),
         numbers=next(daemon.around.numbers),
         **process,
@@ -77,14 +101,16 @@ def _listener(opened: Opened, endpoint: str, planned: str) -> HandedListener:
 
 def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
     connections = endpoint.connections
-    return HandedEndpoint(
-        protocol=endpoint.plan.protocol,
-        service=service,
-        connections=tuple(
+    with _freezing(endpoint, "a connection"):
+        handed = tuple(
             HandedConnection(server.freeze(), server.protocol.freeze())
             for server in connections
             if server.freezable and survives(server) and not connections.draining(server)
-        ),
+        )
+    return HandedEndpoint(
+        protocol=endpoint.plan.protocol,
+        service=service,
+        connections=handed,
         datagrams=dict(_datagrams(endpoint)),
         suspended=endpoint.suspended,
         counters={
@@ -100,4 +126,6 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
 def _datagrams(endpoint: Endpoint) -> Iterator[tuple[str, State]]:
     for listener in endpoint.listeners:
         if listener.protocol is not None and hasattr(listener.protocol, "freeze"):
-            yield str(listener.address), listener.protocol.freeze()
+            with _freezing(endpoint, str(listener.address)):
+                state = listener.protocol.freeze()
+            yield str(listener.address), state

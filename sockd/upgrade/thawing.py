@@ -10,6 +10,7 @@ from sockd.handover.value import HandedEndpoint, HandedListener, Handover
 from sockd.metrics import Counters, End
 from sockd.services.endpoint import Endpoint
 from sockd.services.sockets import Sockets, Store
+from sockd.status import Outcome
 from sockd.transports.opened import Opened
 from sockd.transports.stream import Server, twisted_address
 
@@ -35,10 +36,16 @@ def _opened(listener: HandedListener, sock: socket.socket) -> Opened:
 def before_start(daemon: Daemon, handed: Handover) -> None:
     """Give services, listeners and counters what they had; nothing runs yet."""
     daemon.began = handed.started
+    daemon.reloading.last = Outcome.of(handed.reload)
     for name, state in handed.endpoints.items():
-        endpoint = daemon.by_name.get(name)
-        if endpoint is not None and endpoint.plan.protocol == state.protocol:
+        endpoint = _successor(daemon, name, state)
+        if endpoint is not None:
             _prepare(endpoint, state)
+
+
+def _successor(daemon: Daemon, name: str, state: HandedEndpoint) -> Endpoint | None:
+    endpoint = daemon.by_name.get(name)
+    return endpoint if endpoint is not None and endpoint.plan.protocol == state.protocol else None
 
 
 def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
@@ -64,10 +71,14 @@ def after_start(daemon: Daemon, handed: Handover, by_number: dict[int, socket.so
     """Let connections go on; how many do."""
     count = 0
     for name, state in handed.endpoints.items():
-        endpoint = daemon.by_name.get(name)
+        endpoint = _successor(daemon, name, state)
         for connection in state.connections:
             sock = by_number[connection.server["fd"]]
             if endpoint is None or endpoint.engine.factory is None:
+                # The rehearsal went well, but the file, or what the protocol needs, is another one by now.
+                daemon.log.warn(  # noqa: G010
+                    "{endpoint}: a connection can't go on", endpoint=name, event="lost"
+                )
                 sock.close()
                 continue
             counters = _counters(endpoint, connection.server["listener"])
@@ -90,12 +101,14 @@ def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
         )
     except BaseException:  # noqa: BLE001 - a third party's
         endpoint.connections.protocol_failed("buildProtocol")
-        protocol = None
-    if protocol is None:
         endpoint.connections.refused(server, End.FAILED)
         return False
+    if protocol is None:
+        server.counters.refused["by the protocol"] += 1
+        endpoint.connections.refused(server, End.REFUSED)
+        return False
     endpoint.connections.go_on(server, protocol, state)
-    return True
+    return server.freezable
 
 
 def askers(daemon: Daemon, handed: Handover, by_number: dict[int, socket.socket]) -> Iterator[Any]:
