@@ -13,7 +13,7 @@ PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest docs lock wheel clean
+.PHONY: help run test lint format types imports pytest docs bench lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -53,6 +53,9 @@ pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start i
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
 	$(BIN)/python -m sockd.reference docs/configuration.md
 	$(BIN)/sockd schema >config/sockd.schema.json
+
+bench: $(TEST_READY)  ## measure reloads of a large file
+	$(BIN)/python -m benchmarks.reload
 
 # uv finds one set of versions for all Pythons and platforms that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
