@@ -110,10 +110,10 @@ class Reloading:
         return _told(changes, plan)
 
     def _refusal(self, error: BaseException) -> Refused:
+        if self._turnstile.closed:
+            return _stops()  # whatever was cancelled says of it
         if isinstance(error, Refused):
             return error
-        if isinstance(error, CancelledError):
-            return _stops()
         if isinstance(error, SockdError):
             return Refused(os.EX_TEMPFAIL, str(error))
         self._daemon.log.failure("the reload failed", Failure(error, type(error), error.__traceback__))

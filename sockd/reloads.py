@@ -15,7 +15,7 @@ class Turnstile(Generic[T]):
         self._work = work
         self._now: Deferred[T] | None = None
         self._next: list[Deferred[T]] = []
-        self._closed = False
+        self.closed = False
 
     @property
     def busy(self) -> bool:
@@ -24,7 +24,7 @@ class Turnstile(Generic[T]):
     def ask(self) -> Deferred[T]:
         """What comes of it; CancelledError after `close`. Who cancels it only doesn't wait any more."""
         waiting: Deferred[T] = Deferred(self._forget)
-        if self._closed:
+        if self.closed:
             waiting.errback(CancelledError())
             return waiting
         self._next.append(waiting)
@@ -43,14 +43,15 @@ class Turnstile(Generic[T]):
 
     def _ended(self, result: Any, waiting: list[Deferred[T]]) -> None:
         self._now = None
-        if self._next and not self._closed:
+        if self._next and not self.closed:
             self._begin()
         for each in waiting:
-            each.callback(result)
+            if not each.called:  # else it was cancelled
+                each.callback(result)
 
     def close(self) -> Deferred[None]:
         """Cancel what is under way, and who waits for a next one; fires when it has ended."""
-        self._closed = True
+        self.closed = True
         waiting, self._next = self._next, []
         for each in waiting:
             each.errback(CancelledError())

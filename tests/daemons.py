@@ -1,5 +1,6 @@
 """Daemons on a Loop: the file as it is next, what they are asked, what systemd and the log hear."""
 
+import gc
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -166,6 +167,9 @@ class Daemons:
     ) -> None:
         for running in self.made:
             running.close()
+            if error is None:
+                gc.collect()  # a failure that nobody looked at is told when it is forgotten
+                assert not [told for told in running.log.messages() if "Unhandled error" in told]
             globalLogPublisher.removeObserver(running.log.events.append)  # type: ignore[arg-type]
         self.house.close()
         if error is None:
