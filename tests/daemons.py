@@ -160,6 +160,7 @@ class Daemons:
         return running
 
     def __enter__(self) -> Self:
+        gc.freeze()  # looking for what was forgotten takes less time then
         return self
 
     def __exit__(
@@ -171,6 +172,7 @@ class Daemons:
                 gc.collect()  # a failure that nobody looked at is told when it is forgotten
                 assert not [told for told in running.log.messages() if "Unhandled error" in told]
             globalLogPublisher.removeObserver(running.log.events.append)  # type: ignore[arg-type]
+        gc.unfreeze()
         self.house.close()
         if error is None:
             assert not self.house.loop.readers | self.house.loop.writers

@@ -45,8 +45,8 @@ class Loop(Clock):
     def callFromThread(self, method: Callable[..., Any], *args: Any) -> None:
         self.callLater(0, method, *args)
 
-    def callWhenRunning(self, method: Callable[..., Any]) -> None:
-        method()
+    def callWhenRunning(self, method: Callable[..., Any], *args: Any) -> None:
+        method(*args)
 
     def turn(self, watched: Iterable[socket.socket] = (), wait: float = 0.0) -> None:
         """Work off what is due and what is ready; `watched` sockets end the waiting (seconds) as well."""
