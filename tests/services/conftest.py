@@ -1,10 +1,11 @@
-"""A house for endpoints, empty again when the test ends."""
+"""A house for endpoints, empty again when the test ends; and endpoints in it that can be reloaded."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.services.house import House
+from tests.services.reloads import Reloads
 
 
 @pytest.fixture
@@ -15,3 +16,8 @@ def house() -> Iterator[House]:
     assert not house.loop.readers | house.loop.writers
     assert not house.loop.getDelayedCalls()
     assert not house.ports
+
+
+@pytest.fixture
+def reloads(house: House) -> Reloads:
+    return Reloads(house)

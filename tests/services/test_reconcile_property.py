@@ -24,9 +24,9 @@ from tests.services.house import House
 from tests.services.trees import (
     PLACES,
     SLOW_PLACES,
-    SeenEndpoint,
     Trouble,
     addresses,
+    check_same,
     free_ports,
     look,
     plans,
@@ -253,26 +253,6 @@ class Reload:
                 waiting.callback(None)
         services = [endpoint.service for endpoint in self.town.endpoints.values()]
         self.town.house.run_clock(lambda: all(service.state is State.RUNNING for service in services))
-
-
-def check_same(before: dict[str, SeenEndpoint], now: dict[str, SeenEndpoint], closed: int) -> None:
-    """Nothing has changed, but that so many sockets may have been closed and opened again."""
-    assert list(before) == list(now)
-    opened_again = 0
-    for old, new in zip(before.values(), now.values(), strict=True):
-        assert new.endpoint is old.endpoint
-        assert (new.plan, new.state, new.causes, new.word) == (old.plan, old.state, old.causes, old.word)
-        assert new.factory is old.factory
-        assert new.service is old.service
-        assert set(old.connections) <= set(new.connections)
-        for one, other in zip(old.listeners, new.listeners, strict=True):
-            assert one.listener is other.listener
-            assert one.protocol is other.protocol
-            assert one.counters is other.counters
-            assert (one.plan, one.state, one.options) == (other.plan, other.state, other.options)
-            assert (one.accepting, one.protocol_word) == (other.accepting, other.protocol_word)
-            opened_again += one.inode != other.inode
-    assert opened_again <= closed
 
 
 def descriptors() -> int:

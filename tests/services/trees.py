@@ -124,8 +124,8 @@ class Serving:
     def soon(self) -> Deferred[None] | None:
         if self.word == "u":
             return None
-        later: Deferred[None] = Deferred()
-        self.host.reactor.callLater(0.2, lambda: None if later.called else later.callback(None))
+        later: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self.host.reactor.callLater(0.2, later.callback, None)
         return later
 
     def startService(self) -> Any:
@@ -380,3 +380,23 @@ def shape(seen: dict[str, SeenEndpoint]) -> dict[str, Any]:
         )
         for name, one in seen.items()
     }  # fmt: skip
+
+
+def check_same(before: dict[str, SeenEndpoint], now: dict[str, SeenEndpoint], closed: int) -> None:
+    """Nothing has changed, but that so many sockets may have been closed and opened again."""
+    assert list(before) == list(now)
+    opened_again = 0
+    for old, new in zip(before.values(), now.values(), strict=True):
+        assert new.endpoint is old.endpoint
+        assert (new.plan, new.state, new.causes, new.word) == (old.plan, old.state, old.causes, old.word)
+        assert new.factory is old.factory
+        assert new.service is old.service
+        assert set(old.connections) <= set(new.connections)
+        for one, other in zip(old.listeners, new.listeners, strict=True):
+            assert one.listener is other.listener
+            assert one.protocol is other.protocol
+            assert one.counters is other.counters
+            assert (one.plan, one.state, one.options) == (other.plan, other.state, other.options)
+            assert (one.accepting, one.protocol_word) == (other.accepting, other.protocol_word)
+            opened_again += one.inode != other.inode
+    assert opened_again <= closed
