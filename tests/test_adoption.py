@@ -164,8 +164,10 @@ def test_sockets_of_no_use(house: House, systemd: Systemd, opened: Open) -> None
         house, systemd, web=[bound, right.sock], other=[socket.socket(type=socket.SOCK_DGRAM)]
     )
     assert log.messages(LogLevel.warn) == [
-        "systemd passed a socket named web that can't be used: "
-        + "it is not a listening socket: its .socket unit needs Accept=no",
+        (
+            "systemd passed a socket named web that can't be used: "
+            "it is not a listening socket: its .socket unit needs Accept=no"
+        ),
         "systemd passed a socket named other that can't be used: it has no address",
     ]
     assert bound.fileno() == -1

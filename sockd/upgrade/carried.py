@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twisted.python.reflect import fullyQualifiedName
+
 from sockd.handover.value import Handover
 from sockd.plan import Directories
 
 # twistd's options with a value that the next program needs too. The user, the directory and the umask it was
 # given are the process' own by then.
-_VALUES = ("prefix", "facility", "logger", "reactor")
+_VALUES = ("prefix", "reactor")
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,8 @@ class Carried:
         """From twistd's options as they were parsed, or from what the program before had."""
         if handed is not None:
             return cls(handed.options, directories, handed.pid_file, True)
-        pid_file = parent.get("pidfile")
-        if pid_file:
-            pid_file = str(Path(parent.get("rundir") or ".").absolute() / pid_file)
-        return cls(tuple(_options(parent)), directories, pid_file or None, False)
+        # twistd has made its path absolute.
+        return cls(tuple(_options(parent)), directories, parent.get("pidfile") or None, False)
 
     def values(self) -> dict[str, Any]:
         """As a Handover has them."""
@@ -61,3 +61,7 @@ def _options(parent: Mapping[str, Any]) -> Iterator[str]:
     for name in _VALUES:
         if parent.get(name):
             yield f"--{name}={parent[name]}"
+    if parent.get("logger"):
+        # twistd has put what the name stands for in its place.
+        with suppress(AttributeError):  # an instance, which has no name
+            yield f"--logger={fullyQualifiedName(parent['logger'])}"
