@@ -57,7 +57,8 @@ class Endpoint:
         self._log = surroundings.log
         self._reactor = surroundings.reactor
         self._draining = False
-        self._restarting = False
+        self.restarting = False
+        self._also_restart: list[Deferred[None]] = []  # who asked for that while it was under way
         self._started = False
         self.suspended = False  # by hand
         self.upgrading = False  # the program is about to be replaced
@@ -170,7 +171,7 @@ class Endpoint:
             causes.add(Cause.BY_HAND)
         if self.connections.room() <= 0:
             causes.add(Cause.AT_LIMIT)
-        if self._draining or self._restarting or self.parting:
+        if self._draining or self.restarting or self.parting:
             causes.add(Cause.DRAINING)
         if self.upgrading:
             causes.add(Cause.UPGRADING)
@@ -260,7 +261,20 @@ class Endpoint:
 
     async def restart(self, within: float) -> None:
         """Let the connections finish within so many seconds, start the protocol anew, try what is closed."""
-        self._restarting = True
+        if self.restarting:
+            restarted: Deferred[None] = Deferred()
+            self._also_restart.append(restarted)
+            await restarted
+            return
+        try:
+            await self._restart(within)
+        finally:
+            also, self._also_restart = self._also_restart, []
+            for each in also:
+                each.callback(None)
+
+    async def _restart(self, within: float) -> None:
+        self.restarting = True
         self.update()
         try:
             await self.connections.drain_some(self.connections, within).done
@@ -271,7 +285,7 @@ class Endpoint:
             with suppress(TookTooLongError, CancelledError):
                 await stopping.addTimeout(PATIENCE, self._reactor)
         finally:
-            self._restarting = False
+            self.restarting = False
             self.update()
         if self._draining:
             return  # it was removed, or the daemon stops

@@ -13,6 +13,7 @@ from sockd.errors import SockdError
 from sockd.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
+from sockd.services.engine import Engine
 from sockd.services.states import State
 from sockd.services.supervisor import Supervisor, cancellable, describe
 from sockd.transports.opened import Opened, retunable, tune
@@ -36,11 +37,15 @@ class _Retune:
     leaving: list[Watched] = field(default_factory=list)
     host: Host[Any] | None = None
     factory: Any = None
+    engine: Engine = field(init=False)
     # Datagram protocols that have the new options: those made anew, and those that took them.
     made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     retry_service: bool = False
     retry_listeners: bool = False
+
+    def __post_init__(self) -> None:
+        self.engine = self.endpoint.engine
 
     @property
     def options_changed(self) -> bool:
@@ -178,6 +183,11 @@ class Reconciliation:
             raise
 
     async def _prepare(self) -> None:
+        for retune in self._retunes:
+            if retune.endpoint.restarting:
+                raise ReloadRefusedError(
+                    f"{retune.plan.name}: it is being restarted; reload when it has been"
+                )
         for supervisor in self._old_supervisors():
             # It would start with the old plan's options what the new one begins or ends.
             self._go_on.append(supervisor.pause())
@@ -409,6 +419,8 @@ class Reconciliation:
         if servers:
             endpoint.connections.drain_some(servers, within)
         endpoint.update()
+        if endpoint.engine is not retune.engine:
+            ensureDeferred(endpoint.restart(within))  # it was restarted meanwhile, with the old options
 
     def _finish_tuning(self, watched: Watched, old: SocketOptions, new: SocketOptions) -> None:
         opened = watched.listener.opened
