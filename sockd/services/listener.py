@@ -136,6 +136,9 @@ class Listener:
                 self._limits.datagrams,
                 self._limits.datagrams_per_source,
             )
+            if self._shared:
+                self._port.count_drops()
+                self.counters.refused.clear()  # the listener that has it now counted them
         if opened.address.kind is Kind.UDP:
             self._udp_ports.add(opened.address.port)
         if opened.file is not None:

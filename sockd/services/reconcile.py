@@ -1,22 +1,20 @@
 """Make the running endpoints match another plan: all of it, or nothing."""
 
-import os
-from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 
-from sockd.addresses import Address, Kind, overlap
 from sockd.errors import SockdError
-from sockd.plan import EndpointPlan, ListenerPlan, Plan
+from sockd.plan import Plan
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
-from sockd.services.engine import Engine
+from sockd.services.moves import Leaving, Moves, Retune, Wanted
 from sockd.services.states import State
 from sockd.services.supervisor import Supervisor, cancellable, describe
-from sockd.transports.opened import Opened, retunable, tune
+from sockd.transports.opened import Opened, tune
 from sockd.transports.options import SocketOptions
 
 # So long (seconds) a service may take over other options, and what was begun may take to end again.
@@ -25,62 +23,6 @@ PATIENCE = 5.0
 
 class ReloadRefusedError(SockdError):
     """Something of the new plan could not be had; the old one goes on."""
-
-
-@dataclass(eq=False)
-class _Retune:
-    """An endpoint that goes over to another plan of the same protocol."""
-
-    endpoint: Endpoint
-    plan: EndpointPlan
-    watched: dict[Watched, ListenerPlan] = field(default_factory=dict)  # as it shall be
-    leaving: list[Watched] = field(default_factory=list)
-    host: Host[Any] | None = None
-    factory: Any = None
-    engine: Engine = field(init=False)
-    # Datagram protocols that have the new options: those made anew, and those that took them.
-    made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
-    reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
-    retry_service: bool = False
-    retry_listeners: bool = False
-
-    def __post_init__(self) -> None:
-        self.engine = self.endpoint.engine
-
-    @property
-    def options_changed(self) -> bool:
-        return self.endpoint.plan.options != self.plan.options
-
-
-@dataclass(eq=False)
-class _Leaving:
-    """A listener that the new plan doesn't have."""
-
-    endpoint: Endpoint
-    watched: Watched
-    taken: bool = False  # its socket goes to another listener
-    parked: bool = False  # closed, to make room
-    protocol: DatagramProtocol | None = None
-    where: Address = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.where = _real(self.watched.listener.plan.address)
-
-    @property
-    def open(self) -> bool:
-        return self.watched.supervisor.state is State.RUNNING and self.watched.listener.opened is not None
-
-
-@dataclass(eq=False)
-class _Wanted:
-    """A listener that the new plan has in addition."""
-
-    endpoint: Endpoint
-    plan: ListenerPlan
-    watched: Watched
-    heir_of: _Leaving | None = None
-    after: list[_Leaving] = field(default_factory=list)  # those that must be closed first
-    tolerant: bool = False  # it wasn't open before either
 
 
 class Reconciliation:
@@ -102,73 +44,9 @@ class Reconciliation:
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._go_on: list[Callable[[], None]] = []  # with what was not to be tried again meanwhile
         self._tuned: set[Opened] = set()
-        self._fresh: dict[Endpoint, Endpoint | None] = {}  # and the endpoint that each one replaces
-        self._retunes: list[_Retune] = []
-        self._leaving: list[_Leaving] = []
-        self._wanted: list[_Wanted] = []
-        self.gone: list[Endpoint] = []
-        self.endpoints: dict[str, Endpoint] = {}
-        for new in plan.endpoints:
-            self._place(running.get(new.name), new)
-        self.gone += [endpoint for name, endpoint in running.items() if name not in self.endpoints]
-        for endpoint in self.gone:
-            self._leaving += [_Leaving(endpoint, watched) for watched in endpoint.watched]
-        by_place: dict[Hashable, list[_Leaving]] = {}
-        for leaving in self._leaving:
-            by_place.setdefault(_place_of(leaving.where), []).append(leaving)
-        for wanted in self._wanted:
-            where = _real(wanted.plan.address)
-            self._find_predecessor(wanted, where, by_place.get(_place_of(where), []))
-
-    # -- what is to be done
-
-    def _place(self, old: Endpoint | None, new: EndpointPlan) -> None:
-        if old is not None and old.plan == new:
-            self.endpoints[new.name] = old
-        elif old is None or _replaces(old, new):
-            fresh = Endpoint(new, self._around)
-            self._fresh[fresh] = old
-            self._wanted += [_Wanted(fresh, each.listener.plan, each) for each in fresh.watched]
-            self.endpoints[new.name] = fresh
-            if old is not None:
-                self.gone.append(old)
-        else:
-            retune = _Retune(old, new)
-            left = list(old.watched)
-            for plan in new.listeners:
-                same = [each for each in left if _stays(each.listener.plan, plan)]
-                if same and plan.address.kind is not Kind.SYSTEMD:
-                    same = same[:1]
-                if not same:
-                    same = old.make_listeners(plan)
-                    self._wanted += [_Wanted(old, plan, each) for each in same]
-                left = [each for each in left if each not in same]
-                retune.watched |= dict.fromkeys(same, plan)
-            retune.leaving = left
-            _keep_counters(retune)
-            self._leaving += [_Leaving(old, each) for each in left]
-            self._retunes.append(retune)
-            self.endpoints[new.name] = old
-
-    def _find_predecessor(self, wanted: _Wanted, where: Address, there: list[_Leaving]) -> None:
-        address = wanted.plan.address
-        for leaving in there:
-            plan = leaving.watched.listener.plan
-            if leaving.taken or not overlap(leaving.where, where):
-                continue
-            if leaving.watched.listener.number != wanted.watched.listener.number:
-                continue  # another socket of the same name
-            if plan.address == address and not leaving.open:
-                wanted.tolerant = True
-            elif not leaving.open or (plan.socket.reuse_port and wanted.plan.socket.reuse_port):
-                continue
-            elif plan.address == address and retunable(plan.socket, wanted.plan.socket):
-                wanted.heir_of = leaving
-                wanted.tolerant = False
-                leaving.taken = True
-                return
-            else:
-                wanted.after.append(leaving)
+        self._moves = Moves(running, plan, around)
+        self.endpoints = self._moves.endpoints
+        self.gone = self._moves.gone
 
     # -- prepare
 
@@ -183,7 +61,7 @@ class Reconciliation:
             raise
 
     async def _prepare(self) -> None:
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             if retune.endpoint.restarting:
                 raise ReloadRefusedError(
                     f"{retune.plan.name}: it is being restarted; reload when it has been"
@@ -191,22 +69,22 @@ class Reconciliation:
         for supervisor in self._old_supervisors():
             # It would start with the old plan's options what the new one begins or ends.
             self._go_on.append(supervisor.pause())
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             self._tune_sockets(retune)
-        for wanted in self._wanted:
+        for wanted in self._moves.wanted:
             if not wanted.after and not wanted.tolerant:
                 self._open(wanted)
-        for endpoint in self._fresh:
+        for endpoint in self._moves.fresh:
             self._start_service(endpoint)
-        for endpoint in self._fresh:
+        for endpoint in self._moves.fresh:
             await endpoint.service.tried
             if endpoint.service.state is State.BACKING_OFF:
                 raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             if retune.options_changed:
                 await self._retune(retune)
-        self._begin_datagrams([wanted for wanted in self._wanted if not wanted.after])
-        late = [wanted for wanted in self._wanted if wanted.after]
+        self._begin_datagrams([wanted for wanted in self._moves.wanted if not wanted.after])
+        late = [wanted for wanted in self._moves.wanted if wanted.after]
         for wanted in late:
             for leaving in wanted.after:
                 self._park(leaving)
@@ -215,13 +93,14 @@ class Reconciliation:
         self._begin_datagrams(late)
 
     def _old_supervisors(self) -> Iterator[Supervisor]:
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             yield from (retune.endpoint.service, *retune.endpoint.supervisors)
-        for leaving in self._leaving:
-            if leaving.endpoint in self.gone:
+        gone = set(self.gone)
+        for leaving in self._moves.leaving:
+            if leaving.endpoint in gone:
                 yield leaving.watched.supervisor
 
-    def _tune_sockets(self, retune: _Retune) -> None:
+    def _tune_sockets(self, retune: Retune) -> None:
         for watched, plan in retune.watched.items():
             listener = watched.listener
             if listener.plan.socket != plan.socket and listener.opened is not None:
@@ -243,7 +122,7 @@ class Reconciliation:
         if opened.sock.fileno() >= 0:  # else it failed meanwhile
             tune(opened, new, old)
 
-    def _open(self, wanted: _Wanted) -> None:
+    def _open(self, wanted: Wanted) -> None:
         self._step("open")
         listener, supervisor = wanted.watched.listener, wanted.watched.supervisor
         what = f"{wanted.endpoint.name}: {wanted.plan.address}"
@@ -268,7 +147,7 @@ class Reconciliation:
         endpoint.connections.close()
         await endpoint.service.stop()
 
-    async def _retune(self, retune: _Retune) -> None:
+    async def _retune(self, retune: Retune) -> None:
         endpoint, options = retune.endpoint, retune.plan.options
         await self._reload(endpoint, endpoint.host.service, options)
         self._step("make factory")
@@ -303,9 +182,9 @@ class Reconciliation:
             except BaseException as error:
                 raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 
-    def _begin_datagrams(self, all_wanted: list[_Wanted]) -> None:
+    def _begin_datagrams(self, all_wanted: list[Wanted]) -> None:
         """Datagram protocols are third parties' too: have them made, and their faults known, in time."""
-        hosts = {retune.endpoint: retune.host for retune in self._retunes}
+        hosts = {retune.endpoint: retune.host for retune in self._moves.retunes}
         for wanted in all_wanted:
             endpoint = wanted.endpoint
             listener = wanted.watched.listener
@@ -314,14 +193,14 @@ class Reconciliation:
                 make = _maker(endpoint, hosts.get(endpoint) or endpoint.host)
                 self._contained(endpoint, partial(listener.begin, make))
 
-    def _park(self, leaving: _Leaving) -> None:
-        if not leaving.parked:
+    def _park(self, leaving: Leaving) -> None:
+        if leaving.open and not leaving.parked:
             self._step("close")
             leaving.parked = True
             self._later("open again", lambda: self._unpark(leaving))
             leaving.protocol = leaving.watched.listener.park()
 
-    def _unpark(self, leaving: _Leaving) -> None:
+    def _unpark(self, leaving: Leaving) -> None:
         leaving.parked = False
         try:
             leaving.watched.listener.unpark(leaving.protocol)
@@ -361,33 +240,33 @@ class Reconciliation:
     def commit(self, within: float) -> None:
         """Go over to the new plan. Connections of addresses that go have `within` seconds to finish."""
         self._undo.clear()
-        for endpoint, old in self._fresh.items():
+        for endpoint, old in self._moves.fresh.items():
             endpoint.suspended = old is not None and old.suspended
-        for wanted in self._wanted:
+        for wanted in self._moves.wanted:
             if wanted.heir_of is not None:
                 wanted.heir_of.watched.listener.drain()
                 wanted.heir_of.watched.listener.release()
                 wanted.watched.listener.own()
                 self._finish_tuning(wanted.watched, wanted.plan.socket, wanted.plan.socket)
-        for leaving in self._leaving:
+        for leaving in self._moves.leaving:
             if leaving.protocol is not None:
                 self._end(leaving.endpoint, leaving.protocol)
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             self._commit(retune, within)
         for supervisor in self._supervisors():
             supervisor.on_trial = False
         self._resume()
-        for retune in self._retunes:
+        for retune in self._moves.retunes:
             self._retry(retune)
-        for endpoint in self._fresh:
+        for endpoint in self._moves.fresh:
             endpoint.serve()
-        for wanted in self._wanted:
+        for wanted in self._moves.wanted:
             if wanted.tolerant:
                 wanted.watched.supervisor.start()
 
     def _supervisors(self) -> Iterator[Supervisor]:
-        yield from (endpoint.service for endpoint in self._fresh)
-        yield from (wanted.watched.supervisor for wanted in self._wanted)
+        yield from (endpoint.service for endpoint in self._moves.fresh)
+        yield from (wanted.watched.supervisor for wanted in self._moves.wanted)
 
     def _end(self, endpoint: Endpoint, protocol: DatagramProtocol) -> None:
         try:
@@ -395,7 +274,7 @@ class Reconciliation:
         except BaseException:  # noqa: BLE001
             endpoint.connections.protocol_failed("stop")
 
-    def _commit(self, retune: _Retune, within: float) -> None:
+    def _commit(self, retune: Retune, within: float) -> None:
         endpoint, leaving = retune.endpoint, retune.leaving
         for each in leaving:
             each.listener.drain()
@@ -431,57 +310,19 @@ class Reconciliation:
             except SockdError as error:
                 self._tell(f"{watched.listener.plan.address}: socket options", error)
 
-    def _swap_protocol(self, retune: _Retune, watched: Watched) -> None:
+    def _swap_protocol(self, retune: Retune, watched: Watched) -> None:
         listener = watched.listener
         if watched in retune.made:
             listener.swap_protocol(retune.made[watched])
         elif listener.protocol is not None and listener.protocol is not retune.reloaded.get(watched):
             listener.end_protocol()  # it began meanwhile, with the old options
 
-    def _retry(self, retune: _Retune) -> None:
+    def _retry(self, retune: Retune) -> None:
         if retune.retry_service:
             retune.endpoint.service.retry()
         if retune.retry_listeners:
             for supervisor in retune.endpoint.supervisors:
                 supervisor.retry()
-
-
-def _replaces(old: Endpoint, new: EndpointPlan) -> bool:
-    """Whether the new plan takes a new protocol, or a new service of the same."""
-    if (old.plan.protocol, old.plan.specification) != (new.protocol, new.specification):
-        return True
-    service = old.host.service
-    return old.plan.options != new.options and service is not None and not hasattr(service, "reload")
-
-
-def _stays(old: ListenerPlan, new: ListenerPlan) -> bool:
-    return old.address == new.address and retunable(old.socket, new.socket)
-
-
-def _real(address: Address) -> Address:
-    """Two names may lead to one file."""
-    if not address.kind.local or address.abstract:
-        return address
-    return replace(address, path=os.path.realpath(address.path))
-
-
-def _place_of(address: Address) -> Hashable:
-    """The same for all addresses that may overlap."""
-    return (address.kind, address.port) if address.kind.inet else (address.kind.local, address.path)
-
-
-def _keep_counters(retune: _Retune) -> None:
-    """A listener whose address stays, and is only opened anew, goes on counting; its connections live on."""
-    left = list(retune.leaving)
-    for watched in retune.watched:
-        if watched not in retune.endpoint.watched:
-            listener = watched.listener
-            for each in left:
-                before = each.listener
-                if (before.plan.address, before.number) == (listener.plan.address, listener.number):
-                    listener.counters = before.counters
-                    left.remove(each)
-                    break
 
 
 def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol]:

@@ -171,7 +171,7 @@ def test_new_address_opens_before_the_old_one_drains(reloads: Reloads) -> None:
     who, old, service = client(reloads, "a"), reloads["a"].listeners[0], reloads["a"].host.service
     reconciliation = reloads.begin(reloads.plan("a", "served", "tcp://127.0.0.2:0"))
     assert not reloads.prepare(reconciliation)
-    (wanted,) = reconciliation._wanted
+    (wanted,) = reconciliation._moves.wanted
     early = reloads.house.connect(wanted.watched.listener.address, b"?")
     assert reloads.ask("a") == b"u?"
     reloads.commit(reconciliation)
@@ -310,6 +310,22 @@ def test_datagram_socket_goes_to_another(address: str, reloads: Reloads, tmp_pat
     assert list(reloads.house.ports) == [PORT] * (listener.address.kind is Kind.UDP)
     reloads.drain_gone()
     assert list(reloads.house.ports) == [PORT] * (listener.address.kind is Kind.UDP)
+
+
+def test_what_the_kernel_dropped_is_counted_once(reloads: Reloads) -> None:
+    """By the listener that had the socket then."""
+    small = replace(USUAL, receive_buffer=2304)
+    reloads.start(reloads.plan("a", "plain", f"udp://127.0.0.1:{PORT}", socket=small))
+    old = reloads["a"]
+    old.suspend(True)
+    flood = reloads.house.connect(reloads.address("a"), b"x" * 1000)
+    for _ in range(20):
+        flood.send(b"x" * 1000)
+    assert not reloads.reload(reloads.plan("b", "plain", f"udp://127.0.0.1:{PORT}", socket=small))
+    (new,) = reloads["b"].listeners
+    new.count_drops()
+    assert old.listeners[0].counters.refused["dropped by the kernel"] > 0
+    assert not new.counters.refused
 
 
 def test_sockets_of_systemd_go_to_another(house: House) -> None:

@@ -263,6 +263,30 @@ def test_listener_that_fails_meanwhile(good: bool, reloads: Reloads, tmp_path: P
 
 
 @pytest.mark.parametrize("good", [True, False])
+def test_address_that_fails_before_it_is_closed(good: bool, reloads: Reloads) -> None:
+    """There is nothing to close any more, nor to open again: its supervisor does that."""
+    reloads.start(reloads.plan("a", "plain", TCP))
+    (listener,), (supervisor,) = reloads["a"].listeners, reloads["a"].supervisors
+    plan = reloads.plan("a", "plain", f"tcp://0.0.0.0:{PORT}")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reconciliation, starting, ended = waiting(reloads, plan)
+        listener._fail(SockdError("for a test"), listener._acceptor)
+        if not good:
+            other.bind(("127.0.0.2", PORT))
+            other.listen()
+        starting.callback(None)
+        assert ended
+        if good:
+            reloads.commit(reconciliation)
+        else:
+            assert "in use" in str(ended[0].value)
+            assert supervisor.state is State.BACKING_OFF
+            reloads.house.run_clock(lambda: supervisor.state is State.RUNNING)
+    assert reloads.ask("a") == b"u?"
+
+
+@pytest.mark.parametrize("good", [True, False])
 def test_what_backs_off_is_not_retried_meanwhile(good: bool, reloads: Reloads) -> None:
     """It would start as the old plan has it; afterwards it goes on waiting."""
     with socket.create_server(("127.0.0.1", PORT)):
@@ -308,7 +332,7 @@ def test_datagram_listener_that_is_closed_at_the_commit(reloads: Reloads) -> Non
     reloads.start(reloads.plan("a", "plain", UDP))
     reconciliation = reloads.begin(reloads.plan("a", "plain", UDP, word="v"))
     assert not reloads.prepare(reconciliation)
-    (retune,) = reconciliation._retunes
+    (retune,) = reconciliation._moves.retunes
     (made,) = retune.made.values()
     (listener,) = reloads["a"].listeners
     listener._fail(SockdError("for a test"), listener._port)
