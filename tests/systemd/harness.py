@@ -69,9 +69,10 @@ class Machine:
 
     def __init__(self, coverage_data: Path | None = None) -> None:
         require_means()
-        self._place = Path(tempfile.mkdtemp(prefix="sockd-machine-"))
-        self._group = f"{GROUP}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._log = self._place / "log"
+        self.group = f"{GROUP}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.place = Path(tempfile.gettempdir(), self.group)
+        self.place.mkdir(mode=0o700)
+        self._log = self.place / "log"
         self.measured = coverage_data is not None
         shown = [(ROOT, CHECKOUT, "ro"), (Path(sysconfig.get_path("purelib")), PACKAGES, "ro")]
         if not _is_public(Path(sys.base_prefix)):
@@ -82,11 +83,11 @@ class Machine:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,
             self._log.open("wb") as log,
         ):
-            notify.bind(str(self._place / "notify"))
+            notify.bind(str(self.place / "notify"))
             # With us ends unshare, with unshare its child, and with that PID 1 everything else.
             self._unshare = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child",
-                 "--uts", "--ipc", "--net", "--", str(BOOT), str(self._place), self._group,
+                 "--uts", "--ipc", "--net", "--", str(BOOT), str(self.place), self.group,
                  *(str(word) for one in shown for word in one)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -200,8 +201,10 @@ class Machine:
                 self._unshare.wait(LEAVING)
         self._unshare.kill()
         self._unshare.wait(BOUND)
-        _remove_groups(self._place / "groups", self._group)
-        shutil.rmtree(self._place)
+        _remove_groups(self.place / "groups", self.group)
+        for place in self.place.parent.glob(f"{GROUP}*"):
+            if place == self.place or _is_of_the_dead(place.name):
+                shutil.rmtree(place)
 
 
 def _is_public(path: Path) -> bool:
@@ -209,18 +212,27 @@ def _is_public(path: Path) -> bool:
     return all(one.stat().st_mode & 0o005 == 0o005 for one in (path, *path.parents))
 
 
+def _is_of_the_dead(group: str) -> bool:
+    """Whether the session whose name this is was killed."""
+    owner = group.removeprefix(GROUP).partition("-")[0]
+    return not Path(f"/proc/{owner}").exists()
+
+
 def _remove_groups(place: Path, ours: str) -> None:
     """Control groups can be removed where they are mounted; also those of sessions that were killed."""
     place.mkdir(exist_ok=True)
-    script = """
-        mount -t cgroup2 cgroup2 "$1" || exit
-        for group in "$1/$2" "$1/$3"*; do
-            owner=${group##*/$3}; owner=${owner%%-*}
-            [ "$group" = "$1/$2" ] || [ ! -e "/proc/$owner" ] || continue
-            [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} +
-        done"""
-    subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script, "sh", str(place), ours, GROUP],
-        capture_output=True,
-        check=False,
-    )
+    mounted = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t cgroup2 cgroup2 "$1" && shift && "$@"',
+        "sh",
+        str(place),
+    ]
+    listed = subprocess.run([*mounted, "ls", str(place)], capture_output=True, text=True, check=False)
+    groups = [one for one in listed.stdout.split() if one.startswith(GROUP)]
+    gone = [str(place / one) for one in groups if one == ours or _is_of_the_dead(one)]
+    if gone:
+        remove = [*mounted, "find", *gone, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]
+        subprocess.run(remove, capture_output=True, check=False)
