@@ -56,6 +56,53 @@ def test_fault_of_a_protocol(place: str, error: type[BaseException], reloads: Re
     assert not reloads.house.log.named("reload")
 
 
+def test_fault_at_an_address_that_is_opened_late(reloads: Reloads) -> None:
+    """It is known before there is no way back."""
+    reloads.start(reloads.plan("a", "plain", UDP))
+    before = seen(reloads)
+    reloads.trouble.arm("start", raising(ZeroDivisionError("a bug")))
+    assert "a bug" in reloads.reload(reloads.plan("a", "plain", f"udp://0.0.0.0:{PORT}"))
+    check_same(before, seen(reloads), 1)
+    assert reloads.ask("a") == b"u?"
+
+
+def test_what_was_made_is_stopped(reloads: Reloads) -> None:
+    """Factories and datagram protocols that were started for the new options."""
+    made: list[Any] = []
+
+    def kept(maker: Any) -> Callable[[Any], Any]:
+        def make(host: Any) -> Any:
+            made.append(maker(host))
+            return made[-1]
+
+        return make
+
+    plain = reloads.known["plain"]
+    own = replace(plain, stream=kept(plain.stream), datagram=kept(plain.datagram))
+    reloads.start(reloads.plan("a", own, TCP, UDP))
+    old = list(made)
+    reconciliation = reloads.begin(reloads.plan("a", own, TCP, UDP, word="v"))
+    assert not reloads.prepare(reconciliation)
+    factory, replies = made[2:]
+    assert (factory.started, replies.running) == (1, True)
+    reloads.house.finish(reconciliation.undo())
+    assert (factory.started, replies.running) == (0, False)
+    assert (old[0].started, old[1].running) == (1, True)
+
+
+def test_what_fails_after_the_reload_is_told(reloads: Reloads) -> None:
+    """Only while it is tried does the reload itself tell of it."""
+    reloads.start()
+    assert not reloads.reload(reloads.plan("a", "keen", TCP))
+    (listener,) = reloads["a"].listeners
+    listener._fail(SockdError("the network is down"), listener._acceptor)
+    reloads["a"].host.fail(SockdError("the disk is full"))
+    assert [message.partition(";")[0] for message in reloads.house.log.messages()] == [
+        f"a: {TCP}: the network is down",
+        "a: service: the disk is full",
+    ]
+
+
 @pytest.mark.parametrize("place", SLOW_PLACES)
 def test_deferred_that_fails(place: str, reloads: Reloads) -> None:
     """As if it had been raised."""
