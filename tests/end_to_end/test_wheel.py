@@ -53,12 +53,16 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_in_it(wheel: Path) -> None:
-    """Our package, the plugin file alone under twisted/, the licence, and no tests."""
+    """Our package, the plugin file alone under twisted/, the licence, what goes to /etc, and no tests."""
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"sockd", "twisted"}
+    modules = [name for name in names if ".dist-info/" not in name and ".data/" not in name]
+    assert {name.partition("/")[0] for name in modules} == {"sockd", "twisted"}
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/sockd_plugin.py"]
     assert any(name.endswith("/LICENSE") for name in names)
     assert "sockd/py.typed" in names
+    shared = {name.partition("/data/share/sockd/")[2] for name in names if ".data/" in name}
+    shipped = [path for directory in ("config", "systemd") for path in (ROOT / directory).iterdir()]
+    assert shared == {str(path.relative_to(ROOT)) for path in shipped}
 
 
 @pytest.mark.timeout(INSTALLING * 2)
