@@ -78,8 +78,8 @@ class DatagramPort:
         self.failed = failed
         self._lost = lost
         self.limit(rate, rate_per_source)
-        size = largest(sock.family)
-        self._view = turn.view if size <= len(turn.view) else memoryview(bytearray(size))
+        # For Unix sockets it may be megabytes; and a port that was closed goes with Python's next collection.
+        self._view = turn.room(largest(sock.family))
         self._peers: dict[Any, Peer] = {}
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted

@@ -24,16 +24,23 @@ class Turn:
     answer costs two changes of the epoll set. `active` is true while an event is being handled.
     """
 
-    __slots__ = ("_graves", "_scheduled", "active", "buffer", "dirty", "reactor", "view")
+    __slots__ = ("_graves", "_room", "_scheduled", "active", "buffer", "dirty", "reactor", "view")
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.buffer = bytearray(READ)
         self.view = memoryview(self.buffer)
+        self._room = self.view
         self.dirty: deque[Dirty] = deque()
         self.active = False
         self._scheduled = False
         self._graves: list[socket.socket] = []
+
+    def room(self, size: int) -> memoryview:
+        """Where a datagram of so many bytes can be received: everybody's, so it is to be copied at once."""
+        if size > len(self._room):
+            self._room = memoryview(bytearray(size))
+        return self._room
 
     def add(self, transport: Dirty) -> None:
         """Flush this transport at the end of the event, or soon where there is none."""

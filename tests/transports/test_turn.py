@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from sockd.transports.turn import FEW, Turn
+from sockd.transports.turn import FEW, READ, Turn
 from tests.transports.loop import Loop
 
 
@@ -100,3 +100,13 @@ def test_sockets_close_after_the_turn() -> None:
     assert len(loop.getDelayedCalls()) == 1
     loop.advance(0)
     assert [sock.fileno() for sock in pair] == [-1, -1]
+
+
+def test_room_for_datagrams_is_shared() -> None:
+    """It costs once what the largest one needs, however many sockets are opened and closed."""
+    turn = Turn(Loop())
+    assert turn.room(100) is turn.view
+    room = turn.room(READ + 1)
+    assert len(room) == READ + 1
+    assert turn.room(READ) is turn.room(READ + 1) is room
+    assert len(turn.view) == READ
