@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -25,7 +25,7 @@ _HANDOVER = 3  # the child's descriptor
 def rehearse(
     reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
 ) -> Deferred[str]:
-    """Fires with what the child said on its standard output, when all went well.
+    """Fires with what the child said on its standard output, when all went well: it says something then.
 
     Fails with UpgradeRefusedError, the reasons being what it said on its standard error. Cancelling kills it.
     """
@@ -77,17 +77,16 @@ class _Child(ProcessProtocol):
             return
         if self._killed:
             self.ended.errback(UpgradeRefusedError(f"the rehearsal was ended: {self._killed}"))
-        elif reason.check(ProcessDone):
-            self.ended.callback("\n".join(self._lines(1)))
+        elif reason.check(ProcessDone) and (said := self._lines(1)):
+            self.ended.callback("\n".join(said))
         else:
-            assert isinstance(reason.value, ProcessTerminated)  # noqa: S101
             self.ended.errback(UpgradeRefusedError(*self._why(reason.value)))
 
     def _lines(self, stream: int) -> list[str]:
         text = self._said[stream].decode(errors="replace")
         return [visible(line) for line in text.splitlines() if line.strip()]
 
-    def _why(self, end: ProcessTerminated) -> list[str]:
+    def _why(self, end: Any) -> list[str]:
         lines = self._lines(2)
         if not lines:
             how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"
