@@ -27,7 +27,7 @@ GROUP = (
 LEAVING = 15.0  # seconds that a clean power-off may take; what a test runs in there by `command` holds it up
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
 ENVIRONMENT = {
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
     "SYSTEMD_COLORS": "0",
     "SYSTEMD_PAGER": "",
