@@ -74,6 +74,8 @@ class Running:
         )  # fmt: skip
         self.daemon.commands = commands(self.daemon, self._upgrade)
         self.upgrade: Callable[[], Any] = dict
+        self.went_on = 0  # connections, from the program before
+        self.askers: list[Any] = []  # for the upgrade
         self.log = Events()
 
     def serving(self, daemon: Daemon) -> bool:
@@ -176,4 +178,4 @@ class Daemons:
         self.house.close()
         if error is None:
             assert not self.house.loop.readers | self.house.loop.writers
-            assert not self.house.loop.getDelayedCalls()
+            assert not self.house.loop.getDelayedCalls(), list(map(str, self.house.loop.getDelayedCalls()))
