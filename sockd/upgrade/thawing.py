@@ -11,6 +11,7 @@ from sockd.metrics import Counters, End
 from sockd.services.endpoint import Endpoint
 from sockd.services.sockets import Sockets, Store
 from sockd.status import Outcome
+from sockd.transports.inherited import address_of
 from sockd.transports.opened import Opened
 from sockd.transports.stream import Server, twisted_address
 
@@ -30,7 +31,10 @@ def sockets_of(handed: Handover, by_number: dict[int, socket.socket], store: Sto
 
 
 def _opened(listener: HandedListener, sock: socket.socket) -> Opened:
-    return Opened(sock, parse(listener.address), listener.file, ours=listener.name is None)
+    if listener.name is not None:
+        # systemd may listen where no file of ours could say so, such as on a multicast address.
+        return Opened(sock, address_of(sock), ours=False)
+    return Opened(sock, parse(listener.address), listener.file)
 
 
 def before_start(daemon: Daemon, handed: Handover) -> None:

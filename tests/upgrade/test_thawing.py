@@ -21,6 +21,7 @@ from sockd.protocols.echo.specification import specification as echo
 from sockd.protocols.line_log.specification import LineLogOptions
 from sockd.protocols.line_log.specification import specification as line_log
 from sockd.services.sockets import Sockets
+from sockd.transports.inherited import address_of
 from sockd.transports.opened import Opened
 from sockd.upgrade import thawing
 from tests.daemons import Daemons, Running
@@ -347,6 +348,20 @@ def test_several_sockets_of_one_name(house: House, run: Daemons, replaced: Repla
     running.stop()
     for opened in running.daemon.around.sockets.passed["web"]:
         opened.sock.close()
+
+
+def test_a_multicast_socket_of_systemds(house: House, run: Daemons, replaced: Replaced) -> None:
+    """It can't be written in the file, but a .socket unit may have it."""
+    sock = socket.socket(type=socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("224.0.0.1", 0))
+    opened = Opened(sock, address_of(sock), ours=False)
+    plan = house.plan("systemd://web", datagram=lambda _host: Datagrams())
+    running = replaced(run(plan, sockets=Sockets({"web": [opened]})).start())
+    (listener,) = running.daemon.endpoints[0].listeners
+    assert listener.address == opened.address
+    running.stop()
+    running.daemon.around.sockets.passed["web"][0].sock.close()
 
 
 def test_who_asked_is_answered(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) -> None:
