@@ -258,9 +258,11 @@ class Daemon(Service):
         deadline = self._reactor.seconds() + self.plan.drain
         await self.reloading.close()
         self.around.sockets.leave_to_store()
+        connections = sum(len(endpoint.connections) for endpoint in self.everywhere)
         self.log.info(
-            "stopping: {connections} connections have {drain} to finish",
-            connections=sum(len(endpoint.connections) for endpoint in self.everywhere),
+            "stopping: {connections} {have} {drain} to finish",
+            connections=connections,
+            have="connection has" if connections == 1 else "connections have",
             drain=format_duration(self.plan.drain),
             event="stopping",
         )

@@ -7,6 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,22 @@ class Destination:
         return os.isatty(self._descriptor)
 
     def is_journal(self, environ: Mapping[str, str]) -> bool:
-        """Whether systemd's journal reads it: $JOURNAL_STREAM has its device and inode (systemd.exec(5))."""
-        status = os.fstat(self._descriptor)
-        return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+        """Whether systemd's journal reads it."""
+        return _is_journal(self._descriptor, environ)
+
+
+def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """$JOURNAL_STREAM has the journal's device and inode (systemd.exec(5))."""
+    status = os.fstat(descriptor)
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def complain(text: str, environ: Mapping[str, str]) -> None:
+    """Say on standard error why there is no daemon; in the journal these lines are errors."""
+    mark = ""
+    with suppress(OSError, ValueError):  # there may be no standard error
+        mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
+    print("\n".join(mark + line for line in text.splitlines()), file=sys.stderr)  # noqa: T201
 
 
 def _open(path: Path) -> int:

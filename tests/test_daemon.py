@@ -135,7 +135,7 @@ def test_stop_order(house: House, run: Daemons) -> None:
     assert order == ["service after 1"]
     assert client.recv(1) == b""
     assert running.log.messages()[-3:] == [
-        "stopping: 1 connections have 5s to finish",
+        "stopping: 1 connection has 5s to finish",
         running.log.messages()[-2],
         "stopped",
     ]

@@ -22,7 +22,6 @@ endpoints:
     required: {give_up_after: 300ms}
     restart: {delay: 100ms, max_delay: 100ms}
 """
-UNMARKED = pytest.mark.xfail(strict=True, reason="the file's problems come to the journal without <3>")
 
 
 def test_start_returns_when_it_serves(service: Service) -> None:
@@ -117,7 +116,6 @@ def test_a_drain_may_take_longer_than_the_unit_allows(service: Service) -> None:
     assert (service.show("Result"), service.show("ExecMainStatus")) == ("success", "0")
 
 
-@UNMARKED
 def test_a_wrong_file_is_not_tried_again(service: Service) -> None:
     """Status 78, each problem in the journal as an error, and no restart."""
     service.write("endpoints:\n  echo: {listen: 'tcp://127.0.0.1:70070', protocl: echo}\n")
@@ -130,7 +128,6 @@ def test_a_wrong_file_is_not_tried_again(service: Service) -> None:
     assert not [line for line in service.logged() if "Traceback" in line]
 
 
-@UNMARKED
 def test_a_missing_file_is_one_line(service: Service) -> None:
     """There is nothing to serve before the administrator has written it."""
     assert service.machine.systemctl("start", "sockd", check=False).returncode != 0
