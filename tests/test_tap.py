@@ -2,25 +2,34 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.application.service import MultiService
 from twisted.internet import reactor as installed
-from twisted.logger import ILogObserver
+from twisted.internet.defer import succeed
+from twisted.logger import ILogObserver, LogLevel, LogPublisher
 from twisted.python.components import Componentized
 from twisted.python.usage import UsageError
 
 import sockd
 from sockd import process, tap
+from sockd.errors import SockdError
+from sockd.handover import passing
+from sockd.handover.value import HandedEndpoint, Handover
 from sockd.logs import Destination
-from sockd.plan import LogPlan, Plan
-from tests.services.house import House, Probes, Service
+from sockd.plan import Directories, LogPlan, Plan
+from sockd.transports.inherited import Inherited
+from tests.services.house import Events, House, Probes, Service
 
 FILE = """
 endpoints:
@@ -30,7 +39,7 @@ endpoints:
 """
 
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Parent(Componentized, MultiService):
@@ -65,6 +74,9 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the door does to the process is undone."""
     reactor: Any = installed
     monkeypatch.setattr(reactor, "seconds", reactor.seconds)
+    pool = reactor.getThreadPool()
+    monkeypatch.setattr(pool, "threadFactory", pool.threadFactory)
+    monkeypatch.setattr(tap, "deferToThread", lambda read: succeed(None).addCallback(lambda _: read()))
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     for number, handler in zip(SIGNALS, before, strict=True):
@@ -99,7 +111,9 @@ def options(*arguments: str, **parent: Any) -> tap.Options:
     return made
 
 
-def made(house: House, **parent: Any) -> tuple[tap.Top, Reactor, Service]:
+def made(
+    house: House, *, handed: Handover | None = None, reads: Any = None, **parent: Any
+) -> tuple[tap.Top, Reactor, Service]:
     """A daemon made for these options of twistd's, its reactor and its service."""
     service = Service()
     plan = Plan(
@@ -107,7 +121,8 @@ def made(house: House, **parent: Any) -> tuple[tap.Top, Reactor, Service]:
         (house.plan("tcp://127.0.0.1:0", stream=Probes(), service=service, give_up_after=1.0),),
     )  # fmt: skip
     reactor = Reactor(house)
-    return tap.Top(plan, reactor, parent, lambda: plan), reactor, service
+    directories = Directories(Path("/run/sockd"), Path("/var/log/sockd"))
+    return tap.Top(plan, reactor, parent, reads or (lambda: plan), directories, handed), reactor, service
 
 
 # -- options
@@ -189,6 +204,12 @@ def struck(house: House, number: signal.Signals) -> None:
     house.loop.advance(0)
 
 
+def ended(house: House, daemon: tap.Top) -> None:
+    """Stopped, to the end."""
+    stopped = daemon.stopService()
+    house.run_clock(lambda: stopped.called)
+
+
 def close(daemon: tap.Top) -> None:
     if daemon._destination is not None and daemon._destination.path is not None:
         os.close(daemon._destination._descriptor)
@@ -204,14 +225,44 @@ def test_log_is_ours(house: House, tmp_path: Path) -> None:
     close(daemon)
 
 
+def test_log_follows_a_reload(house: House, tmp_path: Path) -> None:
+    """SIGHUP reads the file anew; its level and format hold from the next line on."""
+    said: list[Plan] = []
+    daemon, _, _ = made(house, reads=lambda: said[-1], logfile=str(tmp_path / "a.log"), nodaemon=True)
+    assert daemon._observer is not None
+    daemon.take_signals()
+    daemon.startService()
+
+    def reloaded(log: LogPlan) -> list[str]:
+        said.append(replace(daemon.plan, log=log))
+        struck(house, signal.SIGHUP)
+        house.run_clock(lambda: daemon.plan is said[-1] and not daemon.reloading.busy)
+        (tmp_path / "a.log").write_text("")
+        for level in (LogLevel.debug, LogLevel.info):
+            event = {"log_time": 0.0, "log_format": "told", "log_namespace": "sockd", "log_level": level}
+            daemon._observer(event)  # type: ignore[misc]
+        return (tmp_path / "a.log").read_text().splitlines()
+
+    assert [line[0] for line in reloaded(LogPlan("debug", "json"))] == ["{", "{"]
+    assert not daemon._to_a_person
+    (line,) = reloaded(LogPlan("info", "text"))
+    assert line.endswith("told")
+    assert daemon._to_a_person
+    assert reloaded(LogPlan("info", "text")) == [line]
+    ended(house, daemon)
+    close(daemon)
+
+
 @pytest.mark.parametrize("other", ["syslog", "logger"])
 def test_log_that_twistd_was_asked_for(other: str, house: House) -> None:
     """--syslog and --logger are left to twistd."""
-    daemon, _, _ = made(house, **{other: "given"})
+    parsed: dict[str, Any] = {other: LogPublisher}
+    daemon, _, _ = made(house, **parsed)
     parent: Any = Parent()
     daemon.setServiceParent(parent)
     assert parent.getComponent(ILogObserver) is None
     daemon.reopen()
+    daemon.changed_settings(daemon.plan, replace(daemon.plan, log=LogPlan("debug", "json")))
 
 
 def test_log_belongs_to_whom_we_run_as(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,6 +318,156 @@ def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPat
     assert reactor.stops == 1
     assert daemon._hurried
     assert not service.started
+
+
+# -- systemd
+
+
+def test_the_watchdog_and_the_end(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd hears from the process that serves, and nothing any more once it has stopped."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.setblocking(False)
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+        daemon, reactor, _ = made(house, syslog=True)
+        daemon.privilegedStartService()
+        daemon.startService()
+        for method in reactor.started:
+            method()
+        house.loop.pump([1.0] * 2)
+        heard = []
+        ended(house, daemon)
+        with suppress(BlockingIOError):
+            while True:
+                heard.append(systemd.recv(4096).decode())
+    assert [text.partition("=")[0] for text in heard if not text.startswith("STATUS")] == [
+        "EXTEND_TIMEOUT_USEC", "WATCHDOG", "READY", "WATCHDOG", "WATCHDOG", "STOPPING",
+    ]  # fmt: skip
+    assert heard[3] == "READY=1\nSTATUS=1 endpoint, 1 listener, 0 connections"
+    assert not house.loop.getDelayedCalls()
+
+
+def test_sockets_that_systemd_passed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are for the listeners of their name."""
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        given = Inherited(named={"web": [web]}, problems=["odd"])
+        monkeypatch.setattr(tap, "take", lambda *_: given)
+        daemon, _, _ = made(house, syslog=True)
+        assert daemon.around.sockets.how_many("web") == 1
+
+
+# -- upgrades
+
+
+def test_upgraded(house: House, tmp_path: Path) -> None:
+    """The new program says from what to what, to the log, the status, and who asked; it ends as any other."""
+    pid_file = tmp_path / "a.pid"
+    pid_file.write_text("1")
+    handed = Handover(
+        file="sockd.yaml", runtime="/run/sockd", logs="/var/log/sockd", started=-60.0, drained=2,
+        begun=time.monotonic(), version="0.0.9", numbers=7, pid_file=str(pid_file),
+    )  # fmt: skip
+    daemon, reactor, _ = made(house, handed=handed, syslog=True)
+    events = Events()
+    daemon.log = events.log
+    told: list[Any] = []
+
+    class Asker:
+        answer = told.append
+
+    daemon.privilegedStartService()
+    daemon.startService()
+    daemon._askers.append(Asker)
+    for method in reactor.started:
+        method()
+    (result,) = told
+    assert result | {"seconds": 0} == {
+        "version": sockd.__version__, "seconds": 0, "connections": 0, "drained": 2, "listeners": 0,
+    }  # fmt: skip
+    assert 0 <= result["seconds"] < 60
+    assert daemon.last_upgrade is not None
+    assert daemon.last_upgrade.ok
+    assert re.fullmatch(
+        rf"from 0\.0\.9 to {sockd.__version__} in [0-9.]+s, 0 connections kept", daemon.last_upgrade.message
+    )
+    assert f"upgraded {daemon.last_upgrade.message}" in events.messages()
+    assert daemon.commands["status"]()["uptime"] == 60
+    assert next(daemon.around.numbers) == 7
+    assert not daemon._welcome(daemon)  # a second time it is nothing special
+    ended(house, daemon)
+    assert not pid_file.exists()
+
+
+def test_asked_to_upgrade(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGUSR2 does what the command does; the last words to systemd are that something else comes."""
+    daemon, _, _ = made(house, syslog=True)
+    asked: list[str] = []
+    monkeypatch.setattr(daemon._course, "by_signal", lambda: asked.append("signal"))
+    monkeypatch.setattr(daemon.reports, "reloading", lambda: asked.append("reloading"))
+    monkeypatch.setattr(daemon._course, "cancel", lambda: asked.append("cancelled"))
+    daemon.take_signals()
+    struck(house, signal.SIGUSR2)
+    daemon._last_words()
+    ended(house, daemon)
+    assert asked == ["signal", "reloading", "cancelled"]
+    assert daemon.commands["upgrade"] == daemon._course.upgrade
+
+
+@pytest.mark.parametrize("what", ["the file", "the handover"])
+def test_what_the_new_program_can_not_use(
+    what: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was right when it was rehearsed: 70, on which systemd starts anew what 78 would have ended."""
+    handover = Handover(file=str(file), runtime=str(file.parent), logs=str(file.parent), started=1.0)
+    descriptor = passing.write(handover)
+    monkeypatch.setenv(passing.VARIABLE, str(descriptor))
+    if what == "the file":
+        file.write_text("nonsense")
+    else:
+        os.close(descriptor)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", str(file)))
+    assert caught.value.code == 70
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_running_the_new_program(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """twistd gets the options again that the first program had; a handover that is none is told."""
+    from twisted.scripts import twistd  # noqa: PLC0415
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", ["sockd"])
+    monkeypatch.setattr(twistd, "run", lambda: seen.append(sys.argv[1:]))
+    handover = Handover(file="", runtime="", logs="", started=1.0, options=("--syslog", "--prefix=web"))
+    descriptor = passing.write(handover)
+    monkeypatch.setenv(passing.VARIABLE, str(descriptor))
+    tap.run(file)
+    assert seen == [["--nodaemon", "--pidfile=", "--syslog", "--prefix=web", "sockd", "--config", str(file)]]
+    os.close(descriptor)
+    monkeypatch.setenv(passing.VARIABLE, "x")
+    with pytest.raises(SystemExit) as caught:
+        tap.run(file)
+    assert caught.value.code == 70
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_rehearsing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its version where all is well; else the reasons, and 70. Without a handover there is nothing to do."""
+    with pytest.raises(SockdError, match="about to be upgraded"):
+        tap.rehearse()
+    handover = Handover(file=str(file), runtime=str(file.parent), logs=str(file.parent), started=1.0)
+    monkeypatch.setenv(passing.VARIABLE, str(passing.write(handover)))
+    tap.rehearse()
+    assert capsys.readouterr().out == f"{sockd.__version__}\n"
+    endpoints = {"gone": HandedEndpoint("echo", service=(1,)), "other": HandedEndpoint("echo", service=(1,))}
+    monkeypatch.setenv(passing.VARIABLE, str(passing.write(replace(handover, endpoints=endpoints))))
+    with pytest.raises(SystemExit) as caught:
+        tap.rehearse()
+    assert caught.value.code == 70
+    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == ["gone", "other"]
 
 
 # -- what a person sees
