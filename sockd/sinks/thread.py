@@ -1,5 +1,6 @@
 """One thread for calls that a disk may block; their results come back to the reactor's."""
 
+import signal
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
@@ -24,6 +25,14 @@ class Worker(Protocol):
         """No job follows."""
 
 
+class ShelteredThread(Thread):
+    """A thread that takes no signals: a program that is about to be replaced would forget what it took."""
+
+    def run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        super().run()
+
+
 class WorkerThread:
     """A thread that starts with its first job, so that daemonizing does not lose it.
 
@@ -40,7 +49,7 @@ class WorkerThread:
 
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
         if self._thread is None:
-            self._thread = Thread(target=self._work, name=self._name, daemon=True)
+            self._thread = ShelteredThread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         done: Deferred[ResultT] = Deferred()
         self._unfinished += 1

@@ -1,5 +1,6 @@
 """The thread: jobs in order, results in the reactor's thread, and no waiting for a thread that is stuck."""
 
+import signal
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import pytest_twisted
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError
 
-from sockd.sinks.thread import WorkerThread
+from sockd.sinks.thread import ShelteredThread, WorkerThread
 
 
 def test_nothing_starts_before_the_first_job() -> None:
@@ -74,3 +75,12 @@ async def test_idle() -> None:
     await last
     assert order == ["job", "idle", "told"]
     worker.end()
+
+
+def test_its_thread_takes_no_signals() -> None:
+    """A program that is about to be replaced would forget what another thread than its main one took."""
+    masks: list[set[int]] = []
+    thread = ShelteredThread(target=lambda: masks.append({*signal.pthread_sigmask(signal.SIG_BLOCK, ())}))
+    thread.start()
+    thread.join()
+    assert {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2} <= masks[0]
