@@ -27,6 +27,7 @@ from sockd.errors import SockdError
 from sockd.handover import passing
 from sockd.handover.value import Handover
 from sockd.plan import Directories, Plan, read
+from sockd.sinks.thread import ShelteredThread
 from sockd.status import Outcome
 from sockd.steering import commands
 from sockd.transports.inherited import environment_at_exec, take
@@ -223,6 +224,8 @@ def makeService(options: Options) -> Top:  # noqa: N802
         print(error, file=sys.stderr)  # noqa: T201
         # The file was right a moment ago: systemd is to start us anew.
         raise SystemExit(os.EX_SOFTWARE if handed else os.EX_CONFIG) from None
+    # Before the reactor has any threads of its own.
+    reactor.getThreadPool().threadFactory = ShelteredThread  # type: ignore[attr-defined]
     process.raise_descriptor_limit()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
     # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.

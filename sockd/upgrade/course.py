@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from sockd.admin.language import Refused
@@ -105,23 +106,30 @@ class Course:
         daemon.log.info("upgrading to sockd {version}", version=version.strip(), event="upgrading")
         drained = await self._let_finish()
         endpoints = daemon.endpoints
+        signals = Signals()
         try:
             for endpoint in endpoints:
                 endpoint.hold(True)
+            signals.hold()
+            # A stop that a signal has just asked for would be lost, and so would the ends of connections. The
+            # reactor is asked in the first turn, and tells us at the end of that.
+            for _ in range(2):
+                await deferLater(self._reactor, 0)
             services = await self._services()
             if daemon.plan is not plan or daemon.reloading.busy:
                 raise Refused(os.EX_TEMPFAIL, "the file was reloaded meanwhile: try again")
-            self._replace(services, drained)
+            self._replace(services, drained, signals)
         finally:
+            signals.release()
             for endpoint in endpoints:
                 endpoint.hold(False)
 
-    def _replace(self, services: dict[str, tuple[State, ...]], drained: int) -> NoReturn:
+    def _replace(self, services: dict[str, tuple[State, ...]], drained: int, signals: Signals) -> NoReturn:
         handed = self._handover(services, drained)
         argv = exec_argv("run", "-c", handed.file)
         self._last_words()
         try:
-            replace(argv, self._environ, handed, Signals())
+            replace(argv, self._environ, handed, signals)
         finally:
             self._daemon.reports.went_on()
 
