@@ -147,7 +147,8 @@ def give(passed: list[int], *descriptors: int) -> None:
 
 def closed(result: Inherited) -> list[str]:
     """Close what was taken; the problems."""
-    for sock in (*(sock for _, sock in result.stored), *(one for several in result.named.values() for one in several)):
+    stored = [sock for _, sock in result.stored]
+    for sock in (*stored, *(one for several in result.named.values() for one in several)):
         sock.close()
     return result.problems
 
