@@ -53,7 +53,8 @@ class HandedEndpoint:
     protocol: str  # its name in the file
     service: tuple[State, ...] = ()
     connections: tuple[HandedConnection, ...] = ()
-    datagrams: dict[str, State] = field(default_factory=dict)  # by the address that is open
+    # By the address that is open; with `reuse_port` several listeners may have the same.
+    datagrams: dict[str, list[State]] = field(default_factory=dict)
     suspended: bool = False
     counters: State = None
 

@@ -84,10 +84,13 @@ class Listener:
         self._made_for: DatagramPort | None = None
         self._watch: Any = None
         self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
-        self._frozen: dict[str, Any] = {}
+        self._frozen: dict[str, list[Any]] = {}
 
-    def thaw_from(self, states: dict[str, Any]) -> None:
-        """What its datagram protocol had in the program before, by the address that was open."""
+    def thaw_from(self, states: dict[str, list[Any]]) -> None:
+        """What datagram protocols had in the program before, by the address that was open.
+
+        Of those that shared one, each takes the first that is left: they get their sockets in the same order.
+        """
         self._frozen = states
 
     # -- supervised
@@ -287,9 +290,8 @@ class Listener:
         protocol: Any = (make or self._make_datagram_protocol)()
         port.protocol = protocol
         protocol.start(port)
-        state = self._frozen.pop(str(self.address), None)
-        if state is not None:
-            protocol.thaw(state)
+        if states := self._frozen.get(str(self.address)):
+            protocol.thaw(states.pop(0))
         self.protocol = protocol
 
     def _contained(self, where: str, method: Callable[[], None]) -> None:

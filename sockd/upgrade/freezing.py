@@ -111,7 +111,7 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
         protocol=endpoint.plan.protocol,
         service=service,
         connections=handed,
-        datagrams=dict(_datagrams(endpoint)),
+        datagrams=_datagrams(endpoint),
         suspended=endpoint.suspended,
         counters={
             "endpoint": endpoint.host.counters.freeze(),
@@ -123,9 +123,11 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
     )
 
 
-def _datagrams(endpoint: Endpoint) -> Iterator[tuple[str, State]]:
+def _datagrams(endpoint: Endpoint) -> dict[str, list[State]]:
+    found: dict[str, list[State]] = {}
     for listener in endpoint.listeners:
         if listener.protocol is not None and hasattr(listener.protocol, "freeze"):
             with _freezing(endpoint, str(listener.address)):
                 state = listener.protocol.freeze()
-            yield str(listener.address), state
+            found.setdefault(str(listener.address), []).append(state)
+    return found

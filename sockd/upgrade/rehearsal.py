@@ -61,8 +61,9 @@ class _Rehearsal:
             factory = self._try("its factory", self._make_factory)
         for connection in state.connections if factory is not None else ():
             self._try("a connection", self._thaw_connection, factory, connection)
-        for address, datagrams in state.datagrams.items():
-            self._try(address, self._thaw_datagrams, datagrams)
+        for address, states in state.datagrams.items():
+            for datagrams in states:
+                self._try(address, self._thaw_datagrams, datagrams)
 
     def _thaw_service(self, state: HandedEndpoint) -> None:
         if self._specification.service is not None:

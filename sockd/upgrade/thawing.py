@@ -65,7 +65,7 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
                 listener.counters.thaw(each.get("counters") or {})
                 left.remove(each)
                 break
-    datagrams = dict(state.datagrams)
+    datagrams = {address: list(states) for address, states in state.datagrams.items()}
     for listener in endpoint.listeners:
         # The address that is open is not known before it is: a port may be 0 in the plan.
         listener.thaw_from(datagrams)

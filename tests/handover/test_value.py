@@ -27,7 +27,7 @@ WHOLE = Handover(
             protocol="echo",
             service=({"rooms": []},),
             connections=(HandedConnection({"fd": 9, "unsent": b"\xff"}, None),),
-            datagrams={"udp://127.0.0.1:7007": [b"x"]},
+            datagrams={"udp://127.0.0.1:7007": [b"x", None]},
             suspended=True,
             counters={"refused": {}},
         )

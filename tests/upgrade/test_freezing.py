@@ -154,7 +154,7 @@ def test_an_endpoint(house: House, run: Daemons) -> None:
     assert [(each["address"], each["counters"]["accepted"]) for each in counted["listeners"]] == [
         (TCP, 0), (TCP, 7),
     ]  # fmt: skip
-    assert found["two"].datagrams == {str(two.listeners[0].address): 1}
+    assert found["two"].datagrams == {str(two.listeners[0].address): [1]}
 
 
 def test_datagram_protocols_without_a_state(house: House, run: Daemons) -> None:

@@ -132,7 +132,7 @@ def test_everything_is_thawed_and_nothing_is_wrong(frozen: Any) -> None:
             frozen("first", Peer.inet(("192.0.2.1", 50)), unsent=b"rest"),
             frozen(b"second", Peer.inet(("::ffff:192.0.2.1", 50, 0, 0))),
         ),
-        datagrams={"udp://127.0.0.1:7007": [1]},
+        datagrams={"udp://127.0.0.1:7007": [[1]]},
     )
     assert rehearse(plan, lobby=state) == []
     assert seen == [
@@ -165,8 +165,8 @@ def test_an_endpoint_that_hands_nothing_over_is_not_built() -> None:
         ({"service": lambda _: ThawingService(broken)}, {"service": [1]}, "its service: KeyError: 'room'"),
         ({"service": lambda _: object()}, {"service": [1]}, "'object' object has no attribute 'thaw'"),
         ({}, {"service": [1]}, "its service: LookupError: this version of the protocol has no service"),
-        ({"datagram": broken}, {"datagrams": {"udp://[::1]:9": 1}}, "udp://[::1]:9: KeyError: 'room'"),
-        ({}, {"datagrams": {"udp://[::1]:9": 1}}, "this version of the protocol has no datagrams"),
+        ({"datagram": broken}, {"datagrams": {"udp://[::1]:9": [1]}}, "udp://[::1]:9: KeyError: 'room'"),
+        ({}, {"datagrams": {"udp://[::1]:9": [1]}}, "this version of the protocol has no datagrams"),
     ],
 )
 def test_what_can_not_go_on_is_told(made: dict[str, Any], state: dict[str, Any], said: str) -> None:
@@ -234,7 +234,7 @@ def test_a_service_and_a_datagram_protocol_may_fail_in_their_own_ways(frozen: An
                 self.transport.failed("datagram")
 
     [line] = rehearse(
-        lobby(datagram=lambda _: Complains()), lobby=HandedEndpoint("probe", datagrams={"udp://x": None})
+        lobby(datagram=lambda _: Complains()), lobby=HandedEndpoint("probe", datagrams={"udp://x": [None]})
     )
     assert line.startswith("lobby: datagram: KeyError: 'room'")
 
@@ -308,6 +308,6 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
         datagram: Any = specification.datagram(host)
         datagram.start(DeafPort(lambda _: None))
         if hasattr(datagram, "freeze"):
-            datagrams["udp://127.0.0.1:8"] = datagram.freeze()
+            datagrams["udp://127.0.0.1:8"] = [datagram.freeze()]
     connection.close()
     return HandedEndpoint(endpoint.protocol, service, (handed,), datagrams)

@@ -23,6 +23,7 @@ from sockd.protocols.line_log.specification import specification as line_log
 from sockd.services.sockets import Sockets
 from sockd.transports.inherited import address_of
 from sockd.transports.opened import Opened
+from sockd.transports.options import SocketOptions
 from sockd.upgrade import thawing
 from tests.daemons import Daemons, Running
 from tests.services.house import Datagrams, House, Probes, Service, raising
@@ -300,17 +301,25 @@ def test_a_service_that_is_down(house: House, run: Daemons, replaced: Replaced) 
     assert new.events == ["thaw", "start", "start"]
 
 
+class Remember(Datagrams):
+    """Knows in the next program what it was sent in this one."""
+
+    def freeze(self) -> Any:
+        return [bytes(each) for each in self.data]
+
+    def thaw(self, state: Any) -> None:
+        assert self.calls == ["start"]
+        self.data += state
+
+
+def remembered(running: Running) -> list[list[bytes]]:
+    """What each listener's protocol was sent."""
+    protocols: list[Any] = [listener.protocol for listener in running.daemon.endpoints[0].listeners]
+    return [list(protocol.data) for protocol in protocols]
+
+
 def test_a_datagram_protocol(house: House, run: Daemons, replaced: Replaced) -> None:
     """It is thawed once it was started, when its service runs and not before."""
-
-    class Remember(Datagrams):
-        def freeze(self) -> Any:
-            return [bytes(each) for each in self.data]
-
-        def thaw(self, state: Any) -> None:
-            assert self.calls == ["start"]
-            self.data += state
-
     later: Deferred[None] = Deferred()
     maker = given(Service(), Service(), Service(lambda: later))
     running = run(house.plan(UDP, datagram=lambda _host: Remember(), service=maker)).start()
@@ -323,6 +332,25 @@ def test_a_datagram_protocol(house: House, run: Daemons, replaced: Replaced) -> 
     assert isinstance(listener.protocol, Remember)
     assert listener.protocol.data == [b"one"]
     assert listener.counters.datagrams_in == 1
+
+
+def test_datagram_protocols_that_share_an_address(house: House, run: Daemons, replaced: Replaced) -> None:
+    """With `reuse_port` the kernel gives each peer to one of the sockets: there its state is found again."""
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = Address(Kind.UDP, *free.getsockname())
+    shared = SocketOptions(reuse_port=True)
+    running = run(house.plan(address, address, datagram=lambda _: Remember(), sockets=shared)).start()
+    clients = [house.connect(address, b"%d" % number) for number in range(8)]
+    assert [house.receive(client, 1) for client in clients] == [b"%d" % number for number in range(8)]
+    before = remembered(running)
+    assert sorted(before[0] + before[1]) == [b"%d" % number for number in range(8)]
+    running = replaced(running)
+    assert remembered(running) == before
+    for number, client in enumerate(clients):
+        client.send(b"%d" % number)
+        assert house.receive(client, 1) == b"%d" % number
+    assert [set(each) for each in remembered(running)] == [set(each) for each in before]
 
 
 def test_several_sockets_of_one_name(house: House, run: Daemons, replaced: Replaced) -> None:
