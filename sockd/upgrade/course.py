@@ -149,9 +149,6 @@ class Course:
                 names = ", ".join(name for name, state in frozen.items() if isinstance(state, Deferred))
                 raise UpgradeRefusedError(f"{names}: the service can't hand over what it has not finished")
             await _all_of(waiting, left, self._reactor)
-            for state in waiting:
-                if state.called and not state.paused:
-                    await state  # raises why it failed
 
     async def _let_finish(self) -> int:
         """Have all connections end that can't go on in another program; how many there were."""
@@ -182,7 +179,7 @@ class Course:
 
 
 async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
-    """Wait for these, which others may wait for as well; at most so many seconds."""
+    """Wait for these, which others may wait for as well, at most so many seconds; raises if one fails."""
     # No DeferredList: one that is cancelled cancels its Deferreds, and fires as if they had come to an end.
     everything: Deferred[None] = Deferred()
     left = len(waiting)
@@ -190,9 +187,10 @@ async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: A
     def one_less(result: Any) -> Any:
         nonlocal left
         left -= 1
-        if not left and not everything.called:
-            everything.callback(None)
-        return result
+        failed = isinstance(result, Failure)
+        if (failed or not left) and not everything.called:
+            everything.callback(result if failed else None)
+        return None if failed else result
 
     for deferred in waiting:
         deferred.addBoth(one_less)
