@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
 from sockd.addresses import Address, Kind
+from sockd.services.listener import WATCH
 from sockd.services.sockets import Sockets
 from sockd.transports.opened import Opened
 from tests.daemons import Daemons, Running
@@ -188,6 +189,42 @@ def test_switched_off_and_on(house: House, run: Daemons, tmp_path: Path) -> None
     running.told("reload")
     running.now(control=at(path))
     running.daemon.reloading.by_signal()
+    assert told(running, path, "status")["ok"]
+
+
+@pytest.mark.parametrize("kind", ["removed", "replaced"])
+def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path) -> None:
+    """Nobody could ask any more: it is opened anew as soon as that can be, and who is connected stays."""
+    path = tmp_path / "control.sock"
+    running = run(control=at(path)).start()
+    client = connect(running, path)
+    house.loop.settle()
+    path.unlink()
+    if kind == "replaced":
+        path.touch()
+        for _ in range(3):  # it is told once
+            house.loop.advance(WATCH)
+        (message,) = running.log.messages(LogLevel.error)
+        assert message.endswith(
+            "there is something at this path that is not a socket; it is left alone; trying again"
+        )
+        path.unlink()
+    house.loop.advance(WATCH)
+    assert told(running, path, "status")["ok"]
+    assert running.log.messages(LogLevel.warn)[-1].endswith("replaced the socket's file; opened anew")
+    ask(client, "status")
+    assert answer(running, client)["ok"]
+    running.stop()
+    assert not path.exists()
+
+
+def test_an_address_that_can_not_be_had(house: House, run: Daemons, tmp_path: Path) -> None:
+    """The reload is refused, and says what it is about."""
+    path = tmp_path / "control.sock"
+    running = run(control=at(path)).start()
+    running.now(control=at(tmp_path / "no" / "control.sock"))
+    (why,) = running.refused(running.ask("reload"))[1]
+    assert why == f"control: unix://{tmp_path}/no/control.sock: there is no directory {tmp_path}/no"
     assert told(running, path, "status")["ok"]
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import TimeoutError as TookTooLongError
 
 from sockd.errors import SockdError
 from sockd.plan import Plan
@@ -179,6 +180,9 @@ class Reconciliation:
             self._later("reload back", lambda: method(old))
             try:
                 await _bounded(maybeDeferred(method, options), self._around.reactor)
+            except TookTooLongError as error:
+                text = f"{endpoint.name}: going over to the new options takes longer than {PATIENCE:g}s"
+                raise ReloadRefusedError(text) from error
             except BaseException as error:
                 raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 

@@ -49,7 +49,10 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
     where the kernel refuses.
     """
     kind = socket.SOCK_STREAM if address.kind is Kind.UNIX else socket.SOCK_DGRAM
-    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock = socket.socket(socket.AF_UNIX, kind)
+    except OSError as error:  # descriptors or memory ran out
+        raise OpenError(_explain(error, address)) from error
     try:
         sock.setblocking(False)
         if kind == socket.SOCK_DGRAM:

@@ -15,6 +15,7 @@ from sockd.transports import unix
 from sockd.transports.inet import OpenError
 from sockd.transports.options import SocketOptions
 from sockd.transports.unix import SocketFile, credentials, open_unix, sent_credentials
+from tests.services.house import raising
 
 PLAIN = SocketOptions()
 KINDS = pytest.mark.parametrize("kind", [Kind.UNIX, Kind.UNIXGRAM])
@@ -210,6 +211,15 @@ def test_missing_directory(kind: Kind, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OpenError, match=r"Not a directory$"):
         open_unix(Address(kind, path=str(tmp_path / "file" / "a.sock")), PLAIN)
+
+
+@KINDS
+def test_descriptors_ran_out(kind: Kind, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is told as any other reason of the kernel's."""
+    error = OSError(errno.EMFILE, "Too many open files")
+    monkeypatch.setattr(socket, "socket", raising(error))
+    with pytest.raises(OpenError, match=r"^Too many open files$"):
+        open_unix(Address(kind, path=path), PLAIN)
 
 
 def test_refused_group_leaves_no_file(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
