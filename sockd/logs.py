@@ -204,8 +204,9 @@ _FORMATS: dict[str, Callable[[Event, str, bool], str]] = {"text": _text, "json":
 
 def timestamp(seconds: float) -> str:
     """UTC with milliseconds, as RFC 3339 has it."""
-    whole = int(seconds)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((seconds - whole) * 1000):03d}Z"
+    # A float is hardly ever a whole millisecond: what was read from such a text is to give the same text.
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{microseconds // 1000:03d}Z"
 
 
 def destination(logfile: str | None, foreground: bool) -> Destination:

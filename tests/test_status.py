@@ -42,6 +42,9 @@ def test_outcomes() -> None:
     outcome = Outcome(True, "2 added", 1_800_000_000.25)
     assert outcome.value() == {"at": "2027-01-15T08:00:00.250Z", "ok": True, "message": "2 added"}
     assert Outcome.of(outcome.value()) == outcome
+    for millisecond in range(1000):  # a float has hardly any of them exactly
+        told = Outcome(True, "", 1_800_000_000 + millisecond / 1000).value()
+        assert told == getattr(Outcome.of(told), "value", dict)()
     assert Outcome.refused(["one"]).message == "one"
     assert Outcome.refused(["one", "two", "three"]).message == "one (and 2 more)"
     assert not Outcome.refused(["one"]).ok
