@@ -11,7 +11,7 @@ from sockd.metrics import summary
 from sockd.text import visible
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.table import Table
 
 # How a state looks on a terminal.
@@ -43,9 +43,12 @@ class Page:
 
 def plain(page: Page) -> str:
     """Every value whole, a row a line, whatever the width."""
-    table = aligned((page.head, *page.rows)) if page.rows else ""
-    parts = ("\n".join(page.lines), table, "\n".join(page.notes))
+    parts = ("\n".join(page.lines), _rows(page) if page.rows else "", "\n".join(page.notes))
     return "\n\n".join(part for part in parts if part)
+
+
+def _rows(page: Page) -> str:
+    return aligned((page.head, *page.rows))
 
 
 def rich(page: Page) -> "RenderableType":
@@ -55,13 +58,34 @@ def rich(page: Page) -> "RenderableType":
 
     parts: list[list[RenderableType]] = [
         [Text(line) for line in page.lines],
-        [_table(page)] if page.rows else [],
+        [_Fitting(_least_width(page), _table(page), Text(_rows(page)))] if page.rows else [],
         [Text(note) for note in page.notes],
     ]
     shown: list[RenderableType] = []
     for part in parts:
         shown += [Text(), *part] if shown and part else part
     return Group(*shown)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A table where there is room for it; else its rows, folded as they come, since columns would be lost."""
+
+    width: int
+    table: "RenderableType"
+    rows: "RenderableType"
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["RenderableType"]:
+        yield self.table if options.max_width >= self.width else self.rows
+
+
+def _least_width(page: Page) -> int:
+    """What the columns need; those whose values may be folded have room for a word or a piece of an address."""
+    widths = []
+    for name, *cells in zip(page.head, *page.rows, strict=True):
+        words = cells if name in _WHOLE else (word[:_SHORT] for cell in cells for word in cell.split())
+        widths.append(max(map(len, (name, *words))))
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 def _table(page: Page) -> "Table":

@@ -88,6 +88,17 @@ def test_long_addresses_are_folded() -> None:
     assert "".join(line[10:].split("  ")[0] for line in lines[5:]).replace(" ", "").endswith(long)
 
 
+@pytest.mark.parametrize(("name", "width"), [("echo", 40), ("a-name-as-long-as-names-may-be" * 2, 80)])
+def test_no_room_for_a_table(name: str, width: int) -> None:
+    """Nothing is lost: the rows are folded."""
+    page = display.status(status(endpoint(name, listener("tcp://127.0.0.1:7007"))), NOW)
+    shown = COLOURS.sub("", terminal(page, width))
+    assert max(map(len, shown.splitlines())) <= width
+    found = "".join(shown.split())
+    for row in page.rows:
+        assert "".join("".join(row).split()) in found
+
+
 def test_status_of_nothing() -> None:
     """Without endpoints there is no table."""
     head = ["sockd 0.1.0, pid 4711, up 3m 20s, running", "file: /etc/sockd/sockd.yaml"]
