@@ -89,6 +89,8 @@ class Top(Daemon):
         )
         if handed is not None:
             thawing.before_start(self, handed)
+        self._went_on = 0  # connections of the program before
+        self._askers: list[Any] = []  # who asked it for the upgrade
         self._notify = notify
         self._watchdog: Watchdog | None = None
         self._carried = carried.Carried.of(parent, directories, handed)
@@ -214,16 +216,16 @@ def makeService(options: Options) -> Top:  # noqa: N802
     # A step of the wall clock would move every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     parent: Any = options.parent or {}
-    handed = None
+    upgraded = passing.VARIABLE in os.environ
     try:
         handed = passing.take(os.environ)
         directories = handed.directories if handed else process.directories(os.environ, os.getuid())
         file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE)
         plan = _read(file, directories, parent)
     except SockdError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        # The file was right a moment ago: systemd is to start us anew.
-        raise SystemExit(os.EX_SOFTWARE if handed else os.EX_CONFIG) from None
+        logs.complain(str(error), os.environ)
+        # All was right in the rehearsal a moment ago: systemd is to start us anew.
+        raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
     # Before the reactor has any threads of its own.
     reactor.getThreadPool().threadFactory = ShelteredThread  # type: ignore[attr-defined]
     process.raise_descriptor_limit()
@@ -262,7 +264,7 @@ def run(file: Path) -> None:
     try:
         handed = passing.peek(os.environ)
     except SockdError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        logs.complain(str(error), os.environ)
         sys.exit(os.EX_SOFTWARE)
     options = () if handed is None else handed.options
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", *options, "sockd", "--config", str(file)]

@@ -1,5 +1,6 @@
 """The door of twistd: its options, a wrong file's one way out, and what signals and giving up come to."""
 
+import gc
 import json
 import os
 import re
@@ -318,6 +319,18 @@ def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPat
     assert reactor.stops == 1
     assert daemon._hurried
     assert not service.started
+
+
+def test_reading_in_a_thread(file: Path) -> None:
+    """What makes it lenient to the reactor is undone, also where the file is wrong."""
+    before = (sys.getswitchinterval(), gc.isenabled())
+    directories = Directories(file.parent, file.parent)
+    plan = tap._read_aside(file, directories, {"uid": 7, "gid": 8})
+    assert plan.control_user == 7
+    file.write_text("nonsense")
+    with pytest.raises(SockdError):
+        tap._read_aside(file, directories, {})
+    assert (sys.getswitchinterval(), gc.isenabled()) == before
 
 
 # -- systemd
