@@ -218,6 +218,21 @@ def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path)
     assert not path.exists()
 
 
+def test_its_file_is_there(house: House, run: Daemons, tmp_path: Path) -> None:
+    """It is looked at now and then; an abstract name has none."""
+    running = run(control=at(tmp_path / "control.sock")).start()
+    socket_before = running.daemon.controls.opened
+    house.loop.pump([WATCH] * 3)
+    assert running.daemon.controls.opened is socket_before
+    abstract = Address(Kind.UNIX, path=f"@sockd-{os.getpid()}")
+    running.now(control=abstract)
+    running.told("reload")
+    house.loop.pump([WATCH] * 3)
+    client = house.connect(abstract)
+    ask(client, "status")
+    assert answer(running, client)["ok"]
+
+
 def test_an_address_that_can_not_be_had(house: House, run: Daemons, tmp_path: Path) -> None:
     """The reload is refused, and says what it is about."""
     path = tmp_path / "control.sock"

@@ -11,9 +11,10 @@ from twisted.logger import LogLevel
 from sockd.addresses import Address, Kind
 from sockd.daemon import GRACE
 from sockd.errors import Place, Problem, SockdError
+from sockd.services.endpoint import Endpoint
 from sockd.services.supervisor import PATIENCE
 from tests.daemons import DRAIN, Daemons, Running
-from tests.services.house import Datagrams, House, Probes, Service
+from tests.services.house import Datagrams, House, Probes, Service, raising
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
 
@@ -323,3 +324,137 @@ def test_stopped_before_it_was_started(house: House, run: Daemons) -> None:
     running.daemon.privilegedStartService()
     assert running.stop() == 0
     assert not house.loop.getDelayedCalls()
+
+
+# -- what systemd hears
+
+
+def test_ready_when_what_is_required_runs(house: House, run: Daemons) -> None:
+    """Every listener was tried, and the required endpoint is back; the others may take their time."""
+    down: Deferred[None] = Deferred()
+    running = run(
+        house.plan(TCP, stream=Probes(), service=Service(lambda: down), give_up_after=9.0, name="one"),
+        house.plan(TCP, stream=Probes(), service=Service(raising(SockdError("no"))), name="two"),
+        systemd=True,
+    ).start()  # fmt: skip
+    assert running.systemd.words() == ["EXTEND_TIMEOUT_USEC", "STATUS"]
+    down.errback(SockdError("not yet"))
+    assert "READY" not in running.systemd.words()
+    house.run_clock(lambda: running.daemon.by_name["one"].running)
+    heard = running.systemd.words()
+    assert heard[-1] == "READY"
+    assert heard.count("READY") == 1
+    house.loop.advance(1.0)
+    assert "EXTEND_TIMEOUT_USEC" not in running.systemd.words()
+
+
+def test_ready_is_said_once(house: House, run: Daemons) -> None:
+    """What is required may fail later: it has its own time to come back."""
+    service = Service()
+    running = run(house.plan(TCP, stream=Probes(), service=service, give_up_after=60.0), systemd=True).start()
+    assert running.systemd.words()[-1] == "READY"
+    running.daemon.endpoints[0].host.fail(SockdError("the disk is full"))
+    house.run_clock(lambda: running.daemon.endpoints[0].running)
+    house.loop.pump([1.0])
+    assert "READY" not in running.systemd.words()
+
+
+def test_the_status_in_words(house: House, run: Daemons) -> None:
+    """It follows what happens, those that leave included; the stop is told, and takes as long as it takes."""
+    running = run(house.plan(TCP, stream=Probes(), name="old"), systemd=True).start()
+    unfinished(running)
+    house.loop.advance(1.0)
+    assert running.systemd.last() == "1 endpoint, 1 listener, 1 connection"
+    running.now(house.plan(TCP, stream=Probes(), name="new"))
+    running.told("reload")
+    running.daemon.by_name["new"].suspend(True)
+    house.loop.advance(1.0)
+    assert running.systemd.last() == "1 endpoint, 1 listener, 1 suspended, 1 connection"
+    running.systemd.words()
+    running.stop()
+    heard = running.systemd.words()
+    assert heard[0] == "STOPPING"
+    assert heard.count("EXTEND_TIMEOUT_USEC") > 2
+    assert "READY" not in heard
+
+
+# -- endpoints that the file has no more
+
+
+def seen_off(running: Running) -> Endpoint:
+    """Its only endpoint is removed by a reload."""
+    (endpoint,) = running.daemon.endpoints
+    running.now(running.house.plan(TCP, stream=Probes(), name="new"))
+    running.told("reload")
+    return endpoint
+
+
+def test_seen_off(house: House, run: Daemons) -> None:
+    """Its connections finish, then its service stops; then nothing of it is left."""
+    service = Service()
+    running = run(house.plan(TCP, stream=Probes(), service=service, name="old")).start()
+    client = running.connect()
+    seen_off(running)
+    assert service.stopped == 0
+    assert house.run_clock(lambda: not running.daemon.gone) < DRAIN
+    assert client.recv(1) == b""
+    assert service.stopped == 1
+    assert not running.daemon.seeing_off
+
+
+def test_seen_off_within_a_time(house: House, run: Daemons) -> None:
+    """What doesn't finish is cut, a service that doesn't stop is cancelled; each has the drain's time."""
+    cancelled: list[Any] = []
+    service = Service()
+    service.on_stop = lambda: Deferred(cancelled.append)
+    running = run(house.plan(TCP, stream=Probes(), service=service, name="old")).start()
+    unfinished(running)
+    endpoint = seen_off(running)
+    began = house.loop.seconds()
+    house.run_clock(lambda: not endpoint.connections)
+    assert house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
+    assert running.daemon.gone
+    house.run_clock(lambda: not running.daemon.gone)
+    assert house.loop.seconds() - began == pytest.approx(2 * DRAIN, abs=0.3)
+    assert len(cancelled) == 1
+    running.connect()
+
+
+def test_stopped_while_one_is_seen_off(house: House, run: Daemons) -> None:
+    """One deadline for all: it has what is left of its own time, or of the stop's, whichever is less."""
+    running = run(house.plan(TCP, stream=Probes(), name="old")).start()
+    unfinished(running)
+    seen_off(running)
+    house.loop.advance(DRAIN / 2)
+    assert running.stop() == pytest.approx(DRAIN / 2, abs=0.2)
+    assert not running.daemon.gone
+    assert "stopping: 1 connection has 5s to finish" in running.log.messages()
+
+
+def test_hurried_while_one_is_seen_off(house: House, run: Daemons) -> None:
+    """Its connections are cut and its service is cancelled with the others'."""
+    service = Service()
+    service.on_stop = Deferred
+    running = run(house.plan(TCP, stream=Probes(), service=service, name="old"), drain=100.0).start()
+    unfinished(running)
+    seen_off(running)
+    stopped = running.daemon.stopService()
+    running.daemon.hurry()
+    assert house.run_clock(lambda: stopped.called or service.stopped) < 1.0
+    running.daemon.hurry()
+    assert house.run_clock(lambda: stopped.called) < 1.0
+
+
+def test_reopening_of_what_leaves(house: House, run: Daemons) -> None:
+    """An endpoint that drains still writes its files."""
+    asked: list[Any] = []
+
+    class WithFiles(Service):
+        def reopen(self) -> None:
+            asked.append(self)
+
+    running = run(house.plan(TCP, stream=Probes(), service=WithFiles(), name="old")).start()
+    unfinished(running)
+    seen_off(running)
+    running.daemon.reopen()
+    assert len(asked) == 1
