@@ -80,7 +80,7 @@ class _Fitting:
 
 
 def _least_width(page: Page) -> int:
-    """What the columns need; those whose values may be folded have room for a word or a piece of an address."""
+    """What the columns need; where values may be folded that is a word, or a piece of an address."""
     widths = []
     for name, *cells in zip(page.head, *page.rows, strict=True):
         words = cells if name in _WHOLE else (word[:_SHORT] for cell in cells for word in cell.split())
