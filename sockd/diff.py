@@ -47,6 +47,11 @@ class Changes:
     def of(self, kind: Kind) -> tuple[Change, ...]:
         return tuple(change for change in self.endpoints if change.kind is kind)
 
+    @property
+    def none(self) -> bool:
+        """Whether the plans are the same."""
+        return not self.daemon and all(change.kind is Kind.UNCHANGED for change in self.endpoints)
+
     def as_json(self) -> dict[str, Any]:
         """As the control socket tells it."""
         tree: dict[str, Any] = {

@@ -73,6 +73,10 @@ class Reloading:
         plan = await self._read()
         return _told(diff(self._daemon.plan, plan), plan)
 
+    async def unchanged(self) -> bool:
+        """Whether the file still says what it said when it was loaded; Refused where it is wrong by now."""
+        return diff(self._daemon.plan, await self._read()).none
+
     async def _plan(self) -> Plan:
         plan: Plan = await maybeDeferred(self._read_file)
         return plan

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 
 from sockd.admin.language import Refused
 from sockd.daemon import Daemon
+from sockd.diff import diff
 from sockd.errors import SockdError
 from sockd.handover.errors import UpgradeRefusedError
 from sockd.protocols.contract import State
@@ -56,7 +58,7 @@ class Course:
         self._begun = time.monotonic()
         self._daemon.upgrading = True
         now = self._now = ensureDeferred(self._run())
-        return now.addBoth(self._ended)
+        return now.addErrback(self._ended)
 
     def by_signal(self) -> None:
         """The same; why it is refused is in the log."""
@@ -70,12 +72,10 @@ class Course:
         if self._now is not None:
             self._now.cancel()
 
-    def _ended(self, result: Any) -> Any:
+    def _ended(self, failure: Failure) -> Failure:
         self._now = None
         self._daemon.upgrading = False
-        if not isinstance(result, Failure):
-            return result
-        error = result.value or Exception(str(result))
+        error = failure.value or Exception(str(failure))
         if isinstance(error, Refused):
             refused = error
         elif isinstance(error, UpgradeRefusedError):
@@ -85,7 +85,7 @@ class Course:
         elif isinstance(error, CancelledError):
             refused = Refused(os.EX_UNAVAILABLE, "the daemon stops")
         else:
-            self._daemon.log.failure("the upgrade failed", result)
+            self._daemon.log.failure("the upgrade failed", failure)
             refused = Refused(os.EX_SOFTWARE, f"the upgrade failed: {describe(error)}")
         self._tell(refused)
         return Failure(refused)
@@ -100,7 +100,7 @@ class Course:
         # The new program reads the file: what has changed in it is to be known to be right.
         await daemon.reloading.reload()
         plan = daemon.plan
-        services = await self._services()
+        services = await self._services(rehearsal=True)
         child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
         version = await child
         daemon.log.info("upgrading to sockd {version}", version=version.strip(), event="upgrading")
@@ -116,8 +116,10 @@ class Course:
             for _ in range(2):
                 await deferLater(self._reactor, 0)
             services = await self._services()
-            if daemon.plan is not plan or daemon.reloading.busy:
-                raise Refused(os.EX_TEMPFAIL, "the file was reloaded meanwhile: try again")
+            if daemon.reloading.busy or not diff(plan, daemon.plan).none:
+                raise _try_again("the file was reloaded")
+            if self._finishing() or any(stragglers(each.connections) for each in endpoints):
+                raise _try_again("connections were asked to finish")
             self._replace(services, drained, signals)
         finally:
             signals.release()
@@ -136,31 +138,38 @@ class Course:
     def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Any:
         return handover(self._daemon, services, drained=drained, begun=self._begun, **self._process())
 
-    async def _services(self) -> dict[str, tuple[State, ...]]:
-        """The states of all services, all of the same turn of the reactor."""
+    async def _services(self, *, rehearsal: bool = False) -> dict[str, tuple[State, ...]]:
+        """The states of all services, all of the same turn of the reactor.
+
+        While connections are served there may be no turn in which all services are at rest. For a rehearsal
+        it does that each was once.
+        """
         deadline = self._reactor.seconds() + PATIENCE
+        known: dict[str, tuple[State, ...]] = {}
         while True:
             frozen = {endpoint.name: freeze_service(endpoint) for endpoint in self._daemon.endpoints}
-            waiting = [state for state in frozen.values() if isinstance(state, Deferred)]
+            waiting = {name: state for name, state in frozen.items() if isinstance(state, Deferred)}
             if not waiting:
                 return frozen
             left = deadline - self._reactor.seconds()
             if left <= 0:
-                names = ", ".join(name for name, state in frozen.items() if isinstance(state, Deferred))
+                if rehearsal and not waiting.keys() - known.keys():
+                    return {**frozen, **{name: known[name] for name in waiting}}
+                names = ", ".join(waiting)
                 raise UpgradeRefusedError(f"{names}: the service can't hand over what it has not finished")
-            await _all_of(waiting, left, self._reactor)
+            for name, state in waiting.items():
+                state.addCallback(partial(_remember, known, name))
+            await _all_of([*waiting.values()], left, self._reactor)
 
     async def _let_finish(self) -> int:
         """Have all connections end that can't go on in another program; how many there were."""
         daemon = self._daemon
         deadline = self._reactor.seconds() + daemon.plan.drain
         count = 0
+        fresh = True  # the rehearsal has just read the file
         try:
             while True:
-                waiting = [
-                    drained for endpoint in daemon.everywhere for drained in endpoint.connections.drained
-                ]
-                waiting += daemon.seeing_off
+                waiting = self._finishing()
                 for endpoint in daemon.endpoints:
                     connections = endpoint.connections
                     servers = [each for each in stragglers(connections) if not connections.draining(each)]
@@ -169,13 +178,33 @@ class Course:
                         count += len(servers)
                         left = max(0.0, deadline - self._reactor.seconds())
                         waiting.append(connections.drain_some(servers, left).done)
-                if not waiting:
+                if waiting:
+                    await _all_of(waiting, None, self._reactor)
+                elif fresh:
                     return count
-                await _all_of(waiting, None, self._reactor)
+                elif not await daemon.reloading.unchanged():
+                    # What nobody rehearsed, and may be half of what somebody is writing.
+                    raise _try_again("the file was changed")
+                fresh = not waiting
         finally:
             for endpoint in daemon.endpoints:
                 if endpoint.parting:
                     endpoint.part(False)
+
+    def _finishing(self) -> list[Deferred[None]]:
+        """Fire when those connections have ended that somebody asked to finish."""
+        daemon = self._daemon
+        drains = [drained for endpoint in daemon.everywhere for drained in endpoint.connections.drained]
+        return [*drains, *daemon.seeing_off]
+
+
+def _try_again(meanwhile: str) -> Refused:
+    return Refused(os.EX_TEMPFAIL, f"{meanwhile} meanwhile: try again")
+
+
+def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> State:
+    known[name] = (state,)
+    return state
 
 
 async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:

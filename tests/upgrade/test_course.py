@@ -278,6 +278,36 @@ def test_a_service_that_takes_its_time(house: House, begin: Begin) -> None:
     upgrade.running.outcome(asked)
 
 
+def test_services_that_are_never_ready_together(house: House, begin: Begin) -> None:
+    """While connections go on, several files may be written all the time: the rehearsal does without."""
+    turns: list[Deferred[Any]] = []
+    resting: list[bool] = []
+
+    def freeze() -> Any:
+        if resting:
+            return "now"
+        turns.append(Deferred())
+        house.loop.callLater(0.1 * len(turns), turns[-1].callback, len(turns))
+        return turns[-1]
+
+    upgrade = begin(
+        house.plan(TCP, stream=Lastings(), service=Freezing(freeze), name="one"),
+        house.plan(TCP, stream=Lastings(), service=Freezing(freeze), name="two"),
+    )
+    rehearsal: Deferred[str] = Deferred()
+    upgrade.rehearsal = lambda: rehearsal
+    asked = upgrade.running.ask("upgrade")
+    house.run_clock(lambda: upgrade.rehearsed)
+    states = [upgrade.rehearsed[0].endpoints[name].service for name in ("one", "two")]
+    assert all(isinstance(state, int) for (state,) in states)
+    resting.append(True)
+    rehearsal.callback("0.2.0")
+    upgrade.running.outcome(asked)
+    assert upgrade.handed is not None
+    assert [upgrade.handed.endpoints[name].service for name in ("one", "two")] == [("now",)] * 2
+    house.run_clock(lambda: all(state.called for state in turns))
+
+
 def test_a_service_whose_deferred_has_fired(house: House, begin: Begin) -> None:
     """That is as good as a state; and there may be None, or no state at all."""
     upgrade = begin(
@@ -434,6 +464,61 @@ def test_reloaded_meanwhile(house: House, begin: Begin) -> None:
     running.told("reload")
     assert running.refused(asked) == (75, ("the file was reloaded meanwhile: try again",))
     assert upgrade.handed is None
+    goes_on(upgrade)
+
+
+def test_reloaded_meanwhile_with_nothing_new(house: House, begin: Begin) -> None:
+    """Whoever does so, as after each turn of the logs, doesn't get in the way."""
+    upgrade = begin(house.plan(TCP, stream=Probes()))
+    running = upgrade.running
+    stuck(running)
+    asked = running.ask("upgrade")
+    running.told("reload")
+    running.outcome(asked)
+    assert upgrade.handed is not None
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_file_is_changed_meanwhile(wrong: bool, house: House, begin: Begin) -> None:
+    """The new program would read it, though nobody has rehearsed that; it may be half of what is written."""
+    upgrade = begin(house.plan(TCP, stream=Probes(), name="old"))
+    running = upgrade.running
+    stuck(running)
+    asked = running.ask("upgrade")
+    if wrong:
+        running.file = raising(SockdError("no 'key: value'"))
+    else:
+        running.now(*running.plan.endpoints, house.plan(TCP, stream=Lastings(), name="new"))
+    expected = (78, "no 'key: value'") if wrong else (75, "the file was changed meanwhile: try again")
+    assert running.refused(asked) == (expected[0], (expected[1],))
+    assert upgrade.handed is None
+    goes_on(upgrade)
+
+
+def test_asked_to_finish_in_the_last_moment(house: House, begin: Begin) -> None:
+    """A drain by hand that begins when all is held has its course: nobody is cut off by the upgrade."""
+    states: list[Any] = [{}]
+    written: Deferred[Any] = Deferred()
+
+    def freeze() -> Any:
+        return states.pop(0) if states else written
+
+    upgrade = begin(
+        house.plan(TCP, stream=Lastings(), service=Freezing(freeze)),
+        house.plan(TCP, stream=Lastings(), name="other"),
+    )
+    running = upgrade.running
+    client = running.connect()
+    asked = running.ask("upgrade")
+    house.until(lambda: "upgrading" in running.daemon.endpoints[0].causes)
+    draining = running.ask("drain", endpoint="lobby")
+    states.append({})
+    written.callback({})
+    assert running.refused(asked) == (75, ("connections were asked to finish meanwhile: try again",))
+    assert upgrade.handed is None
+    assert running.outcome(draining) == {"endpoint": "lobby", "finished": 1, "cut": 0}
+    assert house.receive(client, 1) == b""
+    running.told("resume", endpoint="lobby")
     goes_on(upgrade)
 
 
