@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from twisted.logger import LogLevel
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
 from sockd.handover.errors import HandoverError, UpgradeRefusedError
+from sockd.services.endpoint import Endpoint
 from sockd.upgrade.course import PATIENCE, TOLD
 from tests.daemons import DRAIN, Daemons, Running
 from tests.services.house import House, Probes, Service, raising
@@ -520,6 +522,33 @@ def test_asked_to_finish_in_the_last_moment(house: House, begin: Begin) -> None:
     assert house.receive(client, 1) == b""
     running.told("resume", endpoint="lobby")
     goes_on(upgrade)
+
+
+def test_services_that_are_never_at_rest_together(house: House, begin: Begin) -> None:
+    """Under load each is at times: that does for a rehearsal; the last step comes when nothing is read."""
+    busy: list[Endpoint] = []
+    numbers = count()
+
+    def freeze() -> Any:
+        if busy and "upgrading" in busy[0].causes:
+            return "at rest"
+        state: Deferred[Any] = Deferred()
+        house.loop.callLater(0.5, state.callback, next(numbers))
+        return state
+
+    upgrade = begin(
+        house.plan(TCP, stream=Lastings(), service=Freezing(freeze), name="busy"),
+        house.plan(TCP, stream=Lastings(), service=Freezing(dict), name="other"),
+    )
+    busy.append(upgrade.running.daemon.endpoints[0])
+    began = house.loop.seconds()
+    upgrade.running.told("upgrade")
+    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.6)
+    (rehearsed,) = upgrade.rehearsed
+    assert rehearsed.endpoints["busy"].service[0] in range(20)
+    assert upgrade.handed is not None
+    assert upgrade.handed.endpoints["busy"].service == ("at rest",)
+    house.loop.advance(1.0)
 
 
 def test_reloading_meanwhile(house: House, begin: Begin) -> None:
