@@ -117,6 +117,9 @@ class Control:
         self._room_changed()
         server.limit_unsent(LONGEST_ANSWER)
         server.start(conversation)
+        if self._room() <= 0:
+            for each in tuple(self._conversations.values()):
+                each.hurry()
         return conversation
 
     def _short(self, error: OSError) -> None:

@@ -21,6 +21,8 @@ from sockd.units import format_duration
 PATIENCE = 30.0
 # How long (seconds) it has to close its end after we are done with it.
 LINGER = 5.0
+# How long (seconds) it has to begin, or to close its end, when others may be waiting for its place.
+HURRY = 1.0
 
 
 @implementer(IHalfCloseableProtocol, IPullProducer)
@@ -134,6 +136,11 @@ class Conversation(Protocol):
         """The client takes nothing any more; the end of the connection is told by itself."""
 
     # -- time and endings
+
+    def hurry(self) -> None:
+        """Others may wait for its place: who asks nothing has not much longer."""
+        if self._timer is not None and not self._busy and not self._buffer:
+            self._give(max(0.0, min(HURRY, self._timer.getTime() - self._reactor.seconds())))
 
     def _give(self, seconds: float) -> None:
         self._stop_timer()

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from sockd.admin import requests
 from sockd.admin.callers import Allowed, Caller
 from sockd.admin.control import MOST
-from sockd.admin.conversation import LINGER, PATIENCE
+from sockd.admin.conversation import HURRY, LINGER, PATIENCE
 from sockd.admin.language import LONGEST_REQUEST, Refused
 from sockd.transports.acceptor import BREATHER
 from tests.admin.askers import House, answering, line, right, wrong
@@ -293,6 +293,28 @@ def test_so_many_connections(open_house: Open) -> None:
     clients[0].sock.close()
     clients[1].sock.close()
     assert clients[-1].answer() == right(0)
+
+
+def test_idle_connections_make_room(open_house: Open) -> None:
+    """Who asks nothing keeps nobody waiting for long; who waits for an answer, or has begun to ask, stays."""
+    waiting: Deferred[int] = Deferred()
+    house = open_house(status=answering(0), drain=lambda endpoint: waiting)
+    asking, beginning = house.client(), house.client()
+    asking.send(line("drain", endpoint="echo"))
+    beginning.send(b'{"version"')
+    house.loop.settle()
+    idle = [house.client() for _ in range(MOST - 2)]
+    late = house.client()
+    house.loop.settle()
+    assert len(house.control) == MOST
+    house.loop.advance(HURRY)
+    assert late.ask("status") == right(0)
+    idle[0].read()
+    assert idle[0].ended
+    waiting.callback(7)
+    assert asking.answer() == right(7)
+    beginning.send(b': 1, "command": "status"}\n')
+    assert beginning.answer() == right(0)
 
 
 # -- who may
