@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -276,7 +277,9 @@ def rehearse() -> None:
     handed = passing.take(os.environ)
     if handed is None:
         raise SockdError("this is for a running sockd that is about to be upgraded")
-    found = problems(handed, read(Path(handed.file), handed.directories))
+    # What a third party's module prints is not ours to pass on: the running program reads it.
+    with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+        found = problems(handed, read(Path(handed.file), handed.directories))
     if found:
         print(*found, sep="\n", file=sys.stderr)  # noqa: T201
         sys.exit(os.EX_SOFTWARE)
