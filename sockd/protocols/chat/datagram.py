@@ -175,8 +175,8 @@ class Door(DatagramProtocol):
 
     def drain(self) -> None:
         for guest in tuple(self._guests.values()):
-            self._chat.reply(guest.member, "the server is stopping")
-            self.lose(guest, "the server is stopping", announced=False)
+            self._chat.reply(guest.member, "the server closes this connection")
+            self.lose(guest, "the server closes this connection", announced=False)
 
     def stop(self) -> None:
         self._service.doors.discard(self)

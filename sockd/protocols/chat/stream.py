@@ -124,7 +124,7 @@ class Connection(Protocol):
     def drain(self) -> None:
         """The daemon stops. Each member is told so; that all the others leave too goes without saying."""
         if self._member.present:
-            self._chat.reply(self._member, "the server is stopping")
+            self._chat.reply(self._member, "the server closes this connection")
         self._depart("", announced=False)
         self.transport.loseConnection()
 

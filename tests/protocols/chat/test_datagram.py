@@ -201,7 +201,7 @@ def test_drain(net: Net) -> None:
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
     net.door.drain()
-    assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server is stopping"]
+    assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server closes this connection"]
     assert not net.service.chat.members
 
 
@@ -215,7 +215,7 @@ def test_the_log_tells_of_them(net: Net) -> None:
         "lobby: uid=1000,pid=77 joined as guest1",
         "lobby: 192.0.2.4:4004 joined as guest2",
         "lobby: 192.0.2.4:4004, guest2, left: quit",
-        "lobby: uid=1000,pid=77, una, left: the server is stopping",
+        "lobby: uid=1000,pid=77, una, left: the server closes this connection",
     ]
 
 

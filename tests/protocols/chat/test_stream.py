@@ -147,7 +147,7 @@ def test_drain(session: Session) -> None:
     for protocol, transport in members:
         transport.clear()
         protocol.drain()
-        assert heard(transport) == ["-- the server is stopping"]
+        assert heard(transport) == ["-- the server closes this connection"]
         assert transport.disconnecting
         protocol.connectionLost()
     assert not session.clock.getDelayedCalls()
