@@ -3,14 +3,16 @@
 import gc
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -59,7 +61,7 @@ class Options(usage.Options):
 class Top(Daemon):
     """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one.
 
-    `handed` is what the program before it in this process handed over, if there was one.
+    `handed` is what the program before it in this process handed over, if any did, `sockets` those of it.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class Top(Daemon):
         read: Callable[[], Plan],
         directories: Directories,
         handed: Handover | None = None,
+        sockets: Mapping[int, socket.socket] = MappingProxyType({}),
     ) -> None:
         log = Logger("sockd")
         notify = Notify.from_environment(os.environ, reactor, log)
         store = FdStore(notify, fd_store_size(os.environ))
         self._handed = handed
-        self._sockets = {} if handed is None else passing.adopt(handed)
+        self._sockets = sockets
         super().__init__(
             plan,
             reactor,
@@ -223,6 +226,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
         directories = handed.directories if handed else process.directories(os.environ, os.getuid())
         file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE)
         plan = _read(file, directories, parent)
+        sockets = passing.adopt(handed) if handed else {}
     except SockdError as error:
         logs.complain(str(error), os.environ)
         # All was right in the rehearsal a moment ago: systemd is to start us anew.
@@ -234,7 +238,8 @@ def makeService(options: Options) -> Top:  # noqa: N802
     # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.
     file = file.absolute()
     plan = replace(plan, file=file)
-    daemon = Top(plan, reactor, parent, partial(_read_aside, file, directories, parent), directories, handed)
+    aside = partial(_read_aside, file, directories, parent)
+    daemon = Top(plan, reactor, parent, aside, directories, handed, sockets)
     daemon.take_signals()
     # Once more when the reactor has installed its own, which would have the process end by the signal.
     reactor.callWhenRunning(daemon.take_signals)

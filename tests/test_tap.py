@@ -123,7 +123,9 @@ def made(
     )  # fmt: skip
     reactor = Reactor(house)
     directories = Directories(Path("/run/sockd"), Path("/var/log/sockd"))
-    return tap.Top(plan, reactor, parent, reads or (lambda: plan), directories, handed), reactor, service
+    sockets = passing.adopt(handed) if handed else {}
+    daemon = tap.Top(plan, reactor, parent, reads or (lambda: plan), directories, handed, sockets)
+    return daemon, reactor, service
 
 
 # -- options

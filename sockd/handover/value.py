@@ -24,7 +24,6 @@ class HandedListener:
     planned: str = ""  # as the plan has it, where that differs
     file: SocketFile | None = None
     name: str | None = None  # under which systemd passed it to us
-    counters: State = None
 
     def to_value(self) -> State:
         file = self.file and {
@@ -77,7 +76,6 @@ class Handover:
     endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
     control: tuple[dict[str, Any], ...] = ()  # connections of who waits for this upgrade: `fd` and `state`
     reload: State = None  # the last one's result, as the status shows it
-    upgrade: State = None
     begun: float = 0.0  # when this upgrade was
     drained: int = 0  # connections that could not go on
     numbers: int = 1  # the next connection's

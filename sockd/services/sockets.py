@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from sockd.addresses import Address
+from sockd.addresses import Address, overlap
 from sockd.transports.inet import OpenError
 from sockd.transports.opened import Opened, open_address, shares, tune
 from sockd.transports.options import SocketOptions
@@ -82,7 +82,14 @@ class Sockets:
                     self._given[wanted].remove(opened)
                     tune(opened, None, options)
                     return opened
+        self._make_way(address)
         return None
+
+    def _make_way(self, address: Address) -> None:
+        """Close what we had open and would be in the way: the file changed meanwhile."""
+        for other in [each for each in self._given if each == address or overlap(each, address)]:
+            for opened in self._given.pop(other):
+                self.discard(opened)
 
     @property
     def passed(self) -> Mapping[str, list[Opened]]:

@@ -1,7 +1,7 @@
 """What a daemon takes over from the program before it in this process."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sockd.addresses import Address, parse
@@ -16,7 +16,7 @@ from sockd.transports.opened import Opened
 from sockd.transports.stream import Server, twisted_address
 
 
-def sockets_of(handed: Handover, by_number: dict[int, socket.socket], store: Store) -> Sockets:
+def sockets_of(handed: Handover, by_number: Mapping[int, socket.socket], store: Store) -> Sockets:
     """The listening sockets, for the listeners of the same plan."""
     named: dict[str, list[Opened]] = {}
     given: list[tuple[Address, Opened]] = []
@@ -71,7 +71,7 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
         listener.thaw_from(datagrams)
 
 
-def after_start(daemon: Daemon, handed: Handover, by_number: dict[int, socket.socket]) -> int:
+def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> int:
     """Let connections go on; how many do."""
     count = 0
     for name, state in handed.endpoints.items():
@@ -115,7 +115,7 @@ def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
     return server.freezable
 
 
-def askers(daemon: Daemon, handed: Handover, by_number: dict[int, socket.socket]) -> Iterator[Any]:
+def askers(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> Iterator[Any]:
     """The conversations of who asked for the upgrade."""
     control = daemon.controls.control
     for each in handed.control or ():

@@ -24,7 +24,7 @@ def handover(*listeners: int, connections: tuple[Any, ...] = ()) -> Handover:
         started=1.0,
         listeners=tuple(HandedListener(fd, "tcp://127.0.0.1:1", "echo") for fd in listeners),
         endpoints={"echo": endpoint},
-        upgrade=b"x" * 200_000,
+        reload=b"x" * 200_000,
     )
 
 

@@ -17,7 +17,7 @@ WHOLE = Handover(
     options=("--logfile", "log"),
     pid_file="sockd.pid",
     listeners=(
-        HandedListener(7, "tcp://127.0.0.1:7007", "echo", "tcp://127.0.0.1:0", counters={"accepted": 3}),
+        HandedListener(7, "tcp://127.0.0.1:7007", "echo", "tcp://127.0.0.1:0"),
         HandedListener(
             8, "unix:///run/echo.sock", "echo", file=SocketFile("/run/echo.sock", 1, 2), name="web"
         ),

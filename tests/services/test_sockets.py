@@ -72,15 +72,23 @@ def test_any_address_of_a_machine_without_ipv6() -> None:
 
 
 def test_socket_that_shares_otherwise() -> None:
-    """One without `reuse_port` can't become one with it: it is left, and dropped in the end."""
+    """One without `reuse_port` can't become one with it: it makes way for a new one."""
     before = open_address(TCP, replace(USUAL, reuse_port=True))
     sockets = Sockets(given=[(TCP, before)])
-    with pytest.raises(OpenError, match="in use"):
-        sockets.open(TCP, USUAL)
-    sockets.drop_given()
     opened = sockets.open(TCP, USUAL)
-    assert opened is not before
+    assert before.sock.fileno() < 0
     sockets.close(opened)
+
+
+def test_socket_that_overlaps() -> None:
+    """The file has a wider address now: the one that was kept makes way for it, others stay."""
+    narrow, other = (open_address(parse(f"tcp://{host}:0"), USUAL) for host in ("127.0.0.1", "127.0.0.2"))
+    sockets = Sockets(given=[(each.address, each) for each in (narrow, other)])
+    opened = sockets.open(replace(narrow.address, host="0.0.0.0"), USUAL)
+    assert narrow.sock.fileno() < 0
+    assert sockets.open(other.address, USUAL) is other
+    sockets.close(opened)
+    sockets.close(other)
 
 
 def test_socket_that_nobody_wants(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ def test_causes_together(causes: frozenset[Cause]) -> None:
     """What one cause takes away no other gives back."""
     left = effect(causes)
     assert left.accepts == (not causes)
-    assert left.reads == (Cause.SERVICE_DOWN not in causes)
+    assert left.reads == causes.isdisjoint({Cause.SERVICE_DOWN, Cause.UPGRADING})
+    assert left.receives == causes.isdisjoint({Cause.SERVICE_DOWN, Cause.UPGRADING, Cause.BY_HAND})
 
 
 def test_every_state_can_be_reached_and_left() -> None:

@@ -114,12 +114,12 @@ class Program:
                     ),
                 )
             },
-            upgrade={"generation": self.generation},
+            reload={"generation": self.generation},
         )
         replace([sys.executable, "-P", __file__], os.environ, handover, signals)
 
     def thaw(self, handover: Handover) -> None:
-        self.generation = handover.upgrade["generation"] + 1
+        self.generation = handover.reload["generation"] + 1
         sockets = passing.adopt(handover)
         self.listening = sockets[handover.listeners[0].fd]
         for connection in handover.endpoints["all"].connections:

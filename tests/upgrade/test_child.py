@@ -19,11 +19,11 @@ from sockd.handover.value import Handover
 from sockd.upgrade import child
 from sockd.upgrade.child import MOST_SAID, rehearse
 
-HANDOVER = Handover(file="f", runtime="r", logs="l", started=1.0, upgrade="from the running program")
+HANDOVER = Handover(file="f", runtime="r", logs="l", started=1.0, reload="from the running program")
 READ = """
 import os
 from sockd.handover.passing import take
-print(take(os.environ).upgrade)
+print(take(os.environ).reload)
 """
 
 
@@ -151,5 +151,5 @@ async def test_it_may_not_start_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(UpgradeRefusedError, match="can't be started: Resource temporarily unavailable"):
         await rehearse(Full(), ["python"], {}, HANDOVER)
-    with pytest.raises(HandoverError, match="upgrade: a value of the type object"):
-        await rehearse(Full(), ["python"], {}, Handover("f", "r", "l", 1.0, upgrade=object()))
+    with pytest.raises(HandoverError, match="reload: a value of the type object"):
+        await rehearse(Full(), ["python"], {}, Handover("f", "r", "l", 1.0, reload=object()))

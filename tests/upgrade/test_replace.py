@@ -82,8 +82,8 @@ def end() -> Iterator[socket.socket]:
         yield one
 
 
-def _handover(sock: socket.socket, upgrade: object = None) -> Handover:
-    return Handover("f", "r", "l", 1.0, listeners=(HandedListener(sock.fileno(), "", ""),), upgrade=upgrade)
+def _handover(sock: socket.socket, reload: object = None) -> Handover:
+    return Handover("f", "r", "l", 1.0, listeners=(HandedListener(sock.fileno(), "", ""),), reload=reload)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,6 @@ def test_a_program_that_can_not_be_started(end: socket.socket, program: str, why
 
 def test_a_state_that_can_not_be_handed_over(end: socket.socket) -> None:
     """It is known before anything is done."""
-    with pytest.raises(HandoverError, match="upgrade: a value of the type object"):
+    with pytest.raises(HandoverError, match="reload: a value of the type object"):
         replace([sys.executable], os.environ, _handover(end, object()), Signals())
     assert not end.get_inheritable()
