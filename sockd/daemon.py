@@ -77,6 +77,7 @@ class Daemon(Service):
         self.last_upgrade: Outcome | None = None
         self.upgrading = False
         self._tried = False
+        self._unclaimed: list[str] = []  # as told
         self._ready = False
         self._stopping: Deferred[None] | None = None
         self._services_stopping: list[Deferred[None]] = []
@@ -185,11 +186,15 @@ class Daemon(Service):
 
     def tell_unclaimed(self) -> None:
         """Log which sockets of systemd's nobody listens on, and whether its store is large enough."""
-        for name in self.around.sockets.unclaimed():
+        unclaimed = self.around.sockets.unclaimed()
+        for name in unclaimed:
+            if name in self._unclaimed:
+                continue
             self.log.warn(  # noqa: G010
                 "systemd passed a socket named {name}, but no endpoint listens on systemd://{name}",
                 name=name, event="inherited",
             )  # fmt: skip
+        self._unclaimed = unclaimed
         size = self.around.sockets.store.size
         wanted = sum(len(endpoint.watched) for endpoint in self.endpoints) + (self.plan.control is not None)
         if self.around.sockets.store.active and wanted > size:

@@ -137,8 +137,8 @@ class Top(Daemon):
         self._watchdog.start()
         # A full collection of a large plan would stop the reactor for 0.1 s; what there is now mostly lives
         # to the end, and is never looked at again.
-        gc.collect()
         gc.freeze()
+        gc.enable()
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
         self._course.cancel()
@@ -220,6 +220,9 @@ def makeService(options: Options) -> Top:  # noqa: N802
     # A step of the wall clock would move every timer.
     reactor.seconds = time.monotonic  # type: ignore[method-assign]
     parent: Any = options.parent or {}
+    # What the imports left behind goes; what comes now stays, and needn't be looked through again and again.
+    gc.collect()
+    gc.disable()
     upgraded = passing.VARIABLE in os.environ
     try:
         handed = passing.take(os.environ)

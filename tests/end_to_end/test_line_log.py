@@ -48,7 +48,7 @@ def texts(*files: Path) -> list[str]:
 def rotation_rules(daemon: Daemon) -> str:
     """systemd/logrotate.example for this daemon: its directory, and a signal without systemd."""
     example = (ROOT / "systemd" / "logrotate.example").read_text()
-    rules = example.replace("/var/log/sockd", str(daemon.logs))
+    rules = example.replace("/var/log/sockd/", f"{daemon.logs}/")
     rules = re.sub(r"systemctl kill .*", f"kill -USR1 {daemon.pid}", rules)
     assert rules.count(str(daemon.logs)) == 1
     assert f"kill -USR1 {daemon.pid}" in rules
