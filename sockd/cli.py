@@ -116,10 +116,8 @@ def main() -> None:
     from sockd.admin.language import Refused  # noqa: PLC0415
     from sockd.errors import SockdError  # noqa: PLC0415
 
-    if (
-        sys.stdout is None or sys.stderr is None
-    ):  # closed by who called us; tables want to know how wide it is
-        sys.exit(os.EX_IOERR)
+    if sys.stdout is None:  # closed by who called us; a table wants to know how wide it is
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every character of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
