@@ -14,12 +14,12 @@ from sockd.controlling import Controls
 from sockd.diff import Changes, diff
 from sockd.errors import FileWrongError, SockdError
 from sockd.plan import Plan
-from sockd.reloads import Turnstile
 from sockd.reports import Reports
 from sockd.services.endpoint import Endpoint, Surroundings
 from sockd.services.reconcile import Reconciliation
 from sockd.services.supervisor import describe
 from sockd.status import Outcome
+from sockd.turnstile import Turnstile
 
 # So long (seconds) reading the file may take: it may be on a disk that doesn't answer.
 PATIENCE = 60.0

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from sockd.reloads import Turnstile
+from sockd.turnstile import Turnstile
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""One piece of work at a time: those who ask for it meanwhile share the next one."""
+"""One at a time: those who ask while something is under way share the next one."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
