@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 from twisted.internet import reactor as installed
 from twisted.internet.task import deferLater
 
+from tests.daemons import Daemons
+from tests.services.house import House
+
 settings.register_profile(
     "sockd",
     deadline=None,  # a busy machine is not a failure
@@ -58,3 +61,16 @@ def clean_reactor(twisted_greenlet: object) -> Iterator[None]:
             reactor.removeWriter(one)
     if left:
         pytest.fail("left in the reactor: " + "\n".join(map(str, left)))
+
+
+@pytest.fixture
+def run() -> Iterator[Daemons]:
+    """Starts daemons on a loop of their own; they are stopped in the end."""
+    with Daemons() as daemons:
+        yield daemons
+
+
+@pytest.fixture
+def house(run: Daemons) -> House:
+    """Where these daemons are."""
+    return run.house

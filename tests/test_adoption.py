@@ -30,17 +30,6 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
-
-
-@pytest.fixture
 def systemd(house: House) -> Systemd:
     return Systemd(house.loop)
 

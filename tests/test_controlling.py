@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,6 @@ from tests.daemons import Daemons, Running
 from tests.services.house import House, Probes, raising
 
 TCP = "tcp://127.0.0.1:0"
-
-
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
 
 
 def at(path: Path) -> Address:

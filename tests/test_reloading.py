@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,6 @@ from tests.daemons import DRAIN, Daemons, Running
 from tests.services.house import House, Probes, Service, raising
 
 TCP = "tcp://127.0.0.1:0"
-
-
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
 
 
 class Keen(Service):

@@ -1,7 +1,6 @@
 """What each command does to a running daemon, and what it says came of it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,6 @@ from tests.daemons import DRAIN, Daemons, Running
 from tests.services.house import Datagrams, House, Probes, Service
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
-
-
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
 
 
 @pytest.fixture

@@ -37,17 +37,6 @@ class Freezing(Service):
 
 
 @pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
-
-
-@pytest.fixture
 def begin(run: Daemons, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     """Starts a daemon that can be upgraded as far as its last step."""
     begun: list[Upgrade] = []

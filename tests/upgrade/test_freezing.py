@@ -1,7 +1,6 @@
 """What is handed over of a daemon: every socket once, every state, and nothing of who can't go on."""
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,6 @@ from tests.services.house import Datagrams, House, Probes, Service
 from tests.upgrade.succession import PROCESS, Lastings
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
-
-
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
 
 
 class Counting(Datagrams):

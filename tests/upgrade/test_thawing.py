@@ -32,17 +32,6 @@ from tests.upgrade.succession import PROCESS, Lastings, Upgrade, succeeded
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
 
 
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
-
-
 Replaced = Callable[..., Running]
 
 
