@@ -48,7 +48,7 @@ def run(file: Path) -> None:
     tap.run(file)
 
 
-@command.command()
+@command.command(short_help="Say what a file would run, or what is wrong.")
 @file_option
 @click.option(
     "--yaml", "as_yaml", is_flag=True, help="Print a file that gives the same plan, with nothing inherited."
@@ -85,9 +85,9 @@ def schema() -> None:
     click.echo(schema_text(Registry()), nl=False)
 
 
-@command.command()
+@command.command(short_help="List the protocols that are installed.")
 def protocols() -> None:
-    """List what is installed; the status is 69 if something of it can't be loaded."""
+    """List the protocols that are installed; the status is 69 if one of them can't be loaded."""
     from sockd.columns import aligned  # noqa: PLC0415
     from sockd.protocols.registry import Registry  # noqa: PLC0415
 

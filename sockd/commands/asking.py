@@ -73,7 +73,8 @@ _control = click.option(
     metavar="PATH",
     envvar="SOCKD_CONTROL",
     show_envvar=True,
-    help="The daemon's control socket. Without it: control.sock in the runtime directory.",
+    help="The daemon's control socket. Without it: control.sock in $RUNTIME_DIRECTORY, in /run/sockd or in "
+    "the user's own runtime directory.",
 )
 _timeout = click.option(
     "--timeout",

@@ -12,6 +12,13 @@ from sockd.commands import asking
 from sockd.commands.asking import Daemon, as_json, asks
 from sockd.commands.status import show
 
+
+class _Id(click.IntRange):
+    """Of a connection; a name for messages."""
+
+    name = "id"
+
+
 _names = click.argument(
     "endpoints", metavar="ENDPOINT...", nargs=-1, required=True, shell_complete=asking.endpoints
 )
@@ -24,10 +31,10 @@ def diff(daemon: Daemon) -> None:
     _changes(daemon.ask("diff"), "nothing would change")
 
 
-@click.command()
+@click.command(short_help="Read the file anew; show what changed.")
 @asks
 def reload(daemon: Daemon) -> None:
-    """Have the file read anew, and show what changed; a file that is wrong changes nothing."""
+    """Have the file read anew, and show what changed; a file that is refused changes nothing."""
     _changes(daemon.ask("reload"), "nothing changed")
 
 
@@ -52,23 +59,29 @@ def suspend(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
 @_names
 @asks
 def resume(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Accept again after `suspend`."""
+    """Accept again after `suspend` or `drain`."""
     _each(endpoints, lambda name: daemon.ask("resume", endpoint=name), lambda _: "resumed")
 
 
-@click.command()
+@click.command(short_help="Drain, then start the protocol anew.")
 @_names
 @asks
 def restart(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Let the connections finish, then start the protocol anew."""
+    """Let the connections finish for `daemon.drain`, cut those that haven't, and start the protocol anew.
+
+    What was suspended or drained accepts again.
+    """
     _each(endpoints, lambda name: daemon.ask("restart", endpoint=name), lambda _: "restarted")
 
 
-@click.command()
+@click.command(short_help="Accept nothing new; let connections finish.")
 @_names
 @asks
 def drain(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Accept nothing new and let the connections finish."""
+    """Accept nothing new, let the connections finish for `daemon.drain`, and cut those that haven't.
+
+    `resume` has it accept again.
+    """
     from sockd.display import count  # noqa: PLC0415
 
     _each(
@@ -125,7 +138,7 @@ def _all_connections(daemon: Daemon, endpoint: str | None) -> list[Any]:
 
 @click.command()
 @click.argument(
-    "ids", metavar="ID...", nargs=-1, required=True, type=click.IntRange(0), shell_complete=asking.connections
+    "ids", metavar="ID...", nargs=-1, required=True, type=_Id(0), shell_complete=asking.connections
 )
 @asks
 def kick(daemon: Daemon, ids: tuple[int, ...]) -> None:
@@ -139,10 +152,14 @@ def kick(daemon: Daemon, ids: tuple[int, ...]) -> None:
         sys.exit(os.EX_USAGE)
 
 
-@click.command()
+@click.command(short_help="Go over to the program that is installed now.")
 @asks
 def upgrade(daemon: Daemon) -> None:
-    """Replace the running program by the one that is installed now; plain connections live on."""
+    """Reload the file, then replace the running program by the one that is installed now.
+
+    Connections live on where their protocol can be handed over; the others drain first. Where the new
+    program can't take over, nothing changes.
+    """
     from sockd.display import count  # noqa: PLC0415
     from sockd.text import visible  # noqa: PLC0415
 
