@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from sockd import applicable, lookup
@@ -15,6 +16,8 @@ from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
 from sockd.transports.options import SocketOptions
 from sockd.units import Rate, format_duration
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class Limits:
     stall: float | None
     datagrams: Rate | None
     datagrams_per_source: Rate | None
+    connections_per_source: int | None = None
+    connect_rate: Rate | None = None  # of one source
+    handshake: float = 10.0
+    first_byte: float | None = None
+    lifetime: float | None = None
+    exempt: tuple[Network, ...] = ()  # whose peers the limits of one source do not concern
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,42 @@ class Restart:
 class ListenerPlan:
     address: Address
     socket: SocketOptions
+    tls: bool = False  # its connections begin with a handshake
+
+
+@dataclass(frozen=True)
+class CertificatePlan:
+    """A certificate, what it is good for, and its key; the contents count, not where they came from."""
+
+    names: tuple[str, ...]  # DNS names in lower case, some with a wildcard, and IP addresses as text
+    not_after: float  # wall clock
+    fingerprint: str  # SHA-256 in hexadecimal
+    chain: bytes = field(repr=False)  # PEM: the certificate, then those of its issuers
+    key: bytes = field(repr=False)  # PEM, not encrypted
+    file: Path = field(compare=False)
+    key_file: Path | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class TlsPlan:
+    """What an endpoint's TLS addresses show to peers, and ask of them."""
+
+    certificates: tuple[CertificatePlan, ...]  # the first is for who asks for none of their names
+    client_ca: bytes | None = field(repr=False)  # PEM; None asks for no certificate
+    client_names: tuple[str, ...]  # one of which a client's certificate is for; empty: any
+    min_version: str  # 1.2 or 1.3
+    names: tuple[str, ...] = field(default=(), compare=False)  # what the certificates were checked for
+    client_ca_file: Path | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class AccessPlan:
+    """Who may use an endpoint. Without `allow` it is whom `deny` leaves, without `users` and `groups` all."""
+
+    allow: tuple[Network, ...]
+    deny: tuple[Network, ...]
+    users: frozenset[int]  # of Unix sockets, as are groups
+    groups: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -57,6 +102,9 @@ class EndpointPlan:
     give_up_after: float | None  # seconds; None: not required
     listeners: tuple[ListenerPlan, ...]
     place: Place = field(compare=False)  # where its name stands
+    tls: TlsPlan | None = None
+    access: AccessPlan | None = None
+    proxy_from: tuple[Network, ...] = ()  # who begins its connections with a PROXY header
 
 
 @dataclass(frozen=True)
