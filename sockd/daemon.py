@@ -23,6 +23,7 @@ from sockd.status import Outcome, in_words
 from sockd.transports.inet import OpenError
 from sockd.transports.turn import Turn
 from sockd.units import format_duration
+from sockd.welcome import tell_listening
 
 # How long (seconds) a protocol's service gets to finish its work when the drain's time is over.
 GRACE = 0.5
@@ -152,13 +153,9 @@ class Daemon(Service):
         self.tell_unclaimed()
         tell = self.log.debug if self._serving(self) else self.log.info
         for endpoint in self.endpoints:
-            for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
-                if supervisor.state is State.RUNNING:
-                    tell(
-                        "{endpoint}: listening on {address}",
-                        endpoint=endpoint.name, address=str(listener.address),
-                        protocol=endpoint.plan.protocol, event="listening",
-                    )  # fmt: skip
+            for watched in endpoint.watched:
+                if watched.supervisor.state is State.RUNNING:
+                    tell_listening(tell, endpoint, watched.listener)
         self._changed()
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
         running = sum(supervisor.state is State.RUNNING for supervisor in listeners)

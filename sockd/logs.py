@@ -30,13 +30,16 @@ Event = dict[str, Any]
 class Destination:
     """A file descriptor that is never waited for: what can't be written at once is counted as lost.
 
-    With a path it is a file, which `reopen` opens anew; without, it is standard output.
+    With a path it is a file, which `reopen` opens anew; without, it is standard output. A `descriptor` is
+    that of a file at the path that is open already.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, descriptor: int | None = None) -> None:
         self.path = path
         self.lost = 0
-        self._descriptor = 1 if path is None else _open(path)
+        if descriptor is None:
+            descriptor = 1 if path is None else _open(path)
+        self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLOUT)
 
@@ -70,6 +73,10 @@ class Destination:
         """The daemon will run as another user, who must be able to write and reopen the file."""
         if self.path is not None:
             os.fchown(self._descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+
+    def freeze(self) -> dict[str, Any] | None:
+        """The open file, for the program that goes on with it; None for standard output."""
+        return None if self.path is None else {"fd": self._descriptor, "path": str(self.path)}
 
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
@@ -209,8 +216,16 @@ def timestamp(seconds: float) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{microseconds // 1000:03d}Z"
 
 
-def destination(logfile: str | None, foreground: bool) -> Destination:
-    """Where twistd's options send the log. SystemExit, as twistd has it, where that can't be."""
+def destination(
+    logfile: str | None, foreground: bool, handed: Mapping[str, Any] | None = None
+) -> Destination:
+    """Where twistd's options send the log. SystemExit, as twistd has it, where that can't be.
+
+    `handed` is what the program before froze of its own.
+    """
+    if handed is not None:
+        os.set_inheritable(handed["fd"], False)
+        return Destination(Path(handed["path"]), handed["fd"])
     if logfile == "-" and not foreground:
         sys.exit("Daemons cannot log to stdout, exiting!")
     if logfile == "-" or (foreground and not logfile):

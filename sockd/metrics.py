@@ -18,6 +18,9 @@ class End(StrEnum):
     DRAINED = "drained"  # we stop, and it had finished
     CUT = "cut"  # we stop, and it had not finished by the deadline
     KICKED = "kicked"  # by hand
+    TRUNCATED = "truncated"  # TLS: the peer closed without saying that it had finished
+    TLS = "TLS failed"
+    HANDSHAKE = "no handshake"
     FAILED = "protocol failed"
     REFUSED = "refused by the protocol"
 

@@ -20,6 +20,7 @@ from sockd.services.reconcile import Reconciliation
 from sockd.services.supervisor import describe
 from sockd.status import Outcome
 from sockd.turnstile import Turnstile
+from sockd.welcome import tell_listening
 
 # So long (seconds) reading the file may take: it may be on a disk that doesn't answer.
 PATIENCE = 60.0
@@ -140,6 +141,8 @@ class Reloading:
         old, daemon.plan = daemon.plan, plan
         reconciliation.commit(plan.drain)
         daemon.by_name = reconciliation.endpoints
+        for endpoint, listener in reconciliation.opened:
+            tell_listening(daemon.log.info, endpoint, listener)
         for endpoint in reconciliation.gone:
             daemon.see_off(endpoint)
         daemon.controls.commit(plan)

@@ -135,14 +135,15 @@ def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
     states = Counter(each.state for each in (*supervisors, *(endpoint.service for endpoint in tree)))
     suspended = sum(endpoint.suspended for endpoint in tree)
     connections = sum(len(endpoint.connections) for endpoint in tree) + leaving
-    parts = [_so_many(len(tree), "endpoint"), _so_many(len(supervisors), "listener")]
+    parts = [so_many(len(tree), "endpoint"), so_many(len(supervisors), "listener")]
     if states[State.BACKING_OFF]:
         parts.append(f"{states[State.BACKING_OFF]} backing off")
     if suspended:
         parts.append(f"{suspended} suspended")
-    parts.append(_so_many(connections, "connection"))
+    parts.append(so_many(connections, "connection"))
     return ", ".join(parts)
 
 
-def _so_many(count: int, what: str) -> str:
+def so_many(count: int, what: str) -> str:
+    """`1 connection`, `2 connections`."""
     return f"{count} {what}{'' if count == 1 else 's'}"

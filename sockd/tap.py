@@ -31,7 +31,7 @@ from sockd.handover import passing
 from sockd.handover.value import Handover
 from sockd.plan import Directories, Plan, read
 from sockd.sinks.thread import ShelteredThread
-from sockd.status import Outcome
+from sockd.status import Outcome, so_many
 from sockd.steering import commands
 from sockd.transports.inherited import environment_at_exec, take
 from sockd.upgrade import carried, thawing
@@ -98,17 +98,19 @@ class Top(Daemon):
         self._notify = notify
         self._watchdog: Watchdog | None = None
         self._carried = carried.Carried.of(parent, directories, handed)
-        self._course = Course(self, self._carried.values, os.environ, self._last_words)
+        self._course = Course(self, self._process_values, os.environ, self._last_words)
         self.commands = commands(self, self._course.upgrade)
         self._asked = False  # to stop
-        self._here = Path.cwd()
+        self._here = _here()
         self._observer: logs.Observer | None = None
         self._destination: logs.Destination | None = None
         self._to_a_person = False
         if parent.get("syslog") or parent.get("logger"):
             return
         self._foreground = bool(parent.get("nodaemon"))
-        self._destination = logs.destination(parent.get("logfile"), self._foreground)
+        self._destination = logs.destination(
+            parent.get("logfile"), self._foreground, handed.log if handed else None
+        )
         self._destination.give_to(parent.get("uid"), parent.get("gid"))
         style = logs.chosen_format(plan.log, self._destination, os.environ)
         self._observer = logs.Observer(self._destination, plan.log.level, style)
@@ -159,22 +161,30 @@ class Top(Daemon):
             self._observer.change(new.log.level, style)
             self._to_a_person = self._foreground and style == "text"
 
+    def _process_values(self) -> dict[str, Any]:
+        log = None if self._destination is None else self._destination.freeze()
+        return {**self._carried.values(), "log": log}
+
     def _last_words(self) -> None:
         """The next thing that happens is that another program begins."""
         self.reports.reloading()
         self._notify.close()
 
     def _tell_upgraded(self, handed: Handover) -> None:
-        seconds = time.monotonic() - handed.begun
+        now = time.monotonic()
+        seconds, pause = now - handed.begun, now - handed.held
         result = {
             "version": sockd.__version__,
             "seconds": round(seconds, 3),
+            "pause": round(pause, 3),
             "connections": self._went_on,
             "drained": handed.drained,
-            "listeners": len(handed.listeners),
+            "listeners": sum(bool(listener.endpoint or listener.name) for listener in handed.listeners),
         }
-        versions = f"from {handed.version} to {sockd.__version__}"
-        text = f"{versions} in {seconds:.2f}s, {self._went_on} connections kept"
+        text = (
+            f"from {handed.version} to {sockd.__version__} in {seconds:.2f}s, clients waited {pause:.2f}s; "
+            f"{so_many(self._went_on, 'connection')} kept"
+        )
         self.last_upgrade = Outcome(True, text)
         self.log.info("upgraded {text}", text=text, event="upgraded")
         for asker in self._askers:
@@ -250,6 +260,13 @@ def makeService(options: Options) -> Top:  # noqa: N802
     return daemon
 
 
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # somebody has removed it
+        return Path("/")
+
+
 def _read_aside(file: Path, directories: Directories, parent: Any) -> Plan:
     """The same in a thread: the reactor's turns stay short meanwhile."""
     interval = sys.getswitchinterval()
@@ -275,18 +292,30 @@ def run(file: Path) -> None:
     except SockdError as error:
         logs.complain(str(error), os.environ)
         sys.exit(os.EX_SOFTWARE)
-    options = () if handed is None else handed.options
-    sys.argv = ["twistd", "--nodaemon", "--pidfile=", *options, "sockd", "--config", str(file)]
+    if handed is not None:
+        carried.take_name(handed.comm)
+    sys.argv = ["twistd", *_twistd_arguments(handed, file)]
     twistd.run()
+
+
+def _twistd_arguments(handed: Handover | None, file: Path) -> list[str]:
+    options = () if handed is None else handed.options
+    return ["--nodaemon", "--pidfile=", *options, "sockd", "--config", str(file)]
 
 
 def rehearse() -> None:
     """`sockd rehearse`: whether this program could go on where the running one, which asks, stops."""
+    from twisted.scripts._twistd_unix import ServerOptions  # noqa: PLC0415
+
     handed = passing.take(os.environ)
     if handed is None:
         raise SockdError("this is for a running sockd that is about to be upgraded")
     # What a third party's module prints is not ours to pass on: the running program reads it.
     with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+        try:
+            ServerOptions().parseOptions(_twistd_arguments(handed, Path(handed.file)))
+        except usage.UsageError as error:
+            raise SockdError(f"twistd does not take the options that it was started with: {error}") from error
         found = problems(handed, read(Path(handed.file), handed.directories))
     if found:
         print(*found, sep="\n", file=sys.stderr)  # noqa: T201

@@ -1,12 +1,13 @@
-"""What a person sees at start: a table of what listens, with a command to try each."""
+"""What is told of listeners that open: a table with a command to try each, or a line of the log."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from sockd.addresses import Address, Kind
 from sockd.columns import aligned
 from sockd.services.endpoint import Endpoint
+from sockd.services.listener import Listener
 from sockd.services.states import State
 
 _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -45,6 +46,15 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
                 try_it = f"(held: {endpoint.service.why})"
             rows.append((plan.name, plan.protocol, str(address), try_it))
     return "\n" + aligned(rows) + "\n"
+
+
+def tell_listening(tell: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
+    """Log where an endpoint can be reached."""
+    tell(
+        "{endpoint}: listening on {address}",
+        endpoint=endpoint.name, address=str(listener.address), protocol=endpoint.plan.protocol,
+        event="listening",
+    )  # fmt: skip
 
 
 def shortened(address: Address, here: Path) -> Address:

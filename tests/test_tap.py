@@ -381,7 +381,7 @@ def test_upgraded(house: House, tmp_path: Path) -> None:
     pid_file.write_text("1")
     handed = Handover(
         file="sockd.yaml", runtime="/run/sockd", logs="/var/log/sockd", started=-60.0, drained=2,
-        begun=time.monotonic(), version="0.0.9", numbers=7, pid_file=str(pid_file),
+        begun=time.monotonic(), held=time.monotonic(), version="0.0.9", numbers=7, pid_file=str(pid_file),
     )  # fmt: skip
     daemon, reactor, _ = made(house, handed=handed, syslog=True)
     events = Events()
@@ -397,14 +397,16 @@ def test_upgraded(house: House, tmp_path: Path) -> None:
     for method in reactor.started:
         method()
     (result,) = told
-    assert result | {"seconds": 0} == {
-        "version": sockd.__version__, "seconds": 0, "connections": 0, "drained": 2, "listeners": 0,
+    counts = {"connections": 0, "drained": 2, "listeners": 0}
+    assert result | {"seconds": 0, "pause": 0} == {
+        "version": sockd.__version__, "seconds": 0, "pause": 0, **counts
     }  # fmt: skip
-    assert 0 <= result["seconds"] < 60
+    assert 0 <= result["pause"] <= result["seconds"] < 60
     assert daemon.last_upgrade is not None
     assert daemon.last_upgrade.ok
     assert re.fullmatch(
-        rf"from 0\.0\.9 to {sockd.__version__} in [0-9.]+s, 0 connections kept", daemon.last_upgrade.message
+        rf"from 0\.0\.9 to {sockd.__version__} in [0-9.]+s, clients waited [0-9.]+s; 0 connections kept",
+        daemon.last_upgrade.message,
     )
     assert f"upgraded {daemon.last_upgrade.message}" in events.messages()
     assert daemon.commands["status"]()["uptime"] == 60

@@ -166,7 +166,8 @@ def upgrade(daemon: Daemon) -> None:
     result = daemon.ask("upgrade")
     kept = f"{count(result['listeners'], 'listener')} and {count(result['connections'], 'connection')} kept"
     click.echo(
-        f"upgraded to {visible(str(result['version']))} in {result['seconds']:.2f}s: {kept}, "
+        f"upgraded to {visible(str(result['version']))} in {result['seconds']:.2f}s, "
+        f"clients waited {result.get('pause', 0):.2f}s: {kept}, "
         f"{result['drained']} drained"
     )
 

@@ -77,7 +77,10 @@ class Handover:
     control: tuple[dict[str, Any], ...] = ()  # connections of who waits for this upgrade: `fd` and `state`
     reload: State = None  # the last one's result, as the status shows it
     begun: float = 0.0  # when this upgrade was
+    held: float = 0.0  # since when nobody is served
     drained: int = 0  # connections that could not go on
+    log: dict[str, Any] | None = None  # the open log file: its descriptor and its path
+    comm: str = ""  # the process' name, as ps shows it
     numbers: int = 1  # the next connection's
     version: str = __version__  # that hands over
 
@@ -95,6 +98,12 @@ class Handover:
                 yield connection.server.get("fd", -1)
         for asker in self.control:
             yield asker.get("fd", -1)
+
+    def inherited(self) -> Iterator[int]:
+        """All descriptors that go on: the sockets, and the log's."""
+        yield from self.fds()
+        if self.log is not None:
+            yield self.log["fd"]
 
     def to_value(self) -> State:
         return {

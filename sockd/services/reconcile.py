@@ -12,6 +12,7 @@ from sockd.errors import SockdError
 from sockd.plan import Plan
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
+from sockd.services.listener import Listener
 from sockd.services.moves import Leaving, Moves, Retune, Wanted
 from sockd.services.states import State
 from sockd.services.supervisor import Supervisor, cancellable, describe
@@ -267,6 +268,13 @@ class Reconciliation:
         for wanted in self._moves.wanted:
             if wanted.tolerant:
                 wanted.watched.supervisor.start()
+
+    @property
+    def opened(self) -> Iterator[tuple[Endpoint, Listener]]:
+        """The listeners that there are in addition, of those endpoints."""
+        for wanted in self._moves.wanted:
+            if wanted.watched.supervisor.state is State.RUNNING:
+                yield wanted.endpoint, wanted.watched.listener
 
     def _supervisors(self) -> Iterator[Supervisor]:
         yield from (endpoint.service for endpoint in self._moves.fresh)

@@ -323,6 +323,10 @@ class Server:
                 out[:] = [memoryview(data)[count:]]
                 return
             out.clear()
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Nothing is owed any more."""
         if self._paused & BY_BACK_PRESSURE:
             self._resume(BY_BACK_PRESSURE)
 
@@ -525,6 +529,10 @@ class Server:
             return
         self.disconnecting = True
         self.end = self.end or End.PEER
+        self._end_after_peer()
+
+    def _end_after_peer(self) -> None:
+        """The peer has finished, and so has the protocol: what is owed goes out first."""
         if not self.owed and not self._producer_waits():
             self._lost(connectionDone)
 
@@ -580,10 +588,11 @@ class Server:
         self._drop_unsent()
         self._turn.bury(self.sock)
         self._stop_producer()
-        try:
-            self.protocol.connectionLost(why)
-        except BaseException:  # noqa: BLE001
-            self._owner.protocol_failed("connectionLost")
+        if self.protocol is not None:  # else the handshake was not done
+            try:
+                self.protocol.connectionLost(why)
+            except BaseException:  # noqa: BLE001
+                self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
 
     def _drop_unsent(self) -> None:

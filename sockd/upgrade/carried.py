@@ -41,6 +41,7 @@ class Carried:
             "runtime": str(self.directories.runtime),
             "logs": str(self.directories.logs),
             "pid_file": self.pid_file,
+            "comm": _name(),
         }
 
     def remove_pid_file(self) -> None:
@@ -65,3 +66,20 @@ def _options(parent: Mapping[str, Any]) -> Iterator[str]:
         # twistd has put what the name stands for in its place.
         with suppress(AttributeError):  # an instance, which has no name
             yield f"--logger={fullyQualifiedName(parent['logger'])}"
+
+
+_COMM = Path("/proc/self/comm")  # proc(5): the main thread's name, which exec makes python's
+
+
+def _name() -> str:
+    try:
+        return _COMM.read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def take_name(name: str) -> None:
+    """Be called as the program before was, by ps and pgrep."""
+    if name:
+        with suppress(OSError):
+            _COMM.write_text(name, "utf-8")

@@ -32,6 +32,10 @@ PATIENCE = 5.0
 TOLD = 20
 
 
+class _AlreadyToldError(Refused):
+    """By the reload, of which the log has the problems."""
+
+
 class Course:
     """`process()` gives what a Handover holds of the process; `last_words()` is called right before exec."""
 
@@ -49,6 +53,7 @@ class Course:
         self._reactor = daemon.around.reactor
         self._now: Deferred[None] | None = None
         self._begun = 0.0
+        self._held = 0.0
 
     def upgrade(self) -> Deferred[None]:
         """Fires only where it is refused: otherwise there is another program by then."""
@@ -92,13 +97,18 @@ class Course:
 
     def _tell(self, refused: Refused) -> None:
         self._daemon.last_upgrade = Outcome.refused(refused.problems)
+        if isinstance(refused, _AlreadyToldError):
+            return
         for problem in refused.problems[:TOLD]:
             self._daemon.log.error("upgrade refused: {problem}", problem=problem, event="upgrade refused")
 
     async def _run(self) -> None:
         daemon = self._daemon
         # The new program reads the file: what has changed in it is to be known to be right.
-        await daemon.reloading.reload()
+        try:
+            await daemon.reloading.reload()
+        except Refused as refused:
+            raise _AlreadyToldError(refused.status, *refused.problems) from refused
         plan = daemon.plan
         services = await self._services(rehearsal=True)
         child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
@@ -108,6 +118,7 @@ class Course:
         endpoints = daemon.endpoints
         signals = Signals()
         try:
+            self._held = time.monotonic()
             for endpoint in endpoints:
                 endpoint.hold(True)
             signals.hold()
@@ -136,7 +147,9 @@ class Course:
             self._daemon.reports.went_on()
 
     def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Any:
-        return handover(self._daemon, services, drained=drained, begun=self._begun, **self._process())
+        return handover(
+            self._daemon, services, drained=drained, begun=self._begun, held=self._held, **self._process()
+        )
 
     async def _services(self, *, rehearsal: bool = False) -> dict[str, tuple[State, ...]]:
         """The states of all services, all of the same turn of the reactor.

@@ -19,7 +19,7 @@ def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, sig
     HandoverError or UpgradeRefusedError: nothing has changed, and this program goes on.
     """
     file = passing.write(handover)
-    fds = [*handover.fds(), file]
+    fds = [*handover.inherited(), file]
     signals.hold()
     try:
         passing.inherit(fds, True)

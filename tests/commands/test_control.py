@@ -141,10 +141,12 @@ def test_kick(run: Run) -> None:
 
 def test_upgrade(run: Run) -> None:
     """What came over is told."""
-    done = {"version": "0.2.0", "seconds": 0.414, "connections": 40, "drained": 3, "listeners": 1}
+    done = {
+        "version": "0.2.0", "seconds": 0.414, "pause": 0.3, "connections": 40, "drained": 3, "listeners": 1
+    }  # fmt: skip
     assert run("upgrade", answer(done)) == (
         0,
-        "upgraded to 0.2.0 in 0.41s: 1 listener and 40 connections kept, 3 drained\n",
+        "upgraded to 0.2.0 in 0.41s, clients waited 0.30s: 1 listener and 40 connections kept, 3 drained\n",
         "",
     )
 

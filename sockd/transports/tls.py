@@ -1,0 +1,261 @@
+"""One TLS connection as its protocol sees it: the hot path with ssl.MemoryBIO between socket and protocol."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.python.failure import Failure
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.stream import Owner, Server
+from sockd.transports.turn import READ, Turn
+
+# So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
+PIECE = 64 * 1024
+
+
+class TlsServer(Server):
+    """Beyond a Server: the handshake comes first, `start` takes what makes the protocol after it.
+
+    Bytes are counted as the protocol sees them. `loseWriteConnection` sends close_notify and leaves the
+    other direction open (RFC 8446, 6.1). A FIN without the peer's close_notify is told: `End.TRUNCATED`.
+    """
+
+    __slots__ = (
+        "_bio_in",
+        "_bio_out",
+        "_build",
+        "_cipher",
+        "_goodbye",
+        "_in_flight",
+        "_ours",
+        "_tls",
+        "shaken",
+        "why",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        turn: Turn,
+        owner: Owner,
+        listener: str,
+        counters: Counters,
+        context: ssl.SSLContext,
+    ) -> None:
+        super().__init__(sock, peer, turn, owner, listener, counters)
+        self._bio_in = ssl.MemoryBIO()
+        self._bio_out = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
+        self._build: Callable[[], Any] | None = None
+        self._cipher: memoryview | None = None  # encrypted, and not taken by the kernel yet
+        self._in_flight = 0  # bytes of the protocol's that are in it
+        self._ours = False  # it is TLS's own: handshake, alert
+        self._goodbye = False  # close_notify was sent, or there is nobody to send it to
+        self.shaken = False
+        self.why = ""  # what the peer did wrong, in OpenSSL's words
+
+    @property
+    def freezable(self) -> bool:
+        """A TLS session can't move to another program."""
+        return False
+
+    @property
+    def session(self) -> ssl.SSLObject:
+        """For what was agreed on: version, cipher, the peer's certificate, the server's name asked for."""
+        return self._tls
+
+    def start(self, build: Callable[[], Any]) -> None:
+        """Begin the handshake. `build()` makes the protocol once it is done, or gives None to refuse."""
+        self._build = build
+        self._update_reading()
+
+    # -- the hot path
+
+    def doRead(self) -> None:  # noqa: N802
+        if not self._reading:
+            return
+        turn = self._turn
+        try:
+            count = self._recv_into(turn.buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        if not count:
+            self._truncated()
+            return
+        if self.disconnecting:
+            return
+        self._bio_in.write(turn.view[:count])
+        turn.active = True
+        if self.shaken or self._shake():
+            self._deliver(turn)
+        if self._bio_out.pending and self.connected:
+            self._send_soon()
+        turn.end()
+
+    def _shake(self) -> bool:
+        """Whether the handshake is done, and there is a protocol."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            self._tls_failed(error)
+            return False
+        self.shaken = True
+        assert self._build is not None  # noqa: S101
+        build, self._build = self._build, None
+        protocol = build()
+        if protocol is None:
+            self.close(End.REFUSED)
+            return False
+        self.protocol = protocol
+        try:
+            protocol.makeConnection(self)
+        except BaseException:  # noqa: BLE001
+            self._failed("connectionMade")
+        return not self._aborted
+
+    def _deliver(self, turn: Turn) -> None:
+        """Give the protocol all that the bytes so far hold, in one piece, or in two of the longest."""
+        read: Any = self._tls.read  # into a buffer it gives a count, which typeshed doesn't know
+        view = turn.view
+        while True:
+            count, got = 0, 1
+            failed: ssl.SSLError | None = None
+            while count < READ:
+                try:
+                    got = read(READ - count, view[count:])
+                except ssl.SSLWantReadError:
+                    break
+                except ssl.SSLError as error:
+                    failed = error
+                    break
+                if not got:  # the peer's close_notify
+                    break
+                count += got
+                if not self._bio_in.pending and not self._tls.pending():
+                    break
+            if count and not self.disconnecting:
+                self.received += count
+                self.counters.bytes_in += count
+                try:
+                    self.protocol.dataReceived(bytes(view[:count]))
+                except BaseException:  # noqa: BLE001
+                    self._failed("dataReceived")
+            if count < READ:
+                break
+        if failed is not None:
+            self._tls_failed(failed)
+        elif not got and self.connected and not self._read_closed:
+            self._peer_finished()
+
+    def _send_out(self) -> None:
+        while True:
+            if self._cipher is None and not self._encrypt():
+                break
+            assert self._cipher is not None  # noqa: S101
+            try:
+                count = self._send(self._cipher)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._unsendable(error)
+                return
+            left = len(self._cipher) - count
+            # A slow peer's progress is to be seen within a piece.
+            done = min(count, self._in_flight) if left else self._in_flight
+            self._in_flight -= done
+            self.owed -= done
+            self.sent += done
+            if not self._ours:
+                self.counters.bytes_out += done
+            self._cipher = self._cipher[count:] if left else None
+            if left:
+                return
+        self._relieve()
+
+    def _encrypt(self) -> bool:
+        """Have the next piece ready to be sent; False when there is nothing."""
+        out = self._out
+        if out and self.shaken:
+            data = out[0] if len(out) == 1 or len(out[0]) > PIECE else b"".join(out)
+            rest = memoryview(data)[PIECE:]
+            if data is out[0] and len(out) > 1:
+                del out[0]
+            else:
+                out.clear()
+            if rest:
+                out.insert(0, rest)
+                data = memoryview(data)[:PIECE]
+            self._in_flight = len(data)
+            self._tls.write(data)
+            self._ours = False
+        elif self._bio_out.pending:
+            self._ours = True
+            self._in_flight = self._bio_out.pending
+            self.owed += self._in_flight
+        else:
+            return False
+        self._cipher = memoryview(self._bio_out.read())
+        return True
+
+    def _drop_unsent(self) -> None:
+        self._cipher = None
+        self._in_flight = 0
+        super()._drop_unsent()
+
+    # -- endings
+
+    def _finish(self) -> None:
+        if not self._goodbye:
+            self._goodbye = True
+            with suppress(ssl.SSLError):  # it waits for the peer's, which may come or not
+                self._tls.unwrap()
+            self._send_out()
+            if self.owed:
+                self._start_writing()
+                return
+        if self.connected:
+            super()._finish()
+
+    def _end_after_peer(self) -> None:
+        # Our close_notify is still to be sent.
+        self._finish_soon()
+
+    def _truncated(self) -> None:
+        """A FIN without a close_notify before it: what came may not be all that was sent."""
+        if not self.shaken:
+            self._goodbye = True
+            self.end = self.end or End.HANDSHAKE
+            self._lost(Failure(ConnectionLost("the peer closed in the handshake")))
+            return
+        if not self.disconnecting:
+            self.disconnecting = True
+            self.end = End.TRUNCATED
+        self._peer_finished()
+
+    def _tls_failed(self, error: ssl.SSLError) -> None:
+        """The peer broke the rules: it gets the alert that says so, then the end."""
+        self.why = " ".join((error.reason or "unknown").lower().split("_"))
+        self.counters.refused[f"TLS: {self.why}"] += 1
+        self._drop_unsent()
+        self._goodbye = True
+        self.close(End.TLS if self.shaken else End.HANDSHAKE)
+        self._send_soon()
+
+    def _lost(self, why: Failure) -> None:
+        if self.end is End.TRUNCATED and why.check(ConnectionDone):
+            why = Failure(ConnectionLost("the peer closed without saying so"))
+        super()._lost(why)
+
+    def _send_soon(self) -> None:
+        self._finish_soon()
