@@ -24,6 +24,7 @@ RESERVED = "sockd-listener-"  # so begin the names under which systemd keeps our
 
 class Kind(StrEnum):
     TCP = "tcp"
+    TLS = "tls"
     UDP = "udp"
     UNIX = "unix"
     UNIXGRAM = "unixgram"
@@ -37,11 +38,16 @@ class Kind(StrEnum):
     @property
     def datagram(self) -> bool:
         """Datagrams may arrive here."""
-        return self not in (Kind.TCP, Kind.UNIX)
+        return self not in (Kind.TCP, Kind.TLS, Kind.UNIX)
 
     @property
     def inet(self) -> bool:
-        return self in (Kind.TCP, Kind.UDP)
+        return self in (Kind.TCP, Kind.TLS, Kind.UDP)
+
+    @property
+    def ports(self) -> "Kind":
+        """The kind whose ports it takes: TLS is spoken on those of TCP."""
+        return Kind.TCP if self is Kind.TLS else self
 
     @property
     def local(self) -> bool:
@@ -120,7 +126,7 @@ def overlap(one: Address, other: Address) -> bool:
         return one.path == other.path and (one.kind is other.kind or not one.abstract)
     if one.kind is Kind.SYSTEMD:
         return one == other
-    if one.kind is not other.kind or one.port != other.port or not one.port:
+    if one.kind.ports is not other.kind.ports or one.port != other.port or not one.port:
         return False
     return one.host == other.host or (
         not _families(one).isdisjoint(_families(other)) and (_wildcard(one) or _wildcard(other))

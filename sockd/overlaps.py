@@ -28,7 +28,7 @@ class Claims:
         """Note a claim; the earlier one that it is in conflict with, if there is one."""
         if not claim.address.kind.inet:
             return self._add_named(claim)
-        hosts = self._inet.setdefault((claim.address.kind, claim.address.port), {})
+        hosts = self._inet.setdefault((claim.address.kind.ports, claim.address.port), {})
         for other in _candidates(claim.address.host, hosts):
             if overlap(claim.address, other.address) and not (claim.shared and other.shared):
                 return other

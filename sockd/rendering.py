@@ -13,7 +13,8 @@ from sockd.config import model
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart, usual_limits
+from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart
+from sockd.planning import usual_limits
 from sockd.transports.options import SocketOptions
 from sockd.units import format_duration
 

@@ -29,7 +29,8 @@ from sockd.daemon import Daemon
 from sockd.errors import SockdError
 from sockd.handover import passing
 from sockd.handover.value import Handover
-from sockd.plan import Directories, Plan, read
+from sockd.plan import Directories, Plan
+from sockd.planning import read
 from sockd.sinks.thread import ShelteredThread
 from sockd.status import Outcome, so_many
 from sockd.steering import commands

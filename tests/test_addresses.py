@@ -171,6 +171,9 @@ def test_longest_path(text: str) -> None:
         ("tcp://127.0.0.1:7", "tcp://127.0.0.1:7", True),
         ("tcp://127.0.0.1:7", "tcp://127.0.0.1:8", False),
         ("tcp://127.0.0.1:7", "udp://127.0.0.1:7", False),
+        ("tls://127.0.0.1:7", "tcp://127.0.0.1:7", True),
+        ("tls://*:7", "tcp://127.0.0.1:7", True),
+        ("tls://127.0.0.1:7", "udp://127.0.0.1:7", False),
         ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", False),
         ("tcp://0.0.0.0:7", "tcp://127.0.0.1:7", True),
         ("tcp://0.0.0.0:7", "tcp://[::1]:7", False),
@@ -197,7 +200,12 @@ def test_overlap(one: str, other: str, expected: bool) -> None:
 
 def test_kinds() -> None:
     """The kinds know what they are."""
-    assert [kind for kind in Kind if kind.stream] == [Kind.TCP, Kind.UNIX, Kind.SYSTEMD]
+    assert [kind for kind in Kind if kind.stream] == [
+        Kind.TCP,
+        Kind.TLS,
+        Kind.UNIX,
+        Kind.SYSTEMD,
+    ]
     assert [kind for kind in Kind if kind.datagram] == [Kind.UDP, Kind.UNIXGRAM, Kind.SYSTEMD]
-    assert [kind for kind in Kind if kind.inet] == [Kind.TCP, Kind.UDP]
+    assert [kind for kind in Kind if kind.inet] == [Kind.TCP, Kind.TLS, Kind.UDP]
     assert [kind for kind in Kind if kind.local] == [Kind.UNIX, Kind.UNIXGRAM]

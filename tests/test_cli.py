@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sockd import __version__, cli, plan, tap
+from sockd import __version__, cli, planning, tap
 from sockd.protocols import registry as registry_module
 from sockd.protocols.registry import Registry
 from tests.fake_registry import points
@@ -178,7 +178,7 @@ def test_main(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan, "read", fail)
+    monkeypatch.setattr(planning, "read", fail)
     assert main(monkeypatch, "check", "-c", "my.yaml") == 74
     assert capsys.readouterr().err == "sockd: No space left on device\n"
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
-from sockd import plan as plans
+from sockd import planning
 from sockd.addresses import parse
 from sockd.diff import Changes, Kind, diff
 from sockd.errors import Place
@@ -29,7 +29,7 @@ PLACE = Place("f")
 def read(directory: Path, text: str) -> Plan:
     file = directory / "sockd.yaml"
     file.write_text(text)
-    return plans.read(file, DIRECTORIES, registry())
+    return planning.read(file, DIRECTORIES, registry())
 
 
 def of(directory: Path, old: str, new: str) -> Changes:

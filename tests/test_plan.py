@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd import addresses, overlaps
-from sockd import plan as plans
+from sockd import addresses, overlaps, planning
 from sockd.addresses import Address, Kind, parse
 from sockd.errors import FileWrongError, Place
 from sockd.plan import Directories, EndpointPlan, Limits, LogPlan, Plan, Restart
@@ -21,7 +20,7 @@ KEEPALIVE = Keepalive(60, 10, 6)
 def read(directory: Path, text: str) -> Plan:
     file = directory / "sockd.yaml"
     file.write_text(text)
-    return plans.read(file, DIRECTORIES, registry())
+    return planning.read(file, DIRECTORIES, registry())
 
 
 def endpoint(directory: Path, text: str, before: str = "") -> EndpointPlan:
@@ -156,10 +155,10 @@ def test_the_usual_control_socket_does_not_fit(tmp_path: Path) -> None:
     file.write_text("endpoints: {a: {listen: 'tcp://*:7', protocol: sample}}")
     long = Directories(Path("/" + "x" * 100), Path("/"))
     with pytest.raises(FileWrongError, match=r"sockd\.yaml:1:1: daemon\.control: the path .* bytes long"):
-        plans.read(file, long, registry())
+        planning.read(file, long, registry())
     file.write_text("")
     with pytest.raises(FileWrongError, match=r"sockd\.yaml:1:1: the file is empty"):
-        plans.read(file, long, registry())
+        planning.read(file, long, registry())
 
 
 def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
@@ -251,4 +250,4 @@ def test_our_own_protocols_are_found(tmp_path: Path) -> None:
     """Without a registry of its own, a plan takes what is installed."""
     file = tmp_path / "sockd.yaml"
     file.write_text("endpoints: {a: {listen: 'tcp://*:7', protocol: echo}}")
-    assert plans.read(file, DIRECTORIES).endpoints[0].specification.summary
+    assert planning.read(file, DIRECTORIES).endpoints[0].specification.summary

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.plan import Plan, read
+from sockd.plan import Plan
+from sockd.planning import read
 from sockd.rendering import render, table
 from tests.fake_registry import registry
 from tests.writing import as_yaml

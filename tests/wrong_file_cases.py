@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from sockd.errors import FileWrongError
-from sockd.plan import Directories, read
+from sockd.plan import Directories
+from sockd.planning import read
 from tests.fake_registry import registry
 
 RULE = "-----\n"

@@ -11,7 +11,8 @@ from twisted.internet.protocol import Factory, Protocol
 from sockd.handover.encoding import decode, encode
 from sockd.handover.value import HandedConnection, HandedEndpoint, Handover
 from sockd.peers import Peer
-from sockd.plan import Directories, EndpointPlan, LogPlan, Plan, read
+from sockd.plan import Directories, EndpointPlan, LogPlan, Plan
+from sockd.planning import read
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.upgrade.rehearsal import problems
 from sockd.upgrade.stage import DeafPort, DeafSocket, StillReactor
