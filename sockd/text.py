@@ -9,7 +9,8 @@ _ABOVE_ASCII = (
     "\\x80-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
     "\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
 )
-UNSAFE = re.compile(f"[\\x00-\\x1f\\x7f{_ABOVE_ASCII}]")
+# Halves of characters (surrogates) come from JSON and from arguments that are not UTF-8, never from bytes.
+UNSAFE = re.compile(f"[\\x00-\\x1f\\x7f\\ud800-\\udfff{_ABOVE_ASCII}]")
 UNSAFE_ABOVE_ASCII = re.compile(f"[{_ABOVE_ASCII}]")
 
 # Bytes that stand for themselves in an escaped record; newlines separate records.

@@ -54,11 +54,14 @@ def of_model(error: ValidationError, model: type[BaseModel], root: Value, at: St
 
 
 def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Problem:
-    # Steps in angle brackets are ours for a choice between forms, not the file's.
-    inner = tuple(step for step in error["loc"] if not str(step).startswith("<"))
-    path = at + inner
     kind = error["type"]
-    if kind == "extra_forbidden":
+    unknown = kind == "extra_forbidden"
+    *before, last = error["loc"] or ("<whole>",)
+    # Steps in angle brackets are ours for a choice between forms, not the file's; an unknown key is the file's.
+    inner = tuple(step for step in before if not str(step).startswith("<"))
+    inner += (last,) if unknown or not str(last).startswith("<") else ()
+    path = at + inner
+    if unknown:
         key = str(path[-1])
         text = f"unknown key {shown(key)}{offer(key, _keys(model, inner[:-1]))}"
         return Problem(key_place(root, path), show(path[:-1]), text)
