@@ -1,11 +1,20 @@
 """Token buckets: rates that recover by themselves, for one and for many sources, in bounded memory."""
 
-from collections.abc import Hashable
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from math import inf
+from typing import Generic, TypeVar
 
 from sockd.units import Rate
 
-# So many sources are told apart at once; the one that was seen longest ago makes room.
-SOURCES = 4096
+Source = TypeVar("Source", bound=Hashable)
+
+# So many sources have buckets of their own at once (about 10 MB of them); those beyond share these.
+SOURCES = 65_536
+SHARED = 1024
+# Sums of times are not exact: a bucket may hold so much less than one and still give it.
+_ROUNDING = 1e-6
 
 
 class Bucket:
@@ -30,23 +39,61 @@ class Bucket:
         return True
 
 
-class Sources:
-    """A bucket for each source."""
+class Buckets(Generic[Source]):
+    """A bucket for each source, kept as the time at which it is full again, and then forgotten.
 
-    def __init__(self, rate: Rate, most: int = SOURCES) -> None:
-        self._rate = rate
+    Nobody gets out of a bucket by the number of others: once there are `most`, those who come new share
+    buckets, all `neighbours` of one the same; so that who has a whole network uses up few of them.
+    """
+
+    def __init__(
+        self, rate: Rate, most: int = SOURCES, neighbours: Callable[[Source], Hashable] | None = None
+    ) -> None:
+        self._each = 1 / rate.per_second  # seconds in which one is filled in
+        self._bearable = (max(1.0, rate.per_second) - 1.0 + _ROUNDING) * self._each
         self._most = most
-        self._buckets: dict[Hashable, Bucket] = {}
+        self._neighbours = neighbours or hash
+        # In the order of use. Each is full again within the time in which an empty one fills, so that none
+        # is kept for longer than that by one in front of it.
+        self._full: OrderedDict[Source, float] = OrderedDict()
+        self._shared = array("d", [-inf]) * SHARED
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._full)
 
-    def take(self, source: Hashable, now: float) -> bool:
-        """Take one of this source's."""
-        bucket = self._buckets.pop(source, None)
-        if bucket is None:
-            if len(self._buckets) >= self._most:
-                del self._buckets[next(iter(self._buckets))]
-            bucket = Bucket(self._rate, now)
-        self._buckets[source] = bucket  # last: the order of the dict is the order of use
-        return bucket.take(now)
+    def take(self, source: Source, now: float) -> bool:
+        """Take one of this source's, as `Bucket.take` does."""
+        self.forget(now, 2)
+        full = self._full.get(source)
+        if full is None:
+            slot = hash(self._neighbours(source)) % SHARED
+            full = self._shared[slot]
+            # Who shared a bucket stays with it until it is full, lest it have two.
+            if full > now or len(self._full) >= self._most:
+                taken = self._taken(full, now)
+                if taken is not None:
+                    self._shared[slot] = taken
+                return taken is not None
+        taken = self._taken(full, now)
+        if taken is None:
+            return False
+        self._full[source] = taken
+        self._full.move_to_end(source)
+        return True
+
+    def forget(self, now: float, most: int = SOURCES) -> None:
+        """Forget some that are full again, those used longest ago first."""
+        for _ in range(min(most, len(self._full))):
+            source, full = next(iter(self._full.items()))
+            if full > now:
+                return
+            del self._full[source]
+
+    def _taken(self, full: float, now: float) -> float | None:
+        """When a bucket is full again once one is taken, None if there is none; GCRA's virtual scheduling."""
+        if full - now > self._bearable:
+            return None
+        return max(full, now) + self._each
+
+
+Sources = Buckets  # as transports/datagram.py still says

@@ -1,0 +1,87 @@
+"""How many connections one source may have, and how fast it may make them."""
+
+from collections.abc import Iterable
+
+from sockd.limits.buckets import SOURCES, Buckets
+from sockd.limits.networks import Network, Networks, packed
+from sockd.peers import Peer
+from sockd.units import Rate
+
+Source = str | bytes | int | None
+
+
+def source(peer: Peer) -> Source:
+    """What peers are counted by: the IPv4 address, the /64 of an IPv6 one, the uid on a Unix socket."""
+    if ":" in peer.host:
+        return packed(peer.host)[:8]
+    return peer.host or peer.uid
+
+
+def neighbours(one: Source) -> Source:
+    """Whose sources may well all be one's: the /24 of an IPv4 address, the /48 of an IPv6 one."""
+    if isinstance(one, str):
+        return one.rpartition(".")[0]
+    return one[:6] if isinstance(one, bytes) else one
+
+
+class Sources:
+    """Counts the connections of each source, and its attempts; those of `exempt` networks not at all.
+
+    It holds what has a connection, and those whose last attempts are not forgotten yet (at most SOURCES).
+    """
+
+    def __init__(
+        self,
+        connections_per_source: int | None,
+        connect_rate: Rate | None,
+        exempt: Iterable[Network] = (),
+        most: int = SOURCES,
+    ) -> None:
+        self._most_connections = connections_per_source
+        self._rate = Buckets(connect_rate, most, neighbours) if connect_rate else None
+        self._exempt = Networks((network, True) for network in exempt)
+        self._connections: dict[Source, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._connections) + (len(self._rate) if self._rate else 0)
+
+    def take(self, peer: Peer, now: float) -> str | None:
+        """Count an attempt and, unless the counter's name of a reason is returned, its connection.
+
+        The time is in seconds of any monotonic origin. What `connections_per_source` refuses was an attempt.
+        """
+        if self._free(peer):
+            return None
+        one = source(peer)
+        if self._rate is not None and not self._rate.take(one, now):
+            return "connect_rate"
+        if self._most_connections is not None:
+            count = self._connections.get(one, 0)
+            if count >= self._most_connections:
+                return "connections_per_source"
+            self._connections[one] = count + 1
+        return None
+
+    def keep(self, peer: Peer) -> None:
+        """Count a connection that is there already, were it one too many: limits were new, or the program."""
+        if self._most_connections is not None and not self._free(peer):
+            one = source(peer)
+            self._connections[one] = self._connections.get(one, 0) + 1
+
+    def give_back(self, peer: Peer) -> None:
+        """A connection that was counted has ended."""
+        if self._most_connections is not None and not self._free(peer):
+            one = source(peer)
+            left = self._connections[one] - 1
+            if left:
+                self._connections[one] = left
+            else:
+                del self._connections[one]
+
+    def forget(self, now: float) -> None:
+        """Let go of what time has made good, while nobody comes."""
+        if self._rate is not None:
+            self._rate.forget(now)
+
+    def _free(self, peer: Peer) -> bool:
+        return not peer.local and self._exempt.best(peer.host) is not None
