@@ -26,6 +26,8 @@ def visible(text: str) -> str:
 def _shown(character: str) -> str:
     """How an unsafe character is written."""
     code = ord(character)
+    if 0xD800 <= code < 0xE000:
+        return f"\\u{code:x}"  # as Python's own backslashreplace has it
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{{{code:x}}}"
 
 

@@ -82,7 +82,7 @@ def test_visible_is_for_text_that_is_shown_at_once() -> None:
 
 def test_half_characters_are_shown() -> None:
     """JSON and arguments may hold what no terminal and no file can be given."""
-    assert visible("\ud800\udcff") == "\\u{d800}\\u{dcff}"
+    assert visible("\ud800\udcff") == "\\ud800\\udcff"
 
 
 def test_every_control_and_every_bidi_control_is_unsafe() -> None:

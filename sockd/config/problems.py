@@ -57,7 +57,7 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Prob
     kind = error["type"]
     unknown = kind == "extra_forbidden"
     *before, last = error["loc"] or ("<whole>",)
-    # Steps in angle brackets are ours for a choice between forms, not the file's; an unknown key is the file's.
+    # Steps in angle brackets are ours for a choice between forms, not the file's; an unknown key always is.
     inner = tuple(step for step in before if not str(step).startswith("<"))
     inner += (last,) if unknown or not str(last).startswith("<") else ()
     path = at + inner
