@@ -1,0 +1,182 @@
+"""The header by which a proxy says for whom it connects: haproxy's PROXY protocol, versions 1 and 2.
+
+After doc/proxy-protocol.txt of haproxy, sections 2.1 and 2.2.
+"""
+
+import re
+import socket
+import struct
+from dataclasses import dataclass
+
+from sockd.transports.crc32c import crc32c
+
+# The longest line of version 1, its CRLF included.
+LONGEST_LINE = 107
+# What may follow the first 16 bytes of version 2; haproxy and its like stay below an MSS that fits anywhere.
+LONGEST_BLOCK = 536
+LONGEST = 16 + LONGEST_BLOCK
+
+_V1 = b"PROXY "
+_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
+_NOT_IN_LINE = re.compile(rb"[^ -~]")
+_PORT = re.compile(r"0|[1-9][0-9]{0,4}")
+_FAMILIES_V1 = {"TCP4": socket.AF_INET, "TCP6": socket.AF_INET6}
+_LOCAL, _PROXY = 0x20, 0x21  # version 2, and the command
+# Of the families whose connections are streams: the bytes of both addresses, with the ports.
+_UNSPEC, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
+_ADDRESSES = {_UNSPEC: 0, _TCP4: 12, _TCP6: 36, _UNIX: 216}
+_DATAGRAMS = (0x12, 0x22, 0x32)
+_CRC32C = 0x03  # the type of the value that holds a checksum of the header
+
+Inet = tuple[str, int]
+
+
+class ProxyError(Exception):
+    """This is no header: what is wrong with it, in a line without a byte of the peer's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyInfo:
+    """Host and port of the client and of what it connected to.
+
+    None: the proxy doesn't say (UNKNOWN, UNSPEC, a Unix socket) or speaks for itself (LOCAL), and the real
+    peer counts.
+    """
+
+    source: Inet | None = None
+    destination: Inet | None = None
+
+
+class Header:
+    """Takes the bytes of a connection, however they are split, up to the header's last."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> tuple[ProxyInfo, bytes] | None:
+        """What the header says and the bytes after it, once it is there; None while more must come.
+
+        ProxyError as soon as it can't become one. At most LONGEST bytes are held.
+        """
+        held = self._held + data[: LONGEST - len(self._held)]
+        found = _parse(held)
+        if found is None:
+            self._held = held
+            return None
+        info, size = found
+        return info, data[size - len(self._held) :]
+
+
+def _parse(held: bytes) -> tuple[ProxyInfo, int] | None:
+    """What a header says and its length. What is decided depends on no byte after those that decide it."""
+    if held.startswith(_V1):
+        return _parse_line(held)
+    if held.startswith(_V2):
+        return _parse_binary(held)
+    if _V1.startswith(held) or _V2.startswith(held):
+        return None
+    raise ProxyError("no PROXY header")
+
+
+# -- version 1
+
+
+def _parse_line(held: bytes) -> tuple[ProxyInfo, int] | None:
+    held = held[:LONGEST_LINE]
+    end = _NOT_IN_LINE.search(held)
+    if end is None or held[end.start() :] == b"\r":
+        if len(held) == LONGEST_LINE:
+            raise ProxyError(f"the line is longer than {LONGEST_LINE} bytes")
+        return None
+    if not held.startswith(b"\r\n", end.start()):
+        raise ProxyError("a byte that can't be in the line, or an end of line that is not CRLF")
+    return _line_info(held[len(_V1) : end.start()].decode("ascii")), end.start() + 2
+
+
+def _line_info(line: str) -> ProxyInfo:
+    words = line.split(" ")
+    if words[0] == "UNKNOWN":
+        return ProxyInfo()  # whatever comes after it is to be ignored
+    family = _FAMILIES_V1.get(words[0])
+    if family is None:
+        raise ProxyError("neither TCP4 nor TCP6 nor UNKNOWN")
+    if len(words) != 5:
+        raise ProxyError("not two addresses and two ports, one space apart")
+    hosts = [_host(family, word) for word in words[1:3]]
+    ports = [_port(word) for word in words[3:]]
+    return ProxyInfo((hosts[0], ports[0]), (hosts[1], ports[1]))
+
+
+def _host(family: socket.AddressFamily, word: str) -> str:
+    try:
+        return socket.inet_ntop(family, socket.inet_pton(family, word))
+    except OSError:
+        raise ProxyError("an address that is none of this family") from None
+
+
+def _port(word: str) -> int:
+    if not _PORT.fullmatch(word) or int(word) > 65535:
+        raise ProxyError("a port that is no number from 0 to 65535")
+    return int(word)
+
+
+# -- version 2
+
+
+def _parse_binary(held: bytes) -> tuple[ProxyInfo, int] | None:
+    command, family = (*held[12:14], None, None)[:2]
+    if command is None:
+        return None
+    if command not in (_LOCAL, _PROXY):
+        raise ProxyError(
+            "neither LOCAL nor PROXY" if command >> 4 == 2 else f"version {command >> 4} of the binary header"
+        )
+    if family is None:
+        return None
+    if command == _PROXY and family not in _ADDRESSES:
+        raise ProxyError("a family of datagrams" if family in _DATAGRAMS else "a family that is not defined")
+    if len(held) < 16:
+        return None
+    size = 16 + int.from_bytes(held[14:16], "big")
+    if size > LONGEST:
+        raise ProxyError(f"a header of {size} bytes, more than {LONGEST}")
+    addresses = _ADDRESSES[family] if command == _PROXY else 0
+    if size < 16 + addresses:
+        raise ProxyError("too short for the addresses of its family")
+    if len(held) < size:
+        return None
+    if command == _LOCAL:
+        return ProxyInfo(), size  # whatever is in it is to be ignored
+    _check_values(held[:size], 16 + addresses)
+    return _binary_info(family, held[16 : 16 + addresses]), size
+
+
+def _binary_info(family: int, addresses: bytes) -> ProxyInfo:
+    if family == _TCP4:
+        source, destination, *ports = struct.unpack("!4s4sHH", addresses)
+        inet = socket.AF_INET
+    elif family == _TCP6:
+        source, destination, *ports = struct.unpack("!16s16sHH", addresses)
+        inet = socket.AF_INET6
+    else:
+        return ProxyInfo()
+    hosts = [socket.inet_ntop(inet, address) for address in (source, destination)]
+    return ProxyInfo((hosts[0], ports[0]), (hosts[1], ports[1]))
+
+
+def _check_values(header: bytes, at: int) -> None:
+    """Type, length (2 bytes) and value, again and again to the end; a checksum among them must be right."""
+    checked = False
+    while at < len(header):
+        start = at + 3
+        at = start + int.from_bytes(header[at + 1 : start], "big")
+        if start > len(header) or at > len(header):
+            raise ProxyError("a value that goes beyond the header")
+        if header[start - 3] == _CRC32C:
+            if checked or at - start != 4:
+                raise ProxyError("more than one checksum, or one that is not of 4 bytes")
+            checked = True
+            if crc32c(header[:start] + bytes(4) + header[at:]) != int.from_bytes(header[start:at], "big"):
+                raise ProxyError("the checksum is wrong")
