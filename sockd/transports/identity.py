@@ -1,0 +1,123 @@
+"""Whose certificate a TLS client showed; imported only where there is TLS, as it imports cryptography."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import (
+    DNS_ID,
+    URI_ID,
+    CertificatePattern,
+    DNSPattern,
+    IPAddress_ID,
+    IPAddressPattern,
+    ServiceID,
+    URIPattern,
+    verify_service_identity,
+)
+
+from sockd.text import visible
+
+# Of a name that a certificate claims, so much is shown.
+_LONGEST_SHOWN = 255
+
+
+class IdentityError(Exception):
+    """Why a certificate is not accepted, or a name can't be looked for in one; one line."""
+
+
+class Name:
+    """A name of `client_names`: an IP address, a URI (with a colon), or else a DNS name.
+
+    IdentityError if it is none of them. Wildcards are for certificates.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._uri = False
+        self._id: ServiceID | None = None
+        with suppress(ValueError):
+            self._id = IPAddress_ID(text)
+            return
+        self._uri = ":" in text
+        try:
+            self._id = URI_ID(text) if self._uri else DNS_ID(text)
+        except (ValueError, ImportError):  # the latter: it is not ASCII, and the package idna isn't there
+            # RFC 6125 knows a URI's scheme and host; of spiffe://… and urn:… all of it must be the same.
+            if not self._uri or any(character.isspace() for character in text):
+                raise IdentityError(f"{visible(text)!r} is no DNS name, IP address or URI") from None
+
+    def among(self, patterns: list[CertificatePattern], uris: list[str]) -> bool:
+        """Whether it is one of these of a certificate."""
+        if self._uri and self.text in uris:
+            return True
+        if self._id is None or not patterns:
+            return False
+        try:
+            verify_service_identity(patterns, [self._id], [])
+        except VerificationError:
+            return False
+        return True
+
+
+def verified_name(der: bytes, names: tuple[str, ...]) -> str:
+    """The first of the names that this certificate is good for; without names, what it says of itself.
+
+    That its issuer is trusted is for the handshake to have seen. What is returned is safe to be shown.
+    """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        alternatives = _alternatives(certificate)
+    except Exception:  # noqa: BLE001  # of several families, by what is wrong with it
+        raise IdentityError("the client's certificate can't be read") from None
+    if not names:
+        return _shown(next(_claimed(certificate, alternatives)))
+    patterns, uris = list(_patterns(alternatives)), _uris(alternatives)
+    for name in names:
+        if Name(name).among(patterns, uris):
+            return name
+    claimed = _shown(next(_claimed(certificate, alternatives)))
+    raise IdentityError(f"the client's certificate is for none of client_names; it is for {claimed}")
+
+
+def _alternatives(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    with suppress(x509.ExtensionNotFound):
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    return []
+
+
+def _patterns(alternatives: list[x509.GeneralName]) -> Iterator[CertificatePattern]:
+    """What service_identity can look for; what it calls invalid matches nothing, and spoils nothing."""
+    for alternative in alternatives:
+        with suppress(CertificateError, ValueError):
+            if isinstance(alternative, x509.DNSName):
+                yield DNSPattern.from_bytes(alternative.value.encode())
+            elif isinstance(alternative, x509.UniformResourceIdentifier):
+                yield URIPattern.from_bytes(alternative.value.encode())
+            elif isinstance(alternative, x509.IPAddress):
+                yield IPAddressPattern(ip_address(str(alternative.value)))
+
+
+def _uris(alternatives: list[x509.GeneralName]) -> list[str]:
+    return [one.value for one in alternatives if isinstance(one, x509.UniformResourceIdentifier)]
+
+
+def _claimed(certificate: x509.Certificate, alternatives: list[x509.GeneralName]) -> Iterator[str]:
+    """The certificate's names: the alternative ones, the common ones, at last what it can't lack."""
+    for alternative in alternatives:
+        if isinstance(alternative, _SHOWN) and str(alternative.value).strip():
+            yield str(alternative.value)
+    for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        if str(attribute.value).strip():
+            yield str(attribute.value)
+    yield certificate.subject.rfc4514_string() or f"serial number {certificate.serial_number:x}"
+
+
+_SHOWN = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.RFC822Name)
+
+
+def _shown(name: str) -> str:
+    return visible(name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…")
