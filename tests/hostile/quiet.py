@@ -126,27 +126,25 @@ class Clients:
     def go_on(self, over: Callable[[], bool]) -> None:
         """A ping each tick, until it is over.
 
-        A client whose turn came while another waited has waited since then.
+        Whoever waited for longer than until its next ping stands for those who would have come meanwhile.
         """
-        due = answered = time.monotonic()
+        interval = TICK * len(self._pings)
         while not over():
             self._number += 1
-            due += TICK
-            now = time.monotonic()
-            if now < due:
-                time.sleep(due - now)
-            elif now - answered > TICK:  # this program itself was kept from running
-                due = now
+            time.sleep(TICK)
             kind, ping = self._pings[self._number % len(self._pings)]
             if self._number % SELDOM == 0:
                 kind, ping = "chat", self._gossip
                 self.lines += 1
                 self._log.sendall(f"line {self.lines}\n".encode())
-            began = min(due, time.monotonic()) if due < answered else time.monotonic()
+            began = time.monotonic()
             ping()
-            answered = time.monotonic()
+            wait = time.monotonic() - began
             if self._number > FIRST:
-                self.phase.setdefault(kind, []).append(answered - began)
+                waits = self.phase.setdefault(kind, [])
+                while wait > 0:
+                    waits.append(wait)
+                    wait -= interval
 
 
 def summary(phase: Phase) -> dict[str, dict[str, float]]:

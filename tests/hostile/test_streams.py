@@ -90,3 +90,117 @@ def test_never_read(scene: Scene) -> None:
         return count
 
     attacked(scene, "never read", "bytes", send, memory=16 + readers * 512 // 1024)
+
+
+def test_never_send(scene: Scene) -> None:
+    """Those who only come to sit there are closed after the idle time, and others take their places."""
+
+    def sit(attackers: Attackers, end: float) -> int:
+        count = 0
+        while time.monotonic() < end:
+            sockets = [attackers.connect("brief") for _ in range(100)]
+            count += len(sockets)
+            for one in sockets:
+                assert one.recv(1) == b""
+        return count
+
+    attacked(scene, "never send", "connections", sit)
+
+
+def test_fin_while_paused(scene: Scene) -> None:
+    """Those who stop reading, fill all buffers and say FIN: who reads on gets every byte, the rest are cut."""
+
+    def fill(one: socket.socket) -> int:
+        one.setblocking(False)
+        taken, full = 0, 0
+        while full < 20:
+            try:
+                taken += one.send(bytes(65536))
+                full = 0
+            except BlockingIOError:
+                full += 1
+                time.sleep(0.005)
+        one.settimeout(30)
+        one.shutdown(socket.SHUT_WR)
+        return taken
+
+    def pause(attackers: Attackers, end: float) -> int:
+        reader = attackers.connect("brief", buffer=4096)
+        taken = fill(reader)
+        came = 0
+        while chunk := reader.recv(65536):
+            came += len(chunk)
+        assert came == taken
+        for _ in range(20 if FULL else 3):
+            fill(attackers.connect("brief", buffer=4096))
+        until(lambda: scene.endpoint("brief")["connections"] == 0, "they stall, and are cut")
+        return 21 if FULL else 4
+
+    attacked(scene, "FIN while paused", "connections", pause)
+
+
+def test_reset_in_a_drain(scene: Scene) -> None:
+    """Those who reset the connection while it is being drained don't keep the drain from its end."""
+    count = 100
+
+    def reset(attackers: Attackers, end: float) -> int:
+        sockets = [attackers.connect("target", buffer=4096) for _ in range(count)]
+        for one in sockets:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.send(bytes(1_000_000))
+        until(lambda: scene.endpoint("target")["connections"] == count, "all of them accepted")
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(30)
+            control.connect(str(scene.daemon.runtime / "control.sock"))
+            control.sendall(b'{"version": 1, "command": "drain", "endpoint": "target"}\n')
+            until(lambda: "draining" in scene.endpoint("target")["listeners"][0]["causes"], "it drains")
+            for one in sockets[: count // 2]:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+                one.close()
+            answer = control.recv(1000).decode()
+        assert '"ok":true' in answer
+        scene.ask("resume", endpoint="target")
+        return count
+
+    attacked(scene, "RST in a drain", "connections", reset, memory=64)
+
+
+def test_more_than_may_be(scene: Scene) -> None:
+    """Beyond the limit newcomers wait in the backlog, and each is served once those before it have gone."""
+
+    def crowd(attackers: Attackers, end: float) -> int:
+        count = 0
+        while count < 10 or time.monotonic() < end:
+            sockets = [attackers.connect("few") for _ in range(50)]
+            until(lambda: scene.endpoint("few")["causes"] == ["at its limit"], "the limit is reached")
+            assert scene.endpoint("few")["connections"] == 10
+            for one in sockets:  # the first ten are in, and each that leaves lets another one in
+                one.sendall(b"x")
+                assert one.recv(1) == b"x"
+                one.close()
+                count += 1
+        return count
+
+    attacked(scene, "more than may be", "connections", crowd)
+
+
+def test_control_socket(scene: Scene) -> None:
+    """Whoever may reach the control socket and floods it with what is no request doesn't close it to others."""
+
+    def flood(attackers: Attackers, end: float) -> int:
+        count = 0
+        where = str(scene.daemon.runtime / "control.sock")
+        for _ in range(40):  # more than it takes at a time
+            attackers.own(socket.socket(socket.AF_UNIX)).connect(where)
+        while time.monotonic() < end:
+            with socket.socket(socket.AF_UNIX) as one:
+                one.settimeout(30)
+                one.connect(where)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    one.sendall((b"\0\xff{[" * 64 + b"\n") * 8 if count % 2 else b"x" * 200_000)
+                    one.recv(1_000)
+                count += 1
+        return count
+
+    attacked(scene, "control socket", "connections", flood)
