@@ -69,6 +69,11 @@ class Address:
     path: str = ""
 
     @property
+    def socket(self) -> "Address":
+        """The same for all that may be spoken on one socket: TLS or not."""
+        return self if self.kind is self.kind.ports else replace(self, kind=self.kind.ports)
+
+    @property
     def abstract(self) -> bool:
         """A name of unix(7)'s abstract namespace: there is no file."""
         return self.kind.local and self.path.startswith("@")

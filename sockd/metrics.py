@@ -18,6 +18,9 @@ class End(StrEnum):
     DRAINED = "drained"  # we stop, and it had finished
     CUT = "cut"  # we stop, and it had not finished by the deadline
     KICKED = "kicked"  # by hand
+    BARRED = "not allowed"  # by access, or by a limit of its source
+    FIRST_BYTE = "silent from the start"
+    LIFETIME = "lifetime over"
     TRUNCATED = "truncated"  # TLS: the peer closed without saying that it had finished
     TLS = "TLS failed"
     HANDSHAKE = "no handshake"

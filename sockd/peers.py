@@ -13,7 +13,7 @@ class Peer:
     `control` goes with a reply so that it leaves from the address that was asked.
     """
 
-    __slots__ = ("_key", "control", "host", "pid", "port", "sockaddr", "text", "uid")
+    __slots__ = ("_key", "control", "gid", "host", "pid", "port", "sockaddr", "text", "uid")
 
     def __init__(
         self,
@@ -23,6 +23,7 @@ class Peer:
         port: int = 0,
         uid: int | None = None,
         pid: int | None = None,
+        gid: int | None = None,
         control: Ancillary = (),
     ) -> None:
         self.sockaddr = sockaddr
@@ -30,6 +31,7 @@ class Peer:
         self.port = port
         self.uid = uid
         self.pid = pid
+        self.gid = gid  # of a Unix datagram's sender
         self.control = control
         if host:
             self.text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -43,9 +45,15 @@ class Peer:
         return cls(sockaddr, host=unmapped(sockaddr[0]), port=sockaddr[1], control=control)
 
     @classmethod
-    def unix(cls, uid: int | None, pid: int | None, sockaddr: str | bytes | None = None) -> "Peer":
+    def unix(
+        cls,
+        uid: int | None,
+        pid: int | None,
+        sockaddr: str | bytes | None = None,
+        gid: int | None = None,
+    ) -> "Peer":
         """From the kernel's credentials; a sender that is not bound (empty address) can't be answered."""
-        return cls(sockaddr or None, uid=uid, pid=pid)
+        return cls(sockaddr or None, uid=uid, pid=pid, gid=gid)
 
     def freeze(self) -> dict[str, Any]:
         """What `thaw` makes an equal peer of, in another program."""

@@ -10,6 +10,7 @@ from sockd.limits.buckets import Bucket
 from sockd.limits.idle import LINGER, verdict
 from sockd.metrics import Counters, End
 from sockd.plan import Limits
+from sockd.services.admission import Admission
 from sockd.services.endings import Endings
 from sockd.transports import unread
 from sockd.transports.stream import Server
@@ -77,6 +78,7 @@ class Connections:
         counters: Counters,
         room_changed: Callable[[], None],
         numbers: Iterator[int],
+        admission: Admission,
     ) -> None:
         self.endpoint = endpoint
         self._counters = counters
@@ -95,6 +97,7 @@ class Connections:
         self._endings = Endings(endpoint, reactor, log)
         self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
         self.limits = limits
+        self.admission = admission
         self._every = self._pace()
 
     def limit(self, limits: Limits) -> None:
@@ -104,7 +107,9 @@ class Connections:
             self._every = self._pace()
 
     def _pace(self) -> float:
-        shortest = min((t for t in (self.limits.idle, self.limits.stall) if t), default=LINGER)
+        limits = self.limits
+        times = (limits.idle, limits.stall, limits.handshake, limits.first_byte, limits.lifetime)
+        shortest = min((time for time in times if time), default=LINGER)
         return min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 16))
 
     def __len__(self) -> int:
@@ -142,6 +147,7 @@ class Connections:
     def go_on(self, server: Server, protocol: Any, state: Any) -> None:
         """Serve a connection that was served by the program before."""
         self.keep(server)
+        self.admission.keep([server])
         if self.room() <= 0:
             self._room_changed()
         if self._held:
@@ -163,6 +169,7 @@ class Connections:
         self._finishing.discard(server)
         self._draining.discard(server)
         self._left.pop(server, None)
+        self.admission.left(server)
         self._endings.tell(server, end)
         if was_full:
             self._room_changed()
@@ -174,8 +181,12 @@ class Connections:
         self._counters.refused[f"exception in {where}"] += 1
         self._endings.protocol_failed(where)
 
-    def refused(self, server: Server, end: End) -> None:
-        """The protocol wants none of this connection, which was never added."""
+    def reject(self, server: Server, end: End) -> None:
+        """There will be no protocol for this connection, which may be one of ours already."""
+        if server in self._servers:
+            server.close(end)
+            return
+        self.admission.left(server)
         self._endings.tell(server, end)
         server.sock.close()
 
@@ -277,6 +288,8 @@ class Connections:
             self._every = self._pace()
         for server in tuple(self._servers):
             draining = server in self._draining
+            if self._overdue(server, now, draining):
+                continue
             idle = QUIET if draining else limits.idle
             end = verdict(
                 server,
@@ -297,3 +310,41 @@ class Connections:
                 server.cut(end)  # it closes, but its producer never comes to an end
         if self._servers and self._timer is None:
             self._timer = self._reactor.callLater(self._every, self._sweep)
+
+    def _overdue(self, server: Server, now: float, draining: bool) -> bool:
+        """End a connection that didn't begin in time, or has lasted for long enough; whether that is all."""
+        limits = self.limits
+        if server.lingering:
+            return False
+        if not server.ready:
+            if draining:
+                server.cut(End.DRAINED)
+            elif now - server.opened >= limits.handshake:
+                self._refuse(server, "handshake", End.HANDSHAKE)
+            return True
+        if limits.first_byte is not None and not server.received and now - server.begun >= limits.first_byte:
+            self._refuse(server, "first_byte", End.FIRST_BYTE)
+            return True
+        if (
+            limits.lifetime is not None
+            and now - server.opened >= limits.lifetime
+            and not server.disconnecting
+        ):
+            self._counters.refused["lifetime"] += 1
+            server.close(End.LIFETIME)
+        return False
+
+    def _refuse(self, server: Server, reason: str, end: End) -> None:
+        self._counters.refused[reason] += 1
+        server.cut(end)
+
+    def admit_anew(self, admission: Admission) -> None:
+        """From now on this one says who may connect; whom it doesn't allow is cut."""
+        if admission is self.admission:
+            return
+        self.admission = admission
+        admission.keep(server for server in self._servers if server.ready)
+        for server in tuple(self._servers):
+            reason = admission.barred(server) if server.ready else None
+            if reason is not None:
+                self._refuse(server, reason, End.BARRED)

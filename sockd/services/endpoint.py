@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from sockd.addresses import Kind
 from sockd.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
+from sockd.services.admission import Admission
 from sockd.services.connections import Connections, Drain
 from sockd.services.engine import Engine
 from sockd.services.listener import Listener
@@ -72,7 +73,14 @@ class Endpoint:
             udp_ports=surroundings.udp_ports,
         )
         self.connections = Connections(
-            plan.name, plan.limits, self._reactor, self._log, host.counters, self.update, surroundings.numbers
+            plan.name,
+            plan.limits,
+            self._reactor,
+            self._log,
+            host.counters,
+            self.update,
+            surroundings.numbers,
+            Admission(plan),
         )
         self.engine = Engine(plan.specification, host)
         self.service = self._supervise("service", self.engine)
@@ -221,6 +229,12 @@ class Endpoint:
             self.connections.limit(plan.limits)
             for listener in self.listeners:
                 listener.limit(plan.limits)
+
+    def admit_anew(self, admission: Admission) -> None:
+        """Other rules of who may connect hold from now on, also for those who are here."""
+        self.connections.admit_anew(admission)
+        for listener in self.listeners:
+            listener.admit_anew()
 
     def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
         """Have these listeners, in this order; what the others counted stays counted."""

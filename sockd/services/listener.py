@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
@@ -9,18 +10,19 @@ from twisted.logger import Logger
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
 from sockd.limits.buckets import Bucket
-from sockd.metrics import Counters, End
+from sockd.metrics import Counters
 from sockd.peers import Peer
 from sockd.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Specification
 from sockd.services.connections import Connections
+from sockd.services.opening import Opening
 from sockd.services.sockets import Sockets, UdpPorts
 from sockd.services.states import Effect
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.datagram import DatagramPort
 from sockd.transports.inet import OpenError
 from sockd.transports.opened import Opened
-from sockd.transports.stream import Server, twisted_address
+from sockd.transports.stream import Server
 from sockd.transports.turn import Turn
 from sockd.transports.unix import credentials
 from sockd.units import Rate
@@ -99,7 +101,8 @@ class Listener:
         """Open the address; OpenError where it can't be had. Nothing is accepted before `serve` says so."""
         opened, self._given = self._given or self._open(), None
         self.opened = opened
-        self.address = opened.address
+        systemds = self.plan.address.kind is Kind.SYSTEMD
+        self.address = opened.address if systemds else replace(opened.address, kind=self.plan.address.kind)
         try:
             self._begin(opened)
         except BaseException:
@@ -139,6 +142,7 @@ class Listener:
                 self._limits.datagrams,
                 self._limits.datagrams_per_source,
             )
+            self.admit_anew()
             if self._shared:
                 self._port.count_drops()
                 self.counters.refused.clear()  # the listener that has it now counted them
@@ -171,6 +175,11 @@ class Listener:
             self._port.read(effect.receives and self.protocol is not None)
 
     # -- reload
+
+    def admit_anew(self) -> None:
+        """Datagrams too come only from whom `access` allows."""
+        if self._port is not None:
+            self._port.admit(self._connections.admission.access)
 
     def limit(self, limits: Limits) -> None:
         """From now on these rates hold."""
@@ -259,18 +268,21 @@ class Listener:
         self.counters.accepted += 1
         local = sock.family == socket.AF_UNIX
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
-        server = Server(sock, peer, self._turn, self._connections, str(self.address), self.counters)
-        try:
-            protocol = self.factory.buildProtocol(twisted_address(sock.family, sockaddr))
-        except BaseException:  # noqa: BLE001
-            self._connections.protocol_failed("buildProtocol")
-            self._connections.refused(server, End.FAILED)
-            return
-        if protocol is None:
-            self.counters.refused["by the protocol"] += 1
-            self._connections.refused(server, End.REFUSED)
-            return
-        self._connections.add(server, protocol)
+        connections, admission = self._connections, self._connections.admission
+        opening = Opening(self.factory, connections, self.counters)
+        if self.plan.tls:
+            from sockd.transports.tls import TlsServer  # noqa: PLC0415 - OpenSSL only where it is used
+
+            assert admission.context is not None  # noqa: S101 - else the file was refused
+            server: Any = TlsServer(
+                sock, peer, self._turn, connections, str(self.address), self.counters, admission.context
+            )
+        else:
+            server = Server(sock, peer, self._turn, connections, str(self.address), self.counters)
+        if admission.proxied and not local:
+            opening.with_header(server)
+        elif opening.admitted(server):
+            opening.begin(server)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1

@@ -8,6 +8,7 @@ from typing import Any
 from sockd.addresses import Address, Kind, overlap
 from sockd.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.services.admission import Admission, admission_part
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
 from sockd.services.engine import Engine
 from sockd.services.states import State
@@ -28,6 +29,7 @@ class Retune:
     # Datagram protocols that have the new options: those made anew, and those that took them.
     made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
+    admission: Admission | None = None
     retry_service: bool = False
     retry_listeners: bool = False
 
@@ -37,6 +39,10 @@ class Retune:
     @property
     def options_changed(self) -> bool:
         return self.endpoint.plan.options != self.plan.options
+
+    @property
+    def admission_changed(self) -> bool:
+        return admission_part(self.endpoint.plan) != admission_part(self.plan)
 
 
 @dataclass(eq=False)
@@ -129,11 +135,11 @@ class Moves:
                 continue
             if leaving.watched.listener.number != wanted.watched.listener.number:
                 continue  # another socket of the same name
-            if plan.address == address and not leaving.open:
+            if plan.address.socket == address.socket and not leaving.open:
                 wanted.tolerant = True
             elif not leaving.open or (plan.socket.reuse_port and wanted.plan.socket.reuse_port):
                 continue
-            elif plan.address == address and retunable(plan.socket, wanted.plan.socket):
+            elif plan.address.socket == address.socket and retunable(plan.socket, wanted.plan.socket):
                 wanted.heir_of = leaving
                 wanted.tolerant = False
                 leaving.taken = True
@@ -151,7 +157,7 @@ def _replaces(old: Endpoint, new: EndpointPlan) -> bool:
 
 
 def _stays(old: ListenerPlan, new: ListenerPlan) -> bool:
-    return old.address == new.address and retunable(old.socket, new.socket)
+    return (old.address, old.tls) == (new.address, new.tls) and retunable(old.socket, new.socket)
 
 
 def _real(address: Address) -> Address:

@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from sockd.errors import SockdError
 from sockd.plan import Plan
 from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.services.admission import Admission
 from sockd.services.endpoint import Endpoint, Surroundings, Watched
 from sockd.services.listener import Listener
 from sockd.services.moves import Leaving, Moves, Retune, Wanted
@@ -83,6 +84,9 @@ class Reconciliation:
             if endpoint.service.state is State.BACKING_OFF:
                 raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
         for retune in self._moves.retunes:
+            if retune.admission_changed:
+                self._step("admission")
+                retune.admission = Admission(retune.plan)
             if retune.options_changed:
                 await self._retune(retune)
         self._begin_datagrams([wanted for wanted in self._moves.wanted if not wanted.after])
@@ -301,6 +305,8 @@ class Reconciliation:
         if retune.host is None:
             retune.host, retune.factory = endpoint.host, endpoint.engine.factory
         endpoint.adopt(retune.plan, retune.host, retune.factory)
+        if retune.admission is not None:
+            endpoint.admit_anew(retune.admission)
         if retune.retry_service:
             for watched in retune.watched:
                 self._swap_protocol(retune, watched)

@@ -53,7 +53,7 @@ class Sockets:
     ) -> None:
         self._given: dict[Address, list[Opened]] = {}
         for address, opened in given:
-            self._given.setdefault(address, []).append(opened)
+            self._given.setdefault(address.socket, []).append(opened)
         self._named = dict(named or {})
         self._claimed: set[str] = set()
         self.store: Store = store or NoStore()
@@ -76,6 +76,7 @@ class Sockets:
 
     def _take(self, address: Address, options: SocketOptions) -> Opened | None:
         # Where the machine has no IPv6, `*` is an IPv4 socket.
+        address = address.socket
         for wanted in (address, replace(address, host="0.0.0.0") if address.host == "*" else address):
             for opened in self._given.get(wanted, ()):
                 if shares(opened) == options.reuse_port:

@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.limits.buckets import Bucket, Sources
+from sockd.limits.access import Access
+from sockd.limits.buckets import Bucket, Buckets
 from sockd.limits.reflection import NETWORKS
 from sockd.metrics import Counters
 from sockd.peers import Ancillary, Peer, unmapped
@@ -79,6 +80,8 @@ class DatagramPort:
         # For Unix sockets it may be megabytes; and a port that was closed goes with Python's next collection.
         self._view = turn.room(largest(sock.family))
         self._peers: dict[Any, Peer] = {}
+        self._access: Access | None = None
+        self._barred: dict[Peer, str | None] = {}  # what access says, as far as it was asked
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
         self._ancillary = _TOLD_UNIX if sock.family == socket.AF_UNIX else _TOLD_INET
@@ -97,7 +100,12 @@ class DatagramPort:
     def limit(self, rate: Rate | None, rate_per_source: Rate | None) -> None:
         """From now on accept no more than that."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
-        self._sources = Sources(rate_per_source) if rate_per_source else None
+        self._sources: Buckets[Any] | None = Buckets(rate_per_source) if rate_per_source else None
+
+    def admit(self, access: Access | None) -> None:
+        """From now on take datagrams only from whom this allows; None allows everybody."""
+        self._access = access
+        self._barred.clear()
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
@@ -152,6 +160,11 @@ class DatagramPort:
             counters.datagrams_in += 1
             if not data:
                 counters.empty += 1
+            if self._access is not None:
+                barred = self._refusal(peer)
+                if barred is not None:
+                    counters.refused[barred] += 1
+                    continue
             # One source's first: what it has too much of is not to use up what all may have.
             if self._sources is not None and not self._sources.take(peer.host or peer.uid, now):
                 counters.refused["datagrams_per_source"] += 1
@@ -169,6 +182,15 @@ class DatagramPort:
                 self.failed("datagrams")
             self._turn.end()
         return count
+
+    def _refusal(self, peer: Peer) -> str | None:
+        if peer not in self._barred:
+            if len(self._barred) >= PEERS:
+                self._barred.clear()
+            assert self._access is not None  # noqa: S101
+            groups = frozenset() if peer.gid is None else frozenset({peer.gid})
+            self._barred[peer] = self._access.refusal(peer, groups)
+        return self._barred[peer]
 
     def _receive_plain(self) -> tuple[bytes, Peer | None]:
         count, sockaddr = self.sock.recvfrom_into(self._view)
@@ -197,7 +219,8 @@ class DatagramPort:
     def _told_peer(self, sockaddr: Any, ancillary: list[tuple[int, int, bytes]]) -> Peer:
         for level, kind, told in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                return Peer.unix(*sent_credentials(told), sockaddr)
+                uid, pid, gid = sent_credentials(told)
+                return Peer.unix(uid, pid, sockaddr, gid)
             if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
                 asked = unmapped(socket.inet_ntop(socket.AF_INET6, told[:16]))
                 # The interface matters for link-local addresses alone (RFC 3542, 6.2); else routing decides.

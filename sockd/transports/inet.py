@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from sockd.addresses import WILDCARDS, Address, Kind
+from sockd.addresses import WILDCARDS, Address
 from sockd.errors import SockdError
 from sockd.transports.options import Keepalive, SocketOptions
 
@@ -33,7 +33,7 @@ def open_inet(address: Address, options: SocketOptions) -> socket.socket:
 
 def _open(address: Address, host: str, options: SocketOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    stream = address.kind is Kind.TCP
+    stream = address.kind.stream
     sock = None
     try:
         sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)

@@ -54,7 +54,7 @@ def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
         return
     sock = opened.sock
     try:
-        if opened.address.kind is Kind.TCP:
+        if opened.address.kind.ports is Kind.TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, new.nodelay)
             keep_alive(sock, new.keepalive)
         if new.receive_buffer is not None and not opened.address.kind.local:

@@ -79,12 +79,14 @@ class Server:
         "_turn",
         "_unsent_limit",
         "_writing",
+        "begun",
         "connected",
         "counters",
         "disconnected",
         "disconnecting",
         "end",
         "fileno",
+        "identity",
         "lingering",
         "listener",
         "mark_received",
@@ -95,6 +97,7 @@ class Server:
         "owed",
         "peer",
         "protocol",
+        "ready",
         "received",
         "sent",
         "sock",
@@ -137,7 +140,9 @@ class Server:
         self.disconnecting = False
         self.lingering = False
         self.end: End | None = None
-        self.opened = self.mark_time = self._reactor.seconds()
+        self.opened = self.begun = self.mark_time = self._reactor.seconds()
+        self.ready = True  # what comes before the protocol is over, since `begun`
+        self.identity = ""  # whom a verified certificate names
         self.mark_received = self.mark_sent = 0
 
     def __repr__(self) -> str:
@@ -158,6 +163,9 @@ class Server:
         self._turn.end()
 
     # -- from one program to the next
+
+    movable = True  # unless it is cut meanwhile
+    secure = False
 
     @property
     def freezable(self) -> bool:

@@ -33,8 +33,8 @@ class TlsServer(Server):
         "_goodbye",
         "_in_flight",
         "_ours",
+        "_preamble",
         "_tls",
-        "shaken",
         "why",
     )
 
@@ -57,13 +57,12 @@ class TlsServer(Server):
         self._in_flight = 0  # bytes of the protocol's that are in it
         self._ours = False  # it is TLS's own: handshake, alert
         self._goodbye = False  # close_notify was sent, or there is nobody to send it to
-        self.shaken = False
+        self._preamble: Callable[[bytes], bytes | None] | None = None
+        self.ready = False
         self.why = ""  # what the peer did wrong, in OpenSSL's words
 
-    @property
-    def freezable(self) -> bool:
-        """A TLS session can't move to another program."""
-        return False
+    movable = False  # a TLS session can't go on in another program
+    secure = True
 
     @property
     def session(self) -> ssl.SSLObject:
@@ -71,9 +70,13 @@ class TlsServer(Server):
         return self._tls
 
     def start(self, build: Callable[[], Any]) -> None:
-        """Begin the handshake. `build()` makes the protocol once it is done, or gives None to refuse."""
+        """Begin the handshake. `build()` makes the protocol once it is done, or ends the connection."""
         self._build = build
         self._update_reading()
+
+    def begin_with(self, preamble: Callable[[bytes], bytes | None]) -> None:
+        """Before the handshake `preamble` gets what comes, until it gives what of it is TLS's."""
+        self._preamble = preamble
 
     # -- the hot path
 
@@ -93,9 +96,15 @@ class TlsServer(Server):
             return
         if self.disconnecting:
             return
-        self._bio_in.write(turn.view[:count])
         turn.active = True
-        if self.shaken or self._shake():
+        if self._preamble is None:
+            self._bio_in.write(turn.view[:count])
+        else:
+            rest = self._preamble(bytes(turn.view[:count]))
+            if rest is not None:
+                self._preamble = None
+                self._bio_in.write(rest)
+        if self.ready or self._shake():
             self._deliver(turn)
         if self._bio_out.pending and self.connected:
             self._send_soon()
@@ -110,13 +119,13 @@ class TlsServer(Server):
         except ssl.SSLError as error:
             self._tls_failed(error)
             return False
-        self.shaken = True
+        self.ready = True
+        self.begun = self.mark_time = self._reactor.seconds()
         assert self._build is not None  # noqa: S101
         build, self._build = self._build, None
         protocol = build()
         if protocol is None:
-            self.close(End.REFUSED)
-            return False
+            return False  # it has ended the connection
         self.protocol = protocol
         try:
             protocol.makeConnection(self)
@@ -175,8 +184,8 @@ class TlsServer(Server):
             done = min(count, self._in_flight) if left else self._in_flight
             self._in_flight -= done
             self.owed -= done
-            self.sent += done
             if not self._ours:
+                self.sent += done
                 self.counters.bytes_out += done
             self._cipher = self._cipher[count:] if left else None
             if left:
@@ -186,7 +195,7 @@ class TlsServer(Server):
     def _encrypt(self) -> bool:
         """Have the next piece ready to be sent; False when there is nothing."""
         out = self._out
-        if out and self.shaken:
+        if out and self.ready:
             data = out[0] if len(out) == 1 or len(out[0]) > PIECE else b"".join(out)
             rest = memoryview(data)[PIECE:]
             if data is out[0] and len(out) > 1:
@@ -233,7 +242,7 @@ class TlsServer(Server):
 
     def _truncated(self) -> None:
         """A FIN without a close_notify before it: what came may not be all that was sent."""
-        if not self.shaken:
+        if not self.ready:
             self._goodbye = True
             self.end = self.end or End.HANDSHAKE
             self._lost(Failure(ConnectionLost("the peer closed in the handshake")))
@@ -249,7 +258,7 @@ class TlsServer(Server):
         self.counters.refused[f"TLS: {self.why}"] += 1
         self._drop_unsent()
         self._goodbye = True
-        self.close(End.TLS if self.shaken else End.HANDSHAKE)
+        self.close(End.TLS if self.ready else End.HANDSHAKE)
         self._send_soon()
 
     def _lost(self, why: Failure) -> None:

@@ -1,12 +1,13 @@
 """Unix sockets, stream and datagram, with their file's rights from the first moment on."""
 
+import array
 import errno
 import os
 import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sockd.addresses import Address, Kind
@@ -14,6 +15,8 @@ from sockd.transports.inet import OpenError, explain
 from sockd.transports.options import SocketOptions
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_PEERGROUPS = 59  # SO_PEERGROUPS (Linux 4.13), which Python's socket module doesn't name
+_MOST_GROUPS = 1024  # bytes that Python's getsockopt takes; of somebody in more than 256 groups one counts
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,16 @@ def credentials(sock: socket.socket) -> tuple[int, int]:
     return uid, pid
 
 
-def sent_credentials(ancillary: bytes) -> tuple[int, int]:
-    """uid and pid of a datagram's sender, from its SCM_CREDENTIALS."""
-    pid, uid, _ = _CREDENTIALS.unpack_from(ancillary)
-    return uid, pid
+def groups_of(sock: socket.socket) -> frozenset[int]:
+    """The gids of the process that connected: its own and its further ones (SO_PEERGROUPS, socket(7))."""
+    _, _, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    groups = array.array("I")
+    with suppress(OSError):  # ERANGE: too many of them; ENOPROTOOPT: an old kernel
+        groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, _MOST_GROUPS))
+    return frozenset((gid, *groups))
+
+
+def sent_credentials(ancillary: bytes) -> tuple[int, int, int]:
+    """uid, pid and gid of a datagram's sender, from its SCM_CREDENTIALS."""
+    pid, uid, gid = _CREDENTIALS.unpack_from(ancillary)
+    return uid, pid, gid

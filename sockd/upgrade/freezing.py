@@ -20,7 +20,7 @@ from sockd.transports.stream import Server
 
 def survives(server: Server) -> bool:
     """Whether the connection's protocol can go on in another program."""
-    return hasattr(server.protocol, "freeze")
+    return server.movable and hasattr(server.protocol, "freeze")
 
 
 def stragglers(connections: Connections) -> list[Server]:

@@ -105,11 +105,11 @@ def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
         )
     except BaseException:  # noqa: BLE001 - a third party's
         endpoint.connections.protocol_failed("buildProtocol")
-        endpoint.connections.refused(server, End.FAILED)
+        endpoint.connections.reject(server, End.FAILED)
         return False
     if protocol is None:
         server.counters.refused["by the protocol"] += 1
-        endpoint.connections.refused(server, End.REFUSED)
+        endpoint.connections.reject(server, End.REFUSED)
         return False
     endpoint.connections.go_on(server, protocol, state)
     return server.freezable

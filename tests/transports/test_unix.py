@@ -249,5 +249,5 @@ def test_credentials_of_a_stream_peer() -> None:
 
 
 def test_credentials_of_a_sender() -> None:
-    """struct ucred is pid, uid, gid; we show uid and pid."""
-    assert sent_credentials(b"\x07\0\0\0\x09\0\0\0\x0b\0\0\0") == (9, 7)
+    """struct ucred is pid, uid, gid."""
+    assert sent_credentials(b"\x07\0\0\0\x09\0\0\0\x0b\0\0\0") == (9, 7, 11)

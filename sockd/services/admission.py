@@ -1,0 +1,90 @@
+"""Who may connect to an endpoint, and what comes before the protocol: access, PROXY headers, sources, TLS."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sockd.limits.access import Access
+from sockd.limits.networks import Networks
+from sockd.limits.sources import Sources
+from sockd.peers import Peer
+from sockd.plan import EndpointPlan
+from sockd.transports.stream import Server
+from sockd.transports.unix import groups_of
+
+if TYPE_CHECKING:
+    import ssl
+
+# The counter's name of connections that come from no proxy, or begin with no header.
+PROXY_HEADER = "proxy header"
+
+
+class Admission:
+    """What one plan of an endpoint says; TlsError where its TLS can't be set up."""
+
+    def __init__(self, plan: EndpointPlan) -> None:
+        limits = plan.limits
+        self.access = Access(plan.access) if plan.access else None
+        self._groups_matter = bool(plan.access and plan.access.groups)
+        self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
+        self._sources = None
+        if limits.connections_per_source is not None or limits.connect_rate is not None:
+            self._sources = Sources(limits.connections_per_source, limits.connect_rate, limits.exempt)
+        self._counted: dict[Server, Peer] = {}
+        self.context: ssl.SSLContext | None = None
+        self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
+        if plan.tls is not None:
+            from sockd.services.contexts import server_context  # noqa: PLC0415 - OpenSSL only where it is used
+
+            self.context = server_context(plan.tls)
+            if plan.tls.client_ca is not None:
+                self.client_names = plan.tls.client_names
+
+    @property
+    def proxied(self) -> bool:
+        """Whether connections over IP begin with a PROXY header."""
+        return self._proxies is not None
+
+    def is_proxy(self, peer: Peer) -> bool:
+        """Whether a header is believed that comes from here."""
+        return self._proxies is not None and not peer.local and self._proxies.best(peer.host) is not None
+
+    def refusal(self, server: Server, now: float) -> str | None:
+        """The counter's name of the reason not to serve a connection; without one it is counted."""
+        barred = self.barred(server)
+        if barred is None and self._sources is not None:
+            barred = self._sources.take(server.peer, now)
+            if barred is None:
+                self._counted[server] = server.peer
+        return barred
+
+    def barred(self, server: Server) -> str | None:
+        """Whether `access` is against it."""
+        if self.access is None:
+            return None
+        groups = groups_of(server.sock) if self._groups_matter and server.peer.local else None
+        return self.access.refusal(server.peer, groups)
+
+    def keep(self, servers: Iterable[Server]) -> None:
+        """Count connections that are there already."""
+        if self._sources is not None:
+            for server in servers:
+                self._sources.keep(server.peer)
+                self._counted[server] = server.peer
+
+    def left(self, server: Server) -> None:
+        """A connection has ended."""
+        peer = self._counted.pop(server, None)
+        if peer is not None and self._sources is not None:
+            self._sources.give_back(peer)
+
+    def forget(self, now: float) -> None:
+        """Let go of sources that have been silent for long enough."""
+        if self._sources is not None:
+            self._sources.forget(now)
+
+
+def admission_part(plan: EndpointPlan) -> tuple[object, ...]:
+    """What of a plan an Admission is made of."""
+    limits = plan.limits
+    sources = (limits.connections_per_source, limits.connect_rate, limits.exempt)
+    return plan.access, plan.proxy_from, plan.tls, sources

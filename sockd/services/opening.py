@@ -1,0 +1,132 @@
+"""What a connection goes through before its protocol: a PROXY header, access and sources, a handshake."""
+
+from typing import Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.services.admission import PROXY_HEADER
+from sockd.services.connections import Connections
+from sockd.transports.proxy import Header, ProxyError
+from sockd.transports.stream import Server, twisted_address
+
+
+class Opening:
+    """One connection's. As long as it waits for a header it is the protocol of a plain connection."""
+
+    def __init__(self, factory: Any, connections: Connections, counters: Counters) -> None:
+        self._factory = factory
+        self._connections = connections
+        self._counters = counters
+        self._server: Any = None
+        self._header = Header()
+
+    def admitted(self, server: Server) -> bool:
+        """Whether its peer may; if not it is closed, and counted, before anything is read."""
+        reason = self._connections.admission.refusal(server, server.opened)
+        if reason is not None:
+            self._counters.refused[reason] += 1
+            server.sock.close()
+        return reason is None
+
+    def begin(self, server: Any) -> None:
+        """Go on with the handshake, if there is one, and the protocol."""
+        if server.secure:
+            self._server = server
+            self._connections.add(server, self._shaken)
+            return
+        protocol = self._build(server)
+        if protocol is not None:
+            self._connections.add(server, protocol)
+
+    def _build(self, server: Server) -> Any:
+        """The protocol; None, and the reason counted, where there is none."""
+        end = End.REFUSED
+        try:
+            protocol = self._factory.buildProtocol(twisted_address(server.sock.family, server.peer.sockaddr))
+        except BaseException:  # noqa: BLE001
+            self._connections.protocol_failed("buildProtocol")
+            protocol, end = None, End.FAILED
+        else:
+            if protocol is None:
+                self._counters.refused["by the protocol"] += 1
+        if protocol is None:
+            self._connections.reject(server, end)
+        return protocol
+
+    def _shaken(self) -> Any:
+        """After the handshake: who it is, and the protocol."""
+        names = self._connections.admission.client_names
+        if names is not None:
+            from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415 - brings much
+
+            try:
+                der = self._server.session.getpeercert(True)
+                self._server.identity = verified_name(der, names)
+            except IdentityError:
+                self._counters.refused["TLS: certificate name"] += 1
+                self._connections.reject(self._server, End.BARRED)
+                return None
+        return self._build(self._server)
+
+    # -- a header
+
+    def with_header(self, server: Any) -> None:
+        """Wait for the header, within `limits.handshake`; what doesn't come from a proxy is closed."""
+        if not self._connections.admission.is_proxy(server.peer):
+            self._counters.refused[PROXY_HEADER] += 1
+            server.sock.close()
+            return
+        self._server = server
+        server.ready = False
+        if server.secure:
+            server.begin_with(self._take)
+            self._connections.add(server, self._shaken)
+        else:
+            self._connections.add(server, self)
+
+    def _take(self, data: bytes) -> bytes | None:
+        """The bytes after the header; None while it isn't whole, or where the connection ends for it."""
+        server = self._server
+        try:
+            found = self._header.feed(data)
+        except ProxyError:
+            self._counters.refused[PROXY_HEADER] += 1
+            server.cut(End.BARRED)
+            return None
+        if found is None:
+            return None
+        info, rest = found
+        if info.source is not None:
+            server.peer = Peer.inet(info.source)
+        reason = self._connections.admission.refusal(server, server.opened)
+        if reason is not None:
+            self._counters.refused[reason] += 1
+            server.cut(End.BARRED)
+            return None
+        return rest
+
+    # -- the protocol of a plain connection, until the header has come
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: N802
+        """It only waits."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        rest = self._take(data)
+        if rest is None:
+            return
+        server = self._server
+        server.ready = True
+        protocol = self._build(server)
+        if protocol is None:
+            return
+        server.received = len(rest)
+        server.protocol = protocol
+        protocol.makeConnection(server)
+        if rest and server.connected and not server.disconnecting:
+            protocol.dataReceived(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """There was no protocol yet."""

@@ -1,0 +1,302 @@
+"""A TLS connection: the handshake, bytes both ways, its ends, back-pressure, peers who break rules."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionDone, ConnectionLost
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.tls import TlsServer
+from sockd.transports.turn import READ, Turn
+from tests.certificates import made
+from tests.transports.loop import Loop, Probe, Recorder, broken, echo, ended, tcp_pair
+
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+class Client:
+    """A TLS client over a plain socket; nothing of it blocks."""
+
+    def __init__(self, sock: socket.socket, version: ssl.TLSVersion) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = version
+        sock.setblocking(False)
+        self.sock = sock
+        self.tls = context.wrap_socket(sock, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+        self.data = bytearray()
+        self.closed = False  # the server's close_notify came
+
+    def shake(self) -> bool:
+        try:
+            self.tls.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        return True
+
+    def read(self) -> None:
+        """All that has come."""
+        while not self.closed:
+            try:
+                data = self.tls.recv(1 << 20)
+            except ssl.SSLWantReadError:
+                return
+            self.closed = not data
+            self.data += data
+
+
+class Link:
+    """A TlsServer on a Loop and a client that it can talk to."""
+
+    def __init__(self, protocol: Probe | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+        self.loop = Loop()
+        self.turn = Turn(self.loop)
+        self.owner = Recorder()
+        self.counters = Counters()
+        ours, theirs = tcp_pair()
+        ours.setblocking(False)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate = made("localhost")
+        certificate.load_into(context)
+        self.protocol = protocol
+        self.server = TlsServer(
+            ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, "tls://here", self.counters, context
+        )
+        self.server.start(lambda: protocol)
+        self.plain = theirs
+        self.client = Client(theirs, version)
+
+    def shaken(self) -> "Link":
+        self.loop.until(self.client.shake, self.client.tls)
+        self.loop.until(lambda: self.server.ready)
+        return self
+
+    def until(self, condition: Callable[[], object]) -> None:
+        def met() -> object:
+            self.client.read()
+            return condition()
+
+        self.loop.until(met, self.client.tls)
+
+    def close(self) -> None:
+        self.client.tls.close()
+        self.plain.close()
+        self.server.abortConnection()
+        self.loop.settle()
+
+
+@pytest.fixture
+def link() -> Iterator[Callable[..., Link]]:
+    links: list[Link] = []
+
+    def make(*arguments: Any) -> Link:
+        links.append(Link(*arguments))
+        return links[-1]
+
+    yield make
+    for each in links:
+        each.close()
+        assert not each.loop.readers | each.loop.writers
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_echo(link: Callable[..., Link], version: ssl.TLSVersion) -> None:
+    """What is sent comes back, and is counted as the protocol saw it."""
+    one = link(Probe(echo), version).shaken()
+    one.client.tls.send(b"hello")
+    one.until(lambda: one.client.data == b"hello")
+    assert one.server.session.version() == {VERSIONS[0]: "TLSv1.2", VERSIONS[1]: "TLSv1.3"}[version]
+    assert (one.counters.bytes_in, one.counters.bytes_out) == (5, 5)
+    assert (one.server.received, one.server.sent, one.server.owed) == (5, 5, 0)
+
+
+def test_nothing_of_the_protocol_before_the_handshake(link: Callable[..., Link]) -> None:
+    """It isn't made until then."""
+    protocol = Probe(echo)
+    one = link(protocol)
+    one.loop.settle()
+    before = one.server.ready, protocol.made
+    one.shaken()
+    assert (before, protocol.made) == ((False, 0), 1)
+
+
+def test_much_both_ways(link: Callable[..., Link]) -> None:
+    """Megabytes come back in order, though the kernel takes them in pieces; each read event at most twice."""
+    one = link(Probe(echo)).shaken()
+    sent, at = bytes(range(256)) * 8192, 0
+
+    def exchange() -> bool:
+        nonlocal at
+        while at < len(sent):
+            try:
+                at += one.client.tls.send(sent[at : at + 100_000])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                break
+        one.client.read()
+        return len(one.client.data) == len(sent)
+
+    one.loop.until(exchange, one.client.tls)
+    assert one.client.data == sent
+    assert one.server.sent == one.counters.bytes_out == len(sent)
+
+
+def test_a_slow_reader_is_waited_for(link: Callable[..., Link]) -> None:
+    """What waits is bounded: nothing more is read; all of it comes in the end."""
+    protocol = Probe()
+    one = link(protocol).shaken()
+    data = b"x" * 6_000_000
+    one.server.write(data)
+    one.loop.settle()
+    waiting = one.server.owed
+    assert 0 < waiting < len(data)
+    assert one.server.paused
+    one.until(lambda: len(one.client.data) == len(data))
+    assert one.server.owed == 0
+    assert not one.server.paused
+
+
+def test_the_client_says_goodbye(link: Callable[..., Link]) -> None:
+    """close_notify is a clean end; it is answered with ours."""
+    protocol = Probe(echo)
+    one = link(protocol).shaken()
+    one.client.tls.send(b"bye")
+    one.until(lambda: one.client.data == b"bye")
+    with pytest.raises(ssl.SSLWantReadError):
+        one.client.tls.unwrap()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.PEER]
+    assert ended(protocol, ConnectionDone)
+    one.client.tls.unwrap()
+
+
+def test_truncated(link: Callable[..., Link]) -> None:
+    """A FIN alone may be an attacker's: the protocol learns that it was no clean end."""
+    protocol = Probe(echo)
+    one = link(protocol).shaken()
+    one.client.tls.send(b"half")
+    one.until(lambda: one.client.data == b"half")
+    one.client.tls.shutdown(socket.SHUT_WR)
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.TRUNCATED]
+    assert ended(protocol, ConnectionLost)
+
+
+def test_we_say_goodbye(link: Callable[..., Link]) -> None:
+    """loseConnection: what is owed, close_notify, FIN; then we wait for the client's end."""
+    protocol = Probe(lambda each, data: (each.transport.write(data), each.transport.loseConnection()))
+    one = link(protocol).shaken()
+    one.client.tls.send(b"last")
+    one.until(lambda: one.client.closed)
+    assert one.client.data == b"last"
+    assert one.server.lingering
+    one.client.tls.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.DONE]
+
+
+def test_garbage_before_the_handshake(link: Callable[..., Link]) -> None:
+    """It is counted by OpenSSL's reason, answered with an alert, and there never is a protocol."""
+    protocol = Probe()
+    one = link(protocol)
+    one.plain = socket.socket(fileno=one.client.tls.detach())
+    one.plain.send(b"GET / HTTP/1.0\r\n\r\n")
+    one.loop.until(lambda: one.server.lingering)
+    assert one.counters.refused == {"TLS: http request": 1}
+    one.plain.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.HANDSHAKE]
+    assert not protocol.made
+
+
+def test_garbage_after_the_handshake(link: Callable[..., Link]) -> None:
+    """The connection ends with an alert; the protocol learns of it."""
+    protocol = Probe()
+    one = link(protocol).shaken()
+    raw = socket.socket(fileno=one.client.tls.detach())
+    raw.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+    one.loop.until(lambda: one.server.lingering)
+    raw.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.TLS]
+    assert one.counters.refused == {"TLS: decryption failed or bad record mac": 1}
+    assert protocol.lost
+
+
+def test_gone_in_the_handshake(link: Callable[..., Link]) -> None:
+    """Who leaves before it is done was never there."""
+    protocol = Probe()
+    one = link(protocol)
+    one.plain = socket.socket(fileno=one.client.tls.detach())
+    one.plain.shutdown(socket.SHUT_WR)
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.HANDSHAKE]
+    assert not protocol.made
+
+
+def test_refused_after_the_handshake(link: Callable[..., Link]) -> None:
+    """`build` may end the connection instead of giving a protocol."""
+    one = link(None)
+    one.server._build = lambda: one.server.close(End.REFUSED)
+    one.shaken()
+    one.until(lambda: one.client.closed)
+    one.client.tls.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.REFUSED]
+
+
+def test_a_faulty_protocol(link: Callable[..., Link]) -> None:
+    """Whatever it raises costs it this connection."""
+    for where in ("on_data", "on_made"):
+        one = link(Probe(**{where: broken}))
+        one.loop.until(one.client.shake, one.client.tls)
+        one.client.tls.send(b"x")
+        one.loop.until(lambda one=one: one.owner.ends)  # type: ignore[misc]
+        assert one.owner.ends == [End.FAILED]
+
+
+def test_before_the_handshake(link: Callable[..., Link]) -> None:
+    """A preamble gets what comes, in any pieces, and gives the rest to TLS."""
+    one = link(Probe(echo))
+    seen = bytearray()
+
+    def preamble(data: bytes) -> bytes | None:
+        seen.extend(data)
+        _, newline, rest = bytes(seen).partition(b"\n")
+        return rest if newline else None
+
+    one.server.begin_with(preamble)
+    one.plain = socket.socket(fileno=one.client.tls.detach())
+    one.plain.send(b"hea")
+    one.loop.settle()
+    one.plain.send(b"der\n")
+    one.loop.settle()
+    one.client = Client(one.plain, VERSIONS[1])
+    one.shaken()
+    one.client.tls.send(b"hello")
+    one.until(lambda: one.client.data == b"hello")
+    assert bytes(seen) == b"header\n"
+
+
+def test_more_than_one_read_holds(link: Callable[..., Link]) -> None:
+    """Records that were begun in one read event and end in the next are all delivered."""
+    protocol = Probe()
+    one = link(protocol).shaken()
+    data = bytes(range(256)) * (3 * READ // 256)
+    at = 0
+
+    def send() -> bool:
+        nonlocal at
+        while at < len(data):
+            try:
+                at += one.client.tls.send(data[at:])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                break
+        return len(protocol.data) == len(data)
+
+    one.loop.until(send, one.client.tls)
+    assert protocol.data == data
