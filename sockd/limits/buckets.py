@@ -94,6 +94,3 @@ class Buckets(Generic[Source]):
         if full - now > self._bearable:
             return None
         return max(full, now) + self._each
-
-
-Sources = Buckets  # as transports/datagram.py still says

@@ -141,6 +141,7 @@ class Listener:
                 self._fail,
                 self._limits.datagrams,
                 self._limits.datagrams_per_source,
+                self._limits.exempt,
             )
             self.admit_anew()
             if self._shared:
@@ -185,7 +186,7 @@ class Listener:
         """From now on these rates hold."""
         self._limits = limits
         if self._port is not None:
-            self._port.limit(limits.datagrams, limits.datagrams_per_source)
+            self._port.limit(limits.datagrams, limits.datagrams_per_source, limits.exempt)
 
     def new_protocol(self, make: Callable[[], DatagramProtocol]) -> DatagramProtocol | None:
         """A datagram protocol to take the place of the present one, if there is one; it is started."""

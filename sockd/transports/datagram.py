@@ -3,7 +3,7 @@
 import errno
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -11,8 +11,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockd.limits.access import Access
-from sockd.limits.buckets import Bucket, Buckets
+from sockd.limits.buckets import Bucket
+from sockd.limits.networks import Network
 from sockd.limits.reflection import NETWORKS
+from sockd.limits.sources import Sources
 from sockd.metrics import Counters
 from sockd.peers import Ancillary, Peer, unmapped
 from sockd.transports.inet import IP_PKTINFO
@@ -67,6 +69,7 @@ class DatagramPort:
         lost: Callable[[BaseException, object], None],
         rate: Rate | None = None,
         rate_per_source: Rate | None = None,
+        exempt: Iterable[Network] = (),
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
@@ -76,12 +79,12 @@ class DatagramPort:
         self._reactor = turn.reactor
         self.failed = failed
         self._lost = lost
-        self.limit(rate, rate_per_source)
+        self.limit(rate, rate_per_source, exempt)
         # For Unix sockets it may be megabytes; and a port that was closed goes with Python's next collection.
         self._view = turn.room(largest(sock.family))
         self._peers: dict[Any, Peer] = {}
         self._access: Access | None = None
-        self._barred: dict[Peer, str | None] = {}  # what access says, as far as it was asked
+        self._barred: dict[Any, str | None] = {}  # what access says, as far as it was asked
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
         self._ancillary = _TOLD_UNIX if sock.family == socket.AF_UNIX else _TOLD_INET
@@ -97,10 +100,10 @@ class DatagramPort:
     def logPrefix(self) -> str:  # noqa: N802
         return "sockd"
 
-    def limit(self, rate: Rate | None, rate_per_source: Rate | None) -> None:
-        """From now on accept no more than that."""
+    def limit(self, rate: Rate | None, rate_per_source: Rate | None, exempt: Iterable[Network] = ()) -> None:
+        """From now on accept no more than that; the rate of a source doesn't concern `exempt` networks."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
-        self._sources: Buckets[Any] | None = Buckets(rate_per_source) if rate_per_source else None
+        self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
 
     def admit(self, access: Access | None) -> None:
         """From now on take datagrams only from whom this allows; None allows everybody."""
@@ -166,7 +169,7 @@ class DatagramPort:
                     counters.refused[barred] += 1
                     continue
             # One source's first: what it has too much of is not to use up what all may have.
-            if self._sources is not None and not self._sources.take(peer.host or peer.uid, now):
+            if self._sources is not None and self._sources.take(peer, now):
                 counters.refused["datagrams_per_source"] += 1
                 continue
             if self._all is not None and not self._all.take(now):
@@ -184,13 +187,14 @@ class DatagramPort:
         return count
 
     def _refusal(self, peer: Peer) -> str | None:
-        if peer not in self._barred:
+        key = (peer, peer.gid)
+        if key not in self._barred:
             if len(self._barred) >= PEERS:
                 self._barred.clear()
             assert self._access is not None  # noqa: S101
             groups = frozenset() if peer.gid is None else frozenset({peer.gid})
-            self._barred[peer] = self._access.refusal(peer, groups)
-        return self._barred[peer]
+            self._barred[key] = self._access.refusal(peer, groups)
+        return self._barred[key]
 
     def _receive_plain(self) -> tuple[bytes, Peer | None]:
         count, sockaddr = self.sock.recvfrom_into(self._view)
