@@ -13,7 +13,7 @@ PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest docs bench lock wheel clean
+.PHONY: help run test lint format types imports pytest fuzz docs bench lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -50,6 +50,9 @@ pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start i
 	$(BIN)/coverage json --quiet -o .coverage-data/coverage.json
 	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/tests.xml
 
+fuzz: $(TEST_READY)  ## look for inputs that break a parser (SECONDS=60 in all, TARGETS=…)
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
 	$(BIN)/python -m sockd.reference docs/configuration.md
 	$(BIN)/sockd schema >config/sockd.schema.json
@@ -68,7 +71,7 @@ wheel: $(TEST_READY)  ## build dist/*.whl
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .sockd .coverage-data .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .sockd .coverage-data .mypy_cache .pytest_cache .ruff_cache .fuzz .hypothesis dist
 
 $(RUN_READY): .ci/requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "sockd needs Python 3.11 or newer: no $(PYTHON) here (make PYTHON=…)" >&2; exit 1; }

@@ -1,0 +1,92 @@
+"""What members of a chat send, by streams and by datagrams, and what others get to see of it."""
+
+import re
+
+from sockd.peers import Peer
+from sockd.protocols.chat.framing import Lines
+from sockd.protocols.chat.proof import Proof
+from sockd.text import UNSAFE
+from tests.fuzz.parsers.checks import chunks
+from tests.protocols.chat.net import Net
+from tests.protocols.chat.session import Session
+from tests.protocols.chat.test_framing import plain, taken
+
+_LONGEST = 1400  # bytes of a message: one datagram
+_BEGINNINGS = re.compile(
+    r"-- |<[A-Za-z0-9_-]{1,24}> |\* [A-Za-z0-9_-]{1,24} |\[(from|to) [A-Za-z0-9_-]{1,24}\] "
+)
+_PEER = Peer.inet(("192.0.2.4", 4004))
+
+
+def frame(data: bytes) -> None:
+    """However the bytes arrive, the lines are those of the plain rule, and half-way they can be handed on."""
+    stream, pieces = chunks(data)
+    lines, found = Lines(), []
+    for number, piece in enumerate(pieces):
+        if number % 3 == 2:
+            state, lines = lines.freeze(), Lines()
+            lines.thaw(state)
+        lines.feed(piece)
+        found += taken(lines)
+    assert found == plain(stream)
+
+
+def talk(data: bytes) -> None:
+    """Two members' bytes: others get whole lines that begin as the chat has them and are safe to show."""
+    session = Session(rate="1000000/s", rooms=3)
+    listener, shown = session.connect("ear")
+    one, _ = session.connect("one")
+    other, answers = session.connect("other")
+    _stream, pieces = chunks(data)
+    for number, piece in enumerate(pieces):
+        member = other if number % 2 else one
+        if not member.transport.disconnecting:
+            member.dataReceived(piece)
+    _are_shown(shown.value())
+    _are_shown(answers.value())
+    for connection in (listener, one, other):
+        if connection._timer is not None:
+            connection._timer.cancel()
+
+
+def datagrams(data: bytes) -> None:
+    """Datagrams of two peers, of whom one has proved nothing: it gets 64 bytes at most, and is not heard."""
+    net = Net(rate="1000000/s")
+    member, stranger = Peer.unix(1000, 77, "/run/someone.sock"), _PEER
+    net.join(member, "ear")
+    stream, pieces = chunks(data)
+    for number, piece in enumerate(pieces):
+        net.door.datagrams([(piece, member if number % 2 else stranger)])
+    for sent, to in net.sent:
+        if to == stranger:
+            assert len(sent) <= 64, sent
+            assert sent.startswith(b"-- "), sent
+        else:
+            _are_shown(sent)
+    net.clock.advance(1)
+    assert stream is not None
+    assert not any("guest2" in line for line in net.logged), "a stranger became a member"
+
+
+def prove(data: bytes) -> None:
+    """A code is only given by who repeats it without dashes; what we send never proves anything."""
+    proof = Proof(b"secret" * 4, 0.0)
+    right = proof._code(_PEER, 0)
+    given = proof.given(data, _PEER, 1.0)
+    assert not given or right in data.lower()
+    answer = proof.challenge(data, _PEER, 1.0)
+    if answer is not None:
+        assert len(answer) <= 64
+        for reflected in (answer, data + answer, answer + data, *answer.split(b"\n"), *answer.split(b" ")):
+            assert not proof.given(reflected, _PEER, 1.0) or right in data.lower()
+
+
+def _are_shown(sent: bytes) -> None:
+    if not sent:
+        return
+    assert sent.endswith(b"\n")
+    for line in sent[:-1].split(b"\n"):
+        text = line.decode()
+        assert len(line) < _LONGEST, len(line)
+        assert not UNSAFE.search(text), text
+        assert _BEGINNINGS.match(text), text

@@ -1,0 +1,27 @@
+"""All parsers that are fuzzed: each takes bytes and raises only if there is a bug."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz.parsers import chats, files, lines, programs, proxies
+
+CORPUS = Path(__file__).parent / "corpus"
+
+Target = Callable[[bytes], None]
+
+TARGETS: dict[str, Target] = {
+    "document": files.read_document,
+    "plan": files.read_plan,
+    "address": files.read_address,
+    "lines": lines.split_lines,
+    "records": lines.write_records,
+    "echo": lines.echo_lines,
+    "framing": chats.frame,
+    "chat": chats.talk,
+    "chat-datagrams": chats.datagrams,
+    "proof": chats.prove,
+    "control": programs.ask,
+    "handover": programs.hand_over,
+    "proxy": proxies.read_header,
+    "inherited": programs.inherit,
+}

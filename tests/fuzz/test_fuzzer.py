@@ -1,0 +1,65 @@
+"""The fuzzer itself: it runs, it finds a bug that was planted, and keeps what showed it."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import ROOT, _escaped, report
+from tests.fuzz.__main__ import fuzz as run
+from tests.fuzz.planted import find_me
+
+PLANTED = "tests.fuzz.planted:find_me"
+
+needs_atheris = pytest.mark.skipif(
+    find_spec("atheris") is None, reason="atheris is not there for this machine"
+)
+
+
+def fuzz(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    places = ("--scratch", str(directory / "scratch"), "--corpus", str(directory / "corpus"))
+    return subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", *places, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@needs_atheris
+def test_a_second_of_it(tmp_path: Path) -> None:
+    """It tries inputs, reaches new branches with some, and keeps those if it is told to."""
+    one = fuzz(tmp_path, "--seconds", "1", "--keep", "proof")
+    assert one.returncode == 0, one.stdout + one.stderr
+    assert "branches reached" in one.stdout
+    assert list((tmp_path / "corpus" / "proof").iterdir())
+
+
+def test_unknown_targets(tmp_path: Path) -> None:
+    """They are told in a line."""
+    one = fuzz(tmp_path, "paln")
+    assert one.returncode == 2
+    assert one.stderr.endswith("there is no target paln\n")
+
+
+@needs_atheris
+def test_a_bug_is_found(tmp_path: Path) -> None:
+    """An exception in a place that few inputs reach; the input is kept, and the report says where."""
+    scratch, corpus = tmp_path / "scratch", tmp_path / "corpus"
+    status, output = run(PLANTED, 60.0, scratch, corpus)
+    assert status != 0
+    (kept,) = (corpus / PLANTED).glob("crash-*")
+    with pytest.raises(ZeroDivisionError):
+        find_me(kept.read_bytes())
+    told = report(PLANTED, status, output)
+    assert told.startswith(f"{PLANTED}: CRASHED\n=== Uncaught Python exception: ===\nZeroDivisionError")
+    assert told.endswith(f"{PLANTED}: the input is kept as {kept}")
+
+
+def test_words_of_a_dictionary() -> None:
+    """Every byte is written in a way that libFuzzer reads."""
+    assert _escaped(b'a"\xff') == "\\x61\\x22\\xff"
