@@ -1,4 +1,4 @@
-"""Which keys of `socket` and `limits` mean something for which addresses."""
+"""Which keys of `socket`, `limits`, `access` and `proxy_protocol` mean something for which addresses."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,9 @@ _STREAMS = frozenset(kind for kind in Kind if kind.stream)
 _DATAGRAMS = frozenset(kind for kind in Kind if kind.datagram)
 _INET = frozenset(kind for kind in Kind if kind.inet)
 _LOCAL = frozenset(kind for kind in Kind if kind.local)
-_TCP = frozenset({Kind.TCP, Kind.SYSTEMD})  # whose connections may be TCP
+_TCP = frozenset({Kind.TCP, Kind.TLS, Kind.SYSTEMD})  # whose connections may be TCP
+_PEERS_WITH_IP = _INET | {Kind.SYSTEMD}
+_PEERS_WITH_UID = _LOCAL | {Kind.SYSTEMD}
 
 _SOCKET = {
     "backlog": _STREAMS - {Kind.SYSTEMD},
@@ -30,7 +32,21 @@ _LIMITS = {
     "stall": _STREAMS,
     "datagrams": _DATAGRAMS,
     "datagrams_per_source": _DATAGRAMS,
+    "connections_per_source": _STREAMS,
+    "connect_rate": _STREAMS,
+    "handshake": _TCP,
+    "first_byte": _STREAMS,
+    "lifetime": _STREAMS,
+    "exempt": _PEERS_WITH_IP,
 }
+_GUARDS = {
+    "allow": _PEERS_WITH_IP,
+    "deny": _PEERS_WITH_IP,
+    "users": _PEERS_WITH_UID,
+    "groups": _PEERS_WITH_UID,
+    "from": _TCP,
+}
+_ALL = _SOCKET | _LIMITS | _GUARDS
 
 
 def speaks(specification: Specification, kind: Kind) -> bool:
@@ -51,13 +67,18 @@ def limit(key: str, addresses: Iterable[Address]) -> bool:
     return any(address.kind in _LIMITS[key] for address in addresses)
 
 
+def guard(key: str, addresses: Iterable[Address]) -> bool:
+    """Whether this key of `access` or `proxy_protocol` means something for any of the addresses."""
+    return any(address.kind in _GUARDS[key] for address in addresses)
+
+
 def why_not(key: str, address: Address | None = None) -> str:
     """Why a key means nothing for an address, or for any address of an endpoint, in words."""
-    *most, last = (kind for kind in Kind if kind in (_SOCKET | _LIMITS)[key])
+    *most, last = (kind for kind in Kind if kind in _ALL[key])
     kinds = f"{', '.join(most)} and {last}" if most else last
     if address is None:
         return f"this is for {kinds}, and the endpoint has no such address"
-    if address.kind in (_SOCKET | _LIMITS)[key]:
+    if address.kind in _ALL[key]:
         return f"this is for sockets with a file, and {address} has none"
     if address.kind is Kind.SYSTEMD:
         return f"this is for {kinds}: for {address} it stands in the .socket unit"

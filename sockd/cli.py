@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def check(file: Path, *, as_yaml: bool) -> None:
     if as_yaml:
         click.echo(rendering.render(read), nl=False)
     elif read.endpoints or read.disabled:
-        click.echo(rendering.table(read))
+        click.echo(rendering.table(read, time.time()))
         click.echo(f"\nRelative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -10,12 +11,21 @@ from typing import Any
 from sockd import applicable
 from sockd.addresses import Address
 from sockd.config.types import OFF
-from sockd.plan import EndpointPlan, Limits, Plan
+from sockd.differences import differences, lines
+from sockd.plan import EndpointPlan, Limits, Plan, TlsPlan
 from sockd.protocols.contract import Options
-from sockd.rendering import daemon_tree, in_line, limits_tree, required_tree, restart_tree, socket_tree
 from sockd.transports.options import SocketOptions
+from sockd.wording import (
+    daemon_tree,
+    guards_tree,
+    limits_tree,
+    required_tree,
+    restart_tree,
+    socket_tree,
+    tls_tree,
+)
 
-_LONGEST_SHOWN = 100  # characters of a value
+_Socket = tuple[SocketOptions, bool]  # and whether TLS is spoken
 
 
 class Kind(StrEnum):
@@ -89,7 +99,7 @@ def diff(old: Plan, new: Plan) -> Changes:
             details = (*turned, *_addresses(endpoint))
             changes.append(Change(endpoint.name, Kind.REMOVED, endpoint, None, details))
     unset = {"control": OFF, "control_group": OFF}
-    daemon = _lines(unset | daemon_tree(old), unset | daemon_tree(new))
+    daemon = lines(unset | daemon_tree(old), unset | daemon_tree(new))
     return Changes(tuple(changes), tuple(daemon))
 
 
@@ -131,18 +141,19 @@ def _listeners(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
 
 
 @lru_cache(maxsize=64)  # a change in `defaults` is the same change many times
-def _words(old: SocketOptions, new: SocketOptions) -> str:
-    return ", ".join(f"{key} {how}" for key, how in _differences(socket_tree(old), socket_tree(new)))
+def _words(old: _Socket, new: _Socket) -> str:
+    before, after = ({"tls": tls} | socket_tree(options) for options, tls in (old, new))
+    return ", ".join(f"{key} {how}" for key, how in differences(before, after))
 
 
-def _sockets(endpoint: EndpointPlan) -> dict[Address, list[SocketOptions]]:
-    sockets: dict[Address, list[SocketOptions]] = {}
+def _sockets(endpoint: EndpointPlan) -> dict[Address, list[_Socket]]:
+    sockets: dict[Address, list[_Socket]] = {}
     for listener in endpoint.listeners:
-        sockets.setdefault(listener.address, []).append(listener.socket)
+        sockets.setdefault(listener.address, []).append((listener.socket, listener.tls))
     return sockets
 
 
-def _without(some: list[SocketOptions], others: list[SocketOptions]) -> list[SocketOptions]:
+def _without(some: list[_Socket], others: list[_Socket]) -> list[_Socket]:
     return list((Counter(some) - Counter(others)).elements())
 
 
@@ -159,11 +170,42 @@ def _tuning(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
     for key, line in _limits(old.limits, new.limits):
         if all(key in keys for keys in means_something):
             yield line
+    yield from _tls(old.tls, new.tls)
+    guards = [guards_tree(replace(one, tls=None)) for one in (old, new)]
+    for section in guards[0] | guards[1]:
+        unset = dict.fromkeys(guards[0].get(section, {}) | guards[1].get(section, {}), OFF)
+        yield from lines(*({section: unset | tree.get(section, {})} for tree in guards))
     if old.restart != new.restart:
-        yield from _lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
+        yield from lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
     if old.give_up_after != new.give_up_after:
         required = [{"required": required_tree(one.give_up_after)} for one in (old, new)]
-        yield from _lines(*required)
+        yield from lines(*required)
+
+
+def _tls(old: TlsPlan | None, new: TlsPlan | None) -> Iterator[str]:
+    """The keys themselves are never shown, nor told apart: a certificate changes with its key."""
+    if old == new:
+        return
+    trees = [_tls_tree(one) for one in (old, new)]
+    yield from lines({"tls": trees[0]}, {"tls": trees[1]})
+    if old is None or new is None:
+        return
+    if old.certificates != new.certificates and trees[0]["certificates"] == trees[1]["certificates"]:
+        yield "tls.certificates: changed"
+    if old.client_ca != new.client_ca and trees[0]["client_ca"] == trees[1]["client_ca"]:
+        yield "tls.client_ca: changed"
+
+
+def _day(when: float) -> str:
+    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d}"
+
+
+def _tls_tree(tls: TlsPlan | None) -> Any:
+    if tls is None:
+        return OFF
+    until = [f"{one.file.name} until {_day(one.not_after)}" for one in tls.certificates]
+    tree = {key: value for key, value in tls_tree(tls).items() if key not in ("certificate", "key", "names")}
+    return {"client_ca": OFF, "client_names": OFF} | tree | {"certificates": until}
 
 
 _LIMITS = tuple(field.name for field in fields(Limits))
@@ -172,7 +214,7 @@ _LIMITS = tuple(field.name for field in fields(Limits))
 @lru_cache(maxsize=64)  # as with sockets
 def _limits(old: Limits, new: Limits) -> tuple[tuple[str, str], ...]:
     """Keys that differ, and the line about each."""
-    words = _differences(limits_tree(old), limits_tree(new))
+    words = differences(limits_tree(old), limits_tree(new))
     return tuple((key, f"limits.{key}: {how}") for key, how in words)
 
 
@@ -183,7 +225,7 @@ def _options(old: Options, new: Options) -> Iterator[str]:
     if alike and old == new:
         return
     before, after = _options_tree(old, whole=alike), _options_tree(new, whole=alike)
-    yield from _lines({"options": before}, {"options": after})
+    yield from lines({"options": before}, {"options": after})
     for name, field in type(new).model_fields.items() if alike else ():
         key = field.alias or name
         # Secrets, and what has no form as text, look the same.
@@ -196,30 +238,3 @@ def _options_tree(options: Options, *, whole: bool) -> dict[str, Any]:
         return options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole)
     except Exception:  # noqa: BLE001 - a third party's types
         return {}
-
-
-# -- words -------------------------------------------------------------------------------------------------
-
-_UNSET = object()
-
-
-def _lines(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [f"{key}: {how}" for key, how in _differences(old, new)]
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """The keys below which the trees differ, as `limits.idle`, and how they do."""
-    for key in old | new:
-        one, other = old.get(key, _UNSET), new.get(key, _UNSET)
-        if one == other and type(one) is type(other):
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _differences(one, other, f"{above}{key}.")
-        else:
-            before, after = _shown(one), _shown(other)
-            yield f"{above}{key}", "changed" if before == after else f"{before} -> {after}"
-
-
-def _shown(value: Any) -> str:
-    text = "unset" if value is _UNSET else in_line(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."

@@ -1,14 +1,15 @@
 """From the file to the plan: every endpoint with what it inherits, what it names, and what can't be."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sockd import applicable, lookup
+from sockd import applicable, guarding, lookup
 from sockd.addresses import Address, AddressError, resolve
 from sockd.config import model
 from sockd.config.load import Loaded, Written, load
-from sockd.config.model import merge
+from sockd.config.section import merge
 from sockd.errors import FileWrongError, Place, Problem
 from sockd.overlaps import Claim, Claims
 from sockd.plan import Directories, EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart
@@ -20,7 +21,8 @@ from sockd.units import format_duration
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
     """The plan of this file; FileWrongError holds every problem of it, in the order of the file."""
     loaded = load(file)
-    planner = _Planner(directories, registry or Registry(), loaded)
+    guards = guarding.Guards(loaded, time.time())
+    planner = _Planner(directories, registry or Registry(), loaded, guards)
     control = planner.control()
     control_group = planner.control_group()
     plans = [(planner.endpoint(written), written.endpoint.enabled) for written in loaded.endpoints]
@@ -34,7 +36,7 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
         control=control,
         control_group=control_group,
         disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
-        warnings=tuple(_warnings(loaded)),
+        warnings=tuple(sorted({*_warnings(loaded), *guards.warnings})),
     )
 
 
@@ -50,6 +52,7 @@ class _Planner:
     directories: Directories
     registry: Registry
     loaded: Loaded
+    guards: guarding.Guards
     claims: Claims = field(default_factory=Claims)
     control_claim: Claim | None = None
     exclusive: dict[str, Place] = field(default_factory=dict)  # what only one endpoint may use
@@ -92,6 +95,7 @@ class _Planner:
                 written.problem(f"max_delay, {less}, is less than delay, {more}", "restart")
             )
         self._check_keys(written)
+        tls, access = self.guards.tls(written), self.guards.access(written)
         specification = lookup.specification(written, self.registry, self.loaded.problems)
         if specification is None:
             return None
@@ -111,6 +115,9 @@ class _Planner:
             give_up_after=endpoint.required.give_up_after if endpoint.required else None,
             listeners=tuple(listener for listener in listeners if listener),
             place=written.place,
+            tls=tls,
+            access=access,
+            proxy_from=endpoint.proxy_protocol.from_,
         )
 
     def _listener(self, written: Written, number: int) -> ListenerPlan | None:
@@ -130,7 +137,7 @@ class _Planner:
             other = self.claims.add(claim)
             if other:
                 self.loaded.problems.append(written.problem(self._taken(claim, other), *steps))
-        return ListenerPlan(address, socket)
+        return ListenerPlan(address, socket, guarding.speaks_tls(listen))
 
     def _taken(self, claim: Claim, other: Claim) -> str:
         if other is self.control_claim:
@@ -169,7 +176,7 @@ class _Planner:
         for key in type(limits).model_fields:
             chosen = key in limits.model_fields_set and applicable.limit(key, addresses)
             values[key] = getattr(limits if chosen else usual_limits(specification), key)
-        return Limits(**values)
+        return Limits(**values | {"exempt": values["exempt"] or ()})
 
     def _check_kinds(self, written: Written, specification: Specification) -> None:
         for number, listen in enumerate(written.endpoint.listen):
@@ -191,6 +198,7 @@ class _Planner:
         for key in endpoint.socket.model_fields_set:
             if not any(applicable.socket_key(key, address) for address in addresses):
                 self.loaded.problems.append(written.problem(applicable.why_not(key), "socket", key))
+        self._check_guards(written)
         for number, listen in enumerate(endpoint.listen):
             for key in listen.socket.model_fields_set:
                 if not applicable.socket_key(key, listen.address):
@@ -198,6 +206,14 @@ class _Planner:
                     self.loaded.problems.append(
                         written.problem(applicable.why_not(key, listen.address), *steps)
                     )
+
+    def _check_guards(self, written: Written) -> None:
+        addresses = [listen.address for listen in written.endpoint.listen]
+        for key in written.endpoint.access.model_fields_set:
+            if not applicable.guard(key, addresses):
+                self.loaded.problems.append(written.problem(applicable.why_not(key), "access", key))
+        if written.endpoint.proxy_protocol.model_fields_set and not applicable.guard("from", addresses):
+            self.loaded.problems.append(written.problem(applicable.why_not("from"), "proxy_protocol"))
 
     def _check_exclusive(self, written: Written, options: Options) -> None:
         if not written.endpoint.enabled:

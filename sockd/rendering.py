@@ -2,21 +2,21 @@
 
 import json
 import re
-from dataclasses import fields
 from typing import Any
 
 import yaml
 
 from sockd import applicable
+from sockd.addresses import Kind
 from sockd.columns import aligned
 from sockd.config import model
+from sockd.config.guarding import Tls
 from sockd.config.types import OFF
 from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart
+from sockd.plan import EndpointPlan, ListenerPlan, Plan, TlsPlan
 from sockd.planning import usual_limits
-from sockd.transports.options import SocketOptions
-from sockd.units import format_duration
+from sockd.wording import daemon_tree, guards_tree, limits_tree, required_tree, restart_tree, socket_tree
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
 
@@ -62,17 +62,8 @@ def render(plan: Plan) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def daemon_tree(plan: Plan) -> dict[str, Any]:
-    """The settings of the daemon in the file's words."""
-    tree: dict[str, Any] = {"control": OFF if plan.control is None else plan.control.path}
-    if plan.control_group is not None:
-        tree["control_group"] = plan.control_group
-    log = {"level": plan.log.level, "format": plan.log.format}
-    return tree | {"drain": format_duration(plan.drain), "log": log}
-
-
-def table(plan: Plan) -> str:
-    """What will run, a line for each address, with all that is not as usual.
+def table(plan: Plan, now: float) -> str:
+    """What will run, a line for each address, with all that is not as usual; `now` is wall clock.
 
     What several addresses of an endpoint have in common stands in the first of its lines.
     """
@@ -81,12 +72,23 @@ def table(plan: Plan) -> str:
         name, protocol = endpoint.name, endpoint.protocol
         unusual = [] if endpoint in plan.endpoints else ["disabled"]
         shared = _shared_socket(endpoint)
-        unusual += _flat(_unusual(endpoint) | shared)
+        unusual += _flat(_unusual(endpoint) | shared) + _certificates(endpoint.tls, now)
         for listener in endpoint.listeners:
             own = {key: value for key, value in _unusual_socket(listener).items() if key not in shared}
-            rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *_flat(own)])))
+            speaks = ["tls: true"] if _begins_tls(listener) else []
+            rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *speaks, *_flat(own)])))
             name, protocol, unusual = "", "", []
     return aligned(rows)
+
+
+def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
+    """What the certificates are good for, and for how many days more."""
+    words = []
+    for one in () if tls is None else tls.certificates:
+        days = int((one.not_after - now) // 86400)
+        names = in_line(list(one.names)) if one.names[1:] else in_line("".join(one.names) or str(one.file))
+        words.append(f"certificate: {names} ({days} day{'' if days == 1 else 's'} left)")
+    return words
 
 
 def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
@@ -96,6 +98,7 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
     options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if options:
         tree["options"] = options
+    tree |= guards_tree(endpoint)
     tree["limits"] = _limits(endpoint)
     tree["restart"] = restart_tree(endpoint.restart)
     if endpoint.give_up_after is not None:
@@ -103,19 +106,26 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
     return tree
 
 
-def restart_tree(restart: Restart) -> dict[str, Any]:
-    """Times of restarting in the file's words."""
-    return model.Restart(delay=restart.delay, max_delay=restart.max_delay).model_dump(mode="json")
-
-
-def required_tree(give_up_after: float | None) -> Any:
-    """`required` in the file's words."""
-    return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
-
-
 def _listener(listener: ListenerPlan) -> Any:
+    tree: dict[str, Any] = {"address": str(listener.address)}
+    if _begins_tls(listener):
+        tree["tls"] = True
     socket = _unusual_socket(listener)
-    return {"address": str(listener.address), "socket": socket} if socket else str(listener.address)
+    if socket:
+        tree["socket"] = socket
+    return tree if tree.keys() > {"address"} else tree["address"]
+
+
+def _begins_tls(listener: ListenerPlan) -> bool:
+    """Whether TLS is spoken on an address whose kind doesn't say so."""
+    return listener.tls and listener.address.kind is not Kind.TLS
+
+
+_GUARDS = (
+    *(("tls", key) for key in ("client_ca", "client_names", "min_version")),
+    *(("access", key) for key in ("allow", "deny", "users", "groups")),
+    ("proxy_protocol", "from"),
+)
 
 
 def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
@@ -126,31 +136,20 @@ def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
     unusual = dict(tree.get("options", {}))
     unusual |= _different(tree["limits"], limits)
     unusual |= {f"restart.{key}": value for key, value in _different(tree["restart"], restart).items()}
+    if tree.get("tls", {}).get("min_version") == Tls().min_version:
+        del tree["tls"]["min_version"]
+    for section, key in _GUARDS:
+        if key in tree.get(section, {}):
+            unusual[f"{section}.{key}"] = tree[section][key]
     if "required" in tree:
         unusual["required"] = tree["required"]["give_up_after"]
     return unusual
-
-
-def limits_tree(limits: Limits) -> dict[str, Any]:
-    """The limits in the file's words."""
-    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
-    return model.Limits(**values).model_dump(mode="json")
 
 
 def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
     addresses = [listener.address for listener in endpoint.listeners]
     written = limits_tree(endpoint.limits)
     return {key: value for key, value in written.items() if applicable.limit(key, addresses)}
-
-
-def socket_tree(socket: SocketOptions) -> dict[str, Any]:
-    """The socket options in the file's words."""
-    keepalive = socket.keepalive and model.Keepalive(
-        idle=socket.keepalive.idle, interval=socket.keepalive.interval, count=socket.keepalive.count
-    )
-    values = {field.name: getattr(socket, field.name) for field in fields(socket)}
-    tree = model.Socket(**values | {"keepalive": keepalive}).model_dump(mode="json")
-    return {key: OFF if value is None else value for key, value in tree.items()}
 
 
 def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_protocols() -> None:
     assert result.exit_code == 0
     rows = [line.split("  ")[0] for line in result.stdout.splitlines()]
     assert {"chat", "echo", "line-log"} <= set(rows)
-    assert f"tcp udp unix unixgram systemd  sockd {__version__}  " in result.stdout
+    assert f"tcp tls udp unix unixgram systemd  sockd {__version__}  " in result.stdout
 
 
 def test_protocols_that_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def test_gives_the_same_plan(tree: dict[str, Any]) -> None:
         again = read_text(Path(directory), text)
         assert again == plan
         assert render(again) == text
-        assert all(line.isprintable() for line in table(plan).split("\n"))
+        assert all(line.isprintable() for line in table(plan, 0.0).split("\n"))
 
 
 FILE = """
@@ -134,6 +134,12 @@ endpoints:
       connections: 1000
       idle: off
       stall: 1m
+      connections_per_source: off
+      connect_rate: off
+      handshake: 10s
+      first_byte: off
+      lifetime: off
+      exempt: off
     restart:
       delay: 500ms
       max_delay: 30s
@@ -147,6 +153,7 @@ endpoints:
     limits:
       datagrams: 100/s
       datagrams_per_source: off
+      exempt: off
     restart:
       delay: 500ms
       max_delay: 30s
@@ -186,9 +193,9 @@ def test_shape(tmp_path: Path) -> None:
     """Every name is resolved, nothing is inherited, and what can't apply is left out."""
     plan = read_text(tmp_path, FILE)
     assert render(plan) == RENDERED
-    assert table(plan) == TABLE
+    assert table(plan, 0.0) == TABLE
 
 
 def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
     """What all sockets of an endpoint have stands in its first line, and what one has in its own."""
-    assert table(read_text(tmp_path, SHARED)) == SHARED_TABLE
+    assert table(read_text(tmp_path, SHARED), 0.0) == SHARED_TABLE

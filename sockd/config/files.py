@@ -7,7 +7,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from sockd import addresses
 from sockd.addresses import Address, Kind
-from sockd.config.model import NAME, Endpoint, Limits, Restart, Section, Socket
+from sockd.config.guarding import Access, Tls
+from sockd.config.model import NAME, Endpoint, Limits, Restart, Socket
+from sockd.config.section import Section
 from sockd.config.types import NOTHING, Account, Form, duration, read_text, wrong
 from sockd.config.values import shown
 
@@ -75,6 +77,8 @@ class Defaults(Section):
     """What every endpoint gets where it says nothing itself, key by key."""
 
     socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
+    tls: Tls = Field(Tls(), description="Defaults of the endpoints' `tls`.")
+    access: Access = Field(Access(), description="Defaults of the endpoints' `access`.")
     limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
 

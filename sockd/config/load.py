@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from sockd.config import document, problems
 from sockd.config.files import Daemon, Defaults, Main
-from sockd.config.model import NAME, Endpoint, Listeners, Section
+from sockd.config.model import NAME, Endpoint, Listeners
 from sockd.config.problems import Steps, place_of
+from sockd.config.section import Section
 from sockd.config.types import Text
 from sockd.config.values import Mapping, Value, read_as, shown
 from sockd.errors import Place, Problem

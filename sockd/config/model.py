@@ -1,16 +1,20 @@
 """What may stand in an endpoint: every key, its form, its default and a sentence about it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
 from pydantic.json_schema import WithJsonSchema
 
 from sockd import addresses
 from sockd.addresses import Address, Kind
+from sockd.config.guarding import Access, ProxyProtocol, Tls
+from sockd.config.hosts import SomeNetworksOrOff
+from sockd.config.section import Section, no_default
 from sockd.config.types import (
     Account,
     Boolean,
+    Duration,
     Form,
     Integer,
     Mode,
@@ -18,6 +22,7 @@ from sockd.config.types import (
     OptionalRate,
     Text,
     duration,
+    number,
     size,
     wrong,
 )
@@ -25,29 +30,6 @@ from sockd.config.values import read_as
 
 NAME = r"^[a-z][a-z0-9._-]{0,62}$"
 GIVE_UP_AFTER = 60.0  # seconds; what `required: true` stands for
-
-
-class Section(BaseModel):
-    """A mapping of the file: frozen; unknown keys are refused; it remembers which keys were written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-SectionT = TypeVar("SectionT", bound=Section)
-
-
-def merge(*layers: SectionT) -> SectionT:
-    """The layers on top of each other, key by key, the last one uppermost."""
-    written = [layer for layer in layers if layer.model_fields_set] or [layers[0]]
-    if not written[1:]:
-        return written[0]  # as nearly always, and a merge takes its time
-    values: dict[str, Any] = {}
-    for layer in written:
-        for name in layer.model_fields_set:
-            value, below = getattr(layer, name), values.get(name)
-            nested = isinstance(value, Section) and isinstance(below, Section)
-            values[name] = merge(below, value) if nested else value
-    return cast("SectionT", layers[0].model_construct(**values))
 
 
 # -- forms that are one thing or another -------------------------------------------------------------------
@@ -131,10 +113,6 @@ class Socket(Section):
     )
 
 
-def _no_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
-
-
 class Limits(Section):
     """How much an endpoint may take."""
 
@@ -148,7 +126,7 @@ class Limits(Section):
         None,
         description="How long a peer whose turn it is may be silent; a connection ends up to an eighth of"
         " that late, at most 2 s. The default is the protocol's.",
-        json_schema_extra=_no_default,
+        json_schema_extra=no_default,
     )
     stall: OptionalDuration = Field(
         30.0, description="How long a peer may take nothing of what we owe it, before it is cut."
@@ -156,12 +134,32 @@ class Limits(Section):
     datagrams: OptionalRate = Field(
         None,
         description="How many datagrams are taken from all peers together. The default is the protocol's.",
-        json_schema_extra=_no_default,
+        json_schema_extra=no_default,
     )
     datagrams_per_source: OptionalRate = Field(
         None,
         description="How many datagrams are taken from one source. The default is the protocol's.",
-        json_schema_extra=_no_default,
+        json_schema_extra=no_default,
+    )
+    connections_per_source: Annotated[int | None, number(1, 1_000_000, off=True)] = Field(
+        None,
+        description="How many connections at once from one source: an IPv4 address, an IPv6 /64, a user on"
+        " Unix sockets.",
+    )
+    connect_rate: OptionalRate = Field(
+        None, description="How many new connections are taken from one source; so many at once, too."
+    )
+    handshake: Duration = Field(
+        10.0, description="How long a TLS handshake may take, and a PROXY header before it."
+    )
+    first_byte: OptionalDuration = Field(
+        None, description="How long a new connection may stay without having sent anything."
+    )
+    lifetime: OptionalDuration = Field(
+        None, description="How long a connection may last, however busy it is; then it is ended."
+    )
+    exempt: SomeNetworksOrOff = Field(
+        None, description="Networks to which the limits of one source do not apply."
     )
 
 
@@ -185,9 +183,12 @@ class Required(Section):
 
 
 class Listen(Section):
-    """One address with socket options of its own."""
+    """One address with settings of its own."""
 
     address: Where = Field(description="The address, like `tcp://127.0.0.1:7007`.")
+    tls: Boolean = Field(
+        False, description="Whether TLS is spoken on what systemd hands over; others have `tls://HOST:PORT`."
+    )
     socket: Socket = Field(Socket(), description="What is set on this address's socket.")
 
 
@@ -246,6 +247,11 @@ class Endpoint(Section):
     )
     socket: Socket = Field(
         Socket(), description="What is set on the sockets of all addresses of this endpoint."
+    )
+    tls: Tls = Field(Tls(), description="Certificates and keys of the endpoint's TLS addresses.")
+    access: Access = Field(Access(), description="Who may use the endpoint.")
+    proxy_protocol: ProxyProtocol = Field(
+        ProxyProtocol(), description="Proxies in front of the TCP and TLS addresses that name their clients."
     )
     protocol: Text = Field(description="What is spoken: a name that `sockd protocols` shows.")
     options: Annotated[Mapping[str, Any], BeforeValidator(_read_options)] = Field(

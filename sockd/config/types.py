@@ -23,6 +23,7 @@ NOTHING = (
     "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"  # is not taken for off
 )
 LONGEST_PATH = 1024
+VERSIONS = ("1.2", "1.3")  # of TLS
 SHORTEST_DURATION = 0.001
 LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
 LARGEST_SIZE = 2**40
@@ -236,6 +237,26 @@ def rate(*, off: bool = False) -> Form:
     return Form(read, str, {"title": "rate", "type": "string", "pattern": pattern}, off)
 
 
+def number(least: int, most: int, *, off: bool = False) -> Form:
+    """A whole number from `least` to `most`, for a value that may be `off`."""
+
+    def read(value: Any, _info: ValidationInfo) -> int:
+        count = value if isinstance(value, int) and not isinstance(value, bool) else _read_integer(value)
+        if count < least:
+            raise ValueError(f"{count} is too small: at least {least}")
+        if count > most:
+            raise ValueError(f"{count} is too large: at most {most}")
+        return count
+
+    schema = {
+        "title": f"whole number, {least} to {most}",
+        "type": "integer",
+        "minimum": least,
+        "maximum": most,
+    }
+    return Form(read, int, schema, off)
+
+
 Duration = Annotated[float, duration()]
 OptionalDuration = Annotated[float | None, duration(off=True)]
 Size = Annotated[int, size()]
@@ -255,23 +276,34 @@ def _read_mode(value: Any, _info: ValidationInfo) -> int:
     return int(text, 8)
 
 
-def _read_path(value: Any, info: ValidationInfo) -> Path:
+def _read_path(value: Any, _info: ValidationInfo) -> Path:
     if isinstance(value, Path):
-        path = value
-    else:
-        text = read_text(value)
-        if not text or "\0" in text:
-            raise ValueError(f"{shown(text)} is not a path")
-        if text.startswith("~"):
-            raise ValueError(f"{shown(text)}: '~' has no meaning here, write the whole path")
-        if len(text) > LONGEST_PATH:
-            raise ValueError(f"the path has {len(text)} characters: at most {LONGEST_PATH} are possible")
-        path = Path(text)
+        return value
+    text = read_text(value)
+    if not text or "\0" in text:
+        raise ValueError(f"{shown(text)} is not a path")
+    if text.startswith("~"):
+        raise ValueError(f"{shown(text)}: '~' has no meaning here, write the whole path")
+    if len(text) > LONGEST_PATH:
+        raise ValueError(f"the path has {len(text)} characters: at most {LONGEST_PATH} are possible")
+    return Path(text)
+
+
+def _read_log_path(value: Any, info: ValidationInfo) -> Path:
+    path = _read_path(value, info)
     directories = (info.context or {}).get("directories")
     return path if directories is None else directories.logs / path
 
 
-def _read_account(value: Any, _info: ValidationInfo) -> str | int:
+def _read_version(value: Any, _info: ValidationInfo) -> str:
+    text = _scalar(value, "a version of TLS, 1.2 or 1.3,")
+    if text not in VERSIONS:
+        raise ValueError(f"{shown(text)} is not a version of TLS that is spoken here: write 1.2 or 1.3")
+    return text
+
+
+def read_account(value: Any, _info: ValidationInfo | None = None) -> str | int:
+    """A name or a number; ValueError where it is neither."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = _scalar(value, "a name or a number")
@@ -294,27 +326,33 @@ MODE_SCHEMA: JsonSchema = {
     ],
 }
 
+ACCOUNT_SCHEMA: JsonSchema = {
+    "title": "name or number",
+    "anyOf": [
+        {"type": "string", "pattern": f"^{_ACCOUNT}$"},
+        {"type": "integer", "minimum": 0, "maximum": 2**32 - 2},
+    ],
+}
+_PATH_SCHEMA: JsonSchema = {
+    "title": "path",
+    "type": "string",
+    "maxLength": LONGEST_PATH,
+    "pattern": r"^[^~\u0000][^\u0000]*$",
+}
+_VERSION_SCHEMA: JsonSchema = {"title": "`1.2` or `1.3`", "enum": [*VERSIONS, *map(float, VERSIONS)]}
+
 Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
-LogPath = Annotated[
-    Path,
-    Form(
-        _read_path,
-        str,
-        {"title": "path", "type": "string", "maxLength": LONGEST_PATH, "pattern": r"^[^~\u0000][^\u0000]*$"},
-    ),
-]
+LogPath = Annotated[Path, Form(_read_log_path, str, _PATH_SCHEMA)]
+FilePath = Annotated[Path, Form(_read_path, str, _PATH_SCHEMA)]
+FilePathIfAny = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA)]  # None can't be written
+FilePathOrOff = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA, off=True)]
+Version = Annotated[str, Form(_read_version, str, _VERSION_SCHEMA)]
 Account = Annotated[
     str | int | None,
     Form(
-        _read_account,
+        read_account,
         lambda account: account,
-        {
-            "title": "name or number",
-            "anyOf": [
-                {"type": "string", "pattern": f"^{_ACCOUNT}$"},
-                {"type": "integer", "minimum": 0, "maximum": 2**32 - 2},
-            ],
-        },
+        ACCOUNT_SCHEMA,
         off=True,
     ),
 ]
@@ -322,7 +360,8 @@ Account = Annotated[
 # -- networks ----------------------------------------------------------------------------------------------
 
 
-def _read_networks(value: Any, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
+def read_networks(value: Any, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks from one or a list; ValueError where one is none."""
     return tuple(_network(item) for item in (value if isinstance(value, list | tuple) else (value,)))
 
 
@@ -341,14 +380,16 @@ def _network(value: Any) -> IPv4Network | IPv6Network:
     return network
 
 
+NETWORKS_SCHEMA: JsonSchema = {
+    "title": "network, or a list of them",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+}
+
+
+def write_networks(networks: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
+    return [str(network) for network in networks]
+
+
 Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...],
-    Form(
-        _read_networks,
-        lambda networks: [str(network) for network in networks],
-        {
-            "title": "network, or a list of them",
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-        },
-    ),
+    tuple[IPv4Network | IPv6Network, ...], Form(read_networks, write_networks, NETWORKS_SCHEMA)
 ]

@@ -7,7 +7,8 @@ import pytest
 
 from sockd.config import load as load_module
 from sockd.config.load import load
-from sockd.config.model import Endpoint, Keepalive, Limits, Required, Socket, merge
+from sockd.config.model import Endpoint, Keepalive, Limits, Required, Socket
+from sockd.config.section import merge
 from sockd.config.values import Mapping
 from sockd.errors import Place
 

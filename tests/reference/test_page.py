@@ -35,6 +35,10 @@ def test_every_key_is_on_the_page() -> None:
         "Restart",
         "Required",
         "Defaults",
+        "Tls",
+        "Certificate",
+        "Access",
+        "ProxyProtocol",
     }
     names |= {f"{name}.options" for name in OURS}
     for section in (tree, *(tree["$defs"][name] for name in names)):

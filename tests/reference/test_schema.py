@@ -61,6 +61,8 @@ FILES: list[dict[str, Any]] = [
             "log": {"level": "info", "format": "auto"},
         },
         "defaults": {
+            "tls": {"certificate": "a.pem", "key": "a.key"},
+            "access": {"deny": ["10.0.0.0/8"]},
             "socket": {"keepalive": {"idle": "60s", "interval": "10s", "count": 6}},
             "limits": {"connections": 5, "idle": "off", "stall": "5m"},
             "restart": {"delay": "500ms", "max_delay": "1h"},
@@ -92,9 +94,34 @@ FILES: list[dict[str, Any]] = [
                 },
                 "limits": {"datagrams": "5/s", "datagrams_per_source": "off"},
                 "required": {"give_up_after": "1m"},
+                "access": {"allow": "10.0.0.0/8", "deny": "off", "users": ["adm", 5], "groups": "adm"},
+                "proxy_protocol": {"from": ["10.0.0.1"]},
             },
             "b": {"listen": "udp://*:7", "protocol": "file", "options": {"path": "a.log"}, "required": True},
-            "c": {"listen": [{"address": "unixgram://c"}, "systemd://c"], "protocol": "streams"},
+            "c": {
+                "listen": [{"address": "unixgram://c"}, {"address": "systemd://c", "tls": True}],
+                "protocol": "streams",
+                "tls": {
+                    "certificates": [{"certificate": "a.pem", "key": "a.key"}],
+                    "names": "example.org",
+                    "client_ca": "ca.pem",
+                    "client_names": ["a.example.org"],
+                    "min_version": 1.3,
+                },
+                "limits": {
+                    "connections_per_source": 5,
+                    "connect_rate": "5/m",
+                    "handshake": "5s",
+                    "first_byte": "5s",
+                    "lifetime": "off",
+                    "exempt": ["10.0.0.0/8"],
+                },
+            },
+            "d": {
+                "listen": "tls://*:7",
+                "protocol": "streams",
+                "tls": {"certificate": "a.pem", "key": "a.key", "min_version": "1.2"},
+            },
         },
     },
     {"include": "a.yaml"},
@@ -150,7 +177,7 @@ values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=4,
 )
-KEYS = sorted(set(re.findall(r'"(\w+)": ', as_yaml(FILES[0]))) | {"tls", "x", "A", "a\n"})
+KEYS = sorted(set(re.findall(r'"(\w+)": ', as_yaml(FILES[0]))) | {"x", "A", "a\n"})
 
 
 def paths(value: Any, at: Path = ()) -> Iterator[Path]:
@@ -185,12 +212,12 @@ def needs_parsing(tree: Any) -> bool:
         value = tree
         for step in path:
             value = value[step]
-        if isinstance(value, str) and re.match("(tcp|udp|unix|unixgram|systemd)://", value):
+        if isinstance(value, str) and re.match("(tcp|tls|udp|unix|unixgram|systemd)://", value):
             try:
                 parse(value)
             except AddressError:
                 return True
-        if path and path[-1] == "networks":
+        if path and path[-1] in ("networks", "allow", "deny", "from", "exempt", "names", "client_names"):
             return True
         if path[-2:] == ("daemon", "control") and isinstance(value, str):
             try:
