@@ -206,7 +206,7 @@ def _day(one: x509.Certificate) -> str:
 
 def _days(one: x509.Certificate, now: float) -> str:
     days = int((one.not_valid_after_utc.timestamp() - now) // DAY)
-    return f"in {days} day{'' if days == 1 else 's'}"
+    return f"in {days} day{'' if days == 1 else 's'}" if days else "in less than a day"
 
 
 def _public(key: Any) -> bytes:
