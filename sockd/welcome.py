@@ -24,11 +24,13 @@ def attempt(address: Address, protocol: str) -> str:
             f"socat - ABSTRACT-CONNECT:{name}" if stream else f"socat - ABSTRACT-SENDTO:{name},bind={name}.me"
         )
     host = _EVERYWHERE.get(address.host, address.host)
-    if protocol == "line-log" and not address.kind.local:
+    if protocol == "line-log" and not address.kind.local and address.kind is not Kind.TLS:
         return f"logger {'--tcp' if stream else '--udp'} --server {host} --port {address.port} hello"
     if protocol == "line-log" and not stream:
         return f"logger --socket {address.path} hello"
     where = f"--unixsock {address.path}" if address.kind.local else f"{host} {address.port}"
+    if address.kind is Kind.TLS:
+        return f"ncat --ssl {where}"
     return f"ncat {where}" if stream else f"ncat --udp {where}"
 
 

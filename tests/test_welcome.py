@@ -28,6 +28,8 @@ from tests.services.house import Datagrams, House, Probes, Service
         ("unix://log.sock", "line-log", "ncat --unixsock log.sock"),
         ("unixgram://log.sock", "line-log", "logger --socket log.sock hello"),
         ("unixgram://@log", "line-log", "socat - ABSTRACT-SENDTO:log,bind=log.me"),
+        ("tls://127.0.0.1:7443", "echo", "ncat --ssl 127.0.0.1 7443"),
+        ("tls://*:6514", "line-log", "ncat --ssl 127.0.0.1 6514"),
         ("systemd://web", "echo", "(as its .socket unit says)"),
     ],
 )
