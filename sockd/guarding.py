@@ -14,7 +14,7 @@ from sockd.config.guarding import Tls
 from sockd.config.load import Loaded, Written
 from sockd.config.model import Listen
 from sockd.config.section import merge
-from sockd.config.values import Mapping, shown
+from sockd.config.values import shown
 from sockd.errors import Problem
 from sockd.plan import AccessPlan, CertificatePlan, TlsPlan
 
@@ -24,7 +24,7 @@ _MANY = frozenset({"certificates"})
 
 def speaks_tls(listen: Listen) -> bool:
     """Whether connections to the address begin with a TLS handshake."""
-    return listen.address.kind is Kind.TLS or listen.tls
+    return listen.address.kind is Kind.TLS or (listen.address.kind is Kind.SYSTEMD and listen.tls)
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class Guards:
         ):
             value: Any = root
             for step in steps:
-                value = value.get(str(step), {}) if isinstance(value, Mapping) else {}
-            if not isinstance(value, Mapping) or set(value) - section.model_fields_set:
+                value = value.get(str(step), {}) if isinstance(value, dict) else {}
+            if not isinstance(value, dict) or set(value) - section.model_fields_set:
                 return True
         return False
 

@@ -212,7 +212,7 @@ class _Planner:
         for key in written.endpoint.access.model_fields_set:
             if not applicable.guard(key, addresses):
                 self.loaded.problems.append(written.problem(applicable.why_not(key), "access", key))
-        if written.endpoint.proxy_protocol.model_fields_set and not applicable.guard("from", addresses):
+        if written.endpoint.proxy_protocol.from_ and not applicable.guard("from", addresses):
             self.loaded.problems.append(written.problem(applicable.why_not("from"), "proxy_protocol"))
 
     def _check_exclusive(self, written: Written, options: Options) -> None:

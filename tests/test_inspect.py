@@ -24,7 +24,6 @@ from tests.pem_files import (
     write,
 )
 
-
 GAP = (
     "certificate: a.pem: the certificate of 'CN={}' was signed by 'CN={}', but that of 'CN={}' follows:"
     " one is missing, or they are out of order"

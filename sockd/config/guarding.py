@@ -87,9 +87,10 @@ class ProxyProtocol(Section):
     """Proxies that say in a PROXY header, version 1 or 2, for whom they connect."""
 
     from_: SomeNetworks = Field(
-        (),
         alias="from",
         description="Where the proxies are. Each of their connections must begin with the header, whose"
         " address then counts everywhere; from anyone else a header is refused.",
-        json_schema_extra=no_default,
     )
+
+
+NO_PROXIES = ProxyProtocol.model_construct(set(), **{"from": ()})

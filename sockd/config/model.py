@@ -8,7 +8,7 @@ from pydantic.json_schema import WithJsonSchema
 
 from sockd import addresses
 from sockd.addresses import Address, Kind
-from sockd.config.guarding import Access, ProxyProtocol, Tls
+from sockd.config.guarding import NO_PROXIES, Access, ProxyProtocol, Tls
 from sockd.config.hosts import SomeNetworksOrOff
 from sockd.config.section import Section, no_default
 from sockd.config.types import (
@@ -251,7 +251,7 @@ class Endpoint(Section):
     tls: Tls = Field(Tls(), description="Certificates and keys of the endpoint's TLS addresses.")
     access: Access = Field(Access(), description="Who may use the endpoint.")
     proxy_protocol: ProxyProtocol = Field(
-        ProxyProtocol(), description="Proxies in front of the TCP and TLS addresses that name their clients."
+        NO_PROXIES, description="Proxies in front of the TCP and TLS addresses that name their clients."
     )
     protocol: Text = Field(description="What is spoken: a name that `sockd protocols` shows.")
     options: Annotated[Mapping[str, Any], BeforeValidator(_read_options)] = Field(

@@ -5,6 +5,7 @@ import re
 import stat
 from pathlib import Path
 
+from sockd import reserve
 from sockd.config import usual
 from sockd.errors import Place, Problem
 
@@ -30,7 +31,8 @@ def read(path: Path) -> str:
     name = str(path)
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = reserve.take(lambda: os.open(path, flags))
         try:
             what = os.fstat(descriptor)
             if stat.S_ISDIR(what.st_mode):
