@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BOUND = 30.0  # seconds until an answer counts as lost, and over a stream ends the program
+BOUND = 100.0  # seconds until an answer counts as lost, and over a stream ends the program
 DATAGRAM_BOUND = 2.0  # the same, of a datagram
 TICK = 0.001  # seconds between two pings
 SELDOM = 20  # ticks between two lines to the chat, and two to the log

@@ -7,11 +7,13 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from tests.end_to_end.harness import ROOT, TWISTD, Daemon
 from tests.end_to_end.programs import BOUND, Process
@@ -55,11 +57,19 @@ class Scene:
     """The daemon; `door` may lead into a network of its own, where its address is `host`."""
 
     def __init__(
-        self, directory: Path, host: str = "127.0.0.1", door: Sequence[str] = (), endpoints: str = ""
+        self,
+        directory: Path,
+        host: str = "127.0.0.1",
+        door: Sequence[str] = (),
+        endpoints: str = "",
+        options: Sequence[str] = (),
+        environment: Mapping[str, str | None] | None = None,
     ) -> None:
         self.directory = directory
         self.host = host
         self.door = tuple(door)
+        self._options = tuple(options)
+        self._environment = environment
         text = "daemon: {log: {format: json}, drain: 2s}\nendpoints:"
         text += ENDPOINTS.format(host=host) + endpoints.format(host=host)
         (directory / "sockd.yaml").write_text(text)
@@ -68,11 +78,16 @@ class Scene:
 
     def start(self) -> None:
         """The daemon, on a core of its own, once it serves."""
-        self.daemon = Daemon(self.directory, self.directory / "sockd.yaml", (*self.door, *TWISTD))
+        door = (*self.door, *TWISTD)
+        file = self.directory / "sockd.yaml"
+        self.daemon = Daemon(
+            self.directory, file, door, self._options, self._environment, start_new_session=True
+        )
         if self._core is not None:
             os.sched_setaffinity(self.daemon.pid, {self._core})
-        with contextlib.suppress(PermissionError):  # what else this machine does is not to be measured
+        with contextlib.suppress(OSError):  # what else this machine does is not to be measured (sched(7))
             os.setpriority(os.PRIO_PROCESS, self.daemon.pid, -20)
+            Path(f"/proc/{self.daemon.pid}/autogroup").write_text("-20")
         self.daemon.serving()
 
     def close(self) -> None:
@@ -224,3 +239,10 @@ def until(true: Callable[[], object], what: str, bound: float = BOUND) -> None:
     while not true():
         assert time.monotonic() < end, what
         time.sleep(0.01)
+
+
+def loudly_skip(what: str) -> NoReturn:
+    """This can't be had here; in CI, as root, it must be."""
+    if os.environ.get("CI") == "true" and os.getuid() == 0:
+        pytest.fail(f"{what}, in CI")
+    pytest.skip(what)

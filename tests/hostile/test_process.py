@@ -1,0 +1,235 @@
+"""What is done to the process: no descriptors, no buffers, stopped for a while, killed, its clock set back."""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.ordeal import attacked
+from tests.hostile.scene import FULL, SECONDS, Attackers, Scene, loudly_skip, until
+
+CLOCK = """
+import mmap, os, struct, time
+_ahead = mmap.mmap(os.open(os.environ["CLOCK"], os.O_RDONLY), 8, prot=mmap.PROT_READ)
+_time, _time_ns = time.time, time.time_ns
+time.time = lambda: _time() + struct.unpack("d", _ahead)[0]
+time.time_ns = lambda: _time_ns() + int(struct.unpack("d", _ahead)[0]) * 10**9
+"""
+DAY = 86_400
+
+
+def test_no_descriptors(scene: Scene) -> None:
+    """Out of descriptors it neither spins nor falls: who is there is served, who comes waits, all recover."""
+    pid = scene.daemon.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    spent: list[float] = []
+
+    def exhaust(attackers: Attackers, end: float) -> int:
+        there = attackers.connect("target")
+        there.sendall(b"x")
+        assert there.recv(1) == b"x"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (scene.size().descriptors + 5, limits[1]))
+        try:
+            sockets = [attackers.connect("target") for _ in range(50)]
+            until(lambda: scene.refused()["target: accepting failed"] > before, "descriptors have run out")
+            began, used = time.monotonic(), processor(pid)
+            while time.monotonic() < end:
+                there.sendall(b"x")
+                assert there.recv(1) == b"x"
+                time.sleep(0.01)
+            spent.append((processor(pid) - used) / max(time.monotonic() - began, 0.1))
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+        for one in sockets:  # those who waited are served
+            one.sendall(b"x")
+            assert one.recv(1) == b"x"
+        return len(sockets)
+
+    before = scene.refused()["target: accepting failed"]
+    refused = {"target: accepting failed": lambda n: 0 < n < 10 + 4 * SECONDS}
+    attacked(scene, "no descriptors", "connections", exhaust, refused=refused)
+    assert spent[-1] < 0.5, "it spins"
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor that it has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_no_buffers(scene: Scene) -> None:
+    """Where the kernel has no room for an answer (ENOBUFS) it is counted, and the next one goes out."""
+    if shutil.which("strace") is None:
+        loudly_skip("strace is not installed (see .ci/run)")
+    command = ["strace", "-qq", "-f", "-p", str(scene.daemon.pid), "-e", "trace=sendto,sendmsg",
+               "-e", "inject=sendto,sendmsg:error=ENOBUFS:when=1+3", "-o", "/dev/null"]  # fmt: skip
+
+    def inject(attackers: Attackers, end: float) -> int:
+        one = attackers.connect("target", "udp")
+        one.setblocking(False)
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as strace:
+            try:
+                count = 0
+                while time.monotonic() < end or scene.refused()["target: kernel: ENOBUFS"] == before:
+                    assert strace.poll() is None, strace.stderr
+                    one.send(b"x")
+                    count += 1
+                    time.sleep(0.001)
+            finally:
+                strace.terminate()
+        time.sleep(0.05)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one.recv(10)
+        one.settimeout(30)
+        one.send(b"last")
+        assert one.recv(10) == b"last"
+        return count
+
+    before = scene.refused()["target: kernel: ENOBUFS"]
+    refused = {"target: kernel: ENOBUFS": lambda n: n > 0, "quiet: kernel: ENOBUFS": lambda n: n >= 0}
+    attacked(scene, "no buffers", "datagrams", inject, refused=refused, insist=False)
+
+
+def test_stopped_for_a_while(scene: Scene) -> None:
+    """SIGSTOP: whoever waits is served afterwards, and nobody is taken for idle or stalled meanwhile."""
+
+    def stop(attackers: Attackers, end: float) -> int:
+        sockets = [attackers.connect("target") for _ in range(20)]
+        until(lambda: scene.endpoint("target")["connections"] == 20, "all of them accepted")
+        scene.daemon.signal(signal.SIGSTOP)
+        try:
+            for one in sockets:
+                one.sendall(b"x")
+            late = [attackers.connect("target") for _ in range(20)]
+            for one in late:
+                one.sendall(b"x")
+            time.sleep(60 if FULL else SECONDS)
+        finally:
+            scene.daemon.signal(signal.SIGCONT)
+        for one in (*sockets, *late):
+            assert one.recv(1) == b"x"
+        return 1
+
+    attacked(scene, "SIGSTOP", "stop", stop, insist=False)
+
+
+def test_killed(place: Path) -> None:
+    """kill -9 under load: of each sender a beginning is there, in order; only the last line may be torn."""
+    rounds = 20 if FULL else 3
+    scene = Scene(place)
+    log = place / "log" / "target.log"
+    try:
+        for number in range(rounds):
+            attackers = Attackers(scene)
+            sockets = [attackers.connect("target-log") for _ in range(4)]
+            end = time.monotonic() + 0.3
+            sent = 0
+            while time.monotonic() < end:
+                for which, one in enumerate(sockets):
+                    text = f"{number} {which} {{}} {'x' * 500}\n"
+                    one.sendall("".join(text.format(n) for n in range(sent, sent + 50)).encode())
+                sent += 50
+            scene.daemon.signal(signal.SIGKILL)
+            scene.daemon.wait()
+            scene.daemon.end()
+            attackers.close()
+            size = log.stat().st_size
+            scene.start()
+            until(lambda: log.stat().st_size >= size, "the next one has opened the file")
+            check(log.read_bytes(), number)
+    finally:
+        scene.close()
+
+
+def check(written: bytes, last: int) -> None:
+    """Every line whole, in its sender's order, but at most one torn at the end of each round."""
+    record = re.compile(rb"\S+Z target-log 127\.0\.0\.1:\d+ (\d+) (\d+) (\d+) x{500}")
+    following: dict[tuple[int, int], int] = {}
+    torn_in: set[int] = set()
+    current = 0
+    for line in written.split(b"\n")[:-1]:
+        if line.endswith(rb" \{torn}"):
+            assert current not in torn_in
+            torn_in.add(current)
+            continue
+        found = record.fullmatch(line)
+        assert found, line
+        round_, which, number = map(int, found.groups())
+        assert round_ >= current
+        assert round_ not in torn_in, "a torn line, and more of its round behind it"
+        current = round_
+        assert following.get((round_, which), 0) == number
+        following[round_, which] = number + 1
+    assert current == last
+    assert written.endswith(b"\n") or last > current
+
+
+def test_clock_set_back(place: Path) -> None:
+    """The wall clock steps back a day: nobody is cut or kept for it, records just have the new time."""
+    site, clock = place / "site", place / "clock"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(CLOCK)
+    clock.write_bytes(bytes(8))
+    paths = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    scene = Scene(place, environment={"PYTHONPATH": paths, "CLOCK": str(clock)})
+    log = place / "log" / "target.log"
+
+    def step(attackers: Attackers, end: float) -> int:
+        there, idle, sender = (attackers.connect(name) for name in ("target", "brief", "target-log"))
+        sender.sendall(b"before\n")
+        until(lambda: b"before" in log.read_bytes(), "a line")
+        with clock.open("r+b") as opened:
+            opened.write(struct.pack("d", -DAY))
+        sender.sendall(b"after\n")
+        until(lambda: b"after" in log.read_bytes(), "another")
+        days = [line[:10] for line in log.read_bytes().splitlines()]
+        assert days[-1] < days[0]
+        began = time.monotonic()
+        assert idle.recv(1) == b""
+        assert time.monotonic() - began < 10, "idle connections are kept for a day"
+        there.sendall(b"x")
+        assert there.recv(1) == b"x"
+        time.sleep(max(0.0, end - time.monotonic()))
+        with clock.open("r+b") as opened:
+            opened.write(bytes(8))
+        return 1
+
+    try:
+        attacked(scene, "clock set back", "day", step)
+    finally:
+        scene.close()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_backlog_full(scene: Scene, kind: str) -> None:
+    """More who connect than the backlog holds while nothing is accepted are served once it goes on."""
+
+    def crowd(attackers: Attackers, end: float) -> int:
+        scene.ask("suspend", endpoint="target")
+        count = 0
+        waiting: list[socket.socket] = []
+        while time.monotonic() < end and count < 2000:
+            one = attackers.own(socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET))
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(scene.where("target", kind))
+                waiting.append(one)
+            count += 1
+        scene.ask("resume", endpoint="target")
+        for one in waiting:
+            one.settimeout(30)
+            one.sendall(b"x")
+            assert one.recv(1) == b"x"
+        return count
+
+    attacked(scene, f"backlog full, {kind}", "connections", crowd)
