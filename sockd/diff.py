@@ -12,7 +12,7 @@ from sockd import applicable
 from sockd.addresses import Address
 from sockd.config.types import OFF
 from sockd.differences import differences, lines
-from sockd.plan import EndpointPlan, Limits, Plan, TlsPlan
+from sockd.plan import CertificatePlan, EndpointPlan, Limits, Plan, TlsPlan
 from sockd.protocols.contract import Options
 from sockd.transports.options import SocketOptions
 from sockd.wording import (
@@ -171,10 +171,10 @@ def _tuning(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
         if all(key in keys for keys in means_something):
             yield line
     yield from _tls(old.tls, new.tls)
-    guards = [guards_tree(replace(one, tls=None)) for one in (old, new)]
-    for section in guards[0] | guards[1]:
-        unset = dict.fromkeys(guards[0].get(section, {}) | guards[1].get(section, {}), OFF)
-        yield from lines(*({section: unset | tree.get(section, {})} for tree in guards))
+    if (old.access, old.proxy_from) != (new.access, new.proxy_from):
+        trees = [guards_tree(replace(one, tls=None)) for one in (old, new)]
+        for section in trees[0] | trees[1]:
+            yield from _in_section(section, *(tree.get(section, {}) for tree in trees))
     if old.restart != new.restart:
         yield from lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
     if old.give_up_after != new.give_up_after:
@@ -182,30 +182,34 @@ def _tuning(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
         yield from lines(*required)
 
 
+def _in_section(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """What differs in a section whose keys are all off by default."""
+    unset = dict.fromkeys(old | new, OFF)
+    yield from lines({section: unset | old}, {section: unset | new})
+
+
 def _tls(old: TlsPlan | None, new: TlsPlan | None) -> Iterator[str]:
-    """The keys themselves are never shown, nor told apart: a certificate changes with its key."""
+    """Of keys nothing is told: there is no other key for the same certificate."""
     if old == new:
         return
-    trees = [_tls_tree(one) for one in (old, new)]
-    yield from lines({"tls": trees[0]}, {"tls": trees[1]})
+    before, after = _tls_tree(old), _tls_tree(new)
+    yield from _in_section("tls", before, after)
     if old is None or new is None:
         return
-    if old.certificates != new.certificates and trees[0]["certificates"] == trees[1]["certificates"]:
-        yield "tls.certificates: changed"
-    if old.client_ca != new.client_ca and trees[0]["client_ca"] == trees[1]["client_ca"]:
-        yield "tls.client_ca: changed"
+    for key in ("certificates", "client_ca"):
+        if before.get(key) == after.get(key) and getattr(old, key) != getattr(new, key):
+            yield f"tls.{key}: changed"
 
 
-def _day(when: float) -> str:
-    return f"{datetime.fromtimestamp(when, UTC):%Y-%m-%d}"
-
-
-def _tls_tree(tls: TlsPlan | None) -> Any:
+def _tls_tree(tls: TlsPlan | None) -> dict[str, Any]:
     if tls is None:
-        return OFF
-    until = [f"{one.file.name} until {_day(one.not_after)}" for one in tls.certificates]
+        return {}
     tree = {key: value for key, value in tls_tree(tls).items() if key not in ("certificate", "key", "names")}
-    return {"client_ca": OFF, "client_names": OFF} | tree | {"certificates": until}
+    return tree | {"certificates": [_until(one) for one in tls.certificates]}
+
+
+def _until(certificate: CertificatePlan) -> str:
+    return f"{certificate.file.name} until {datetime.fromtimestamp(certificate.not_after, UTC):%Y-%m-%d}"
 
 
 _LIMITS = tuple(field.name for field in fields(Limits))

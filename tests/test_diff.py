@@ -1,8 +1,11 @@
 """Differences of two plans: what kind each is, and in which words it is told."""
 
+import datetime as dt
 import re
 from collections import Counter
 from dataclasses import replace
+from ipaddress import ip_network
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,22 @@ from sockd import planning
 from sockd.addresses import parse
 from sockd.diff import Changes, Kind, diff
 from sockd.errors import Place
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart
+from sockd.plan import (
+    AccessPlan,
+    CertificatePlan,
+    EndpointPlan,
+    Limits,
+    ListenerPlan,
+    LogPlan,
+    Plan,
+    Restart,
+    TlsPlan,
+)
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.options import Keepalive, SocketOptions
 from sockd.units import Rate
 from tests.fake_registry import FileOptions, SampleOptions, registry
+from tests.pem_files import FIXTURES, certificate, key_pem, pem, root, write
 from tests.wrong_file_cases import DIRECTORIES
 
 SPECIFICATIONS = {name: registry().get(name) for name in ("sample", "file", "streams")}
@@ -65,6 +79,34 @@ options = {
 }
 
 
+NETWORKS = (ip_network("10.0.0.0/8"),)
+
+
+def a_certificate(day: int, key: bytes = b"key") -> CertificatePlan:
+    return CertificatePlan(("a.org",), 86400.0 * day, str(day), b"chain", key, Path("/a.pem"), Path("/a.key"))
+
+
+tls = st.builds(
+    TlsPlan,
+    st.lists(
+        st.builds(a_certificate, st.integers(1, 2), st.sampled_from([b"key", b"other"])),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.sampled_from([None, b"ca"]),
+    st.sampled_from([(), ("b.org",)]),
+    st.sampled_from(["1.2", "1.3"]),
+    client_ca_file=st.none() | st.just(Path("/ca.pem")),
+)
+access = st.builds(
+    AccessPlan,
+    st.sampled_from([(), NETWORKS]),
+    st.just(NETWORKS),
+    st.frozensets(st.integers(0, 2), max_size=2),
+    st.just(frozenset()),
+)
+
+
 @st.composite
 def endpoints(draw: st.DrawFn, name: str) -> EndpointPlan:
     protocol = draw(st.sampled_from(sorted(options)))
@@ -76,8 +118,13 @@ def endpoints(draw: st.DrawFn, name: str) -> EndpointPlan:
         limits=Limits(draw(st.integers(1, 2)), draw(st.sampled_from([None, 5.0])), 30.0, None, None),
         restart=Restart(draw(st.sampled_from([0.5, 1.0])), 30.0),
         give_up_after=draw(st.sampled_from([None, 5.0, 60.0])),
-        listeners=tuple(draw(st.lists(st.builds(ListenerPlan, addresses, sockets), min_size=1, max_size=3))),
+        listeners=tuple(
+            draw(st.lists(st.builds(ListenerPlan, addresses, sockets, st.booleans()), min_size=1, max_size=3))
+        ),
         place=PLACE,
+        tls=draw(st.none() | tls),
+        access=draw(st.none() | access),
+        proxy_from=draw(st.sampled_from([(), NETWORKS])),
     )
 
 
@@ -101,7 +148,7 @@ def mirrored(line: str) -> str:
     """What is told of the way back."""
     if line[:2] in ("+ ", "- "):
         return {"+": "-", "-": "+"}[line[0]] + line[1:]
-    return re.sub(r"(\{.*?\}|\S+?) -> (\{.*?\}|[^,]+)", r"\2 -> \1", line)
+    return re.sub(r"(\{.*?\}|\[.*?\]|\S+?) -> (\{.*?\}|\[.*?\]|[^,]+)", r"\2 -> \1", line)
 
 
 @given(some_plans())
@@ -224,6 +271,24 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
                 "required.give_up_after: 1m -> 5s",
             ],
         ),
+        (
+            ONE + "limits: {connect_rate: 5/s}\naccess: {deny: 10.0.0.0/8}",
+            ONE + "limits: {exempt: 10.1.0.0/16, handshake: 5s}"
+            "\naccess: {deny: [10.0.0.0/9, 192.0.2.1], allow: ::1}",
+            [
+                "re-tuned",
+                "limits.connect_rate: 5/s -> off",
+                "limits.handshake: 10s -> 5s",
+                "limits.exempt: off -> [10.1.0.0/16]",
+                "access.deny: [10.0.0.0/8] -> [10.0.0.0/9, 192.0.2.1/32]",
+                'access.allow: off -> ["::1/128"]',
+            ],
+        ),
+        (
+            ONE + "access: {deny: 10.0.0.0/8}",
+            ONE + "proxy_protocol: {from: 10.0.0.0/8}",
+            ["re-tuned", "access.deny: [10.0.0.0/8] -> off", "proxy_protocol.from: off -> [10.0.0.0/8]"],
+        ),
         (ONE, ONE + "required: true", ["re-tuned", "required: false -> {give_up_after: 1m}"]),
         (
             "listen: udp://*:7\nprotocol: sample",
@@ -235,6 +300,51 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
 def test_words(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
     """Each difference is told as it stands in the file, and in the order of the file."""
     assert details(tmp_path, old, new) == told
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """A renewed certificate is told by the day of its end, and nothing of its key is."""
+    text = "listen: tls://127.0.0.1:7\nprotocol: sample\ntls: {certificate: a.pem, key: a.key"
+    write(tmp_path, "a.key", key_pem("leaf"))
+    write(tmp_path, "ca.pem", pem(root()))
+    told, plans = [], list[Plan]()
+    for year in (2098, 2099, 2099):
+        end = dt.datetime(year, 1, 1, tzinfo=dt.UTC)
+        write(tmp_path, "a.pem", pem(certificate("leaf", f"{len(plans)}.org", end=end)))
+        plans.append(read(tmp_path, "endpoints:\n  a:\n    " + text.replace("\n", "\n    ") + "}\n"))
+    for old, new in pairwise(plans):
+        (change,) = diff(old, new).endpoints
+        told.append([str(change.kind), *change.details])
+    assert told == [
+        ["re-tuned", 'tls.certificates: ["a.pem until 2098-01-01"] -> ["a.pem until 2099-01-01"]'],
+        ["re-tuned", "tls.certificates: changed"],
+    ]
+    assert details(tmp_path, text + "}", text + ", client_ca: ca.pem, client_names: a.org}") == [
+        "re-tuned",
+        f"tls.client_ca: off -> {tmp_path}/ca.pem",
+        "tls.client_names: off -> [a.org]",
+    ]
+    assert details(tmp_path, ONE, text + "}") == [
+        "re-bound",
+        "+ tls://127.0.0.1:7",
+        "- tcp://127.0.0.1:7",
+        'tls.min_version: off -> "1.2"',
+        'tls.certificates: off -> ["a.pem until 2099-01-01"]',
+    ]
+    assert details(tmp_path, text + "}", text + ", names: 2.org}") == ["unchanged"]
+
+
+def test_what_systemd_hands_over_begins_to_speak_tls(tmp_path: Path) -> None:
+    """It is a change of the listener."""
+    write(tmp_path, "a.pem", FIXTURES["chain"]())
+    write(tmp_path, "a.key", key_pem("leaf"))
+    both = "{}\nprotocol: sample\ntls: {{certificate: a.pem, key: a.key}}"
+    old = "listen: ['tls://*:7', systemd://web]"
+    new = "listen: ['tls://*:7', {address: systemd://web, tls: true}]"
+    assert details(tmp_path, both.format(old), both.format(new)) == [
+        "re-bound",
+        "socket of systemd://web: tls false -> true",
+    ]
 
 
 def test_listeners_that_share_a_port(tmp_path: Path) -> None:
