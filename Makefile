@@ -13,7 +13,7 @@ PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest fuzz docs bench lock wheel clean
+.PHONY: help run test lint format types imports pytest fuzz docs hostile bench lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -56,6 +56,9 @@ fuzz: $(TEST_READY)  ## look for inputs that break a parser (SECONDS=60 in all, 
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
 	$(BIN)/python -m sockd.reference docs/configuration.md
 	$(BIN)/sockd schema >config/sockd.schema.json
+
+hostile: $(TEST_READY)  ## all attacks in full, ten minutes: who waits for how long meanwhile, what they cost (PYTEST_ARGS=…)
+	HOSTILE=full $(BIN)/python -m pytest --timeout=600 tests/hostile $(PYTEST_ARGS)
 
 bench: $(TEST_READY)  ## measure reloads of a large file
 	$(BIN)/python -m benchmarks.reload

@@ -1,4 +1,4 @@
-"""Fixtures of the hostile suite: the scene, in this machine's network or in one of its own, and the report."""
+"""Fixtures of the hostile suite: the scene, and the report of all attacks."""
 
 import shutil
 import tempfile

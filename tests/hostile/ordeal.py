@@ -18,6 +18,7 @@ from tests.hostile.scene import (
     Attackers,
     Quiet,
     Scene,
+    Size,
     elsewhere,
     until,
 )
@@ -142,7 +143,7 @@ def _row(name: str, count: int, what: str, phases: dict[str, Any], peak: int, to
     return Row(name, count, what, *p99, factors[kind], kind, peak, told)
 
 
-def _settled(scene: Scene, before: Any) -> None:
+def _settled(scene: Scene, before: Size) -> None:
     """Afterwards it is as before: descriptors, states, and memory but for what is kept for the next time."""
 
     def as_before() -> bool:

@@ -2,9 +2,9 @@
 
     python3 -m tests.hostile.quiet echo=tcp://… echo=unix://… echo=udp://… chat=tcp://… log=tcp://…
 
-Each line of its standard input begins a phase of that name; at the end of the input a JSON line comes with the
-waits of every phase. They ping an echo each millisecond, each of its addresses in turn, and every so often one
-of them says a line to the other in the chat, and sends one to the log.
+Each line of its standard input begins a phase of that name; at the end of the input a JSON line comes with
+the waits of every phase. They ping an echo each millisecond, each of its addresses in turn, and now and then
+one of them says a line to the other in the chat, and sends one to the log.
 """
 
 import contextlib

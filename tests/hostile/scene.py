@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -25,7 +26,7 @@ SECONDS = 5.0 if FULL else 1.0  # of an attack
 QUIET_SECONDS = 3.0 if FULL else 0.5  # before it
 # What an attack may leave behind: pages that malloc and Python keep for the next one.
 KEPT = 24 * MIB
-# Lines a second of one endpoint's log, whatever happens: twenty connections, twenty of the protocol, summaries.
+# Lines of log a second for one endpoint: twenty connections, twenty of the protocol, summaries.
 LOGGED = 60
 ENDPOINTS = """
   quiet: {{listen: [tcp://{host}:0, udp://{host}:0, unix://quiet.sock], protocol: echo}}
@@ -92,7 +93,7 @@ class Scene:
 
     def close(self) -> None:
         if self.alive:
-            self.daemon.signal(15)  # so that its coverage is written
+            self.daemon.signal(signal.SIGTERM)  # so that its coverage is written
             try:
                 self.daemon.wait()
             finally:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -19,10 +19,15 @@ def several(count: int) -> bool:
 
 
 def flood(
-    scene: Scene, name: str, endpoint: str, kind: str, data: bytes, reasons: dict[str, Callable[[int], bool]]
+    scene: Scene,
+    name: str,
+    endpoint: str,
+    kind: str,
+    data: bytes,
+    reasons: Mapping[str, Callable[[int], bool]],
 ) -> Outcome:
     """As many datagrams as one sender can; each of them is answered, accepted or counted."""
-    before = scene.listener(endpoint, kind)["datagrams_in"]
+    before = int(scene.listener(endpoint, kind)["datagrams_in"])
 
     def send(attackers: Attackers, end: float) -> int:
         one = attackers.connect(endpoint, kind)
