@@ -13,7 +13,7 @@ PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest fuzz docs hostile bench lock wheel clean
+.PHONY: help run test lint format types imports pytest fuzz soak docs hostile bench lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -52,6 +52,9 @@ pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start i
 
 fuzz: $(TEST_READY)  ## look for inputs that break a parser (SECONDS=60 in all, TARGETS=…)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
+
+soak: $(TEST_READY)  ## use, attack, reload and upgrade a daemon for SECONDS=120, and account for every byte (SEED=…)
+	$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
 
 docs: $(RUN_READY)  ## write what is made from the model: the reference page and the JSON Schema
 	$(BIN)/python -m sockd.reference docs/configuration.md

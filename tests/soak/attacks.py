@@ -1,0 +1,115 @@
+"""What strangers try on the endpoints that are there for it; each ends by itself, and leaves nothing open."""
+
+import contextlib
+import random
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+from tests.soak.loggers import connected
+from tests.soak.world import World
+
+SO_MANY = 60  # connections
+STEPS, STEP = 20, 0.03  # of slow ones, and seconds
+RST = struct.pack("ii", 1, 0)  # SO_LINGER: close sends it
+
+
+def storm(world: World, generator: random.Random) -> None:
+    """Come and break the connection, as fast as can be."""
+    for number in range(SO_MANY * 3):
+        with contextlib.suppress(OSError), _stream(world, "victim", ("tcp", "unix")[number % 2]) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+            one.send(generator.randbytes(generator.randrange(100)))
+
+
+def slow_loris(world: World, generator: random.Random) -> None:
+    """Many who send a byte now and then, to all that there is."""
+    names = ["victim", "victim-chat", "victim-log"]
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(_stream(world, generator.choice(names), "unix")) for _ in range(SO_MANY)]
+        for _ in range(STEPS):
+            for one in crowd:
+                with contextlib.suppress(OSError):
+                    one.send(b"x")
+            time.sleep(STEP)
+
+
+def never_read(world: World, generator: random.Random) -> None:
+    """Those who take nothing of what they are owed, until nothing more is taken from them."""
+    with contextlib.ExitStack() as stack:
+        for number in range(5):
+            one = stack.enter_context(_stream(world, "victim", ("tcp", "unix")[number % 2]))
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
+            with contextlib.suppress(OSError):
+                while True:
+                    one.send(bytes(65_536))
+        time.sleep(STEP * generator.randrange(STEPS))
+
+
+def garbage(world: World, generator: random.Random) -> None:
+    """Newlines, a line without an end, controls, and what is no UTF-8, to chat, log and control socket."""
+    pieces = [
+        b"\n" * 65_536,
+        b"x" * 1_000_000,
+        bytes(range(256)) * 100,
+        b"\x1b[2J\n",
+        b"/nick \xff\n",
+        b"/join x\n",
+    ]
+    for name in ("victim-chat", "victim-log", "control"):
+        for piece in generator.sample(pieces, len(pieces)):
+            with contextlib.suppress(OSError), _stream(world, name, "unix") as one:
+                one.settimeout(0.2)
+                one.sendall(piece)
+                one.shutdown(socket.SHUT_WR)
+                one.recv(65_536)
+
+
+def flood(world: World, generator: random.Random) -> None:
+    """Datagrams of every length, answered or not."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        for _ in range(2000):
+            data = bytes(generator.choice([0, 1, 1, 100, 65_507]))
+            with contextlib.suppress(OSError):
+                one.sendto(data, ("127.0.0.1", world.ports["victim"]))
+    for path in ("victim-dgram.sock", "victim-chat-dgram.sock", "victim-log-dgram.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+            one.setblocking(False)
+            for _ in range(200):
+                with contextlib.suppress(OSError):
+                    one.sendto(generator.randbytes(generator.choice([0, 1, 1000])), str(world.runtime / path))
+
+
+def strangers(world: World, generator: random.Random) -> None:
+    """They talk to the chat by UDP, and prove nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        for _ in range(20):
+            guess = f"/prove {generator.randrange(2**48):012x}\n"
+            one.sendto(guess.encode(), ("127.0.0.1", world.ports["victim"]))
+            one.sendto(b"hello\n", ("127.0.0.1", world.ports["victim"]))
+
+
+def kicked(world: World, generator: random.Random) -> None:
+    """Some are kicked, with others that are not there."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(_stream(world, "victim", "unix"))
+        there = world.ask("connections", endpoint="victim")["connections"]
+        ids = [each["id"] for each in there] + [generator.randrange(2**40, 2**41)]
+        world.ask("kick", connections=ids)
+
+
+@contextlib.contextmanager
+def _stream(world: World, name: str, kind: str) -> Iterator[socket.socket]:
+    where = f"127.0.0.1:{world.ports[name]}" if kind == "tcp" else str(world.runtime / f"{name}.sock")
+    with connected(f"{kind}://{where}") as one:
+        one.settimeout(2.0)
+        yield one
+
+
+ATTACKS: dict[str, Callable[[World, random.Random], None]] = {
+    f"attack: {each.__name__.replace('_', ' ')}": each
+    for each in (storm, slow_loris, never_read, garbage, flood, strangers, kicked)
+}

@@ -1,0 +1,302 @@
+"""A soak from start to end: clients come, deeds are done, clients leave, and everything is counted."""
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.end_to_end import load, residents
+from tests.end_to_end.harness import ROOT
+from tests.end_to_end.programs import Process
+from tests.end_to_end.traffic import Residents, Visitors
+from tests.soak.books import Account, Book, Ledger
+from tests.soak.deck import deal
+from tests.soak.deeds import Deeds
+from tests.soak.display import Progress
+from tests.soak.loggers import Logger, read
+from tests.soak.pingers import Pinger
+from tests.soak.talkers import Talkers
+from tests.soak.world import World
+
+COUNT = 40  # residents
+GROWTH = 32.0  # MiB that the daemon may have more at rest in the end than at rest in the beginning
+SLOPE = (
+    16.0  # MiB that it may have more in the last third than in the middle one, in a soak of a minute or more
+)
+LONG = 60.0  # seconds
+LEAKED = {
+    "fds": 2,
+    "Deferred": 20,
+    "timers": 3,
+    "Server": 1,
+    "Failure": 5,
+    "socket": 2,
+}  # at most more of these
+SETTLED = 20.0  # seconds in which all that clients leave behind must be gone
+
+
+class Soak:
+    """`run` gives the account."""
+
+    def __init__(self, world: World, seed: int, seconds: float) -> None:
+        self.world, self.seed, self.seconds = world, seed, seconds
+        self.account = Account()
+        self.ledger = Ledger()
+        self.pings, self.talk, self.logs = Book("pings"), Book("chat by datagrams"), Book("senders")
+        self.deeds = Deeds(world, self.ledger)
+        self.resident: list[float] = []
+        self._done = 0
+
+    def run(self) -> Account:
+        try:
+            with self._clients():
+                before = self._at_rest()
+                self._start()
+                self._act()
+                self._finish()
+            after = self._settled(before)
+            self._stop()
+            self._count_lines()
+            self._compare(before, after)
+        except Exception as error:  # noqa: BLE001 - the daemon is gone, or as good as that
+            said = self.world.daemon.text.splitlines()[-20:]
+            self.account.check(False, f"the account can't be finished: {error!r}", *said)
+        return self.account
+
+    # -- clients
+
+    @contextmanager
+    def _clients(self) -> Iterator[None]:
+        world = self.world
+        self.visitors: Visitors | None = None
+        self.guests: Residents | None = None
+        self.loggers = [Logger(url, self.ledger, self.logs, self.seed) for url in world.addresses("log")]
+        self.pingers = [
+            Pinger(url, world.runtime, self.pings, self.seed)
+            for url in world.addresses("echo", ["udp", "unixgram"])
+        ]
+        self.talkers: Talkers | None = None
+        try:
+            yield
+        finally:
+            for client in (self.visitors, self.guests):
+                if client is not None:
+                    client.end()
+
+    def _start(self) -> None:
+        world, streams = self.world, ("tcp", "unix")
+        self.talkers = Talkers(world.addresses("lobby"), world.runtime, self.talk)
+        self.talkers.start()
+        self.talkers.there.wait()
+        self.guests = _Guests(
+            world.addresses("echo", streams), world.addresses("lobby", streams), self.seconds
+        )
+        self.visitors = _Visitors(
+            [*world.addresses("echo", streams), *world.addresses("other", streams)], self.seconds
+        )
+        for each in (*self.loggers, *self.pingers):
+            each.start()
+
+    def _finish(self) -> None:
+        """All clients end what they began, and their own counts are checked."""
+        assert self.visitors is not None
+        assert self.guests is not None
+        assert self.talkers is not None
+        visits, stays = self.visitors.finish(), self.guests.finish()
+        for thread in (*self.loggers, *self.pingers, self.talkers):
+            thread.over.set()  # type: ignore[attr-defined]
+        for thread in (*self.loggers, *self.pingers, self.talkers):
+            thread.join()
+        check = self.account.check
+        check(not visits.missed and visits.ok > 0, f"visitors of echo: {visits.summary()}", *visits.examples)
+        check(
+            not stays.missed and stays.heard > 0,
+            f"residents of echo and chat: {stays.summary()}",
+            *stays.examples,
+        )
+        self._check_pings()
+        self._check_talk()
+        self._check_senders()
+
+    def _check_pings(self) -> None:
+        counts, told = self.pings.counts, self._told("echo")
+        unanswered = counts["sent"] - counts["answered"] - counts["late"]
+        faults = {what: counts[what] for what in ("wrong", "client failed") if counts[what]}
+        self.account.check(
+            not faults and unanswered <= told and counts["answered"] > 0,
+            f"echo by datagrams: {counts['answered']} of {counts['sent']} answered, {unanswered} never, "
+            f"{told} told as refused{_listed(faults)}",
+            *self.pings.examples,
+        )
+
+    def _check_talk(self) -> None:
+        assert self.talkers is not None
+        counts, told = self.talk.counts, self._told("lobby")
+        lost = self.talkers.lost()
+        by_streams = sum(count for name, count in lost.items() if name.startswith(("tcp", "unix0")))
+        faults = {
+            what: counts[what]
+            for what in ("wrong", "duplicated", "disordered", "notices", "client failed")
+            if counts[what]
+        }
+        self.account.check(
+            not faults and not by_streams and sum(lost.values()) <= told and counts["heard"] > 0,
+            f"chat by datagrams: {counts['said']} lines said, {counts['heard']} heard, {sum(lost.values())} "
+            f"lost, {told} told as refused{_listed(faults)}",
+            *(f"{name} did not hear {count} lines" for name, count in lost.items() if count),
+            *self.talk.examples,
+        )
+
+    def _check_senders(self) -> None:
+        self.log_told = self._told("applog")
+        failed = self.logs.counts["client failed"] + self.logs.counts["connections cut"]
+        self.account.check(
+            not failed,
+            f"senders of lines: {self.ledger.sent} lines sent, {self.ledger.cut_off - 2} connections cut off",
+            *self.logs.examples,
+        )
+
+    def _told(self, name: str) -> int:
+        return sum(self.world.refused(name).values())
+
+    # -- deeds
+
+    def _act(self) -> None:
+        began = time.monotonic()
+        progress = Progress(self.seconds, self._numbers)
+        progress.start()
+        try:
+            for deed in deal(list(self.deeds.all), self.seed, self.seconds):
+                progress.doing = ""
+                time.sleep(max(0.0, began + deed.at - time.monotonic()))
+                if time.monotonic() - began > self.seconds:
+                    break
+                progress.doing = deed.name
+                self.deeds.do(deed.name, deed.salt)
+                self._done += 1
+            progress.doing = ""
+            time.sleep(max(0.0, began + self.seconds - time.monotonic()))
+        except BaseException as error:
+            self.account.check(False, f"while {progress.doing}: {error!r}")
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            progress.end()
+        self.account.tell(f"{self._done} deeds done in {time.monotonic() - began:.0f} s")
+
+    def _numbers(self) -> str:
+        try:
+            self.resident.append(self.world.resident)
+            fds = self.world.descriptors
+        except (OSError, AssertionError):
+            return "the daemon is gone"
+        return (
+            f"{_so_far(self.visitors, 'visits'):6} visits {_so_far(self.guests, 'heard'):6} heard "
+            f"{self.ledger.sent:7} logged {self.pings.counts['answered']:5} pings "
+            f"{self.resident[-1]:4.0f} MiB {fds:4} fds"
+        )
+
+    # -- the account
+
+    def _at_rest(self) -> dict[str, float]:
+        return {**self.world.probe(), "resident": self.world.resident}
+
+    def _settled(self, before: dict[str, float]) -> dict[str, float]:
+        """What there is when everybody has left; some of it may take a while to go."""
+        end = time.monotonic() + SETTLED
+        while True:
+            after = self._at_rest()
+            if not _leaks(before, after) or time.monotonic() > end:
+                return after
+            time.sleep(1.0)
+
+    def _stop(self) -> None:
+        status = self.world.daemon.stop()
+        said = self.world.daemon.text
+        wrong = [line for line in said.splitlines() if "Traceback" in line or "Unhandled" in line]
+        self.account.check(status == 0, f"the daemon ended with status {status}", said[-2000:])
+        self.account.check(not wrong, f"{len(wrong)} exceptions in its log", *(line[:3000] for line in wrong))
+
+    def _count_lines(self) -> None:
+        for file in sorted(self.world.logs.glob("app*.log*")):
+            read(file, self.ledger)
+        ledger = self.ledger
+        lost, beyond = ledger.lost(), ledger.beyond()
+        wrong = [*beyond, *ledger.faults]
+        self.account.check(
+            not lost and not wrong and ledger.records > 0,
+            f"line-log: {ledger.records} records of {ledger.sent} lines, {len(lost)} connections that were "
+            f"closed cleanly with lines missing, {len(wrong)} records too many or wrong",
+            *lost,
+            *wrong,
+        )
+        missing = ledger.missing({"udp", "unixgram"})
+        self.account.check(
+            missing <= self.log_told * 3,  # a datagram has up to three lines
+            f"line-log by datagrams: {missing} lines missing, {self.log_told} datagrams told as refused",
+        )
+
+    def _compare(self, before: dict[str, float], after: dict[str, float]) -> None:
+        leaks = _leaks(before, after)
+        shown = ", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in LEAKED)
+        self.account.check(not leaks, f"at rest, before and after: {shown}", *leaks)
+        grown = after["resident"] - before["resident"]
+        told = f"resident memory at rest: {before['resident']:.0f} MiB -> {after['resident']:.0f} MiB"
+        self.account.check(grown <= GROWTH, f"{told}, at most {GROWTH:.0f} more")
+        third = len(self.resident) // 3
+        if self.seconds >= LONG and third:
+            middle, last = (
+                statistics.median(self.resident[third:-third]),
+                statistics.median(self.resident[-third:]),
+            )
+            self.account.check(
+                last - middle <= SLOPE,
+                f"resident memory at work: {middle:.0f} MiB in the middle, {last:.0f} MiB in the last third",
+            )
+
+
+class _Visitors(Visitors):
+    def __init__(self, urls: list[str], seconds: float) -> None:
+        arguments = ("--watch-input", "--seconds", str(seconds * 10 + 600), "--workers", "2")
+        Process.__init__(self, [sys.executable, "-m", load.__name__, *arguments, *urls], cwd=ROOT)
+
+
+class _Guests(Residents):
+    def __init__(self, echo: list[str], chat: list[str], seconds: float) -> None:
+        urls = [*(f"--echo={url}" for url in echo), *(f"--chat={url}" for url in chat)]
+        arguments = ("--watch-input", "--seconds", str(seconds * 10 + 600), "--residents", str(COUNT))
+        Process.__init__(self, [sys.executable, "-m", residents.__name__, *arguments, *urls], cwd=ROOT)
+        self.expect(r'"ready"')
+
+
+def _so_far(client: Visitors | Residents | None, key: str) -> int:
+    """How far a client said it was."""
+    if client is None:
+        return 0
+    for line in reversed(client.lines(client.output[-1000:])):
+        if key in line:
+            return int(line[key])
+    return 0
+
+
+def _leaks(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    return [
+        f"{after[name] - before[name]:.0f} more {name} than before, at most {most} may be"
+        for name, most in LEAKED.items()
+        if after[name] - before[name] > most
+    ]
+
+
+def _listed(faults: dict[str, int]) -> str:
+    return "".join(f", {count} {what}" for what, count in faults.items())
+
+
+def run(directory: Path, seed: int, seconds: float) -> Account:
+    """A soak in this directory."""
+    with World(directory) as world:
+        soak = Soak(world, seed, seconds)
+        if not world.disk:
+            soak.account.tell("left out: the full disk, which only root can have")
+        return soak.run()
