@@ -274,7 +274,7 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
         (
             ONE + "limits: {connect_rate: 5/s}\naccess: {deny: 10.0.0.0/8}",
             ONE + "limits: {exempt: 10.1.0.0/16, handshake: 5s}"
-            "\naccess: {deny: [10.0.0.0/9, 192.0.2.1], allow: ::1}",
+            "\naccess: {deny: [10.0.0.0/9, 192.0.2.1], allow: '::1'}",
             [
                 "re-tuned",
                 "limits.connect_rate: 5/s -> off",

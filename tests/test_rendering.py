@@ -1,5 +1,6 @@
 """A plan as a file gives the same plan; as a table it shows what is unusual."""
 
+import operator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,7 @@ from sockd.plan import Plan
 from sockd.planning import read
 from sockd.rendering import render, table
 from tests.fake_registry import registry
+from tests.pem_files import FIXTURES, certificate, key_pem, pem, write
 from tests.writing import as_yaml
 from tests.wrong_file_cases import DIRECTORIES
 
@@ -42,9 +44,41 @@ options = keys(
     networks=st.lists(st.sampled_from(["10.0.0.0/8", "::/0"]), max_size=2),
     nested=keys(level=st.integers()),
 )
+networks = st.lists(st.sampled_from(["10.0.0.0/8", "::/0", "192.0.2.1"]), min_size=1, max_size=2)
+accounts = st.lists(st.sampled_from(["root", 5]), min_size=1, max_size=2)
 limits = keys(
-    connections=st.integers(1, 10**6), idle=or_off, stall=or_off, datagrams=rates, datagrams_per_source=rates
+    connections=st.integers(1, 10**6),
+    idle=or_off,
+    stall=or_off,
+    datagrams=rates,
+    datagrams_per_source=rates,
+    connections_per_source=st.integers(1, 10**6) | st.just("off"),
+    connect_rate=rates,
+    handshake=durations,
+    first_byte=or_off,
+    lifetime=or_off,
+    exempt=networks | st.just("off"),
 )
+access = keys(allow=networks | st.just("off"), deny=networks, users=accounts, groups=accounts)
+pairs = [{"certificate": "a.pem", "key": "a.key"}, {"certificate": "b.pem", "key": "b.key"}]
+tls = st.builds(
+    operator.or_,
+    st.sampled_from([pairs[0], {"certificates": pairs}, {"certificates": pairs[:1]}]),
+    keys(
+        names=st.just(["example.org"]),
+        client_ca=st.just("ca.pem"),
+        min_version=st.sampled_from(["1.2", "1.3"]),
+    )
+    | st.just({"client_ca": "ca.pem", "client_names": "a.example.org"}),
+)
+
+FILES = {
+    "a.pem": FIXTURES["chain"],
+    "a.key": FIXTURES["key"],
+    "b.pem": lambda: pem(certificate("b", "b.example.org", "192.0.2.1")),
+    "b.key": lambda: key_pem("b"),
+    "ca.pem": FIXTURES["authorities"],
+}
 
 
 @st.composite
@@ -60,12 +94,20 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
                 {"address": f"tcp://127.0.0.1:{number + 1}", "socket": draw(inet_socket)},
                 {"address": f"unixgram://{number}.sock", "socket": draw(unix_socket)},
                 f"unix://@{number}",
-                {"address": f"systemd://{number} no", "socket": draw(systemd_socket)},
+                {
+                    "address": f"systemd://{number} no",
+                    "socket": draw(systemd_socket),
+                    "tls": draw(st.booleans()),
+                },
+                f"tls://127.0.0.2:{number + 1}",
             ],
+            "tls": draw(tls),
+            "access": draw(access),
             "protocol": "sample",
             "options": draw(options),
             "limits": draw(limits),
             "restart": {"delay": "10ms", "max_delay": draw(durations)},
+            **draw(keys(proxy_protocol=st.just({"from": "10.0.0.0/8"}))),
             "required": draw(st.booleans() | keys(give_up_after=durations)),
         }
     control = st.sampled_from([{}, {"control": "off"}, {"control": "@a"}, {"control": "a b"}]) | keys(
@@ -88,10 +130,12 @@ def read_text(directory: Path, text: str) -> Plan:
 @given(files())
 def test_gives_the_same_plan(tree: dict[str, Any]) -> None:
     """`check --yaml`, read again, is the plan that it was printed from; and it prints the same again."""
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory() as directory, TemporaryDirectory() as elsewhere:
+        for name, data in FILES.items():
+            write(Path(directory), name, data())
         plan = read_text(Path(directory), as_yaml(tree))
         text = render(plan)
-        again = read_text(Path(directory), text)
+        again = read_text(Path(elsewhere), text)
         assert again == plan
         assert render(again) == text
         assert all(line.isprintable() for line in table(plan, 0.0).split("\n"))
@@ -194,6 +238,43 @@ def test_shape(tmp_path: Path) -> None:
     plan = read_text(tmp_path, FILE)
     assert render(plan) == RENDERED
     assert table(plan, 0.0) == TABLE
+
+
+GUARDED = """
+endpoints:
+  lobby:
+    listen: [tls://127.0.0.1:7070, {address: systemd://web, tls: true}, unix://a]
+    protocol: sample
+    tls:
+      certificates: [{certificate: a.pem, key: a.key}, {certificate: b.pem, key: b.key}]
+      client_ca: ca.pem
+    access: {allow: [10.0.0.0/8], users: root}
+    proxy_protocol: {from: 192.0.2.1}
+    limits: {handshake: 5s}
+"""
+
+GUARDED_TABLE = """\
+endpoint  address               protocol  differs from the default
+lobby     tls://127.0.0.1:7070  sample    handshake: 5s, tls.client_ca: {ca}, access.allow: [10.0.0.0/8], \
+access.users: [0], proxy_protocol.from: [192.0.2.1/32], \
+certificate: [example.org, "*.example.org", 192.0.2.1] (2 days left), \
+certificate: [b.example.org, 192.0.2.1] (2 days left)
+          systemd://web                   tls: true
+          unix:///run/sockd/a"""
+
+
+def test_certificates_and_guards(tmp_path: Path) -> None:
+    """The table says what certificates are good for, and how long; of keys only where they are is printed."""
+    for name, data in FILES.items():
+        write(tmp_path, name, data())
+    plan = read_text(tmp_path, GUARDED)
+    assert plan.endpoints[0].tls
+    now = plan.endpoints[0].tls.certificates[0].not_after - 2.5 * 86400
+    assert table(plan, now) == GUARDED_TABLE.format(ca=tmp_path / "ca.pem")
+    assert "(1 day left)" in table(plan, now + 86400)
+    assert "PRIVATE" not in render(plan)
+    write(tmp_path, "a.pem", pem(certificate("leaf")))
+    assert f"certificate: {tmp_path}/a.pem (" in table(read_text(tmp_path, GUARDED), now)
 
 
 def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
