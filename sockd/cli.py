@@ -56,10 +56,10 @@ def run(file: Path) -> None:
 )
 def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
-    from sockd import planning, process, rendering  # noqa: PLC0415
+    from sockd import budget, planning, process, rendering, reserve  # noqa: PLC0415
 
     directories = process.directories(os.environ, os.getuid())
-    read = planning.read(file, directories)
+    read = budget.compared(planning.read(file, directories), reserve.limit())
     for warning in read.warnings:
         click.echo(str(warning), err=True)
     if as_yaml:

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import implementer
 
+from sockd import reserve
 from sockd.plan import LogPlan
 from sockd.text import UNSAFE, visible
 
@@ -63,7 +64,8 @@ class Destination:
     def reopen(self) -> None:
         """Open the file at the path anew (logrotate moved it); OSError leaves the old one in use."""
         if self.path is not None:
-            fresh = _open(self.path)
+            path = self.path
+            fresh = reserve.take(lambda: _open(path))
             self._poll.unregister(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = fresh

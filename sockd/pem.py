@@ -10,6 +10,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from sockd import reserve
+
 LARGEST = 2 * 2**20  # bytes; all authorities that a browser trusts are 220 KB
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -22,7 +24,8 @@ class UnusableError(Exception):
 def _read(file: Path) -> tuple[bytes, os.stat_result]:
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        descriptor = reserve.take(lambda: os.open(file, flags))
         try:
             what = os.fstat(descriptor)
             if not stat.S_ISREG(what.st_mode):

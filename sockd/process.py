@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import resource
 import signal
 import sys
 import warnings
@@ -72,13 +71,6 @@ def make_directories(wanted: "Directories", uid: int | None, gid: int | None) ->
                 path.mkdir(mode=0o755, parents=True)
                 if uid is not None or gid is not None:
                     os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
-
-
-def raise_descriptor_limit() -> None:
-    """As many files and sockets as the hard limit allows: the soft one is for programs that use select(2)."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def on_signal(reactor: Any, number: signal.Signals, handler: Callable[[], None]) -> None:

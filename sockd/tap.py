@@ -21,7 +21,7 @@ from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 import sockd
-from sockd import logs, process
+from sockd import budget, logs, process, reserve
 from sockd.admin.notify import Notify, Watchdog, fd_store_size
 from sockd.adoption import FdStore, adopt
 from sockd.cli import USUAL_FILE
@@ -247,7 +247,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
         raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
     # Before the reactor has any threads of its own.
     reactor.getThreadPool().threadFactory = ShelteredThread  # type: ignore[attr-defined]
-    process.raise_descriptor_limit()
+    reserve.keep()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
     # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.
     file = file.absolute()
@@ -281,7 +281,11 @@ def _read_aside(file: Path, directories: Directories, parent: Any) -> Plan:
 
 
 def _read(file: Path, directories: Directories, parent: Any) -> Plan:
-    return read(file, directories).run_as(parent.get("uid"), parent.get("gid"))
+    try:
+        plan = reserve.take(partial(read, file, directories))
+    except OSError as error:  # of looking for what is installed
+        raise SockdError(f"{file}: the file can't be read: {error.strerror or error}") from error
+    return budget.compared(plan, reserve.limit()).run_as(parent.get("uid"), parent.get("gid"))
 
 
 def run(file: Path) -> None:

@@ -1,11 +1,9 @@
-"""What is of the process: the directories that relative paths lead to, signals, exit status, limits."""
+"""What is of the process: the directories that relative paths lead to, signals, exit status."""
 
 import atexit
 import io
 import os
-import resource
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from sockd.process import (
     exit_with,
     make_directories,
     on_signal,
-    raise_descriptor_limit,
     runtime_directories,
 )
 
@@ -135,32 +132,3 @@ def test_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
     (leave,) = registered
     leave()
     assert statuses == [69]
-
-
-@pytest.mark.parametrize("allowed", [True, False])
-def test_descriptor_limit(allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The soft limit becomes the hard one; where that is refused the daemon goes on with what it has."""
-    wanted: list[tuple[int, int]] = []
-
-    def set_limit(_: int, limits: tuple[int, int]) -> None:
-        wanted.append(limits)
-        if not allowed:
-            raise ValueError("not allowed")
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524288))
-    monkeypatch.setattr(resource, "setrlimit", set_limit)
-    raise_descriptor_limit()
-    assert wanted == [(524288, 524288)]
-
-
-def test_descriptor_limit_of_a_process() -> None:
-    """A real one, which begins with less than it may have."""
-    program = (
-        "import resource as r\n"
-        "from sockd.process import raise_descriptor_limit\n"
-        "r.setrlimit(r.RLIMIT_NOFILE, (64, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
-        "raise_descriptor_limit()\n"
-        "soft, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
-        "print(soft == hard > 64)\n"
-    )
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"

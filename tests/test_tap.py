@@ -1,5 +1,6 @@
 """The door of twistd: its options, a wrong file's one way out, and what signals and giving up come to."""
 
+import errno
 import gc
 import json
 import os
@@ -23,7 +24,7 @@ from twisted.python.components import Componentized
 from twisted.python.usage import UsageError
 
 import sockd
-from sockd import process, tap
+from sockd import process, reserve, tap
 from sockd.errors import SockdError
 from sockd.handover import passing
 from sockd.handover.value import HandedEndpoint, Handover
@@ -159,7 +160,7 @@ def test_help_names_the_file() -> None:
 def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read and made, nothing opened; time is the clock that never steps."""
     raised: list[bool] = []
-    monkeypatch.setattr(process, "raise_descriptor_limit", lambda: raised.append(True))
+    monkeypatch.setattr(reserve, "keep", lambda: raised.append(True))
     if how == "environment":
         monkeypatch.setenv("SOCKD_CONFIG", str(file))
     daemon = tap.makeService(
@@ -196,6 +197,32 @@ def test_missing_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         tap.makeService(options("-c", str(file)))
     assert caught.value.code == 78
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nothing_can_be_opened(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever of the system's is missing while the file is read, one line says so."""
+
+    def read(*_: object) -> Plan:
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    monkeypatch.setattr(tap, "read", read)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", str(file)))
+    assert caught.value.code == 78
+    assert capsys.readouterr().err == f"{file}: the file can't be read: Too many open files in system\n"
+
+
+def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the plan may need more than there can be is a warning of the file's, at the start and later."""
+    monkeypatch.setattr(reserve, "limit", lambda: 1000)
+    monkeypatch.setattr(reserve, "keep", lambda: None)
+    daemon = tap.makeService(options("-c", str(file), syslog=True))
+    (warning,) = daemon.plan.warnings
+    assert "the process may have 1000 " in str(warning)
+    again = tap._read_aside(file, Directories(file.parent, file.parent), {})
+    assert again.warnings == (warning,)
 
 
 # -- the log

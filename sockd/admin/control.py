@@ -72,7 +72,7 @@ class Control:
         """Accept from now on."""
         self._again = None
         self._acceptor = Acceptor(
-            self._sock, self._reactor, self._take, self._room, self._short, self._acceptor_lost
+            self._sock, self._reactor, self._take, self._room, self._short, self._acceptor_lost, reserved=True
         )
         self._acceptor.accept(self._room() > 0)
 
@@ -118,11 +118,15 @@ class Control:
         server.limit_unsent(LONGEST_ANSWER)
         server.start(conversation)
         if self._room() <= 0:
-            for each in tuple(self._conversations.values()):
-                each.hurry()
+            self._hurry()
         return conversation
 
+    def _hurry(self) -> None:
+        for each in tuple(self._conversations.values()):
+            each.hurry()
+
     def _short(self, error: OSError) -> None:
+        self._hurry()
         self.counters.refused["accepting failed"] += 1
         self._warn("control: can't accept: {why}; newcomers wait", why=error.strerror)
 

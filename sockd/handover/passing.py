@@ -20,13 +20,15 @@ def write(handover: Handover) -> int:
     data = encode(handover.to_value())
     if len(data) > MOST:
         raise HandoverError(f"there are {len(data)} bytes to be handed over, at most {MOST} can be")
-    fd = os.memfd_create("sockd-handover", os.MFD_CLOEXEC)
+    fd = -1
     try:
+        fd = os.memfd_create("sockd-handover", os.MFD_CLOEXEC)
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(fd, rest) :]
     except OSError as error:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
         raise HandoverError(f"there is no memory for what is to be handed over: {error.strerror}") from None
     return fd
 

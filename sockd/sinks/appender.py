@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sockd import reserve
 from sockd.errors import SockdError
 from sockd.sinks.descriptors import descriptor
 
@@ -228,7 +229,7 @@ class Appender:
     def _opened(self, target: Target) -> _Opened:
         ours = descriptor(target.path)
         try:
-            fd = _created_or_found(target) if ours is None else os.dup(ours)
+            fd = reserve.take(lambda: _created_or_found(target)) if ours is None else os.dup(ours)
             found = os.fstat(fd)
         except OSError as error:
             raise _problem(target.path, error) from None

@@ -9,6 +9,8 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd import reserve
+
 # Accepted in one event; the other transports have their turn in between.
 ACCEPTS = 64
 # How long (seconds) newcomers stay in the backlog when the process or the system is out of something.
@@ -34,7 +36,8 @@ class Acceptor:
 
     `take(sock, sockaddr)` gets each accepted, non-blocking socket; `room()` says how many more may be had;
     `short(error)` is told when none can be had for now, as file descriptors or memory ran out, and
-    `lost(error, self)` when the reactor won't call us any more.
+    `lost(error, self)` when the reactor won't call us any more. `reserved`: these newcomers get
+    descriptors that are kept back from all others.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Acceptor:
         room: Callable[[], int],
         short: Callable[[OSError], None],
         lost: Callable[[BaseException, object], None],
+        *,
+        reserved: bool = False,
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
@@ -53,6 +58,7 @@ class Acceptor:
         self._room = room
         self._short = short
         self._lost = lost
+        self._reserved = reserved
         self._reading = False
         self._wanted = False
         self._sound = True
@@ -86,8 +92,11 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
+        if not self._reserved and reserve.lent():
+            self._rest()  # a thread has just found that there are no others
+            return False
         try:
-            sock, sockaddr = self.sock.accept()
+            sock, sockaddr = reserve.take(self.sock.accept) if self._reserved else self.sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

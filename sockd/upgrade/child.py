@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from sockd import reserve
 from sockd.handover import passing
 from sockd.handover.errors import UpgradeRefusedError
 from sockd.handover.value import Handover
@@ -29,23 +30,30 @@ def rehearse(
 
     Fails with UpgradeRefusedError, the reasons being what it said on its standard error. Cancelling kills it.
     """
+    child = _Child(reactor)
     try:
-        file = passing.write(handover)
-        try:
-            child = _Child(reactor)
-            with open(os.devnull, "rb") as nothing:  # the child's standard input
-                reactor.spawnProcess(
-                    child,
-                    argv[0],
-                    list(argv),
-                    rehearsal_environment(environ, _HANDOVER),
-                    childFDs={0: nothing.fileno(), 1: "r", 2: "r", _HANDOVER: file},
-                )
-        finally:
-            os.close(file)
+        with reserve.beyond():
+            _start(child, reactor, argv, environ, handover)
     except OSError as error:
         raise UpgradeRefusedError(f"the rehearsal can't be started: {error.strerror or error}") from None
     return child.ended
+
+
+def _start(
+    child: "_Child", reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
+) -> None:
+    file = passing.write(handover)
+    try:
+        with open(os.devnull, "rb") as nothing:  # the child's standard input
+            reactor.spawnProcess(
+                child,
+                argv[0],
+                list(argv),
+                rehearsal_environment(environ, _HANDOVER),
+                childFDs={0: nothing.fileno(), 1: "r", 2: "r", _HANDOVER: file},
+            )
+    finally:
+        os.close(file)
 
 
 class _Child(ProcessProtocol):

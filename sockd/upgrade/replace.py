@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NoReturn
 
+from sockd import reserve
 from sockd.handover import passing
 from sockd.handover.errors import UpgradeRefusedError
 from sockd.handover.value import Handover
@@ -18,6 +19,12 @@ def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, sig
 
     HandoverError or UpgradeRefusedError: nothing has changed, and this program goes on.
     """
+    # The new program opens files, its own modules for some, before it can close any.
+    with reserve.beyond():
+        _replace(argv, environ, handover, signals)
+
+
+def _replace(argv: list[str], environ: Mapping[str, str], handover: Handover, signals: Signals) -> NoReturn:
     file = passing.write(handover)
     fds = [*handover.inherited(), file]
     signals.hold()

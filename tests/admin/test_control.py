@@ -386,6 +386,40 @@ def test_descriptors_that_ran_out(open_house: Open) -> None:
     assert house.control.counters.refused == {"accepting failed": 2}
 
 
+def test_descriptors_that_are_kept_back(open_house: Open) -> None:
+    """A newcomer gets one of those when there is no other."""
+    house = open_house(status=answering(0))
+    acceptor = house.control._acceptor
+    assert acceptor is not None
+    sock = acceptor.sock
+
+    class Short:
+        tries = 0
+
+        def accept(self) -> object:
+            self.tries += 1
+            if self.tries % 2:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return sock.accept()
+
+    acceptor.sock = Short()  # type: ignore[assignment]
+    assert house.client().ask("status") == right(0)
+    assert house.told() == []
+    acceptor.sock = sock
+
+
+def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
+    """When none are left for others, as when there are as many connections as may be."""
+    house = open_house(status=answering(0))
+    idle = house.client()
+    house.loop.settle()
+    assert house.control._acceptor is not None
+    house.control._acceptor._short(OSError(errno.EMFILE, "Too many open files"))
+    house.loop.advance(HURRY)
+    idle.read()
+    assert idle.ended
+
+
 def test_an_acceptor_that_the_reactor_dropped(open_house: Open) -> None:
     """It is told as a bug, and there is another one soon after."""
     house = open_house(status=answering(0))

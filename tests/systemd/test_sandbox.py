@@ -190,6 +190,13 @@ os.close(descriptor)
 
 
 def test_as_many_descriptors_as_the_unit_allows(running: Service) -> None:
-    """The soft limit, made for select(2), has been raised to the hard one."""
-    code = "import resource; soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE); result = soft == hard"
-    assert outcome(running, code) == "True"
+    """The soft limit, made for select(2), has been raised to the hard one, but for what is kept back."""
+    code = """
+import resource
+from sockd import reserve
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+with reserve.beyond():
+    beyond, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+result = hard - soft == reserve.MOST, beyond == hard
+"""
+    assert outcome(running, code) == "(True, True)"

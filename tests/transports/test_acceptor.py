@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.python.failure import Failure
 
+from sockd import reserve
 from sockd.transports.acceptor import ACCEPTS, BREATHER, Acceptor
 from tests.transports.loop import Loop
 
@@ -40,8 +41,12 @@ class Door:
         self.told: list[int | None] = []
         self.clients: list[socket.socket] = []
         self.losses: list[tuple[BaseException, object]] = []
+        self.acceptor = self.another()
+
+    def another(self, *, reserved: bool = False) -> Acceptor:
+        """One more, that accepts from the same socket."""
         sock: Any = self.listening
-        self.acceptor = Acceptor(sock, self.loop, self.take, self.room, self.short, self.lost)
+        return Acceptor(sock, self.loop, self.take, self.room, self.short, self.lost, reserved=reserved)
 
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
         assert sock.getblocking() is False
@@ -136,6 +141,47 @@ def test_shortage_rests_then_resumes(error: int, door: Door) -> None:
     assert not door.taken
     door.loop.advance(BREATHER)
     door.loop.until(lambda: door.taken)
+
+
+def test_reserved_descriptors(door: Door) -> None:
+    """Where there are none for others, whoever is to have those that are kept back gets one."""
+    door.listening.errors = [OSError(errno.EMFILE, "short"), OSError(errno.EMFILE, "short")]
+    door.connect(1)
+    door.acceptor.take_queued(1)
+    assert door.told == [errno.EMFILE]
+    reserved = door.another(reserved=True)
+    reserved.take_queued(1)
+    assert len(door.taken) == 1
+    assert door.told == [errno.EMFILE]
+    reserved.leave()
+
+
+def test_reserved_descriptors_ran_out_too(door: Door) -> None:
+    """Then it is as with all others; anything but the lack of descriptors is at once."""
+    for error in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        door.listening.errors = [OSError(error, "short")] * (2 if error == errno.EMFILE else 1)
+        reserved = door.another(reserved=True)
+        reserved.take_queued(1)
+        assert door.told.pop() == error
+        assert not door.listening.errors
+        reserved.leave()
+
+
+def test_others_wait_while_reserved_descriptors_are_lent(door: Door) -> None:
+    """What a thread of ours opens nobody else takes away from it; nothing is told of that."""
+    door.connect(1)
+    door.acceptor.accept(True)
+    reserved = door.another(reserved=True)
+    with reserve.beyond():
+        door.acceptor.doRead()
+        assert not door.taken
+        assert not door.loop.readers
+        reserved.take_queued(1)
+        assert len(door.taken) == 1
+    door.connect(1)
+    door.loop.advance(BREATHER)
+    door.loop.until(lambda: len(door.taken) == 2)
+    assert not door.told
 
 
 def test_wishes_while_resting(door: Door) -> None:
