@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import pem_files
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 FENCED = re.compile(r"^( *)```yaml\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -51,6 +53,9 @@ def test_shown_files_are_accepted(place: str, text: str, tmp_path: Path) -> None
     if not re.search(r"^endpoints:", text, re.MULTILINE):
         text += "\nendpoints: {any: {listen: unix://any, protocol: echo}}\n"
     file.write_text(text)
+    for name in re.findall(r"[\w-]+\.(?:pem|key)\b", text):
+        data = pem_files.FIXTURES["key" if name.endswith(".key") else "chain"]()
+        pem_files.write(tmp_path, name, data)
     one = check(file, tmp_path)
     assert (one.returncode, one.stderr) == (0, ""), place
 
