@@ -1,26 +1,44 @@
 """Certificates for tests, made once each and kept in memory."""
 
 import datetime as dt
+import hashlib
 import os
 import ssl
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from sockd.plan import CertificatePlan, TlsPlan
+
 DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A certificate and its key, as PEM."""
+    """A certificate and its key, as PEM, and when it ends (seconds since the epoch)."""
 
     chain: bytes
     key: bytes
+    not_after: float = 0.0
+
+    def write(self, directory: Path, name: str = "server") -> None:
+        """As NAME.pem and NAME.key, which only we may read."""
+        (directory / f"{name}.pem").write_bytes(self.chain)
+        key = directory / f"{name}.key"
+        key.touch(0o600)
+        key.write_bytes(self.key)
+
+    def plan(self, *names: str) -> CertificatePlan:
+        """What the plan has of it; these are the names that it is chosen for."""
+        fingerprint = hashlib.sha256(self.chain).hexdigest()
+        return CertificatePlan(names, self.not_after, fingerprint, self.chain, self.key, Path("test.pem"))
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """For a side that shows it."""
@@ -73,4 +91,11 @@ def made(*names: str, issuer: str | None = None, days: float = 30, authority: bo
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         ),
+        (now + DAY * days).timestamp(),
     )
+
+
+def tls_plan(*certificates: CertificatePlan, **others: Any) -> TlsPlan:
+    """An endpoint's TLS; by default with one certificate, and for clients that show none."""
+    usual: dict[str, Any] = {"client_ca": None, "client_names": (), "min_version": "1.2"}
+    return TlsPlan(certificates or (made("localhost").plan("localhost"),), **usual | others)

@@ -10,6 +10,38 @@ LINGER = 5.0
 _BUSY = -1
 
 
+class Begun(Protocol):
+    """A connection, and since when it is at its protocol, or has had the time to get there."""
+
+    received: int
+    opened: float
+    begun: float
+    ready: bool
+    disconnecting: bool
+
+    @property
+    def paused(self) -> bool: ...
+
+
+def overdue(
+    connection: Begun, now: float, handshake: float, first_byte: float | None, lifetime: float | None
+) -> End | None:
+    """Whether it didn't begin in time, or has lasted for long enough; times in seconds, None for no limit.
+
+    While nothing is read from the peer, it isn't the peer's fault that nothing comes.
+    """
+    if connection.disconnecting:
+        return None
+    if connection.paused and not connection.received:
+        connection.begun = now
+    waited = now - connection.begun
+    if not connection.ready:
+        return End.HANDSHAKE if waited >= handshake else None
+    if first_byte is not None and not connection.received and waited >= first_byte:
+        return End.FIRST_BYTE
+    return End.LIFETIME if lifetime is not None and now - connection.opened >= lifetime else None
+
+
 class Marked(Protocol):
     """A connection and the marks of the last sweep that saw it move."""
 

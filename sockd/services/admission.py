@@ -26,10 +26,11 @@ class Admission:
         self.access = Access(plan.access) if plan.access else None
         self._groups_matter = bool(plan.access and plan.access.groups)
         self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
-        self._sources = None
+        self.sources = None
         if limits.connections_per_source is not None or limits.connect_rate is not None:
-            self._sources = Sources(limits.connections_per_source, limits.connect_rate, limits.exempt)
-        self._counted: dict[Server, Peer] = {}
+            self.sources = Sources(limits.connections_per_source, limits.connect_rate, limits.exempt)
+        self.source_limits = limits.connections_per_source, limits.connect_rate, limits.exempt
+        self.counted: dict[Server, Peer] = {}
         self.context: ssl.SSLContext | None = None
         self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
         if plan.tls is not None:
@@ -51,10 +52,10 @@ class Admission:
     def refusal(self, server: Server, now: float) -> str | None:
         """The counter's name of the reason not to serve a connection; without one it is counted."""
         barred = self.barred(server)
-        if barred is None and self._sources is not None:
-            barred = self._sources.take(server.peer, now)
+        if barred is None and self.sources is not None:
+            barred = self.sources.take(server.peer, now)
             if barred is None:
-                self._counted[server] = server.peer
+                self.counted[server] = server.peer
         return barred
 
     def barred(self, server: Server) -> str | None:
@@ -64,23 +65,31 @@ class Admission:
         groups = groups_of(server.sock) if self._groups_matter and server.peer.local else None
         return self.access.refusal(server.peer, groups)
 
+    def succeed(self, old: "Admission", servers: Iterable[Server]) -> None:
+        """Take the place of another one, whose connections these are."""
+        if self.source_limits == old.source_limits:
+            # What a source has used up of its rate is not given back to it by a reload.
+            self.sources, self.counted = old.sources, old.counted
+        else:
+            self.keep(servers)
+
     def keep(self, servers: Iterable[Server]) -> None:
         """Count connections that are there already."""
-        if self._sources is not None:
+        if self.sources is not None:
             for server in servers:
-                self._sources.keep(server.peer)
-                self._counted[server] = server.peer
+                self.sources.keep(server.peer)
+                self.counted[server] = server.peer
 
     def left(self, server: Server) -> None:
         """A connection has ended."""
-        peer = self._counted.pop(server, None)
-        if peer is not None and self._sources is not None:
-            self._sources.give_back(peer)
+        peer = self.counted.pop(server, None)
+        if peer is not None and self.sources is not None:
+            self.sources.give_back(peer)
 
     def forget(self, now: float) -> None:
         """Let go of sources that have been silent for long enough."""
-        if self._sources is not None:
-            self._sources.forget(now)
+        if self.sources is not None:
+            self.sources.forget(now)
 
 
 def admission_part(plan: EndpointPlan) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from sockd.limits.buckets import Bucket
-from sockd.limits.idle import LINGER, verdict
+from sockd.limits.idle import LINGER, overdue, verdict
 from sockd.metrics import Counters, End
 from sockd.plan import Limits
 from sockd.services.admission import Admission
@@ -88,6 +88,7 @@ class Connections:
         self._numbers = numbers
         self._servers: dict[Server, None] = {}
         self._finishing: set[Server] = set()  # drained ones whose protocol itself says when it has finished
+        self._beginning: set[Server] = set()  # drained ones that have no protocol yet
         self._left: dict[Server, float] = {}  # paused ones whose peer left, and when that was seen
         self._held = False
         self._draining: set[Server] = set()
@@ -131,6 +132,15 @@ class Connections:
         """How many more connections there may be."""
         return self.limits.connections - len(self._servers)
 
+    def refusal(self, server: Server) -> str | None:
+        """The counter's name of the reason not to serve a connection; without one it is counted."""
+        return self.admission.refusal(server, self._reactor.seconds())
+
+    def begins(self, server: Server) -> None:
+        """What comes before its protocol is over."""
+        server.ready = True
+        server.begun = server.mark_time = self._reactor.seconds()
+
     def add(self, server: Server, protocol: Any) -> None:
         """Serve an accepted connection."""
         self.keep(server)
@@ -167,6 +177,7 @@ class Connections:
         was_full = self.room() <= 0
         del self._servers[server]
         self._finishing.discard(server)
+        self._beginning.discard(server)
         self._draining.discard(server)
         self._left.pop(server, None)
         self.admission.left(server)
@@ -253,6 +264,12 @@ class Connections:
         if server.lingering:
             return
         server.mark_time = self._reactor.seconds()
+        if server.ready:
+            self._ask_to_finish(server)
+        else:
+            self._beginning.add(server)
+
+    def _ask_to_finish(self, server: Server) -> None:
         drain = getattr(server.protocol, "drain", None)
         if drain is not None:
             self._finishing.add(server)
@@ -288,7 +305,7 @@ class Connections:
             self._every = self._pace()
         for server in tuple(self._servers):
             draining = server in self._draining
-            if self._overdue(server, now, draining):
+            if self._late(server, now):
                 continue
             idle = QUIET if draining else limits.idle
             end = verdict(
@@ -311,28 +328,23 @@ class Connections:
         if self._servers and self._timer is None:
             self._timer = self._reactor.callLater(self._every, self._sweep)
 
-    def _overdue(self, server: Server, now: float, draining: bool) -> bool:
+    def _late(self, server: Server, now: float) -> bool:
         """End a connection that didn't begin in time, or has lasted for long enough; whether that is all."""
+        if server in self._beginning and server.ready:
+            self._beginning.remove(server)
+            self._ask_to_finish(server)
         limits = self.limits
-        if server.lingering:
-            return False
-        if not server.ready:
-            if draining:
-                server.cut(End.DRAINED)
-            elif now - server.opened >= limits.handshake:
-                self._refuse(server, "handshake", End.HANDSHAKE)
-            return True
-        if limits.first_byte is not None and not server.received and now - server.begun >= limits.first_byte:
-            self._refuse(server, "first_byte", End.FIRST_BYTE)
-            return True
-        if (
-            limits.lifetime is not None
-            and now - server.opened >= limits.lifetime
-            and not server.disconnecting
-        ):
+        end = overdue(server, now, limits.handshake, limits.first_byte, limits.lifetime)
+        if end is End.LIFETIME:
             self._counters.refused["lifetime"] += 1
-            server.close(End.LIFETIME)
-        return False
+            server.close(end)
+        elif end is not None:
+            self._refuse(server, "handshake" if end is End.HANDSHAKE else "first_byte", end)
+        elif server in self._beginning and now - server.mark_time >= _LINGER_DRAINED:
+            server.cut(End.DRAINED)
+        elif not server.ready and server.disconnecting and now - server.begun >= limits.handshake:
+            server.cut(server.end or End.HANDSHAKE)  # it doesn't take the alert
+        return not server.ready and not server.lingering
 
     def _refuse(self, server: Server, reason: str, end: End) -> None:
         self._counters.refused[reason] += 1
@@ -342,9 +354,11 @@ class Connections:
         """From now on this one says who may connect; whom it doesn't allow is cut."""
         if admission is self.admission:
             return
-        self.admission = admission
-        admission.keep(server for server in self._servers if server.ready)
-        for server in tuple(self._servers):
-            reason = admission.barred(server) if server.ready else None
+        old, self.admission = self.admission, admission
+        # Who sends a PROXY header yet is asked when it has come.
+        known = [server for server in self._servers if server.admitted]
+        admission.succeed(old, known)
+        for server in known:
+            reason = admission.barred(server)
             if reason is not None:
                 self._refuse(server, reason, End.BARRED)

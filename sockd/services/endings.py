@@ -35,8 +35,13 @@ class Endings:
         if not self._told.take(now):
             self._keep(end)
             return
+        known = {"identity": server.identity, "why": server.why}
+        more = {name: text for name, text in known.items() if text}
+        who = "{peer} ({identity})" if server.identity else "{peer}"
+        how = "{end} ({why})" if server.why else "{end}"
         self._log.info(
-            "{endpoint}: {peer} on {listener}: {end} after {seconds:.3f}s, {bytes_in} in, {bytes_out} out",
+            f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"
+            " {bytes_out} out",
             endpoint=self._endpoint,
             listener=server.listener,
             peer=server.peer.text,
@@ -45,6 +50,7 @@ class Endings:
             bytes_in=server.received,
             bytes_out=server.sent,
             event="connection ended",
+            **more,
         )
 
     def protocol_failed(self, where: str) -> None:

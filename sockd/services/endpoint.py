@@ -339,7 +339,9 @@ class Endpoint:
 
     def tell_refusals(self) -> None:
         """Log what was refused since the last time, if anything was."""
+        self.connections.admission.forget(self._reactor.seconds())
         for listener in self.listeners:
+            listener.forget()
             listener.count_drops()
         self._refusals.tell(self.host.counters, *(listener.counters for listener in self.listeners))
 

@@ -253,6 +253,11 @@ class Listener:
         self.protocol = protocol
         self._begun = True
 
+    def forget(self) -> None:
+        """Let go of datagrams' sources that have been silent for long enough."""
+        if self._port is not None:
+            self._port.forget()
+
     def count_drops(self) -> None:
         """Bring what the kernel dropped of a datagram listener's up to date."""
         if self._port is not None:

@@ -25,7 +25,7 @@ class Opening:
 
     def admitted(self, server: Server) -> bool:
         """Whether its peer may; if not it is closed, and counted, before anything is read."""
-        reason = self._connections.admission.refusal(server, server.opened)
+        reason = self._connections.refusal(server)
         if reason is not None:
             self._counters.refused[reason] += 1
             server.sock.close()
@@ -80,7 +80,7 @@ class Opening:
             server.sock.close()
             return
         self._server = server
-        server.ready = False
+        server.ready = server.admitted = False
         if server.secure:
             server.begin_with(self._take)
             self._connections.add(server, self._shaken)
@@ -93,20 +93,26 @@ class Opening:
         try:
             found = self._header.feed(data)
         except ProxyError:
-            self._counters.refused[PROXY_HEADER] += 1
-            server.cut(End.BARRED)
+            self._refuse(PROXY_HEADER)
             return None
         if found is None:
+            return None
+        if not self._connections.admission.is_proxy(server.peer):  # any more, after a reload
+            self._refuse(PROXY_HEADER)
             return None
         info, rest = found
         if info.source is not None:
             server.peer = Peer.inet(info.source)
-        reason = self._connections.admission.refusal(server, server.opened)
+        reason = self._connections.refusal(server)
         if reason is not None:
-            self._counters.refused[reason] += 1
-            server.cut(End.BARRED)
+            self._refuse(reason)
             return None
+        server.admitted = True
         return rest
+
+    def _refuse(self, reason: str) -> None:
+        self._counters.refused[reason] += 1
+        self._server.cut(End.BARRED)
 
     # -- the protocol of a plain connection, until the header has come
 
@@ -118,13 +124,14 @@ class Opening:
         if rest is None:
             return
         server = self._server
-        server.ready = True
+        # The header is not the protocol's.
+        self._counters.bytes_in -= server.received - len(rest)
+        server.received = len(rest)
+        self._connections.begins(server)
         protocol = self._build(server)
         if protocol is None:
             return
-        server.received = len(rest)
-        server.protocol = protocol
-        protocol.makeConnection(server)
+        server.start(protocol)
         if rest and server.connected and not server.disconnecting:
             protocol.dataReceived(rest)
 

@@ -105,6 +105,11 @@ class DatagramPort:
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
         self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
 
+    def forget(self) -> None:
+        """Let go of sources whose buckets are full again, while nobody sends."""
+        if self._sources is not None:
+            self._sources.forget(self._reactor.seconds())
+
     def admit(self, access: Access | None) -> None:
         """From now on take datagrams only from whom this allows; None allows everybody."""
         self._access = access

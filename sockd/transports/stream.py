@@ -79,6 +79,7 @@ class Server:
         "_turn",
         "_unsent_limit",
         "_writing",
+        "admitted",
         "begun",
         "connected",
         "counters",
@@ -142,6 +143,7 @@ class Server:
         self.end: End | None = None
         self.opened = self.begun = self.mark_time = self._reactor.seconds()
         self.ready = True  # what comes before the protocol is over, since `begun`
+        self.admitted = True  # its peer is known, and may: no PROXY header is waited for
         self.identity = ""  # whom a verified certificate names
         self.mark_received = self.mark_sent = 0
 
@@ -166,6 +168,7 @@ class Server:
 
     movable = True  # unless it is cut meanwhile
     secure = False
+    why = ""  # what was wrong with it, where a transport knows more than `end` says
 
     @property
     def freezable(self) -> bool:

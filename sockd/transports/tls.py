@@ -2,8 +2,9 @@
 
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -113,7 +114,8 @@ class TlsServer(Server):
     def _shake(self) -> bool:
         """Whether the handshake is done, and there is a protocol."""
         try:
-            self._tls.do_handshake()
+            with _contained():
+                self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
@@ -144,6 +146,9 @@ class TlsServer(Server):
                 try:
                     got = read(READ - count, view[count:])
                 except ssl.SSLWantReadError:
+                    break
+                except ssl.SSLZeroReturnError:  # the same, where we have sent ours
+                    got = 0
                     break
                 except ssl.SSLError as error:
                     failed = error
@@ -195,6 +200,9 @@ class TlsServer(Server):
     def _encrypt(self) -> bool:
         """Have the next piece ready to be sent; False when there is nothing."""
         out = self._out
+        if out and self._goodbye:  # nothing can follow it
+            self.owed -= sum(map(len, out))
+            out.clear()
         if out and self.ready:
             data = out[0] if len(out) == 1 or len(out[0]) > PIECE else b"".join(out)
             rest = memoryview(data)[PIECE:]
@@ -254,7 +262,9 @@ class TlsServer(Server):
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """The peer broke the rules: it gets the alert that says so, then the end."""
-        self.why = " ".join((error.reason or "unknown").lower().split("_"))
+        self.why = (error.reason or "unknown").lower().replace("_", " ")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            self.why += f": {error.verify_message}"
         self.counters.refused[f"TLS: {self.why}"] += 1
         self._drop_unsent()
         self._goodbye = True
@@ -268,3 +278,19 @@ class TlsServer(Server):
 
     def _send_soon(self) -> None:
         self._finish_soon()
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """Of a name that isn't ASCII Python would show a traceback, too; that the handshake fails is enough."""
+    shown = sys.unraisablehook
+
+    def show(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
+            shown(unraisable)
+
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        sys.unraisablehook = shown

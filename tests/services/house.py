@@ -9,16 +9,17 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger, LogLevel, formatEvent
 
-from sockd.addresses import Address, parse
+from sockd.addresses import Address, Kind, parse
 from sockd.errors import Place
 from sockd.metrics import End
 from sockd.peers import Peer
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, Restart
+from sockd.plan import AccessPlan, EndpointPlan, Limits, ListenerPlan, Network, Restart, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.services.endpoint import Endpoint, Surroundings
 from sockd.services.sockets import UdpPorts
 from sockd.transports.options import SocketOptions
 from sockd.transports.turn import Turn
+from tests.tls_clients import Client
 from tests.transports.loop import Loop, Probe, echo
 
 DELAY, MOST = 1.0, 4.0
@@ -149,6 +150,9 @@ class House:
         give_up_after: float | None = None,
         sockets: SocketOptions | None = None,
         name: str = "lobby",
+        tls: TlsPlan | None = None,
+        access: AccessPlan | None = None,
+        proxy_from: tuple[Network, ...] = (),
         **limits: Any,
     ) -> EndpointPlan:
         """A plan; the makers are called with the host, instances are given as they are."""
@@ -170,8 +174,14 @@ class House:
             ),
             restart=Restart(DELAY, MOST),
             give_up_after=give_up_after,
-            listeners=tuple(ListenerPlan(address, sockets or SocketOptions()) for address in where),
+            listeners=tuple(
+                ListenerPlan(address, sockets or SocketOptions(), address.kind is Kind.TLS)
+                for address in where
+            ),
             place=Place("sockd.yaml"),
+            tls=tls,
+            access=access,
+            proxy_from=proxy_from,
         )  # fmt: skip
 
     def endpoint(self, *addresses: str | Address, **plan: Any) -> Endpoint:
@@ -201,6 +211,21 @@ class House:
         client.setblocking(False)
         if data or not address.kind.stream:
             client.send(data)
+        return client
+
+    def tls(self, address: Address, **how: Any) -> Client:
+        """A TLS client of this address; the handshake hasn't begun."""
+        client = Client(self.connect(address), **how)
+        self.clients.append(client.tls)
+        return client
+
+    def shaken(self, address: Address, **how: Any) -> Client:
+        """The same, after a handshake, and a byte that was echoed: in 1.3 a client alone can't know."""
+        client = self.tls(address, **how)
+        self.loop.until(client.shake, client.tls)
+        client.tls.send(b"x")
+        self.loop.until(client.has_some, client.tls)
+        client.data.clear()
         return client
 
     def receive(self, client: socket.socket, count: int) -> bytes:

@@ -6,8 +6,18 @@ from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 
-from sockd.addresses import Address, parse
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart
+from sockd.addresses import Address, Kind, parse
+from sockd.plan import (
+    AccessPlan,
+    EndpointPlan,
+    Limits,
+    ListenerPlan,
+    LogPlan,
+    Network,
+    Plan,
+    Restart,
+    TlsPlan,
+)
 from sockd.protocols.contract import Specification
 from sockd.services.connections import QUIET
 from sockd.services.endpoint import Endpoint
@@ -40,6 +50,9 @@ class Reloads:
         socket: SocketOptions = USUAL,
         give_up_after: float | None = None,
         restart: Restart = Restart(DELAY, MOST),  # noqa: B008 - frozen
+        tls: TlsPlan | None = None,
+        access: AccessPlan | None = None,
+        proxy_from: tuple[Network, ...] = (),
         **limits: Any,
     ) -> EndpointPlan:
         """The plan of one endpoint."""
@@ -54,8 +67,11 @@ class Reloads:
             limits=Limits(**usual | limits),
             restart=restart,
             give_up_after=give_up_after,
-            listeners=tuple(ListenerPlan(address, socket) for address in where),
+            listeners=tuple(ListenerPlan(address, socket, address.kind is Kind.TLS) for address in where),
             place=HERE,
+            tls=tls,
+            access=access,
+            proxy_from=proxy_from,
         )
 
     def start(self, *plans: EndpointPlan) -> None:

@@ -13,41 +13,10 @@ from sockd.peers import Peer
 from sockd.transports.tls import TlsServer
 from sockd.transports.turn import READ, Turn
 from tests.certificates import made
+from tests.tls_clients import Client
 from tests.transports.loop import Loop, Probe, Recorder, broken, echo, ended, tcp_pair
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-class Client:
-    """A TLS client over a plain socket; nothing of it blocks."""
-
-    def __init__(self, sock: socket.socket, version: ssl.TLSVersion) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.minimum_version = context.maximum_version = version
-        sock.setblocking(False)
-        self.sock = sock
-        self.tls = context.wrap_socket(sock, do_handshake_on_connect=False, suppress_ragged_eofs=False)
-        self.data = bytearray()
-        self.closed = False  # the server's close_notify came
-
-    def shake(self) -> bool:
-        try:
-            self.tls.do_handshake()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False
-        return True
-
-    def read(self) -> None:
-        """All that has come."""
-        while not self.closed:
-            try:
-                data = self.tls.recv(1 << 20)
-            except ssl.SSLWantReadError:
-                return
-            self.closed = not data
-            self.data += data
 
 
 class Link:
