@@ -111,7 +111,7 @@ class Scene:
 
     def where(self, endpoint: str, kind: str = "tcp") -> Any:
         """As a socket wants it."""
-        if kind in ("tcp", "udp"):
+        if kind in ("tcp", "udp", "tls"):
             return self.host, self.daemon.port(endpoint, kind)
         return self.daemon.address(endpoint, kind)
 
@@ -178,7 +178,7 @@ class Attackers:
     def connect(self, endpoint: str, kind: str = "tcp", *, buffer: int = 0) -> socket.socket:
         """One more connection, or datagram socket that sends there."""
         families = {"unix": socket.AF_UNIX, "unixgram": socket.AF_UNIX}
-        stream = kind in ("tcp", "unix")
+        stream = kind in ("tcp", "tls", "unix")
         one = socket.socket(
             families.get(kind, socket.AF_INET), socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
         )
