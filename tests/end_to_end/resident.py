@@ -43,6 +43,10 @@ class Numbers:
         """How many of so many never came."""
         return len(self.missing) + said - self.next
 
+    def lost_numbers(self, said: int) -> set[int]:
+        """Which of so many."""
+        return self.missing | set(range(self.next, said))
+
 
 def line(speaker: str, number: int, longest: int) -> bytes:
     """What a speaker says as its line of this number; each has a length of its own."""

@@ -17,6 +17,7 @@ PACE = 0.5  # seconds from one line of a member to its next: below what the chat
 TURN = 0.05  # seconds, at most, until the time is looked at
 
 _ASKED = re.compile(rb"/prove [0-9a-f-]+")
+_TOO_FAST = "-- faster than "
 _SAID = re.compile(r"<(\w+)> (\d+) ")
 
 
@@ -105,9 +106,9 @@ class Talkers(threading.Thread):
                 for each in self.all:
                     each.say()
                     self._book.counts["said"] += 1
-                due += PACE
+                due = time.monotonic() + PACE
             self._turn()
-        self._turns(lambda: not any(self.lost().values()))
+        self._turns(lambda: not self.lost())
 
     def _turns(self, true: object) -> None:
         end = time.monotonic() + BOUND
@@ -129,7 +130,11 @@ class Talkers(threading.Thread):
                 each.socket.send(asked[0].replace(b"-", b"") + b"\n")
                 each.enter()
             each.ready |= text.startswith(f"-- you are in {ROOM}")
-            if each.heard and " joined" not in text and " is now " not in text:
+            if _TOO_FAST in text:
+                self._book.counts["told to be too fast"] += (
+                    1  # the daemon stood still, and lines came at once
+                )
+            elif each.heard and " joined" not in text and " is now " not in text:
                 self._book.fault("notices", f"{each.name}: {text}")
             return
         found = _SAID.match(text)
@@ -147,10 +152,21 @@ class Talkers(threading.Thread):
         if what != "heard":
             self._book.fault(what, f"{each.name}: line {number} of {speaker}")
 
-    def lost(self) -> dict[str, int]:
-        """How many lines each member should have heard and didn't."""
-        said = {each.name: each.said for each in self.all}
-        return {
-            each.name: sum(numbers.lost(said[name]) for name, numbers in each.heard.items())
-            for each in self.all
-        }
+    def lost(self) -> list[str]:
+        """Lines that nobody heard, and what single members did not hear of the others."""
+        told = []
+        for speaker in self.all:
+            hearers = [each for each in self.all if each is not speaker]
+            missed = {
+                each.name: each.heard[speaker.name].lost_numbers(speaker.said)
+                for each in hearers
+                if each.heard
+            }
+            nobody = set.intersection(*missed.values()) if missed else set()
+            told += [f"nobody heard line {number} of {speaker.name}" for number in sorted(nobody)]
+            for name, numbers in missed.items():
+                told += [
+                    f"{name} did not hear line {number} of {speaker.name}"
+                    for number in sorted(numbers - nobody)
+                ]
+        return told

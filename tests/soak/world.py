@@ -135,16 +135,26 @@ class World:
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """What came of it; RefusedError where the daemon refused."""
+        for _ in _tries():
+            try:
+                line = self._answer(command, arguments)
+            except ConnectionResetError:
+                line = b""
+            if line or command != "status":  # else the program was replaced before it had answered
+                break
+        answer = json.loads(line)
+        if not answer["ok"]:
+            raise RefusedError(answer["status"], answer["problems"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _answer(self, command: str, arguments: dict[str, Any]) -> bytes:
         with socket.socket(socket.AF_UNIX) as one:
             one.settimeout(PATIENCE)
             one.connect(str(self.runtime / "control.sock"))
             one.sendall(json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n")
             with one.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
-        if not answer["ok"]:
-            raise RefusedError(answer["status"], answer["problems"])
-        result: dict[str, Any] = answer["result"]
-        return result
+                return lines.readline()
 
     def endpoint(self, name: str) -> dict[str, Any]:
         """Its part of the status."""
