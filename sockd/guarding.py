@@ -107,6 +107,7 @@ class Guards:
         if tls.client_names and tls.client_ca is None:
             text = "names of peers are looked for in certificates of client_ca, which is missing"
             self._tell(written, "client_names", text)
+        self._check_client_names(written, tls.client_names or ())
         if not plans or len(plans) < len(named):
             return None
         self._check_names(written, tls.names or (), plans)
@@ -118,6 +119,18 @@ class Guards:
             names=tls.names or (),
             client_ca_file=None if tls.client_ca is None else self._whole(written, tls.client_ca),
         )
+
+    def _check_client_names(self, written: Written, names: tuple[str, ...]) -> None:
+        """What can't be looked for in a certificate would have every client refused."""
+        if not names:
+            return
+        from sockd.transports.identity import IdentityError, Name  # noqa: PLC0415 - brings cryptography
+
+        for name in names:
+            try:
+                Name(name)
+            except IdentityError as error:
+                self._tell(written, "client_names", str(error))
 
     def _check_listen(self, written: Written) -> None:
         for number, listen in enumerate(written.endpoint.listen):
