@@ -34,9 +34,14 @@ class Admission:
         self.context: ssl.SSLContext | None = None
         self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
         if plan.tls is not None:
-            from sockd.services.contexts import server_context  # noqa: PLC0415 - OpenSSL only where it is used
+            # OpenSSL only where it is used.
+            from sockd.services.contexts import server_context  # noqa: PLC0415
+            from sockd.transports.contexts import TlsError  # noqa: PLC0415
 
-            self.context = server_context(plan.tls)
+            try:
+                self.context = server_context(plan.tls)
+            except TlsError as error:
+                raise TlsError(f"{plan.name}: {error}") from error
             if plan.tls.client_ca is not None:
                 self.client_names = plan.tls.client_names
 

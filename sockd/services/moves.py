@@ -169,7 +169,7 @@ def _real(address: Address) -> Address:
 
 def _place_of(address: Address) -> Hashable:
     """The same for all addresses that may overlap."""
-    return (address.kind, address.port) if address.kind.inet else (address.kind.local, address.path)
+    return (address.kind.ports, address.port) if address.kind.inet else (address.kind.local, address.path)
 
 
 def _keep_counters(retune: Retune) -> None:

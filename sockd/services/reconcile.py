@@ -86,7 +86,7 @@ class Reconciliation:
         for retune in self._moves.retunes:
             if retune.admission_changed:
                 self._step("admission")
-                retune.admission = self._contained(retune.endpoint, partial(Admission, retune.plan))
+                retune.admission = Admission(retune.plan)
             if retune.options_changed:
                 await self._retune(retune)
         self._begin_datagrams([wanted for wanted in self._moves.wanted if not wanted.after])
