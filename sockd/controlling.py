@@ -9,6 +9,7 @@ from sockd.admin.callers import Allowed
 from sockd.admin.control import Control
 from sockd.plan import Plan
 from sockd.protocols.contract import State
+from sockd.rights import Rights
 from sockd.services.endpoint import Surroundings
 from sockd.services.listener import WATCH
 from sockd.transports.inet import OpenError
@@ -50,6 +51,11 @@ class Controls:
     def _make(self, opened: Opened, plan: Plan) -> Control:
         around = self._around
         return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log)
+
+    @staticmethod
+    def missing(plan: Plan, rights: Rights) -> str:
+        """Why it couldn't be opened again, as `rights` are; nothing where it could, or there is none."""
+        return "" if plan.control is None else rights.missing(plan.control, _options(plan))
 
     def pending(self) -> list[tuple[socket.socket, State]]:
         """The connections on which an upgrade was asked for."""

@@ -157,6 +157,8 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
     again = f" ({count(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
         yield f"{one['why'] or 'it failed before'}{again}"
+    if one.get("note"):
+        yield one["note"]
     if one["refused"]:
         yield f"refused: {summary(Counter(one['refused']))}"
 

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pwd
 import signal
 import sys
 import warnings
@@ -10,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sockd.errors import SockdError
+from sockd.errors import FileWrongError, SockdError
 
 if TYPE_CHECKING:
     from sockd.plan import Directories
@@ -71,6 +72,64 @@ def make_directories(wanted: "Directories", uid: int | None, gid: int | None) ->
                 path.mkdir(mode=0o755, parents=True)
                 if uid is not None or gid is not None:
                     os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+
+
+def is_root() -> bool:
+    """Whether this process is root, or can become it again, and not only in a user namespace of its own."""
+    if 0 not in os.getresuid():
+        return False
+    try:
+        inside, outside, _ = Path("/proc/self/uid_map").read_text("ascii").split()[:3]
+    except (OSError, ValueError):
+        return True
+    return (inside, outside) == ("0", "0")
+
+
+def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> tuple[str, ...]:
+    """Why it can't go on as the user that twistd will make it, lines for people; nothing where it can.
+
+    A child becomes that user, in twistd's way, and tries to `read` what a reload will.
+    """
+    receiving, sending = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(receiving)
+            said = "\n".join(_refusal_as(uid, gid, euid, read)).encode("utf-8", "backslashreplace")
+            with open(sending, "wb") as pipe:
+                pipe.write(said)
+        finally:
+            os._exit(0)
+    os.close(sending)
+    with open(receiving, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return tuple(said.decode().splitlines())
+
+
+def _refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> Iterator[str]:
+    from twisted.python.util import switchUID  # noqa: PLC0415 - `sockd status` does without
+
+    who = f"the group {gid}"
+    try:
+        if uid is not None:
+            account = pwd.getpwuid(uid)
+            who = f"the user {account.pw_name}"
+            gid = account.pw_gid if gid is None else gid
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is this user already
+            switchUID(uid, gid, euid)
+    except KeyError:
+        yield f"--uid={uid}: there is no such user"
+    except OSError as error:
+        yield f"this process can't become {who} (--uid, --gid): {error.strerror}"
+    else:
+        try:
+            read()
+        except FileWrongError as error:
+            yield from (f"{problem} (as {who}, which sockd is to become)" for problem in error.problems)
+        except Exception as error:  # noqa: BLE001 - the other end of the pipe waits for a word
+            yield f"{error} (as {who}, which sockd is to become)"
 
 
 def on_signal(reactor: Any, number: signal.Signals, handler: Callable[[], None]) -> None:

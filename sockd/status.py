@@ -10,7 +10,9 @@ from typing import Any
 
 from sockd import __version__
 from sockd.logs import timestamp
+from sockd.rights import Rights
 from sockd.services.endpoint import Endpoint, Watched
+from sockd.services.listener import Listener
 from sockd.services.states import Cause, State
 from sockd.services.supervisor import Supervisor
 from sockd.transports.stream import Server
@@ -65,7 +67,7 @@ def program(uptime: float, file: str, state: str) -> dict[str, Any]:
     }
 
 
-def endpoint_value(endpoint: Endpoint, moments: Moments) -> dict[str, Any]:
+def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Any]:
     """One endpoint, its protocol's service and its listeners."""
     service = endpoint.service
     there = Counter(id(server.counters) for server in endpoint.connections)
@@ -78,6 +80,7 @@ def endpoint_value(endpoint: Endpoint, moments: Moments) -> dict[str, Any]:
         "refused": dict(endpoint.host.counters.refused),
         "listeners": [
             _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments)
+            | {"note": _note(each.listener, rights)}
             for each in endpoint.watched
         ],
     }
@@ -111,6 +114,14 @@ def _listener_value(
         "datagrams_out": counters.datagrams_out,
         "refused": dict(counters.refused),
     }
+
+
+def _note(listener: Listener, rights: Rights) -> str:
+    """What nobody would know otherwise before it is too late."""
+    if listener.opened is None or not listener.opened.ours:
+        return ""
+    why = rights.missing(listener.plan.address, listener.plan.socket)
+    return f"open, but couldn't be opened again: {why}" if why else ""
 
 
 def connection_value(endpoint: Endpoint, server: Server, moments: Moments) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from sockd.admin.language import Refused
 from sockd.daemon import Daemon
 from sockd.metrics import End
 from sockd.nearest import offer
+from sockd.rights import Rights
 from sockd.services.endpoint import Endpoint
 from sockd.status import Moments, connection_value, endpoint_value, program
 
@@ -35,6 +37,11 @@ class Steering:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
+    @cached_property
+    def _rights(self) -> Rights:
+        """Of the process, which has dropped by now what it doesn't need."""
+        return Rights.ours()
+
     def _moments(self) -> Moments:
         return Moments(self._daemon.seconds())
 
@@ -54,7 +61,7 @@ class Steering:
             **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
             "reload": daemon.reloading.last and daemon.reloading.last.value(),
             "upgrade": daemon.last_upgrade and daemon.last_upgrade.value(),
-            "endpoints": [endpoint_value(endpoint, moments) for endpoint in daemon.endpoints],
+            "endpoints": [endpoint_value(endpoint, moments, self._rights) for endpoint in daemon.endpoints],
             "leaving": daemon.leaving,
         }
 

@@ -31,6 +31,7 @@ from sockd.handover import passing
 from sockd.handover.value import Handover
 from sockd.plan import Directories, Plan
 from sockd.planning import read
+from sockd.rights import Rights
 from sockd.sinks.thread import ShelteredThread
 from sockd.status import Outcome, so_many
 from sockd.steering import commands
@@ -133,7 +134,9 @@ class Top(Daemon):
     def startService(self) -> None:  # noqa: N802
         """Once daemonized: the watchdog is told who we are now."""
         super().startService()
-        if self._handed is not None:
+        if self._handed is None:
+            self._tell_rights()
+        else:
             self._went_on = thawing.after_start(self, self._handed, self._sockets)
             self._askers = list(thawing.askers(self, self._handed, self._sockets))
         self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
@@ -142,6 +145,21 @@ class Top(Daemon):
         # to the end, and is never looked at again.
         gc.freeze()
         gc.enable()
+
+    def _tell_rights(self) -> None:
+        """What is risky of those that are left, and what is not possible without those that are not."""
+        if process.is_root():
+            self.log.warn(  # noqa: G010
+                "running as root: who breaks into sockd has the whole machine. --uid=USER, or systemd, gives "
+                "that up once the addresses are bound",
+                event="root",
+            )
+        why = self.controls.missing(self.plan, Rights.ours())
+        if why:
+            self.log.warn(  # noqa: G010
+                "control: {address} can't be opened again, should that be needed: {why}",
+                address=str(self.plan.control), why=why, event="control",
+            )  # fmt: skip
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
         self._course.cancel()
@@ -245,12 +263,15 @@ def makeService(options: Options) -> Top:  # noqa: N802
         logs.complain(str(error), os.environ)
         # All was right in the rehearsal a moment ago: systemd is to start us anew.
         raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
+    # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.
+    file = file.absolute()
+    if handed is None and (refusal := _refusal(file, directories, parent)):
+        logs.complain("\n".join(refusal), os.environ)
+        raise SystemExit(os.EX_NOPERM)
     # Before the reactor has any threads of its own.
     reactor.getThreadPool().threadFactory = ShelteredThread  # type: ignore[attr-defined]
     reserve.keep()
     process.make_directories(directories, parent.get("uid"), parent.get("gid"))
-    # Whoever asks later may be elsewhere; and twistd changes its directory before the service starts.
-    file = file.absolute()
     plan = replace(plan, file=file)
     aside = partial(_read_aside, file, directories, parent)
     daemon = Top(plan, reactor, parent, aside, directories, handed, sockets)
@@ -259,6 +280,15 @@ def makeService(options: Options) -> Top:  # noqa: N802
     reactor.callWhenRunning(daemon.take_signals)
     reactor.callWhenRunning(resume_signals)
     return daemon
+
+
+def _refusal(file: Path, directories: Directories, parent: Any) -> tuple[str, ...]:
+    """Why the user of twistd's options could not reload the file, if any is given."""
+    uid, gid = parent.get("uid"), parent.get("gid")
+    if uid is None and gid is None:
+        return ()
+    reading = partial(_read, file, directories, parent)
+    return process.refusal_as(uid, gid, bool(parent.get("euid")), reading)
 
 
 def _here() -> Path:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
 from sockd.addresses import Address, Kind
+from sockd.rights import Rights
 from sockd.services.listener import WATCH
 from sockd.services.sockets import Sockets
 from sockd.transports.opened import Opened
@@ -125,6 +126,16 @@ def test_another_group_that_can_not_be_had(
     assert running.refused(running.ask("reload"))[0] == os.EX_TEMPFAIL
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert told(running, path, "status")["ok"]
+
+
+def test_it_could_not_be_opened_again(run: Daemons, tmp_path: Path) -> None:
+    """By whom, and why; where there is none there is nothing to say."""
+    lesser = Rights(7, frozenset((7,)), gives_away=False, first_port=1024, may_write=lambda _: True)
+    running = run(control=at(tmp_path / "control.sock"), control_group=8)
+    controls = running.daemon.controls
+    assert controls.missing(running.plan, lesser) == "no right to give the socket this user or group"
+    assert not controls.missing(running.now(control_group=7), lesser)
+    assert not controls.missing(running.now(control=None), lesser)
 
 
 def test_moved(house: House, run: Daemons, tmp_path: Path) -> None:

@@ -113,6 +113,13 @@ def test_something_that_failed_before() -> None:
     assert page.notes == ("echo: it failed before (2 restarts)",)
 
 
+def test_a_note() -> None:
+    """What there is to know of a listener stands below the table; an older daemon has none."""
+    one, other = listener("tcp://127.0.0.1:80", note="open, but …"), listener("tcp://127.0.0.1:8080", note="")
+    page = display.status(status(endpoint("echo", one, other, listener("tcp://127.0.0.1:8081"))), NOW)
+    assert page.notes == ("echo tcp://127.0.0.1:80: open, but …",)
+
+
 def test_nothing_is_read_as_markup() -> None:
     """Text of others is shown as it is, and drives no terminal."""
     name = "[bold]a[/bold]\x1b[2J\u202e"

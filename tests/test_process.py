@@ -1,23 +1,29 @@
 """What is of the process: the directories that relative paths lead to, signals, exit status."""
 
 import atexit
+import errno
 import io
 import os
+import pwd
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 import pytest
+from twisted.python import util
 
-from sockd.errors import SockdError
+from sockd.errors import FileWrongError, Place, Problem, SockdError
 from sockd.plan import Directories
 from sockd.process import (
     directories,
     exit_with,
+    is_root,
     make_directories,
     on_signal,
+    refusal_as,
     runtime_directories,
 )
 
@@ -90,6 +96,97 @@ def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
     wanted = Directories(tmp_path / "file" / "run", tmp_path / "log")
     make_directories(wanted, None, None)
     assert wanted.logs.is_dir()
+
+
+# -- who we are
+
+
+@pytest.mark.parametrize(
+    ("uids", "mapped", "root"),
+    [
+        ((0, 0, 0), "         0          0 4294967295\n", True),
+        ((7, 7, 7), "         0          0 4294967295\n", False),
+        ((0, 7, 0), "         0          0 4294967295\n", True),
+        ((0, 0, 0), "         0       1000          1\n", False),
+        ((0, 0, 0), "", True),
+    ],
+)
+def test_root(uids: tuple[int, int, int], mapped: str, root: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can become root again is root; root of a user namespace is somebody else outside."""
+    monkeypatch.setattr(os, "getresuid", lambda: uids)
+    monkeypatch.setattr(Path, "read_text", lambda *_: mapped)
+    assert is_root() == root
+
+
+def refuse(error: Exception) -> Callable[[], None]:
+    def read() -> None:
+        raise error
+
+    return read
+
+
+def test_who_can_read() -> None:
+    """The user that we are already can do what we can, in a child that leaves nothing behind."""
+    ran: list[int] = []
+    assert refusal_as(os.getuid(), None, False, lambda: ran.append(1)) == ()
+    assert refusal_as(os.getuid(), os.getgid(), True, lambda: None) == ()
+    assert refusal_as(None, os.getgid(), False, lambda: None) == ()
+    assert ran == []
+
+
+def test_who_can_not_read() -> None:
+    """Every problem has the name of the user; whatever else goes wrong there is told as well."""
+    name = pwd.getpwuid(os.getuid()).pw_name
+    problems = [Problem(Place("a.yaml", 0), "", "can't be read"), Problem(Place("b.yaml", 7, 3), "x", "y")]
+    assert refusal_as(os.getuid(), None, False, refuse(FileWrongError(tuple(problems)))) == (
+        f"a.yaml: can't be read (as the user {name}, which sockd is to become)",
+        f"b.yaml:7:3: x: y (as the user {name}, which sockd is to become)",
+    )
+    (told,) = refusal_as(os.getuid(), None, False, refuse(ZeroDivisionError("oops")))
+    assert told == f"oops (as the user {name}, which sockd is to become)"
+    assert refusal_as(os.getuid(), None, False, refuse(FileWrongError(()))) == ()
+
+
+def test_long_refusals() -> None:
+    """More than a pipe holds."""
+    problems = tuple(Problem(Place("a.yaml", line), "", "x" * 100) for line in range(1, 2000))
+    assert len(refusal_as(os.getuid(), None, False, refuse(FileWrongError(problems)))) == len(problems)
+
+
+def test_users_that_can_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says whom it can't become."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    free = next(uid for uid in range(40_000, 50_000) if uid not in {each.pw_uid for each in pwd.getpwall()})
+    assert refusal_as(free, None, False, lambda: None) == (f"--uid={free}: there is no such user",)
+    monkeypatch.setattr(util, "switchUID", refused)
+    assert refusal_as(0, None, False, lambda: None) == (
+        "this process can't become the user root (--uid, --gid): Operation not permitted",
+    )
+    assert refusal_as(None, 0, False, lambda: None) == (
+        "this process can't become the group 0 (--uid, --gid): Operation not permitted",
+    )
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_really_somebody_else(tmp_path: Path) -> None:
+    """With that user's rights, and none of root's."""
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o600)
+    nobody = pwd.getpwnam("nobody")
+
+    def read() -> None:
+        who = (os.getresuid(), os.getgid(), os.access(secret, os.R_OK))
+        raise FileWrongError((Problem(Place(str(who), 0), "", ""),))
+
+    (told,) = refusal_as(nobody.pw_uid, None, False, read)
+    uid = nobody.pw_uid
+    assert told.startswith(f"{((uid, uid, uid), nobody.pw_gid, False)}: ")
+
+
+# -- signals, the end
 
 
 def test_signals_are_handled_in_the_reactor() -> None:

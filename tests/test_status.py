@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
+from sockd.rights import Rights
 from sockd.services.endpoint import Endpoint
 from sockd.services.sockets import Sockets
 from sockd.status import Moments, Outcome, connection_value, endpoint_value, in_words, program
@@ -19,6 +20,7 @@ from sockd.transports.opened import Opened
 from tests.daemons import Daemons
 from tests.services.house import Datagrams, House, Probes, Service, connected, raising
 
+MIGHTY = Rights(0, frozenset((0,)), gives_away=True, first_port=0, may_write=lambda _: True)
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
 
 
@@ -28,8 +30,8 @@ def house() -> Iterator[House]:
         yield daemons.house
 
 
-def value(house: House, endpoint: Endpoint) -> dict[str, object]:
-    found = endpoint_value(endpoint, Moments(house.loop.seconds()))
+def value(house: House, endpoint: Endpoint, rights: Rights | None = None) -> dict[str, object]:
+    found = endpoint_value(endpoint, Moments(house.loop.seconds()), rights or MIGHTY)
     json.dumps(found, allow_nan=False)
     return found
 
@@ -127,6 +129,19 @@ def test_a_service_that_is_down(house: House) -> None:
     assert found["listeners"][0]["causes"] == ["held"]  # type: ignore[index]
 
 
+def test_what_could_not_be_opened_again(house: House, tmp_path: Path) -> None:
+    """A listener that is open, by rights that are not there any more, has a note; the others have none."""
+    lesser = Rights(7, frozenset((7,)), gives_away=False, first_port=1024, may_write=lambda _: False)
+    path = tmp_path / "a.sock"
+    endpoint = house.run(TCP, f"unix://{path}", f"unix://{tmp_path}/gone/b.sock", stream=Probes())
+    listeners: list[dict[str, object]] = value(house, endpoint, lesser)["listeners"]  # type: ignore[assignment]
+    missing = f"open, but couldn't be opened again: no right to write to {tmp_path}"
+    assert [each["note"] for each in listeners] == ["", missing, ""]
+    assert [each["state"] for each in listeners] == ["running", "running", "backing off"]
+    listeners = value(house, endpoint)["listeners"]  # type: ignore[assignment]
+    assert [each["note"] for each in listeners] == ["", "", ""]
+
+
 def test_what_systemd_passed(house: House) -> None:
     """It has the name that the file has, and the address it really is at."""
     with socket.create_server(("127.0.0.1", 0)) as passed:
@@ -136,6 +151,7 @@ def test_what_systemd_passed(house: House) -> None:
         endpoint = house.run("systemd://web", stream=Probes())
         found = value(house, endpoint)
         assert found["listeners"][0]["address"] == f"systemd://web ({real})"  # type: ignore[index]
+        assert found["listeners"][0]["note"] == ""  # type: ignore[index]
 
 
 def test_what_the_kernel_dropped_is_looked_at(house: House) -> None:

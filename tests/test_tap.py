@@ -19,12 +19,13 @@ import pytest
 from twisted.application.service import MultiService
 from twisted.internet import reactor as installed
 from twisted.internet.defer import succeed
-from twisted.logger import ILogObserver, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, LogLevel, LogPublisher, formatEvent
 from twisted.python.components import Componentized
 from twisted.python.usage import UsageError
 
 import sockd
 from sockd import process, reserve, tap
+from sockd.controlling import Controls
 from sockd.errors import SockdError
 from sockd.handover import passing
 from sockd.handover.value import HandedEndpoint, Handover
@@ -212,6 +213,43 @@ def test_nothing_can_be_opened(
         tap.makeService(options("-c", str(file)))
     assert caught.value.code == 78
     assert capsys.readouterr().err == f"{file}: the file can't be read: Too many open files in system\n"
+
+
+def test_a_user_who_can_not_read_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before root is given up it is known whether a reload would be refused; then there is no start."""
+    asked: list[Any] = []
+
+    def refusal(uid: int | None, gid: int | None, euid: bool, read: Any) -> tuple[str, ...]:
+        asked.append((uid, gid, euid, read().file))
+        return ("one", "two")
+
+    monkeypatch.setattr(process, "refusal_as", refusal)
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", file.name, uid=7, euid=1))
+    assert caught.value.code == 77
+    assert capsys.readouterr().err == "one\ntwo\n"
+    assert asked == [(7, None, True, file)]
+    monkeypatch.setattr(process, "refusal_as", lambda *_: ())
+    tap.makeService(options("-c", file.name, gid=7, syslog=True))
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root is warned of, and a control socket that could not be opened again; neither is told otherwise."""
+    why = "" if root else "no right to write to /run"
+    monkeypatch.setattr(process, "is_root", lambda: root)
+    monkeypatch.setattr(Controls, "missing", lambda *_: why)
+    daemon, _, _ = made(house, syslog=True)
+    events = Events()
+    daemon.log = events.log
+    daemon.startService()
+    (told,) = [event for event in events.events if event["log_level"] is LogLevel.warn]
+    assert formatEvent(told).startswith("running as root: " if root else "control: ")
+    assert root or formatEvent(told).endswith(why)
+    ended(house, daemon)
 
 
 def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

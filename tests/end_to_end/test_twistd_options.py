@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import ROOT, SCRIPTS, events, receive
+from tests.end_to_end.harness import ROOT, SCRIPTS, SOCKD, events, receive
 from tests.end_to_end.programs import BOUND, Process, run
 
 ECHO = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
@@ -78,6 +78,9 @@ def test_ports_below_1024_and_a_lesser_user(serve: Serve, of_nobody: Door) -> No
         assert receive(one, 5) == b"hello"
     assert set(daemon.status("Uid").split()) == {str(nobody().pw_uid)}
     assert set(daemon.status("Gid").split()) == {str(grp.getgrnam("nogroup").gr_gid)}
+    assert b"running as root" not in daemon.output
+    told = run([*SOCKD, "status", "--control", daemon.runtime / "control.sock"]).stdout
+    assert f"{port}: open, but couldn't be opened again: ports below 1024 need root" in told
     assert daemon.stop() == 0
 
 
@@ -90,6 +93,40 @@ def free_privileged_port() -> int:
                 continue
             return port
     pytest.skip("no port below 1024 is free")
+
+
+@root
+def test_a_file_that_the_lesser_user_can_not_read(serve: Serve, directory: Path, of_nobody: Door) -> None:
+    """The start is refused, in one line, rather than the first reload."""
+    (directory / "more.yaml").touch(mode=0o600)
+    daemon = serve(
+        f"{ECHO}include: more.yaml\n",
+        "--uid=nobody",
+        door=of_nobody[0],
+        environment=of_nobody[1],
+        wait=False,
+    )
+    assert daemon.wait() == 77
+    assert daemon.text == (
+        f"{directory}/more.yaml: the file can't be read: Permission denied"
+        " (as the user nobody, which sockd is to become)\n"
+    )
+
+
+@root
+def test_a_user_who_is_not_there(serve: Serve) -> None:
+    """One line says so."""
+    daemon = serve(ECHO, "--uid=4242424", wait=False)
+    assert (daemon.wait(), daemon.text) == (77, "--uid=4242424: there is no such user\n")
+
+
+@root
+def test_root_that_stays_root(serve: Serve) -> None:
+    """The log warns of it, once."""
+    daemon = serve(ECHO)
+    assert daemon.event("root")["level"] == "warn"
+    assert daemon.stop() == 0
+    assert daemon.output.count(b'"event": "root"') == 1
 
 
 @root

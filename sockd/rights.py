@@ -1,0 +1,60 @@
+"""What the process may do: whether it could open an address again that it opened when it had more rights."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sockd import reserve
+from sockd.addresses import Address
+from sockd.transports.options import SocketOptions
+
+_CHOWN, _NET_BIND_SERVICE = 1 << 0, 1 << 10  # capabilities(7), as their numbers in linux/capability.h
+_FIRST_FREE = 1024  # port
+
+
+def _may_write(directory: str) -> bool:
+    return os.access(directory, os.W_OK | os.X_OK, effective_ids=True)
+
+
+@dataclass(frozen=True)
+class Rights:
+    uid: int
+    groups: frozenset[int]
+    gives_away: bool  # files to any user and group
+    first_port: int  # that may be bound
+    may_write: Callable[[str], bool] = field(default=_may_write, compare=False)  # to a directory
+
+    @classmethod
+    def ours(cls, proc: Path = Path("/proc")) -> "Rights":
+        """As they are now; what can't be found out is as it is for most."""
+        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(proc / "self/status"), re.MULTILINE)
+        capabilities = int(found[1], 16) if found else -1 if os.geteuid() == 0 else 0
+        first = _text(proc / "sys/net/ipv4/ip_unprivileged_port_start").strip()
+        return cls(
+            os.geteuid(),
+            frozenset((os.getegid(), *os.getgroups())),
+            bool(capabilities & _CHOWN),
+            0 if capabilities & _NET_BIND_SERVICE else int(first) if first.isdecimal() else _FIRST_FREE,
+        )
+
+    def missing(self, address: Address, options: SocketOptions) -> str:
+        """Why it couldn't be opened again; nothing where it could, for all that is known."""
+        if address.kind.inet:
+            low = 0 < address.port < self.first_port
+            return f"ports below {self.first_port} need root or CAP_NET_BIND_SERVICE" if low else ""
+        if not address.kind.local or address.abstract:
+            return ""
+        directory = os.path.dirname(address.path)
+        if not self.may_write(directory):
+            return f"no right to write to {directory}"
+        other = options.user not in (None, self.uid) or options.group not in (None, *self.groups)
+        return "no right to give the socket this user or group" if other and not self.gives_away else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return reserve.take(path.read_text)
+    except OSError:
+        return ""
