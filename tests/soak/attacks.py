@@ -91,6 +91,38 @@ def strangers(world: World, generator: random.Random) -> None:
             one.sendto(b"hello\n", ("127.0.0.1", world.ports["victim"]))
 
 
+def bad_handshakes(world: World, generator: random.Random) -> None:
+    """Garbage and half of a handshake where TLS is spoken, and wrong PROXY headers."""
+    hello = bytes.fromhex("16030100c4010000c00303") + generator.randbytes(64)
+    headers = [
+        b"PROXY TCP4 1 2 3 4\r\n",
+        b"PROXY",
+        b"\r\n\r\n\0\r\nQUIT\n" + generator.randbytes(30),
+        b"GET / HTTP/1.1\r\n",
+    ]
+    for name, pieces in (
+        ("victim-tls", [hello, generator.randbytes(500), b"", b"\x15\3\1\0\2\1\0"]),
+        ("proxied", headers),
+    ):
+        for piece in pieces * 3:
+            with contextlib.suppress(OSError), _stream(world, name, "tcp") as one:
+                one.settimeout(0.2)
+                one.sendall(piece)
+                one.recv(65_536)
+
+
+def proxied(world: World, generator: random.Random) -> None:
+    """A right header, split somewhere: the echo is the client's."""
+    header = b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 5000\r\n"
+    at = generator.randrange(1, len(header))
+    with _stream(world, "proxied", "tcp") as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        one.sendall(header[:at])
+        time.sleep(STEP)
+        one.sendall(header[at:] + b"hello")
+        assert one.recv(5) == b"hello", f"no echo behind a header split at {at}"
+
+
 def kicked(world: World, generator: random.Random) -> None:
     """Some are kicked, with others that are not there."""
     with contextlib.ExitStack() as stack:
@@ -111,5 +143,5 @@ def _stream(world: World, name: str, kind: str) -> Iterator[socket.socket]:
 
 ATTACKS: dict[str, Callable[[World, random.Random], None]] = {
     f"attack: {each.__name__.replace('_', ' ')}": each
-    for each in (storm, slow_loris, never_read, garbage, flood, strangers, kicked)
+    for each in (storm, slow_loris, never_read, garbage, flood, strangers, bad_handshakes, proxied, kicked)
 }

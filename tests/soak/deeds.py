@@ -13,6 +13,7 @@ from tests.end_to_end.traffic import until
 from tests.soak.attacks import ATTACKS
 from tests.soak.books import Ledger
 from tests.soak.loggers import read
+from tests.soak.secure import certify, secured
 from tests.soak.world import RefusedError, World
 
 HELD = 0.5  # seconds that something stays as it was made
@@ -25,12 +26,13 @@ class Deeds:
         self.world = world
         self._ledger = ledger
         self._rotated: list[Path] = []
-        self._rotations = 0
+        self._rotations = self._certificates = self.upgrades = 0
         self.all: dict[str, Callable[[random.Random], None]] = {
             "reload: limits and options": self.tune,
             "reload: another name": self.rename,
             "reload: more addresses": self.grow,
             "reload: another log": self.relog,
+            "reload: another certificate": self.certify,
             "reload by SIGHUP": self.hang_up,
             "upgrade": self.upgrade,
             "upgrade by SIGUSR2": self.upgrade_by_signal,
@@ -77,6 +79,14 @@ class Deeds:
         time.sleep(HELD)
         self._reload(self.world.text())
 
+    def certify(self, _generator: random.Random) -> None:
+        """Who comes after the reload is shown it."""
+        self._certificates += 1
+        new = certify(self.world.directory, self._certificates)
+        self.world.ask("reload")
+        with secured(self.world.addresses("echo", ["tls"])[0]) as one:
+            assert one.getpeercert(binary_form=True) == new, "the old certificate was shown"
+
     def hang_up(self, generator: random.Random) -> None:
         before = self.world.ask("status")["reload"]
         self.world.write(self.world.text(history=generator.randrange(1, 19)))
@@ -87,9 +97,11 @@ class Deeds:
     # -- programs
 
     def upgrade(self, _generator: random.Random) -> None:
+        self.upgrades += 1
         self.world.ask("upgrade")
 
     def upgrade_by_signal(self, _generator: random.Random) -> None:
+        self.upgrades += 1
         before = self.world.ask("status")["upgrade"]
         self.world.daemon.signal(signal.SIGUSR2)
         until(lambda: self.world.ask("status")["upgrade"] != before)

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.end_to_end.load import destination
 from tests.fuzz.parsers.lines import json_bytes, original
 from tests.soak.books import Book, Ledger
+from tests.soak.secure import closing, secured
 
 MOST = 300  # lines of a connection
 CHUNK = 25  # lines that are sent at once, at most
@@ -40,7 +42,7 @@ class Logger(threading.Thread):
 
     def run(self) -> None:
         try:
-            if self.kind in ("tcp", "unix"):
+            if self.kind in ("tcp", "unix", "tls"):
                 connection = 0
                 while not self.over.is_set():
                     self._stream(connection)
@@ -57,16 +59,21 @@ class Logger(threading.Thread):
             try:
                 left = self._random.randrange(1, MOST)
                 while left and not self.over.is_set():
+                    if isinstance(one, ssl.SSLSocket) and closing(one):
+                        self._book.counts["let finish"] += 1
+                        break
                     count = min(left, self._random.randrange(1, CHUNK + 1))
                     lines = [line(self.kind, connection, sending.sent + n) for n in range(count)]
                     sending.sent += count
                     one.sendall(b"".join(each + b"\n" for each in lines))
                     left -= count
                     time.sleep(PAUSE)
-                one.shutdown(socket.SHUT_WR)
-                clean = one.recv(1) == b""
+                else:
+                    clean = _closed(one)
             except OSError as error:
-                self._book.fault("connections cut", f"{self.name}, connection {connection}: {error!r}")
+                # An upgrade lets those by TLS finish, and they may find out by an error.
+                what = "let finish" if self.kind == "tls" else "connections cut"
+                self._book.fault(what, f"{self.name}, connection {connection}: {error!r}")
         self._ledger.end(sending, clean=clean)
 
     def _datagrams(self) -> None:
@@ -87,8 +94,19 @@ class Logger(threading.Thread):
         self._ledger.end(sending, clean=False)
 
 
+def _closed(one: socket.socket) -> bool:
+    """Ends the connection from this side; whether the daemon did so after that."""
+    if isinstance(one, ssl.SSLSocket):
+        one.unwrap()
+        return True
+    one.shutdown(socket.SHUT_WR)
+    return one.recv(1) == b""
+
+
 def connected(url: str) -> socket.socket:
     """A stream; the full backlog of a Unix socket says so, to try again."""
+    if url.startswith("tls:"):
+        return secured(url)
     family, where = destination(url)
     end = time.monotonic() + PATIENCE
     while True:

@@ -18,8 +18,9 @@ from tests.soak.deeds import Deeds
 from tests.soak.display import Progress
 from tests.soak.loggers import Logger, read
 from tests.soak.pingers import Pinger
+from tests.soak.secure import SecureVisitor
 from tests.soak.talkers import Talkers
-from tests.soak.world import World
+from tests.soak.world import WITH_TLS, World
 
 COUNT = 40  # residents
 GROWTH = 32.0  # MiB that the daemon may have more at rest in the end than at rest in the beginning
@@ -46,6 +47,7 @@ class Soak:
         self.account = Account()
         self.ledger = Ledger()
         self.pings, self.talk, self.logs = Book("pings"), Book("chat by datagrams"), Book("senders")
+        self.visits = Book("visits by TLS")
         self.deeds = Deeds(world, self.ledger)
         self.resident: list[float] = []
         self._done = 0
@@ -73,11 +75,14 @@ class Soak:
         world = self.world
         self.visitors: Visitors | None = None
         self.guests: Residents | None = None
-        self.loggers = [Logger(url, self.ledger, self.logs, self.seed) for url in world.addresses("log")]
+        self.loggers = [
+            Logger(url, self.ledger, self.logs, self.seed) for url in world.addresses("log", WITH_TLS)
+        ]
         self.pingers = [
             Pinger(url, world.runtime, self.pings, self.seed)
             for url in world.addresses("echo", ["udp", "unixgram"])
         ]
+        self.secure = SecureVisitor(world.addresses("echo", ["tls"])[0], self.visits, self.seed)
         self.talkers: Talkers | None = None
         try:
             yield
@@ -97,7 +102,7 @@ class Soak:
         self.visitors = _Visitors(
             [*world.addresses("echo", streams), *world.addresses("other", streams)], self.seconds
         )
-        for each in (*self.loggers, *self.pingers):
+        for each in (*self.loggers, *self.pingers, self.secure):
             each.start()
 
     def _finish(self) -> None:
@@ -106,9 +111,11 @@ class Soak:
         assert self.guests is not None
         assert self.talkers is not None
         visits, stays = self.visitors.finish(), self.guests.finish()
-        for thread in (*self.loggers, *self.pingers, self.talkers):
-            thread.over.set()  # type: ignore[attr-defined]
-        for thread in (*self.loggers, *self.pingers, self.talkers):
+        threads: list[Logger | Pinger | SecureVisitor | Talkers]
+        threads = [*self.loggers, *self.pingers, self.secure, self.talkers]
+        for thread in threads:
+            thread.over.set()
+        for thread in threads:
             thread.join()
         check = self.account.check
         check(not visits.missed and visits.ok > 0, f"visitors of echo: {visits.summary()}", *visits.examples)
@@ -117,9 +124,20 @@ class Soak:
             f"residents of echo and chat: {stays.summary()}",
             *stays.examples,
         )
+        self._check_secure()
         self._check_pings()
         self._check_talk()
         self._check_senders()
+
+    def _check_secure(self) -> None:
+        counts = self.visits.counts
+        faults = {what: counts[what] for what in ("wrong", "client failed") if counts[what]}
+        self.account.check(
+            not faults and counts["cut"] <= self.deeds.upgrades and counts["ok"] > 0,
+            f"visitors of echo by TLS: {counts['ok']} visits, {counts['cut']} cut short in "
+            f"{self.deeds.upgrades} upgrades{_listed(faults)}",
+            *self.visits.examples,
+        )
 
     def _check_pings(self) -> None:
         counts, told = self.pings.counts, self._told("echo")
@@ -156,7 +174,8 @@ class Soak:
         failed = self.logs.counts["client failed"] + self.logs.counts["connections cut"]
         self.account.check(
             not failed,
-            f"senders of lines: {self.ledger.sent} lines sent, {self.ledger.cut_off - 2} connections cut off",
+            f"senders of lines: {self.ledger.sent} lines sent, {self.logs.counts['let finish']} connections "
+            f"by TLS let finish in {self.deeds.upgrades} upgrades",
             *self.logs.examples,
         )
 

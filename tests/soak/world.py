@@ -17,8 +17,11 @@ from typing import Any, Self
 from tests.end_to_end.harness import ROOT, Daemon, distribution
 from tests.end_to_end.programs import BOUND
 from tests.end_to_end.traffic import free_port
+from tests.soak.secure import certify
 
 DISK = 96  # MiB that line-log's files may take
+TLS = {"certificate": "server.pem", "key": "server.key"}
+WITH_TLS = ("tcp", "udp", "unix", "unixgram", "tls")
 PATIENCE = 60.0  # seconds for what the daemon is asked
 
 
@@ -31,7 +34,21 @@ class World:
         for each in (self.runtime, self.logs):
             each.mkdir()
         self.disk = _mounted(self.logs)
-        self.ports = {name: free_port() for name in ("echo", "other", "lobby", "log", "victim", "spare")}
+        self.ports = {
+            name: free_port()
+            for name in (
+                "echo",
+                "echo-tls",
+                "other",
+                "lobby",
+                "log",
+                "log-tls",
+                "victim",
+                "victim-tls",
+                "proxied",
+                "spare",
+            )
+        }
         self.thief: socket.socket | None = None
         self.environment: dict[str, str | None] = dict(
             distribution(directory, "probe", "tests.soak.probe:specification")
@@ -43,6 +60,7 @@ class World:
 
     def addresses(self, name: str, kinds: Sequence[str] = ("tcp", "udp", "unix", "unixgram")) -> list[str]:
         where = {
+            "tls": f"tls://127.0.0.1:{self.ports.get(f'{name}-tls', 0)}",
             "tcp": f"tcp://127.0.0.1:{self.ports[name]}",
             "udp": f"udp://127.0.0.1:{self.ports[name]}",
             "unix": f"unix://{self.runtime}/{name}.sock",
@@ -66,8 +84,9 @@ class World:
         """The file as it is at rest, with what a deed changes of it."""
         endpoints: dict[str, Any] = {
             "echo": {
-                "listen": [*self.addresses("echo"), *more],
+                "listen": [*self.addresses("echo", WITH_TLS), *more],
                 "protocol": "echo",
+                "tls": TLS,
                 "limits": {"connections": most},
             },
             other: {"listen": self.addresses("other", ["tcp", "unix"]), "protocol": "echo"},
@@ -77,15 +96,33 @@ class World:
                 "options": {"history": history},
             },
             "applog": {
-                "listen": self.addresses("log"),
+                "listen": self.addresses("log", WITH_TLS),
                 "protocol": "line-log",
+                "tls": TLS,
                 "options": {"path": path, "format": form},
                 "restart": {"delay": "50ms", "max_delay": "1s"},
             },
             "victim": {
-                "listen": self.addresses("victim"),
+                "listen": self.addresses("victim", WITH_TLS),
                 "protocol": "echo",
-                "limits": {"connections": 100, "idle": "5s", "stall": "5s"},
+                "tls": TLS,
+                "access": {"deny": ["10.0.0.0/8"]},
+                "limits": {
+                    "connections": 100,
+                    "connections_per_source": 80,
+                    "connect_rate": "200/s",
+                    "handshake": "2s",
+                    "first_byte": "2s",
+                    "idle": "5s",
+                    "stall": "5s",
+                    "lifetime": "20s",
+                },
+            },
+            "proxied": {
+                "listen": self.addresses("proxied", ["tcp"]),
+                "protocol": "echo",
+                "proxy_protocol": {"from": ["127.0.0.0/8"]},
+                "limits": {"handshake": "2s"},
             },
             "victim-chat": {
                 "listen": ["unix://victim-chat.sock", "unixgram://victim-chat-dgram.sock"],
@@ -111,6 +148,7 @@ class World:
     # -- the daemon
 
     def __enter__(self) -> Self:
+        certify(self.directory, 0)
         file = self.directory / "sockd.yaml"
         file.write_text(self.text())
         self.daemon = Daemon(self.directory, file, environment=self.environment)
