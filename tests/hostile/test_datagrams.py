@@ -27,9 +27,13 @@ def flood(
     reasons: Mapping[str, Callable[[int], bool]],
 ) -> Outcome:
     """As many datagrams as one sender can; each of them is answered, accepted or counted."""
-    before = int(scene.listener(endpoint, kind)["datagrams_in"])
+
+    def arrived() -> int:
+        status = scene.listener(endpoint, kind)
+        return int(status["datagrams_in"]) + int(status["refused"].get("dropped by the kernel", 0))
 
     def send(attackers: Attackers, end: float) -> int:
+        before = arrived()
         one = attackers.connect(endpoint, kind)
         one.setblocking(False)
         count = 0
@@ -40,15 +44,9 @@ def flood(
                     count += 1
                 except (BlockingIOError, ConnectionRefusedError):
                     time.sleep(0.0002)
-        until(lambda: arrived() == count, "each of them counted")
+        until(lambda: arrived() - before == count, f"each of {count} counted")
         return count
 
-    def arrived() -> int:
-        status = scene.listener(endpoint, kind)
-        dropped = int(status["refused"].get("dropped by the kernel", 0)) - dropped_before
-        return int(status["datagrams_in"]) - before + dropped
-
-    dropped_before = int(scene.listener(endpoint, kind)["refused"].get("dropped by the kernel", 0))
     return attacked(scene, name, "datagrams", send, refused=reasons)
 
 
@@ -94,6 +92,7 @@ def test_low_source_ports(scene: Scene) -> None:
     ports = (7, 13, 17, 19, 37, 53, 69, 123, 161, 514, 1023)
 
     def send(attackers: Attackers, end: float) -> int:
+        before = scene.refused()["target: source port below 1024"]
         sockets = []
         for port in ports:
             one = attackers.own(socket.socket(type=socket.SOCK_DGRAM))
@@ -115,14 +114,8 @@ def test_low_source_ports(scene: Scene) -> None:
                 one.recv(1)
         return count
 
-    before = scene.refused()["target: source port below 1024"]
-    attacked(
-        scene,
-        "low source ports",
-        "datagrams",
-        send,
-        refused={"target: source port below 1024": lambda n: n > 0},
-    )
+    refused = {"target: source port below 1024": lambda n: n > 0}
+    attacked(scene, "low source ports", "datagrams", send, refused=refused)
 
 
 def test_many_sources(scene: Scene) -> None:

@@ -92,6 +92,7 @@ def test_characters_in_the_log(scene: Scene) -> None:
     path = scene.daemon.logs / "target.log"
 
     def send(attackers: Attackers, end: float) -> int:
+        before = path.read_bytes().count(b"\n")
         one = attackers.connect("target-log")
         count = 0
         while time.monotonic() < end:
@@ -101,7 +102,6 @@ def test_characters_in_the_log(scene: Scene) -> None:
         until(lambda: path.read_bytes().count(b"\n") == before + count, "a record for each line")
         return count
 
-    before = path.read_bytes().count(b"\n")
     attacked(scene, "characters, line-log", "lines", send)
     text = path.read_text()  # valid UTF-8
     assert not UNSAFE.search(text)
