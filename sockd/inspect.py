@@ -21,6 +21,7 @@ from sockd import pem
 from sockd.config.values import shown
 from sockd.pem import UnusableError
 from sockd.plan import CertificatePlan
+from sockd.transports.contexts import TlsError, context
 
 DAY = 86400.0
 SOON = 14 * DAY
@@ -67,6 +68,11 @@ def certificate(file: Path, key_file: Path, now: float) -> tuple[CertificatePlan
         file=Path(os.path.abspath(file)),
         key_file=Path(os.path.abspath(key_file)),
     )
+    try:
+        context(plan.chain, plan.key)
+    except TlsError as error:  # by its security level, say, which the system sets
+        found.append(Finding("certificate", f"{file}: OpenSSL does not take it: {error}"))
+        return None, found
     return plan, found
 
 

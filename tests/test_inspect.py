@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from sockd import inspect
 from sockd.inspect import DAY, Finding, good_for
 from sockd.plan import CertificatePlan
+from sockd.transports.contexts import TlsError
 from tests.pem_files import (
     FIXTURES,
     NOW,
@@ -251,3 +252,15 @@ def test_unknown_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_good_for(name: str, names: tuple[str, ...], expected: bool) -> None:
     """A wildcard stands for one label, and for no part of an address."""
     assert good_for(name, names) is expected
+
+
+def test_openssl_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would refuse at the start is refused by the check, for its reason."""
+
+    def refusing(*_: object) -> None:
+        raise TlsError("ee key too small")
+
+    monkeypatch.setattr(inspect, "context", refusing)
+    plan, found = inspected(tmp_path, pem(leaf(), middle(), root()), key_pem("leaf"))
+    assert plan is None
+    assert found == ["certificate: a.pem: OpenSSL does not take it: ee key too small"]

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sockd.transports.tls import TlsServer
 from sockd.transports.turn import READ, Turn
 from tests.certificates import made
 from tests.tls_clients import Client
-from tests.transports.loop import Loop, Probe, Recorder, broken, echo, ended, tcp_pair
+from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, broken, echo, ended, tcp_pair
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -269,3 +270,49 @@ def test_more_than_one_read_holds(link: Callable[..., Link]) -> None:
 
     one.loop.until(send, one.client.tls)
     assert protocol.data == data
+
+
+def test_both_say_goodbye_in_turn(link: Callable[..., Link]) -> None:
+    """After our half-close the client still speaks, and then ends cleanly too."""
+    protocol = HalfProbe()
+    one = link(protocol).shaken()
+    one.server.loseWriteConnection()
+    one.until(lambda: one.client.closed)
+    one.client.tls.send(b"last words")
+    one.loop.until(lambda: protocol.data == b"last words")
+    with suppress(ssl.SSLError):
+        one.client.tls.unwrap()
+    one.loop.until(lambda: one.owner.ends)
+    assert protocol.events == ["write", "read"]
+    assert one.owner.ends == [End.DONE]
+    assert not one.counters.refused
+
+
+def full(*_: object) -> int:
+    """A send buffer that takes nothing."""
+    raise BlockingIOError
+
+
+@pytest.mark.parametrize("ending", ["loseWriteConnection", "loseConnection", "garbage"])
+def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
+    """What is written while the goodbye waits for the kernel can't follow it, and is dropped."""
+    protocol = Probe()
+    one = link(protocol).shaken()
+    send, one.server._send = one.server._send, full
+    if ending == "garbage":
+        one.plain = socket.socket(fileno=one.client.tls.detach())
+        one.plain.send(b"\x17\x03\x03\x00\x20" + bytes(32))
+        one.loop.until(lambda: one.counters.refused)
+    else:
+        getattr(one.server, ending)()
+    one.loop.turn()
+    one.loop.turn()
+    assert one.server.owed
+    one.server.write(b"too late")
+    one.server._send = send
+    one.loop.until(lambda: one.server._fin_sent)
+    assert one.server.owed == 0
+    assert one.server.sent == 0
+    if ending != "garbage":
+        one.until(lambda: one.client.closed)
+        assert not one.client.data

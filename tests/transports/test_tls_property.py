@@ -1,0 +1,239 @@
+"""TLS changes nothing for a protocol and its peer: over a plain connection it would have been the same."""
+
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.contexts import context
+from sockd.transports.stream import HIGH_WATER, Server
+from sockd.transports.tls import PIECE, TlsServer
+from sockd.transports.turn import READ, Turn
+from tests.certificates import made
+from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, small_buffers
+
+SIZES = st.one_of(
+    st.integers(0, 300),
+    st.sampled_from([16383, 16384, 16385, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["send", "write", "write twice"]), SIZES),
+        # of what the client's end has to send, and of what has come for it
+        st.tuples(st.sampled_from(["feed", "take"]), st.one_of(st.integers(1, 60), st.integers(1, 300_000))),
+        st.tuples(st.sampled_from(["pause", "resume", "turn"]), st.none()),
+    ),
+    max_size=30,
+)
+ENDS = st.permutations(["client finishes", "server finishes", "server closes"])
+
+
+def pattern(start: int, size: int) -> bytes:
+    """Bytes that tell where in the stream they are."""
+    return b"".join(n.to_bytes(4, "big") for n in range(start, start + size // 4 + 1))[:size]
+
+
+class Plain:
+    """The client's end over a plain connection; `outgoing` is what it has to send."""
+
+    def __init__(self) -> None:
+        self.outgoing = bytearray()
+        self.got = bytearray()
+        self.closed = False
+
+    def start(self) -> None: ...
+
+    def send(self, data: bytes) -> None:
+        self.outgoing += data
+
+    def take(self, data: bytes) -> None:
+        self.got += data
+        self.closed = self.closed or not data
+
+    def finish(self) -> None:
+        """Its FIN goes out when everything has."""
+
+    finishes_by_fin = True
+    shaken = True
+
+
+class Tls(Plain):
+    """The same in TLS."""
+
+    finishes_by_fin = False
+
+    def __init__(self, version: ssl.TLSVersion) -> None:
+        super().__init__()
+        settings = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        settings.check_hostname = False
+        settings.verify_mode = ssl.CERT_NONE
+        settings.minimum_version = settings.maximum_version = version
+        self.bio_in, self.bio_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = settings.wrap_bio(self.bio_in, self.bio_out)
+        self.shaken = False
+        self.early = bytearray()
+
+    def start(self) -> None:
+        self.take(b"more")
+
+    def send(self, data: bytes) -> None:
+        if not self.shaken:
+            self.early += data
+        elif data:
+            self.tls.write(data)
+        self.outgoing += self.bio_out.read()
+
+    def take(self, data: bytes) -> None:
+        if data and data != b"more":
+            self.bio_in.write(data)
+        with suppress(ssl.SSLWantReadError):
+            if not self.shaken:
+                self.tls.do_handshake()
+                self.shaken = True
+                self.send(bytes(self.early))
+            while not self.closed:
+                try:
+                    data = self.tls.read(1 << 20)
+                except ssl.SSLZeroReturnError:
+                    data = b""
+                self.got += data
+                self.closed = not data
+        self.outgoing += self.bio_out.read()
+
+    def finish(self) -> None:
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        self.outgoing += self.bio_out.read()
+
+
+class Stage:
+    """A connection of one sort, its protocol and its client's end."""
+
+    def __init__(self, client: Plain, protocol: Probe) -> None:
+        self.loop, self.client, self.protocol = Loop(), client, protocol
+        self.owner, self.counters = Recorder(), Counters()
+        ours, self.sock = small_buffers()
+        for sock in (ours, self.sock):
+            sock.setblocking(False)
+        common: Any = (ours, Peer.unix(0, 1), Turn(self.loop), self.owner, "x", self.counters)
+        if isinstance(client, Tls):
+            certificate = made("localhost")
+            tls = TlsServer(*(*common, context(certificate.chain, certificate.key)))
+            tls.start(lambda: protocol)
+            self.server: Server = tls
+            client.start()
+        else:
+            self.server = Server(*common)
+            self.server.start(protocol)
+        self.sent, self.written = bytearray(), bytearray()
+        self.finished = False
+
+    def until(self, condition: Any) -> None:
+        """Take turns, and let everything flow."""
+        for _ in range(20_000):
+            if condition():
+                return
+            self.feed(1 << 20)
+            self.take(1 << 20)
+            self.loop.turn()
+        raise AssertionError("it never came true")
+
+    def feed(self, most: int) -> None:
+        with suppress(BlockingIOError, BrokenPipeError):
+            del self.client.outgoing[: self.sock.send(self.client.outgoing[:most])]
+        if self.finished and not self.client.outgoing and self.client.finishes_by_fin:
+            self.sock.shutdown(socket.SHUT_WR)
+            self.finished = False
+
+    def take(self, most: int) -> None:
+        with suppress(BlockingIOError):
+            data = self.sock.recv(most)
+            if data or self.client.finishes_by_fin:
+                self.client.take(data)
+
+    def step(self, what: str, size: Any) -> None:
+        match what:
+            case "send":
+                data = pattern(len(self.sent), size)
+                self.sent += data
+                self.client.send(data)
+            case "write" | "write twice":
+                for _ in range(1 + (what == "write twice")):
+                    data = pattern(len(self.written), size)
+                    self.written += data
+                    self.server.write(data)
+            case "feed":
+                self.feed(size)
+                self.loop.turn()
+            case "take":
+                self.take(size)
+                self.loop.turn()
+            case "pause":
+                self.server.pauseProducing()
+            case "resume":
+                self.server.resumeProducing()
+            case "turn":
+                self.loop.turn()
+            case "client finishes":
+                self.client.finish()
+                self.finished = True
+            case "server finishes":
+                self.server.loseWriteConnection()
+            case "server closes":
+                self.server.loseConnection()
+
+    def play(self, steps: list[tuple[str, Any]], ends: list[str]) -> tuple[Any, ...]:
+        """All that came of it."""
+        self.until(lambda: self.protocol.made and self.client.shaken)
+        for step in steps:
+            self.step(*step)
+        self.server.resumeProducing()
+        self.until(lambda: self.protocol.data == self.sent and self.client.got == self.written)
+        half = isinstance(self.protocol, HalfProbe)
+        for end in ends:
+            if self.owner.ends or (end == "server finishes" and self.server.disconnecting):
+                break
+            self.step(end, None)
+            if end == "client finishes":
+                self.until(lambda: self.owner.ends or self.server._read_closed or self.server.lingering)
+                if not half:
+                    break
+            else:
+                self.until(lambda: self.client.closed)
+                if end == "server closes":
+                    break
+        self.until(lambda: self.client.closed)
+        self.sock.close()
+        self.loop.settle()
+        events = self.protocol.events if isinstance(self.protocol, HalfProbe) else []
+        counters = self.counters
+        assert self.server.owed == 0
+        return (
+            bytes(self.protocol.data), bytes(self.client.got), self.owner.ends, events,
+            [failure.type for failure in self.protocol.lost], self.owner.failures,
+            (self.server.received, self.server.sent), (counters.bytes_in, counters.bytes_out),
+            dict(counters.refused),
+        )  # fmt: skip
+
+
+@given(
+    version=st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]),
+    half=st.booleans(),
+    steps=STEPS,
+    ends=ENDS,
+)
+def test_the_same_as_without(
+    version: ssl.TLSVersion, half: bool, steps: list[tuple[str, Any]], ends: list[str]
+) -> None:
+    """Bytes, their order, ends, half-closes and counters, whatever the chunks, the pauses and the waiting."""
+    results = [
+        Stage(client, HalfProbe() if half else Probe()).play(steps, ends)
+        for client in (Plain(), Tls(version))
+    ]
+    assert results[0] == results[1]
+    assert results[0][2] in ([End.PEER], [End.DONE])
