@@ -102,12 +102,18 @@ class Acceptor:
         except OSError as error:
             if error.errno in _NEWCOMERS:
                 return True  # the next one may do
-            self._short(error)
-            self._rest()
-            return False
+            return self._fall_short(error)
         sock.setblocking(False)
-        self._take(sock, sockaddr)
+        try:
+            self._take(sock, sockaddr)
+        except OSError as error:  # as epoll_ctl(2) has it: memory ran out, or what a user may watch
+            return self._fall_short(error)
         return True
+
+    def _fall_short(self, error: OSError) -> bool:
+        self._short(error)
+        self._rest()
+        return False
 
     def _rest(self) -> None:
         if self._breather is None:

@@ -39,6 +39,7 @@ class Door:
         self.space = 1000
         self.taken: list[socket.socket] = []
         self.told: list[int | None] = []
+        self.errors: list[OSError] = []  # of taking
         self.clients: list[socket.socket] = []
         self.losses: list[tuple[BaseException, object]] = []
         self.acceptor = self.another()
@@ -51,6 +52,9 @@ class Door:
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
         assert sock.getblocking() is False
         assert sockaddr[0] == "127.0.0.1"
+        if self.errors:
+            sock.close()
+            raise self.errors.pop()
         self.taken.append(sock)
         if self.room() <= 0:
             self.acceptor.accept(False)
@@ -182,6 +186,19 @@ def test_others_wait_while_reserved_descriptors_are_lent(door: Door) -> None:
     door.loop.advance(BREATHER)
     door.loop.until(lambda: len(door.taken) == 2)
     assert not door.told
+
+
+def test_shortage_after_accepting(door: Door) -> None:
+    """What the reactor needs for a newcomer may run out as well: the others wait; the socket stays."""
+    door.connect(2)
+    door.errors = [OSError(errno.ENOSPC, "watches")]
+    door.acceptor.accept(True)
+    door.loop.until(lambda: door.told == [errno.ENOSPC])
+    assert not door.loop.readers
+    assert not door.taken
+    door.loop.advance(BREATHER)
+    door.loop.until(lambda: door.taken)
+    assert not door.losses
 
 
 def test_wishes_while_resting(door: Door) -> None:
