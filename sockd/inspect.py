@@ -53,7 +53,7 @@ def certificate(file: Path, key_file: Path, now: float) -> tuple[CertificatePlan
         found.append(Finding("certificate", str(error)))
     try:
         key = pem.private_key(key_file)
-        if own and _public(own.public_key()) != _public(key.public_key()):
+        if own and _other_key(own, key):
             found.append(Finding("key", f"{key_file}: this is not the key of the certificate in {file}"))
     except UnusableError as error:
         found.append(Finding("key", str(error)))
@@ -213,6 +213,13 @@ def _day(one: x509.Certificate) -> str:
 def _days(one: x509.Certificate, now: float) -> str:
     days = int((one.not_valid_after_utc.timestamp() - now) // DAY)
     return f"in {days} day{'' if days == 1 else 's'}" if days else "in less than a day"
+
+
+def _other_key(own: x509.Certificate, key: pem.Key) -> bool:
+    """Whether the certificate is of another key; where its own can't be read, that is told already."""
+    with suppress(UnsupportedAlgorithm, ValueError):
+        return _public(own.public_key()) != _public(key.public_key())
+    return False
 
 
 def _public(key: Any) -> bytes:

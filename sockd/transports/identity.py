@@ -71,15 +71,15 @@ def verified_name(der: bytes, names: tuple[str, ...]) -> str:
     try:
         certificate = x509.load_der_x509_certificate(der)
         alternatives = _alternatives(certificate)
+        claimed = _shown(next(_claimed(certificate, alternatives)))  # here: names are parsed when asked for
     except Exception:  # noqa: BLE001  # of several families, by what is wrong with it
         raise IdentityError("the client's certificate can't be read") from None
     if not names:
-        return _shown(next(_claimed(certificate, alternatives)))
+        return claimed
     patterns, uris = list(_patterns(alternatives)), _uris(alternatives)
     for name in names:
         if Name(name).among(patterns, uris):
             return name
-    claimed = _shown(next(_claimed(certificate, alternatives)))
     raise IdentityError(f"the client's certificate is for none of client_names; it is for {claimed}")
 
 

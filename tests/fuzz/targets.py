@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz.parsers import chats, files, lines, programs, proxies
+from tests.fuzz.parsers import certificates, chats, files, lines, programs, proxies
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -12,6 +12,8 @@ Target = Callable[[bytes], None]
 TARGETS: dict[str, Target] = {
     "document": files.read_document,
     "plan": files.read_plan,
+    "certificate": certificates.inspect_certificate,
+    "identity": certificates.identify,
     "address": files.read_address,
     "lines": lines.split_lines,
     "records": lines.write_records,

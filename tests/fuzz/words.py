@@ -179,6 +179,28 @@ _BINARY = [
     b"\x01\x00\x01",
 ]
 
+# Object identifiers and tags of DER: names, alternative names, constraints, usages, algorithms.
+_CERTIFICATE = [
+    b"\x06\x03\x55\x1d\x11",
+    b"\x06\x03\x55\x1d\x13",
+    b"\x06\x03\x55\x1d\x0f",
+    b"\x06\x03\x55\x1d\x25",
+    b"\x06\x03\x55\x04\x03",
+    b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02",
+    b"\x82\x09a.example",
+    b"\x82\x02*.",
+    b"\x87\x04\xc0\x00\x02\x01",
+    b"\x86\x10https://a.example",
+    b"\x0c\x01\x1b",
+    b"\x1e\x02\xd8\x00",
+    b"\x17\x0d991231235959Z",
+    b"\x18\x0f99991231235959Z",
+    b"\x30\x00",
+    b"\x30\x82\xff\xff",
+    b"-----BEGIN CERTIFICATE-----\n",
+    b"-----END CERTIFICATE-----\n",
+]
+
 
 def _file() -> list[bytes]:
     """Every key of the file, and the words that stand for values."""
@@ -218,6 +240,8 @@ def words(target: str) -> list[bytes]:
             return _HANDOVER + _PLACES + _CONTROL
         case "inherited":
             return _INHERITED
+        case "certificate" | "identity":
+            return _CERTIFICATE
         case "proxy":
             return _PROXY + _BINARY
         case _:
