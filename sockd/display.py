@@ -25,6 +25,7 @@ _STYLES = {
 # Columns whose values stay in one piece however narrow the terminal is.
 _WHOLE = ("id", "endpoint", "for", "in", "out", "owed")
 _SHORT = 24  # characters; addresses that are no longer stay so as well
+_NAMES = 3  # of a certificate's
 _PACKETS = ("udp://", "unixgram://")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KINDS = ("added", "removed", "re-bound", "re-tuned")
@@ -137,6 +138,8 @@ def status(result: Mapping[str, Any], now: float) -> Page:
         for one in (endpoint, *endpoint["listeners"]):
             styles.append(_style(one))
             notes += [f"{name} {one.get('address', '')}".rstrip() + f": {note}" for note in _notes(one)]
+        # A daemon that was not upgraded yet tells of none.
+        notes += [f"{name}: {_certificate(each)}" for each in endpoint.get("certificates", ())]
     head = ("endpoint", "listener", "state", "for", "connections", "in", "out")
     return Page(_visible(lines), head, tuple(map(_visible, rows)), tuple(styles), _visible(notes))
 
@@ -163,6 +166,14 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"refused: {summary(Counter(one['refused']))}"
 
 
+def _certificate(one: Mapping[str, Any]) -> str:
+    names = one["names"][:_NAMES]
+    more = f" and {len(one['names']) - len(names)} more" if len(one["names"]) > len(names) else ""
+    days = one["days_left"]
+    left = f"for {count(days, 'day')}" if days > 0 else "for less than a day" if days == 0 else "no more"
+    return f"the certificate for {', '.join(names) or 'no host'}{more} is valid {left}"
+
+
 def _style(one: Mapping[str, Any]) -> str:
     return "yellow" if one["state"] == "running" and one["causes"] else _STYLES.get(one["state"], "")
 
@@ -177,7 +188,8 @@ def connections(found: Iterable[Mapping[str, Any]], now: float) -> Page:
         sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["owed"]))
         state = "draining" if one["draining"] else ""
         since = age(now - _seconds(one["since"]), 1)
-        rows.append((str(one["id"]), one["endpoint"], one["listener"], one["peer"], since, *sizes, state))
+        peer = f"{one['peer']} ({one['identity']})" if one.get("identity") else one["peer"]
+        rows.append((str(one["id"]), one["endpoint"], one["listener"], peer, since, *sizes, state))
         styles.append("yellow" if state else "")
     head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "owed", "state")
     return Page((), head, tuple(map(_visible, rows)), tuple(styles))

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import floor
 from typing import Any
 
 from sockd import __version__
 from sockd.logs import timestamp
+from sockd.plan import CertificatePlan
 from sockd.rights import Rights
 from sockd.services.endpoint import Endpoint, Watched
 from sockd.services.listener import Listener
@@ -78,11 +80,26 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
         "connections": len(endpoint.connections),
         "limit": endpoint.plan.limits.connections,
         "refused": dict(endpoint.host.counters.refused),
+        "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
         "listeners": [
             _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments)
             | {"note": _note(each.listener, rights)}
             for each in endpoint.watched
         ],
+    }
+
+
+def _certificates(endpoint: Endpoint) -> Sequence[CertificatePlan]:
+    return endpoint.plan.tls.certificates if endpoint.plan.tls is not None else ()
+
+
+def _certificate_value(certificate: CertificatePlan) -> dict[str, Any]:
+    return {
+        "names": list(certificate.names),
+        "file": str(certificate.file),
+        "fingerprint": certificate.fingerprint,
+        "not_after": timestamp(certificate.not_after),
+        "days_left": floor((certificate.not_after - time.time()) / 86_400),
     }
 
 
@@ -131,6 +148,7 @@ def connection_value(endpoint: Endpoint, server: Server, moments: Moments) -> di
         "endpoint": endpoint.name,
         "listener": server.listener,
         "peer": server.peer.text,
+        "identity": server.identity,
         "since": moments.text(server.opened),
         "bytes_in": server.received,
         "bytes_out": server.sent,

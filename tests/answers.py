@@ -36,6 +36,7 @@ def endpoint(name: str, *listeners: dict[str, Any], **more: Any) -> dict[str, An
         "connections": 0,
         "limit": 1000,
         "refused": {},
+        "certificates": [],
         "listeners": list(listeners),
     } | more
 
@@ -60,6 +61,7 @@ def connection(number: int, **more: Any) -> dict[str, Any]:
         "endpoint": "echo",
         "listener": "tcp://127.0.0.1:7007",
         "peer": "127.0.0.1:40000",
+        "identity": "",
         "since": STARTED,
         "bytes_in": 0,
         "bytes_out": 0,

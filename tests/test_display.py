@@ -143,6 +143,31 @@ def test_connections() -> None:
     assert "\x1b[33mdraining" in terminal(page, 100)
 
 
+def test_whom_a_certificate_names() -> None:
+    """It stands behind the address; an older daemon tells of none."""
+    old = connection(2)
+    del old["identity"]
+    page = display.connections([connection(1, identity="anna.example"), old], NOW)
+    assert [row[3] for row in page.rows] == ["127.0.0.1:40000 (anna.example)", "127.0.0.1:40000"]
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "told"),
+    [
+        (["example.org"], 61, "for example.org is valid for 61 days"),
+        (["a", "b", "c"], 1, "for a, b, c is valid for 1 day"),
+        (["a", "b", "c", "d", "e"], 0, "for a, b, c and 2 more is valid for less than a day"),
+        ([], -1, "for no host is valid no more"),
+    ],
+)
+def test_certificates(names: list[str], days: int, told: str) -> None:
+    """Whether it is time to renew them."""
+    old = endpoint("old")
+    del old["certificates"]
+    lobby = endpoint("lobby", certificates=[{"names": names, "days_left": days}])
+    assert display.status(status(lobby, old), NOW).notes == (f"lobby: the certificate {told}",)
+
+
 def test_changes() -> None:
     """Each sort of change, by name, with what it is about."""
     found = changes(

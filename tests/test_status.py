@@ -17,6 +17,7 @@ from sockd.services.endpoint import Endpoint
 from sockd.services.sockets import Sockets
 from sockd.status import Moments, Outcome, connection_value, endpoint_value, in_words, program
 from sockd.transports.opened import Opened
+from tests.certificates import made, tls_plan
 from tests.daemons import Daemons
 from tests.services.house import Datagrams, House, Probes, Service, connected, raising
 
@@ -171,6 +172,35 @@ def test_a_connection_on_a_unix_socket(house: House, tmp_path: Path) -> None:
     found = connection_value(endpoint, server, Moments(house.loop.seconds()))
     assert found["peer"] == f"uid={os.getuid()},pid={os.getpid()}"
     assert found["listener"] == f"unix://{tmp_path}/a"
+
+
+def test_certificates(house: House) -> None:
+    """What they are for, and how long yet; nothing of a key."""
+    plan = made("a.example", days=20.5).plan("a.example", "*.a.example")
+    other = made("b.example", days=-0.5).plan()
+    endpoint = house.run("tls://127.0.0.1:0", stream=Probes(), tls=tls_plan(plan, other))
+    found = value(house, endpoint)
+    one, two = found["certificates"]  # type: ignore[misc]
+    assert (one["names"], one["days_left"]) == (["a.example", "*.a.example"], 20)  # type: ignore[has-type]
+    assert datetime.fromisoformat(one["not_after"]).timestamp() == pytest.approx(plan.not_after, abs=1)  # type: ignore[has-type]
+    assert (two["names"], two["days_left"]) == ([], -1)  # type: ignore[has-type]
+    assert "PRIVATE" not in json.dumps(found)
+
+
+def test_an_endpoint_without_tls(house: House) -> None:
+    """It has no certificates."""
+    assert value(house, house.run(TCP, stream=Probes()))["certificates"] == []
+
+
+def test_whom_a_certificate_names(house: House) -> None:
+    """The identity of a connection; empty where there is none."""
+    endpoint = house.run(TCP, stream=Probes())
+    connected(house, endpoint)
+    (server,) = endpoint.connections
+    moments = Moments(house.loop.seconds())
+    assert connection_value(endpoint, server, moments)["identity"] == ""
+    server.identity = "anna.example"
+    assert connection_value(endpoint, server, moments)["identity"] == "anna.example"
 
 
 # -- words

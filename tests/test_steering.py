@@ -135,7 +135,7 @@ def test_one_connection(two: Running) -> None:
     host, port = client.getsockname()
     assert connection.pop("since").startswith("20")
     assert connection == {
-        "id": 1, "endpoint": "one", "listener": str(two.address()), "peer": f"{host}:{port}",
+        "id": 1, "endpoint": "one", "listener": str(two.address()), "peer": f"{host}:{port}", "identity": "",
         "bytes_in": 5, "bytes_out": 5, "owed": 0, "draining": False,
     }  # fmt: skip
 

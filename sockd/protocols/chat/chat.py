@@ -218,7 +218,7 @@ class Chat:
         if room is None:
             self.reply(member, "you are in no room; /rooms lists them")
             return
-        names = listed((each.name for each in room.members), len(room.members))
+        names = listed((each.known_as for each in room.members), len(room.members))
         self.reply(member, f"in {room.name}: {names}")
 
     def list_rooms(self, member: Member) -> None:
@@ -264,7 +264,7 @@ def listed(items: Iterable[str], count: int) -> str:
     shown: list[str] = []
     size = 0
     for item in items:
-        size += len(item) + 2
+        size += len(item.encode()) + 2
         if size > LISTED:
             return f"{', '.join(shown)} and {count - len(shown)} more"
         shown.append(item)

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+_SHOWN = 100  # characters of an identity
+
 
 @dataclass(slots=True, eq=False)
 class Member:
     """Somebody in the chat. `send` takes whole lines; `close` ends how they come by, after what was sent.
 
-    `replay` is how many bytes of a room's history it is shown at a time.
+    `replay` is how many bytes of a room's history it is shown at a time, `identity` whom its certificate
+    names, if it showed one that was verified.
     """
 
     send: Callable[[bytes], object]
@@ -19,6 +22,15 @@ class Member:
     room: "Room | None" = None
     present: bool = False
     replay: int = 0
+    identity: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name, and whose it is."""
+        if not self.identity:
+            return self.name
+        whose = self.identity if len(self.identity) <= _SHOWN else f"{self.identity[: _SHOWN - 1]}…"
+        return f"{self.name} ({whose})"
 
 
 class Room:

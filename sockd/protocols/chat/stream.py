@@ -41,7 +41,7 @@ class Connection(Protocol):
     def connectionMade(self) -> None:  # noqa: N802
         transport = self.transport
         transport.limit_unsent(self._queue)
-        self._member = Member(transport.write, transport.loseConnection)
+        self._member = Member(transport.write, transport.loseConnection, identity=transport.identity)
         if self._chat.admit(self._member):
             self._chat.welcome(self._member)
         else:

@@ -17,6 +17,7 @@ class Transport(StringTransport):
     """What our own transport has beyond Twisted's interface, as far as chat uses it."""
 
     end: End | None = None
+    identity = ""
     limit = 0
     owed = 0
 

@@ -175,3 +175,18 @@ def test_any_chunking(sent: bytes, data: st.DataObject) -> None:
         results.append(heard(to_bob))
         assert to_alice.disconnecting or not to_alice.paused
     assert results[0] == results[1]
+
+
+def test_whom_a_certificate_names() -> None:
+    """It stands behind the name in /who, and in no other place; it doesn't get longer than a line."""
+    session = Session()
+    known = {"anna": "anna.example", "berta": "x" * 300}
+    for name, identity in known.items():
+        protocol, transport = session.factory.buildProtocol(None), Transport()
+        transport.identity = identity
+        protocol.makeConnection(transport)
+        protocol.dataReceived(f"/nick {name}\n".encode())
+        session.clock.advance(10)
+    other, transport = session.connect("carla")
+    other.dataReceived(b"/who\n")
+    assert transport.value() == f"-- in lobby: anna (anna.example), berta ({'x' * 99}…), carla\n".encode()
