@@ -6,6 +6,7 @@ its port stolen and its file broken. The same seed gives the same deeds in the s
 
 import argparse
 import random
+import signal
 import sys
 
 from tests.soak.soak import run
@@ -22,8 +23,12 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
     sys.stdout.write(f"soak of {arguments.seconds:g} s, SEED={seed}\n")
     sys.stdout.flush()
-    with scratch() as directory:
-        account = run(directory, seed, arguments.seconds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the daemon and its disk don't stay
+    try:
+        with scratch() as directory:
+            account = run(directory, seed, arguments.seconds)
+    except KeyboardInterrupt:
+        parser.exit(130, f"\nSEED={seed}: broken off\n")
     sys.stdout.write("\n".join(["", *account.lines, ""]))
     failures = len(account.failures)
     sys.stdout.write(f"SEED={seed}: {f'{failures} of it is not well' if failures else 'nothing was lost'}\n")

@@ -49,7 +49,6 @@ class World:
                 "spare",
             )
         }
-        self.thief: socket.socket | None = None
         self.environment: dict[str, str | None] = dict(
             distribution(directory, "probe", "tests.soak.probe:specification")
         )
@@ -152,15 +151,21 @@ class World:
         file = self.directory / "sockd.yaml"
         file.write_text(self.text())
         self.daemon = Daemon(self.directory, file, environment=self.environment)
-        self._answers()
+        try:
+            self._answers()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        """Nothing is left of it."""
         self.daemon.end()
-        if self.thief is not None:
-            self.thief.close()
         if self.disk:
             subprocess.run(["umount", "--lazy", str(self.logs)], check=False)
 
