@@ -65,9 +65,12 @@ class Logger(threading.Thread):
                     count = min(left, self._random.randrange(1, CHUNK + 1))
                     lines = [line(self.kind, connection, sending.sent + n) for n in range(count)]
                     sending.sent += count
-                    one.sendall(b"".join(each + b"\n" for each in lines))
-                    left -= count
+                    data = b"".join(each + b"\n" for each in lines)
+                    half = self._random.randrange(len(data))  # a line is always under way
+                    one.sendall(data[:half])
                     time.sleep(PAUSE)
+                    one.sendall(data[half:])
+                    left -= count
                 else:
                     clean = _closed(one)
             except OSError as error:
