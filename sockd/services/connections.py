@@ -352,8 +352,6 @@ class Connections:
 
     def admit_anew(self, admission: Admission) -> None:
         """From now on this one says who may connect; whom it doesn't allow is cut."""
-        if admission is self.admission:
-            return
         old, self.admission = self.admission, admission
         # Who sends a PROXY header yet is asked when it has come.
         known = [server for server in self._servers if server.admitted]

@@ -316,3 +316,20 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     if ending != "garbage":
         one.until(lambda: one.client.closed)
         assert not one.client.data
+
+
+def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
+    """What can't be sent is dropped; the end is told once."""
+    protocol = Probe()
+    one = link(protocol).shaken()
+
+    def reset(*_: object) -> int:
+        raise ConnectionResetError
+
+    one.server._send = reset
+    one.server.write(b"x")
+    one.loop.turn()
+    assert one.server.owed == 0
+    one.client.tls.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert len(protocol.lost) == 1

@@ -128,6 +128,23 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
     assert len(running.daemon.endpoints[0].connections) == 2
 
 
+def test_sources_are_counted_on(house: House, run: Daemons, replaced: Replaced) -> None:
+    """Who came over counts as before, and is given back once."""
+    running = run(of(house.plan(TCP, connections_per_source=2), echo, EchoOptions())).start()
+    clients = [running.connect() for _ in range(2)]
+    running = replaced(running)
+    (endpoint,) = running.daemon.endpoints
+    assert house.receive(house.connect(running.address()), 1) == b""
+    for client in clients:
+        client.close()
+    house.until(lambda: not len(endpoint.connections))
+    assert not endpoint.connections.admission.counted
+    for _ in range(2):
+        running.connect()
+    assert house.receive(house.connect(running.address()), 1) == b""
+    assert endpoint.listeners[0].counters.refused == {"connections_per_source": 2}
+
+
 def peek(client: socket.socket) -> bytes:
     try:
         return client.recv(65536, socket.MSG_PEEK)
