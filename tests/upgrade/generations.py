@@ -68,6 +68,13 @@ def fds() -> dict[str, str]:
     return links
 
 
+def pending_here(number: int) -> bool:
+    """Whether this thread, and not the process, has that signal to come (proc(5))."""
+    status = Path(f"/proc/self/task/{threading.get_native_id()}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigPnd:")).split()[1]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
 class Program:
     def __init__(self) -> None:
         self.generation = 1
@@ -84,9 +91,9 @@ class Program:
             self.thaw(handover)
         # None of these is to be there in the next generation.
         self.others = (Path(os.devnull).open(), socket.socket(), os.pipe())  # noqa: SIM115
-        threading.Thread(target=threading.Event().wait, daemon=True).start()
         signal.signal(signal.SIGUSR2, lambda number, _: self.heard.append(number))
         resume_signals()
+        threading.Thread(target=threading.Event().wait, daemon=True).start()  # which blocks no signal
         acceptor = Acceptor(self.listening, reactor, self.take, lambda: 100, self.failed, self.failed)
         acceptor.accept(True)
 
@@ -100,6 +107,10 @@ class Program:
         signals = Signals()
         signals.hold()
         os.kill(os.getpid(), signal.SIGUSR2)
+        # The other thread gets it, and has it sent once more. An exec before it could would be too early:
+        # sockd has threads of its own block all signals, and waits for some turns of the reactor.
+        while not pending_here(signal.SIGUSR2):
+            """Python calls the handler between two of these."""
         handover = Handover(
             file=__file__,
             runtime="",
