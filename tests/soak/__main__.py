@@ -8,9 +8,20 @@ import argparse
 import random
 import signal
 import sys
+from pathlib import Path
 
-from tests.soak.soak import run
-from tests.soak.world import scratch
+from tests.soak.books import Account
+from tests.soak.soak import Soak
+from tests.soak.world import World, scratch
+
+
+def run(directory: Path, seed: int, seconds: float) -> Account:
+    """A soak in this directory."""
+    with World(directory) as world:
+        soak = Soak(world, seed, seconds)
+        if not world.disk:
+            soak.account.tell("left out: the full disk, which only root can have")
+        return soak.run()
 
 
 def main() -> int:

@@ -1,41 +1,24 @@
 """A soak from start to end: clients come, deeds are done, clients leave, and everything is counted."""
 
 import re
-import statistics
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from tests.end_to_end import load, residents
-from tests.end_to_end.harness import ROOT
-from tests.end_to_end.programs import Process
 from tests.end_to_end.traffic import Residents, Visitors
 from tests.soak.books import Account, Book, Ledger
+from tests.soak.crowds import SoakResidents, SoakVisitors, so_far
 from tests.soak.deck import Deed, deal
 from tests.soak.deeds import Deeds
 from tests.soak.display import Progress
+from tests.soak.levels import compare, leaks
 from tests.soak.loggers import Logger, read
 from tests.soak.pingers import Pinger
 from tests.soak.secure import SecureVisitor
 from tests.soak.talkers import Talkers
-from tests.soak.world import WITH_TLS, World
+from tests.soak.victims import WITH_TLS
+from tests.soak.world import World
 
-COUNT = 40  # residents
-GROWTH = 32.0  # MiB that the daemon may have more at rest in the end than at rest in the beginning
-SLOPE = (
-    16.0  # MiB that it may have more in the last third than in the middle one, in a soak of a minute or more
-)
-LONG = 60.0  # seconds
-LEAKED = {
-    "fds": 2,
-    "Deferred": 20,
-    "timers": 3,
-    "Server": 1,
-    "Failure": 5,
-    "socket": 2,
-}  # at most more of these
 SETTLED = 20.0  # seconds in which all that clients leave behind must be gone
 
 
@@ -62,7 +45,7 @@ class Soak:
             after = self._settled(before)
             self._stop()
             self._count_lines()
-            self._compare(before, after)
+            compare(self.account, before, after, self.resident, self.seconds)
         except Exception as error:  # noqa: BLE001 - the daemon is gone, or as good as that
             said = self.world.daemon.text.splitlines()[-20:]
             self.account.check(False, f"the account can't be finished: {error!r}", *said)
@@ -96,10 +79,10 @@ class Soak:
         self.talkers = Talkers(world.addresses("lobby"), world.runtime, self.talk)
         self.talkers.start()
         self.talkers.there.wait()
-        self.guests = _Guests(
+        self.guests = SoakResidents(
             world.addresses("echo", streams), world.addresses("lobby", streams), self.seconds
         )
-        self.visitors = _Visitors(
+        self.visitors = SoakVisitors(
             [*world.addresses("echo", streams), *world.addresses("other", streams)], self.seconds
         )
         for each in (*self.loggers, *self.pingers, self.secure):
@@ -218,7 +201,7 @@ class Soak:
         except (OSError, AssertionError):
             return "the daemon is gone"
         return (
-            f"{_so_far(self.visitors, 'visits'):6} visits {_so_far(self.guests, 'heard'):6} heard "
+            f"{so_far(self.visitors, 'visits'):6} visits {so_far(self.guests, 'heard'):6} heard "
             f"{self.ledger.sent:7} logged {self.pings.counts['answered']:5} pings "
             f"{self.resident[-1]:4.0f} MiB {fds:4} fds"
         )
@@ -233,7 +216,7 @@ class Soak:
         end = time.monotonic() + SETTLED
         while True:
             after = self._at_rest()
-            if not _leaks(before, after) or time.monotonic() > end:
+            if not leaks(before, after) or time.monotonic() > end:
                 return after
             time.sleep(1.0)
 
@@ -263,65 +246,6 @@ class Soak:
             f"line-log by datagrams: {missing} lines missing, {self.log_told} datagrams told as refused",
         )
 
-    def _compare(self, before: dict[str, float], after: dict[str, float]) -> None:
-        leaks = _leaks(before, after)
-        shown = ", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in LEAKED)
-        self.account.check(not leaks, f"at rest, before and after: {shown}", *leaks)
-        grown = after["resident"] - before["resident"]
-        told = f"resident memory at rest: {before['resident']:.0f} MiB -> {after['resident']:.0f} MiB"
-        self.account.check(grown <= GROWTH, f"{told}, at most {GROWTH:.0f} more")
-        third = len(self.resident) // 3
-        if self.seconds >= LONG and third:
-            middle, last = (
-                statistics.median(self.resident[third:-third]),
-                statistics.median(self.resident[-third:]),
-            )
-            self.account.check(
-                last - middle <= SLOPE,
-                f"resident memory at work: {middle:.0f} MiB in the middle, {last:.0f} MiB in the last third",
-            )
-
-
-class _Visitors(Visitors):
-    def __init__(self, urls: list[str], seconds: float) -> None:
-        arguments = ("--watch-input", "--seconds", str(seconds * 10 + 600), "--workers", "2")
-        Process.__init__(self, [sys.executable, "-m", load.__name__, *arguments, *urls], cwd=ROOT)
-
-
-class _Guests(Residents):
-    def __init__(self, echo: list[str], chat: list[str], seconds: float) -> None:
-        urls = [*(f"--echo={url}" for url in echo), *(f"--chat={url}" for url in chat)]
-        arguments = ("--watch-input", "--seconds", str(seconds * 10 + 600), "--residents", str(COUNT))
-        Process.__init__(self, [sys.executable, "-m", residents.__name__, *arguments, *urls], cwd=ROOT)
-        self.expect(r'"ready"')
-
-
-def _so_far(client: Visitors | Residents | None, key: str) -> int:
-    """How far a client said it was."""
-    if client is None:
-        return 0
-    for line in reversed(client.lines(client.output[-1000:])):
-        if key in line:
-            return int(line[key])
-    return 0
-
-
-def _leaks(before: dict[str, float], after: dict[str, float]) -> list[str]:
-    return [
-        f"{after[name] - before[name]:.0f} more {name} than before, at most {most} may be"
-        for name, most in LEAKED.items()
-        if after[name] - before[name] > most
-    ]
-
 
 def _listed(faults: dict[str, int]) -> str:
     return "".join(f", {count} {what}" for what, count in faults.items())
-
-
-def run(directory: Path, seed: int, seconds: float) -> Account:
-    """A soak in this directory."""
-    with World(directory) as world:
-        soak = Soak(world, seed, seconds)
-        if not world.disk:
-            soak.account.tell("left out: the full disk, which only root can have")
-        return soak.run()

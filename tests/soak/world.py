@@ -18,10 +18,9 @@ from tests.end_to_end.harness import ROOT, Daemon, distribution
 from tests.end_to_end.programs import BOUND
 from tests.end_to_end.traffic import free_port
 from tests.soak.secure import certify
+from tests.soak.victims import TLS, WITH_TLS, victims
 
 DISK = 96  # MiB that line-log's files may take
-TLS = {"certificate": "server.pem", "key": "server.key"}
-WITH_TLS = ("tcp", "udp", "unix", "unixgram", "tls")
 PATIENCE = 60.0  # seconds for what the daemon is asked
 
 
@@ -101,37 +100,7 @@ class World:
                 "options": {"path": path, "format": form},
                 "restart": {"delay": "50ms", "max_delay": "1s"},
             },
-            "victim": {
-                "listen": self.addresses("victim", WITH_TLS),
-                "protocol": "echo",
-                "tls": TLS,
-                "access": {"deny": ["10.0.0.0/8"]},
-                "limits": {
-                    "connections": 100,
-                    "connections_per_source": 80,
-                    "connect_rate": "200/s",
-                    "handshake": "2s",
-                    "first_byte": "2s",
-                    "idle": "5s",
-                    "stall": "5s",
-                    "lifetime": "20s",
-                },
-            },
-            "proxied": {
-                "listen": self.addresses("proxied", ["tcp"]),
-                "protocol": "echo",
-                "proxy_protocol": {"from": ["127.0.0.0/8"]},
-                "limits": {"handshake": "2s"},
-            },
-            "victim-chat": {
-                "listen": ["unix://victim-chat.sock", "unixgram://victim-chat-dgram.sock"],
-                "protocol": "chat",
-            },
-            "victim-log": {
-                "listen": ["unix://victim-log.sock", "unixgram://victim-log-dgram.sock"],
-                "protocol": "line-log",
-                "options": {"path": "/dev/null", "format": "raw"},
-            },
+            **victims(self.addresses),
             "probe": {"listen": "unix://probe.sock", "protocol": "probe"},
         }
         return json.dumps(
