@@ -122,6 +122,11 @@ class Machine:
         """An environment in /opt/sockd, as venv makes it, of this session's Python, packages and checkout."""
         base = Path(sys.base_prefix)
         home = base if _is_public(base) else Path(PYTHON)
+        if home != base:
+            # Python's own library, where it has one, is looked for where the user may not enter; another
+            # version that the system has would be taken, and not fit the modules.
+            self.write("/etc/ld.so.conf.d/00-sockd-tests.conf", f"{home}/lib\n")
+            self.run("ldconfig")
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = f"/opt/sockd/lib/{version}/site-packages"
         self.write("/opt/sockd/pyvenv.cfg", f"home = {home}/bin\ninclude-system-site-packages = false\n")
