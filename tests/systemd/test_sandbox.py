@@ -151,10 +151,13 @@ def test_no_memory_is_writable_and_executable(running: Service, protection: int)
     }
 
 
-@pytest.mark.parametrize("family", ["AF_PACKET", "AF_NETLINK", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH"])
-def test_other_address_families(running: Service, family: str) -> None:
+# By their numbers in Linux: a Python that was built without Bluetooth has no name for it.
+@pytest.mark.parametrize(
+    "family", [17, 16, 40, 38, 31], ids=["PACKET", "NETLINK", "VSOCK", "ALG", "BLUETOOTH"]
+)
+def test_other_address_families(running: Service, family: int) -> None:
     """No packets past the kernel's TCP and UDP, no netlink, no other machine's sockets."""
-    assert outcome(running, f"import socket; socket.socket(socket.{family}, socket.SOCK_RAW)") == "OSError"
+    assert outcome(running, f"import socket; socket.socket({family}, socket.SOCK_RAW)") == "OSError"
 
 
 def test_no_raw_sockets(running: Service) -> None:
@@ -199,4 +202,4 @@ with reserve.beyond():
     beyond, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 result = hard - soft == reserve.MOST, beyond == hard
 """
-    assert outcome(running, code) == "(True, True)"
+    assert outcome(running, code) == "[True, True]"
