@@ -11,6 +11,7 @@ from sockd.limits.idle import LINGER, overdue, verdict
 from sockd.metrics import Counters, End
 from sockd.plan import Limits
 from sockd.services.admission import Admission
+from sockd.services.drain import Drain
 from sockd.services.endings import Endings
 from sockd.transports import unread
 from sockd.transports.stream import Server
@@ -26,40 +27,6 @@ QUIET = 0.25
 _LINGER_DRAINED = 1.0
 # That the limit was reached is told so often at most.
 _FULL_TOLD = Rate(1, 60.0)
-
-
-class Drain:
-    """Some connections that are to finish; `done` fires when all have ended. `cut` counts those cut off."""
-
-    def __init__(self, servers: Iterable[Server]) -> None:
-        self.servers = dict.fromkeys(servers)
-        self.finished = 0
-        self.cut = 0
-        self.done: Deferred[None] = Deferred()
-        self.timer: Any = None
-
-    def ended(self, server: Server, end: End) -> None:
-        """One of them has ended, if it is one of them."""
-        if server in self.servers:
-            del self.servers[server]
-            if end is End.CUT:
-                self.cut += 1
-            else:
-                self.finished += 1
-
-    def expired(self) -> None:
-        """Their time is over."""
-        self.timer = None
-        for server in tuple(self.servers):
-            server.cut(End.CUT)
-
-    def close(self) -> None:
-        """All have ended."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        if not self.done.called:
-            self.done.callback(None)
 
 
 class Connections:

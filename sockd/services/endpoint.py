@@ -14,7 +14,8 @@ from sockd.addresses import Kind
 from sockd.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
 from sockd.services.admission import Admission
-from sockd.services.connections import Connections, Drain
+from sockd.services.connections import Connections
+from sockd.services.drain import Drain
 from sockd.services.engine import Engine
 from sockd.services.listener import Listener
 from sockd.services.refusals import Refusals

@@ -55,7 +55,7 @@ class Echo:
 class Open:
     """A datagram port that echoes, its loop and its clients."""
 
-    def __init__(self, address: Address, **rates: Rate) -> None:
+    def __init__(self, address: Address, **rates: Any) -> None:
         self.loop = Loop()
         self.echo = Echo()
         self.failures: list[str] = []
