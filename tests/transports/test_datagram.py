@@ -116,7 +116,7 @@ def opened() -> Iterator[Any]:
     """Opens ports that are closed when the test ends."""
     made = []
 
-    def make(address: str | Address, **rates: Rate) -> Open:
+    def make(address: str | Address, **rates: Any) -> Open:
         made.append(Open(parse(address) if isinstance(address, str) else address, **rates))
         return made[-1]
 
