@@ -123,7 +123,7 @@ def _attempt(
     told = scene.refused() - refused_before
     row = _row(name, count, what, result["phases"], peak, told)
     assert peak <= memory * MIB, f"{peak / MIB:.1f} MiB more than before"
-    _settled(scene, before)
+    _settled(scene, before, max(KEPT, memory * MIB // 2))
     _kept(scene, lines_before, result["lines"])
     _told(told, refused)
     logged = len(events(scene.daemon.output)) - logged_before
@@ -144,7 +144,7 @@ def _row(name: str, count: int, what: str, phases: dict[str, Any], peak: int, to
     return Row(name, count, what, *p99, factors[kind], kind, peak, told)
 
 
-def _settled(scene: Scene, before: Size) -> None:
+def _settled(scene: Scene, before: Size, kept: int) -> None:
     """Afterwards it is as before: descriptors, states, and memory but for what is kept for the next time."""
 
     def as_before() -> bool:
@@ -152,7 +152,7 @@ def _settled(scene: Scene, before: Size) -> None:
         return (
             now.descriptors <= before.descriptors
             and now.states == before.states
-            and now.resident <= before.resident + KEPT
+            and now.resident <= before.resident + kept
         )
 
     try:

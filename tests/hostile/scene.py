@@ -24,7 +24,8 @@ MIB = 2**20
 FULL = os.environ.get("HOSTILE") == "full"  # as `make hostile` has it
 SECONDS = 5.0 if FULL else 1.0  # of an attack
 QUIET_SECONDS = 3.0 if FULL else 0.5  # before it
-# What an attack may leave behind: pages that malloc and Python keep for the next one.
+# What an attack may leave behind, bytes: pages that malloc and Python keep for the next one. Of one that
+# may take more than twice of it, half of that.
 KEPT = 24 * MIB
 # Lines of log a second for one endpoint: twenty connections, twenty of the protocol, summaries.
 LOGGED = 60
@@ -80,6 +81,7 @@ class Scene:
     def start(self) -> None:
         """The daemon, on a core of its own, once it serves."""
         door = (*self.door, *TWISTD)
+        self._places: dict[tuple[str, str], Any] = {}
         file = self.directory / "sockd.yaml"
         self.daemon = Daemon(
             self.directory, file, door, self._options, self._environment, start_new_session=True
@@ -110,10 +112,14 @@ class Scene:
         return f"{kind}://{self.daemon.address(endpoint, kind)}"
 
     def where(self, endpoint: str, kind: str = "tcp") -> Any:
-        """As a socket wants it."""
-        if kind in ("tcp", "udp", "tls"):
-            return self.host, self.daemon.port(endpoint, kind)
-        return self.daemon.address(endpoint, kind)
+        """As a socket wants it; the log is read for it once."""
+        if (endpoint, kind) not in self._places:
+            inet = kind in ("tcp", "udp", "tls")
+            place = (
+                (self.host, self.daemon.port(endpoint, kind)) if inet else self.daemon.address(endpoint, kind)
+            )
+            self._places[endpoint, kind] = place
+        return self._places[endpoint, kind]
 
     def quiet_urls(self) -> list[str]:
         echoes = [f"echo={self.address('quiet', kind)}" for kind in ("tcp", "udp", "unix")]
