@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sockd import reserve
 from sockd.errors import SockdError
 
 # TLS 1.2's with forward secrecy and authenticated encryption (RFC 9325, 4.2); 1.3 has no others.
@@ -25,14 +26,22 @@ def context(
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         made.set_ciphers(CIPHERS)
-        with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
-            made.load_cert_chain(chain_path, key_path)
+        reserve.take(lambda: _load(made, chain, key))
         if client_ca is not None:
             made.verify_mode = ssl.CERT_REQUIRED
+            # Whoever is named there is trusted, a root or not: roots may know clients that aren't ours.
+            made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             made.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
     except ssl.SSLError as error:
         raise TlsError((error.reason or str(error)).lower().replace("_", " ")) from error
+    except OSError as error:  # descriptors or memory ran out
+        raise TlsError(f"it can't be handed to OpenSSL: {error.strerror}") from error
     return made
+
+
+def _load(made: ssl.SSLContext, chain: bytes, key: bytes) -> None:
+    with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
+        made.load_cert_chain(chain_path, key_path)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
-from sockd.transports.stream import Owner, Server
+from sockd.transports.stream import BY_BACK_PRESSURE, HIGH_WATER, Owner, Server
 from sockd.transports.turn import READ, Turn
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
@@ -108,6 +108,8 @@ class TlsServer(Server):
         if self.ready or self._shake():
             self._deliver(turn)
         if self._bio_out.pending and self.connected:
+            if self._bio_out.pending > HIGH_WATER:  # alerts that nobody takes, for what is refused each time
+                self._pause(BY_BACK_PRESSURE)
             self._send_soon()
         turn.end()
 
@@ -259,6 +261,12 @@ class TlsServer(Server):
             self.disconnecting = True
             self.end = End.TRUNCATED
         self._peer_finished()
+
+    def peer_left(self, *, reset: bool) -> None:
+        if reset:
+            super().peer_left(reset=True)
+        else:
+            self._truncated()  # its close_notify would be there to be read
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """The peer broke the rules: it gets the alert that says so, then the end."""

@@ -1,0 +1,86 @@
+"""What TLS itself answers to a peer that takes no answers stays bounded; peers that leave while paused."""
+
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.transports.contexts import context
+from sockd.transports.stream import HIGH_WATER
+from sockd.transports.tls import TlsServer
+from sockd.transports.turn import READ, Turn
+from tests.certificates import made
+from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger
+from tests.transports.loop import Loop, Probe, Recorder, ended, tcp_pair
+from tests.transports.test_tls import Link
+
+
+def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
+    """Each ClientHello within a connection is answered by an alert: who asks and asks is not read from."""
+    loop, owner = Loop(), Recorder()
+    ours, theirs = tcp_pair()
+    ours.setblocking(False)
+    certificate = made("localhost")
+    server = TlsServer(
+        ours,
+        Peer.inet(theirs.getsockname()),
+        Turn(loop),
+        owner,
+        "tls://here",
+        Counters(),
+        context(certificate.chain, certificate.key),
+    )
+    probe = Probe()
+    server.start(lambda: probe)
+    forger = Forger(theirs, tmp_path / "keys")
+    loop.until(forger.shake, theirs)
+    loop.until(lambda: server.ready)
+    asking = memoryview(b"")
+    most = 0
+    while not server.paused:
+        asking = asking or memoryview(b"".join(forger.record(HANDSHAKE, CLIENT_HELLO) for _ in range(1000)))
+        with suppress(BlockingIOError):
+            asking = asking[theirs.send(asking) :]
+        loop.turn()
+        most = max(most, server._bio_out.pending)
+        assert most < HIGH_WATER + READ
+    assert server.owed
+    answers = 0
+    while server.paused:  # until the peer takes them
+        loop.turn()
+        with suppress(BlockingIOError):
+            answers += len(theirs.recv(1 << 20))
+    assert answers > HIGH_WATER
+    theirs.close()
+    server.abortConnection()
+    loop.settle()
+
+
+@pytest.mark.parametrize("shaken", [True, False])
+def test_a_peer_that_leaves_while_nothing_is_read(shaken: bool) -> None:
+    """Without a close_notify it isn't taken for a clean end, be it that we learn of it without reading."""
+    probe = Probe()
+    link = Link(probe)
+    if shaken:
+        link.shaken()
+    link.loop.settle()
+    link.server.hold(True)
+    link.plain = socket.socket(fileno=link.client.tls.detach())
+    link.plain.shutdown(socket.SHUT_WR)
+    link.server.peer_left(reset=False)
+    link.loop.settle()
+    assert link.owner.ends == [End.TRUNCATED if shaken else End.HANDSHAKE]
+    assert not shaken or not ended(probe)
+    link.plain.close()
+
+
+def test_a_peer_that_resets_while_nothing_is_read() -> None:
+    """That is told as what it is."""
+    link = Link(Probe()).shaken()
+    link.server.peer_left(reset=True)
+    link.loop.settle()
+    assert link.owner.ends == [End.RESET]
+    link.close()
