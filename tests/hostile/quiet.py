@@ -89,7 +89,7 @@ class Clients:
         self.lost = 0  # pings in datagrams
         self.lines = 0  # sent to the log
         self._number = 0
-        self._pings: list[tuple[str, Callable[[], None]]] = []
+        self._pings: list[tuple[str, Callable[[], bool]]] = []
         for use, url in urls:
             kind = url.partition(":")[0]
             if use == "echo":
@@ -101,15 +101,17 @@ class Clients:
                 self._log = connect(url)
 
     @staticmethod
-    def _bound(ping: Callable[[socket.socket], None], one: socket.socket) -> Callable[[], None]:
+    def _bound(ping: Callable[[socket.socket], bool], one: socket.socket) -> Callable[[], bool]:
         return lambda: ping(one)
 
-    def _ping_stream(self, one: socket.socket) -> None:
+    def _ping_stream(self, one: socket.socket) -> bool:
         text = f"ping {self._number}\n".encode()
         one.sendall(text)
         exactly(one, text)
+        return True
 
-    def _ping_datagram(self, one: socket.socket) -> None:
+    def _ping_datagram(self, one: socket.socket) -> bool:
+        """Whether an answer came: the network may lose a datagram."""
         text = f"ping {self._number}".encode()
         one.settimeout(DATAGRAM_BOUND)
         one.send(text)
@@ -118,10 +120,13 @@ class Clients:
                 pass
         except TimeoutError:
             self.lost += 1
+            return False
+        return True
 
-    def _gossip(self) -> None:
+    def _gossip(self) -> bool:
         self._alice.say(f"{self._number}")
         self._bob.hear(f"<alice> {self._number}")
+        return True
 
     def go_on(self, over: Callable[[], bool]) -> None:
         """A ping each tick, until it is over.
@@ -138,9 +143,9 @@ class Clients:
                 self.lines += 1
                 self._log.sendall(f"line {self.lines}\n".encode())
             began = time.monotonic()
-            ping()
+            answered = ping()
             wait = time.monotonic() - began
-            if self._number > FIRST:
+            if answered and self._number > FIRST:
                 waits = self.phase.setdefault(kind, [])
                 while wait > 0:
                     waits.append(wait)
