@@ -311,7 +311,18 @@ class Connections:
             server.cut(End.DRAINED)
         elif not server.ready and server.disconnecting and now - server.begun >= limits.handshake:
             server.cut(server.end or End.HANDSHAKE)  # it doesn't take the alert
+        elif server.end is End.LIFETIME and self._outlives(server, now):
+            server.cut(End.LIFETIME)
         return not server.ready and not server.lingering
+
+    def _outlives(self, server: Server, now: float) -> bool:
+        """Whether it had as long again as it may stall to take what it was owed, little by little perhaps."""
+        limits = self.limits
+        return (
+            limits.lifetime is not None
+            and not server.lingering
+            and now - server.opened >= limits.lifetime + (limits.stall or LINGER)
+        )
 
     def _refuse(self, server: Server, reason: str, end: End) -> None:
         self._counters.refused[reason] += 1

@@ -1,6 +1,7 @@
 """The time that connections have until they are at their protocol, until they speak, and altogether."""
 
 import socket
+from contextlib import suppress
 from ipaddress import ip_network
 from typing import Any
 
@@ -270,6 +271,37 @@ def test_lifetime(kind: str, house: House) -> None:
             pass
     sock.close()
     house.until(lambda: ends(house))
+    assert ends(house) == [End.LIFETIME]
+    assert endpoint.host.counters.refused == {"lifetime": 1}
+
+
+def test_who_takes_its_time_beyond_its_lifetime(house: House) -> None:
+    """What it is owed is no way to stay: who takes it bit by bit, or is given more and more, is cut."""
+
+    class Endless:
+        def __init__(self, transport: Any) -> None:
+            self.transport = transport
+
+        def resumeProducing(self) -> None:
+            self.transport.write(b".")
+
+        def stopProducing(self) -> None:
+            """It has no end of its own."""
+
+    def produce(probe: Probe) -> None:
+        probe.transport.registerProducer(Endless(probe.transport), False)
+
+    endpoint = house.run(TCP, stream=Probes(lambda: Probe(on_made=produce)), lifetime=4.0, stall=2.0)
+    client = house.connect(endpoint.listeners[0].address)
+    house.until(lambda: len(endpoint.connections))
+
+    def over() -> bool:
+        with suppress(BlockingIOError, ConnectionResetError):
+            client.recv(65536)
+        return not len(endpoint.connections)
+
+    assert house.run_clock(over) == pytest.approx(6.0, abs=LATE)
+    client.close()
     assert ends(house) == [End.LIFETIME]
     assert endpoint.host.counters.refused == {"lifetime": 1}
 
