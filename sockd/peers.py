@@ -64,6 +64,7 @@ class Peer:
             "port": self.port,
             "uid": self.uid,
             "pid": self.pid,
+            "gid": self.gid,
             "control": [list(item) for item in self.control],
         }
 
@@ -77,6 +78,7 @@ class Peer:
             port=state["port"],
             uid=state["uid"],
             pid=state["pid"],
+            gid=state.get("gid"),
             control=tuple((level, kind, data) for level, kind, data in state.get("control", ())),
         )
 

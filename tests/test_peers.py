@@ -58,3 +58,9 @@ def test_equality() -> None:
 def test_unmapped(host: str, shown: str) -> None:
     """Only an IPv4-mapped address is one."""
     assert unmapped(host) == shown
+
+
+def test_groups_go_on_in_another_program() -> None:
+    """Who is allowed by its group is sent something by the next program, too."""
+    assert Peer.thaw(Peer.unix(1, 2, "/a", 3).freeze()).gid == 3
+    assert Peer.thaw({**Peer.unix(1, 2, "/a", 3).freeze(), "gid": None}).gid is None

@@ -111,7 +111,7 @@ class DatagramPort:
             self._sources.forget(self._reactor.seconds())
 
     def admit(self, access: Access | None) -> None:
-        """From now on take datagrams only from whom this allows; None allows everybody."""
+        """From now on take datagrams from, and send them to, whom this allows; None allows everybody."""
         self._access = access
         self._barred.clear()
 
@@ -246,10 +246,15 @@ class DatagramPort:
     # -- out
 
     def send(self, data: bytes, peer: Peer) -> bool:
-        """Answer a peer from the address that it asked; False (and counted) where the kernel refuses."""
+        """Answer a peer from the address that it asked; False (and counted) where that is refused."""
         if peer.sockaddr is None:
             self.counters.refused["no return address"] += 1
             return False
+        if self._access is not None:
+            barred = self._refusal(peer)  # it may have been heard before a reload
+            if barred is not None:
+                self.counters.refused[barred] += 1
+                return False
         try:
             if peer.control:
                 self.sock.sendmsg((data,), peer.control, 0, peer.sockaddr)

@@ -5,6 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
 from sockd.addresses import Address, parse
+from sockd.limits.access import Access
 from sockd.metrics import Counters
 from sockd.peers import Peer
+from sockd.plan import AccessPlan
 from sockd.transports.datagram import BATCH, PEERS, DatagramPort, largest
 from sockd.transports.inet import open_inet
 from sockd.transports.options import SocketOptions
@@ -523,3 +526,17 @@ def test_order_and_borders(sizes: list[int]) -> None:
     finally:
         port.close()
     assert port.echo.data == sent
+
+
+def test_whom_access_bars_is_not_sent_anything(opened: Any) -> None:
+    """Nor who was heard while it was allowed: a protocol may know it yet."""
+    port = opened("udp://127.0.0.1:0")
+    client = port.client()
+    client.sendto(b"?", ("127.0.0.1", port.number))
+    assert port.answer(client)[0] == b"?"
+    (peer,) = port.echo.peers
+    port.port.admit(Access(AccessPlan((), (ip_network("127.0.0.0/8"),), frozenset(), frozenset())))
+    assert not port.port.send(b"!", peer)
+    assert port.port.counters.refused == {"access": 1}
+    port.port.admit(None)
+    assert port.port.send(b"!", peer)
