@@ -43,6 +43,9 @@ class Admission:
             except TlsError as error:
                 raise TlsError(f"{plan.name}: {error}") from error
             if plan.tls.client_ca is not None:
+                # Now, and not when the first client comes: that takes a while.
+                import sockd.transports.identity  # noqa: F401, PLC0415
+
                 self.client_names = plan.tls.client_names
 
     @property
