@@ -33,6 +33,8 @@ class TlsServer(Server):
         "_cipher",
         "_goodbye",
         "_in_flight",
+        "_kept",
+        "_kept_end",
         "_ours",
         "_preamble",
         "_tls",
@@ -58,6 +60,8 @@ class TlsServer(Server):
         self._in_flight = 0  # bytes of the protocol's that are in it
         self._ours = False  # it is TLS's own: handshake, alert
         self._goodbye = False  # close_notify was sent, or there is nobody to send it to
+        self._kept: list[bytes] = []  # came in one read with what had the protocol pause
+        self._kept_end = False  # and then the peer's close_notify
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
         self.why = ""  # what the peer did wrong, in OpenSSL's words
@@ -82,8 +86,8 @@ class TlsServer(Server):
     # -- the hot path
 
     def doRead(self) -> None:  # noqa: N802
-        if not self._reading:
-            return
+        if not self._reading or self._kept:
+            return  # `_give_kept` comes first
         turn = self._turn
         try:
             count = self._recv_into(turn.buffer)
@@ -161,18 +165,45 @@ class TlsServer(Server):
                 if not self._bio_in.pending and not self._tls.pending():
                     break
             if count and not self.disconnecting:
-                self.received += count
-                self.counters.bytes_in += count
-                try:
-                    self.protocol.dataReceived(bytes(view[:count]))
-                except BaseException:  # noqa: BLE001
-                    self._failed("dataReceived")
+                if self._paused:
+                    self._kept.append(bytes(view[:count]))
+                else:
+                    self._give(bytes(view[:count]))
             if count < READ:
                 break
         if failed is not None:
             self._tls_failed(failed)
+        elif not got and self._kept:
+            self._kept_end = True
         elif not got and self.connected and not self._read_closed:
             self._peer_finished()
+
+    def _give(self, data: bytes) -> None:
+        self.received += len(data)
+        self.counters.bytes_in += len(data)
+        try:
+            self.protocol.dataReceived(data)
+        except BaseException:  # noqa: BLE001
+            self._failed("dataReceived")
+
+    def _update_reading(self) -> None:
+        super()._update_reading()
+        if self._kept and self._reading:
+            self._reactor.callLater(0, self._give_kept)
+
+    def _give_kept(self) -> None:
+        """What the protocol had no wish to get when it came."""
+        if not self._reading:
+            return
+        self._turn.active = True
+        while self._kept and (self.disconnecting or not self._paused):
+            data = self._kept.pop(0)
+            if not self.disconnecting:
+                self._give(data)
+        if self._kept_end and not self._kept and self.connected and not self._read_closed:
+            self._kept_end = False
+            self._peer_finished()
+        self._turn.end()
 
     def _send_out(self) -> None:
         while True:
@@ -265,7 +296,7 @@ class TlsServer(Server):
     def peer_left(self, *, reset: bool) -> None:
         if reset:
             super().peer_left(reset=True)
-        else:
+        elif not self._kept:
             self._truncated()  # its close_notify would be there to be read
 
     def _tls_failed(self, error: ssl.SSLError) -> None:

@@ -1,0 +1,124 @@
+"""A protocol that pauses is given nothing more, also of what came in the same read."""
+
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from sockd.metrics import End
+from tests.transports.loop import HalfProbe, Probe, ended
+from tests.transports.test_tls import Link
+
+
+class Words:
+    """A client that says its last words of the handshake and more in one segment."""
+
+    def __init__(self, protocol: Probe) -> None:
+        self.link = Link(protocol)
+        self.server = self.link.server
+        self.sock = socket.socket(fileno=self.link.client.tls.detach())
+        self.sock.setblocking(False)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out)
+        self.link.loop.until(self._shake, self.sock)
+
+    def _shake(self) -> bool:
+        with suppress(BlockingIOError):
+            self._in.write(self.sock.recv(65536))
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            if self._out.pending:
+                self.sock.send(self._out.read())
+            return False
+        return True
+
+    def say(self, data: bytes, *, bye: bool = False) -> None:
+        self._tls.write(data)
+        if bye:
+            with suppress(ssl.SSLError):
+                self._tls.unwrap()
+        self.sock.send(self._out.read())
+        self.link.loop.until(lambda: self.server.ready)
+        self.link.loop.settle()
+
+    def close(self) -> None:
+        self.sock.close()
+        self.server.abortConnection()
+        self.link.loop.settle()
+
+
+def pause(probe: Probe, *_: Any) -> None:
+    """What protocols do that are not ready yet."""
+    probe.transport.pauseProducing()
+
+
+@pytest.mark.parametrize("bye", [False, True])
+def test_paused_at_once(bye: bool) -> None:
+    """It gets what came, and the end after it, when it resumes."""
+    probe = Probe(on_made=pause)
+    words = Words(probe)
+    words.say(b"first", bye=bye)
+    assert not probe.data
+    assert not probe.lost
+    words.server.peer_left(reset=False)  # it is not to be taken for an end before that
+    words.server.resumeProducing()
+    words.server.pauseProducing()
+    words.link.loop.settle()
+    assert not probe.data
+    words.server.resumeProducing()
+    words.link.loop.settle()
+    assert probe.data == b"first"
+    assert words.server.received == 5
+    if bye:
+        words.link.loop.settle()
+        assert ended(probe)
+        assert words.link.owner.ends == [End.PEER]
+    words.close()
+
+
+def test_paused_after_a_half_close() -> None:
+    """That we have finished sending loses nothing of what the peer sent."""
+    probe = HalfProbe(on_made=pause)
+    words = Words(probe)
+    words.say(b"first", bye=True)
+    words.server.loseWriteConnection()
+    words.link.loop.settle()
+    words.server.resumeProducing()
+    words.link.loop.settle()
+    assert probe.data == b"first"
+    assert "read" in probe.events
+    words.close()
+
+
+def test_lost_before_it_resumes() -> None:
+    """Who ends the connection doesn't get the rest."""
+    probe = Probe(on_made=pause)
+    words = Words(probe)
+    words.say(b"first")
+    words.server.loseConnection()
+    words.link.loop.settle()
+    words.sock.close()
+    words.link.loop.until(lambda: probe.lost)
+    assert not probe.data
+
+
+def test_raises_at_what_was_kept() -> None:
+    """That costs it the connection, as it would have before."""
+
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError
+
+    probe = Probe(fault, on_made=pause)
+    words = Words(probe)
+    words.say(b"first")
+    words.server.resumeProducing()
+    words.link.loop.settle()
+    assert words.link.owner.failures == ["dataReceived"]
+    assert words.link.owner.ends == [End.FAILED]
+    words.close()
