@@ -25,6 +25,8 @@ _LONGEST_SWEEP = 1.0
 QUIET = 0.25
 # and then it gets so long to answer our FIN.
 _LINGER_DRAINED = 1.0
+# A sweep that comes so much later (seconds) than it was to come says nothing of the peers.
+STOPPED = 1.0
 # That the limit was reached is told so often at most.
 _FULL_TOLD = Rate(1, 60.0)
 
@@ -62,6 +64,7 @@ class Connections:
         self._drains: list[Drain] = []
         self._all: Drain | None = None  # of whoever is there, and whoever comes
         self._timer: Any = None
+        self._due = 0.0
         self._endings = Endings(endpoint, reactor, log)
         self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
         self.limits = limits
@@ -136,7 +139,7 @@ class Connections:
         server.number = server.number or next(self._numbers)
         self._servers[server] = None
         if self._timer is None:
-            self._timer = self._reactor.callLater(self._every, self._sweep)
+            self._sweep_later()
 
     # -- transports.stream.Owner
 
@@ -202,7 +205,7 @@ class Connections:
             if self._timer is not None:
                 self._timer.cancel()
             self._every = QUIET / 4
-            self._timer = self._reactor.callLater(self._every, self._sweep)
+            self._sweep_later()
         self._close_if_done(drain)
         return drain
 
@@ -263,9 +266,17 @@ class Connections:
                 if server.held or (self.limits.stall is not None and now - since >= self.limits.stall):
                     server.peer_left(reset=False)
 
+    def _sweep_later(self) -> None:
+        self._due = self._reactor.seconds() + self._every
+        self._timer = self._reactor.callLater(self._every, self._sweep)
+
     def _sweep(self) -> None:
         self._timer = None  # the last connection's end may have `close` called
         now = self._reactor.seconds()
+        if now - self._due > STOPPED:
+            # The process was stopped, and timers come before what peers sent meanwhile: that first.
+            self._sweep_later()
+            return
         limits = self.limits
         self._notice_gone(now)
         if not self._draining:
@@ -293,7 +304,7 @@ class Connections:
             elif not draining:
                 server.cut(end)  # it closes, but its producer never comes to an end
         if self._servers and self._timer is None:
-            self._timer = self._reactor.callLater(self._every, self._sweep)
+            self._sweep_later()
 
     def _late(self, server: Server, now: float) -> bool:
         """End a connection that didn't begin in time, or has lasted for long enough; whether that is all."""

@@ -24,6 +24,7 @@ from sockd.units import Rate
 
 # Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
 BATCH = 64
+SIZE = 256 * 1024  # bytes in one event, for the same reason
 # Read at most of a socket that is to be closed: more than its buffer holds, unless they keep coming.
 QUEUED = 16384
 # Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
@@ -146,8 +147,9 @@ class DatagramPort:
         self._read_batch()
 
     def _read_batch(self) -> int:
-        """Deliver at most BATCH datagrams; how many there were."""
+        """Deliver at most BATCH datagrams, or SIZE bytes; how many there were, BATCH where there may be more."""
         batch: list[tuple[bytes, Peer]] = []
+        size = 0
         counters = self.counters
         now = self._reactor.seconds() if self._all or self._sources else 0.0
         count = 0
@@ -182,6 +184,9 @@ class DatagramPort:
                 continue
             counters.bytes_in += len(data)
             batch.append((data, peer))
+            size += len(data)
+            if size >= SIZE:
+                count = BATCH
         if batch:
             self._turn.active = True
             try:

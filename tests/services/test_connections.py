@@ -39,6 +39,19 @@ def test_idle_connections_are_closed(idle: float, before: float, house: House) -
     assert len(endpoint.connections) == 1
 
 
+def test_a_stopped_process_does_not_take_its_peers_for_silent(house: House) -> None:
+    """What came while it was stopped (SIGSTOP, a suspended machine) is read before anybody is called idle."""
+    endpoint = house.run(TCP, stream=Probes(), idle=4.0)
+    client = connected(house, endpoint)
+    client.send(b"y")
+    house.loop.advance(60)
+    assert house.receive(client, 1) == b"y"
+    house.loop.settle()
+    assert len(endpoint.connections) == 1
+    house.run_clock(lambda: not len(endpoint.connections))
+    assert ends(house) == [End.IDLE]
+
+
 def test_silent_connection_is_told_by_a_fin(house: House) -> None:
     """It gets what it is owed and a FIN, not a RST; nobody waits for its answer."""
     endpoint = house.run(TCP, stream=Probes(), idle=1.0)

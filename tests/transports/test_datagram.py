@@ -146,6 +146,18 @@ def test_whole_datagrams(host: str, most: int, opened: Any) -> None:
     assert counters.bytes_in == counters.bytes_out == 1 + 2048 + most
 
 
+def test_long_datagrams_leave_others_their_turn(opened: Any, tmp_path: Path) -> None:
+    """One event takes no more than SIZE bytes; what waits is taken in all the same before closing."""
+    port = opened(f"unixgram://{tmp_path}/a.sock")
+    for _ in range(8):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:  # each has a buffer of its own
+            client.sendto(bytes(60_000), f"{tmp_path}/a.sock")
+    port.port.doRead()
+    assert [len(batch) for batch in port.echo.batches] == [5]
+    port.port.take_queued()
+    assert len(port.echo.data) == 8
+
+
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_flood_leaves_others_their_turn(size: int, opened: Any) -> None:
     """One event takes BATCH datagrams, whatever their size; the rest waits for the next."""
