@@ -147,7 +147,7 @@ class DatagramPort:
         self._read_batch()
 
     def _read_batch(self) -> int:
-        """Deliver at most BATCH datagrams, or SIZE bytes; how many there were, BATCH where there may be more."""
+        """Deliver at most BATCH datagrams, or SIZE bytes; how many there were, BATCH if there may be more."""
         batch: list[tuple[bytes, Peer]] = []
         size = 0
         counters = self.counters
