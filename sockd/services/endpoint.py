@@ -246,10 +246,6 @@ class Endpoint:
                 self._refusals.keep(each.listener.counters)
         self.watched = wanted
 
-    def hand_over(self) -> None:
-        """All of its listeners are somebody else's now, or closed."""
-        self.watch([], self.watched)
-
     # -- upgrade
 
     def part(self, parting: bool) -> None:
