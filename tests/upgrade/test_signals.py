@@ -29,7 +29,7 @@ def test_what_comes_meanwhile_is_heard_afterwards(heard: list[int]) -> None:
     signals = Signals()
     signals.hold()
     signals.hold()
-    os.kill(os.getpid(), signal.SIGUSR2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)  # another thread would be the next test
     assert heard == []
     assert signal.SIGUSR2 in _blocked()
     signals.release()
