@@ -1,6 +1,5 @@
 """No signal is lost while programs change, none ends the process."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -69,7 +68,7 @@ def test_the_new_program_hears_it(heard: list[int]) -> None:
     handler = signal.getsignal(signal.SIGUSR2)
     signals = Signals()
     signals.hold()
-    os.kill(os.getpid(), signal.SIGUSR2)
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR2)
     signal.signal(signal.SIGUSR2, handler)
     resume_signals()
     assert heard == [signal.SIGUSR2]
