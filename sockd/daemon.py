@@ -22,7 +22,7 @@ from sockd.services.states import State
 from sockd.status import Outcome, in_words
 from sockd.transports.inet import OpenError
 from sockd.transports.turn import Turn
-from sockd.units import format_duration
+from sockd.units import counted, format_duration
 from sockd.welcome import tell_listening
 
 # How long (seconds) a protocol's service gets to finish its work when the drain's time is over.
@@ -160,7 +160,7 @@ class Daemon(Service):
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
         running = sum(supervisor.state is State.RUNNING for supervisor in listeners)
         held = sum(endpoint.service.state is not State.RUNNING for endpoint in self.endpoints)
-        endpoints = f"{len(self.endpoints)} endpoint{'' if len(self.endpoints) == 1 else 's'}"
+        endpoints = counted(len(self.endpoints), "endpoint")
         self.log.info(
             "serving: {summary}",
             summary=f"{endpoints}, {running} of {len(listeners)} listeners open"
@@ -262,9 +262,10 @@ class Daemon(Service):
         self.around.sockets.leave_to_store()
         connections = sum(len(endpoint.connections) for endpoint in self.everywhere)
         self.log.info(
-            "stopping: {connections} {have} {drain} to finish",
+            "stopping: {counted} {have} {drain} to finish",
             connections=connections,
-            have="connection has" if connections == 1 else "connections have",
+            counted=counted(connections, "connection"),
+            have="has" if connections == 1 else "have",
             drain=format_duration(self.plan.drain),
             event="stopping",
         )

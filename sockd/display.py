@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sockd.columns import aligned
 from sockd.metrics import summary
 from sockd.text import visible
+from sockd.units import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -126,7 +127,7 @@ def status(result: Mapping[str, Any], now: float) -> Page:
             message = f": {last['message']}" if last["message"] else ""
             lines.append(f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}")
     if result["leaving"]:
-        lines.append(f"leaving: {count(result['leaving'], 'connection')} of what was removed")
+        lines.append(f"leaving: {counted(result['leaving'], 'connection')} of what was removed")
     rows, styles, notes = [], [], []
     for endpoint in result["endpoints"]:
         name = endpoint["name"]
@@ -147,7 +148,7 @@ def status(result: Mapping[str, Any], now: float) -> Page:
 def _used(listener: Mapping[str, Any]) -> str:
     came, went = listener["datagrams_in"], listener["datagrams_out"]
     if came or went or any(kind in listener["address"] for kind in _PACKETS):
-        return f"{count(came, 'datagram')}, {went} sent"
+        return f"{counted(came, 'datagram')}, {went} sent"
     return f"{listener['connections']}, {listener['accepted']} ever"
 
 
@@ -157,7 +158,7 @@ def _life(one: Mapping[str, Any], now: float) -> tuple[str, str]:
 
 
 def _notes(one: Mapping[str, Any]) -> Iterator[str]:
-    again = f" ({count(one['restarts'], 'restart')})" if one["restarts"] else ""
+    again = f" ({counted(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
         yield f"{one['why'] or 'it failed before'}{again}"
     if one.get("note"):
@@ -170,7 +171,7 @@ def _certificate(one: Mapping[str, Any]) -> str:
     names = one["names"][:_NAMES]
     more = f" and {len(one['names']) - len(names)} more" if len(one["names"]) > len(names) else ""
     days = one["days_left"]
-    left = f"for {count(days, 'day')}" if days > 0 else "for less than a day" if days == 0 else "no more"
+    left = f"for {counted(days, 'day')}" if days > 0 else "for less than a day" if days == 0 else "no more"
     return f"the certificate for {', '.join(names) or 'no host'}{more} is valid {left}"
 
 
@@ -219,11 +220,6 @@ def changes(found: Mapping[str, Any], nothing: str) -> str:
 
 def _visible(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(visible, texts))
-
-
-def count(number: int, what: str) -> str:
-    """`1 connection`, `2 connections`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def age(seconds: float, units: int = 2) -> str:

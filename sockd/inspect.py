@@ -22,6 +22,7 @@ from sockd.config.values import shown
 from sockd.pem import UnusableError
 from sockd.plan import CertificatePlan
 from sockd.transports.contexts import TlsError, context
+from sockd.units import counted
 
 DAY = 86400.0
 SOON = 14 * DAY
@@ -212,7 +213,7 @@ def _day(one: x509.Certificate) -> str:
 
 def _days(one: x509.Certificate, now: float) -> str:
     days = int((one.not_valid_after_utc.timestamp() - now) // DAY)
-    return f"in {days} day{'' if days == 1 else 's'}" if days else "in less than a day"
+    return f"in {counted(days, 'day')}" if days else "in less than a day"
 
 
 def _other_key(own: x509.Certificate, key: pem.Key) -> bool:

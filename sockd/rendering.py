@@ -16,6 +16,7 @@ from sockd.config.values import Scalar, read_as
 from sockd.errors import Place
 from sockd.plan import EndpointPlan, ListenerPlan, Plan, TlsPlan
 from sockd.planning import usual_limits
+from sockd.units import counted
 from sockd.wording import daemon_tree, guards_tree, limits_tree, required_tree, restart_tree, socket_tree
 
 _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
@@ -87,7 +88,7 @@ def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
     for one in () if tls is None else tls.certificates:
         days = int((one.not_after - now) // 86400)
         names = in_line(list(one.names)) if one.names[1:] else in_line("".join(one.names) or str(one.file))
-        words.append(f"certificate: {names} ({days} day{'' if days == 1 else 's'} left)")
+        words.append(f"certificate: {names} ({counted(days, 'day')} left)")
     return words
 
 

@@ -18,6 +18,7 @@ from sockd.services.listener import Listener
 from sockd.services.states import Cause, State
 from sockd.services.supervisor import Supervisor
 from sockd.transports.stream import Server
+from sockd.units import counted
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
         "refused": dict(endpoint.host.counters.refused),
         "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
         "listeners": [
-            _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments)
-            | {"note": _note(each.listener, rights)}
+            _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments, rights)
             for each in endpoint.watched
         ],
     }
@@ -114,7 +114,7 @@ def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moment
 
 
 def _listener_value(
-    watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments
+    watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments, rights: Rights
 ) -> dict[str, Any]:
     listener, supervisor = watched.listener, watched.supervisor
     listener.count_drops()
@@ -130,6 +130,7 @@ def _listener_value(
         "datagrams_in": counters.datagrams_in,
         "datagrams_out": counters.datagrams_out,
         "refused": dict(counters.refused),
+        "note": _note(listener, rights),
     }
 
 
@@ -164,15 +165,10 @@ def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
     states = Counter(each.state for each in (*supervisors, *(endpoint.service for endpoint in tree)))
     suspended = sum(endpoint.suspended for endpoint in tree)
     connections = sum(len(endpoint.connections) for endpoint in tree) + leaving
-    parts = [so_many(len(tree), "endpoint"), so_many(len(supervisors), "listener")]
+    parts = [counted(len(tree), "endpoint"), counted(len(supervisors), "listener")]
     if states[State.BACKING_OFF]:
         parts.append(f"{states[State.BACKING_OFF]} backing off")
     if suspended:
         parts.append(f"{suspended} suspended")
-    parts.append(so_many(connections, "connection"))
+    parts.append(counted(connections, "connection"))
     return ", ".join(parts)
-
-
-def so_many(count: int, what: str) -> str:
-    """`1 connection`, `2 connections`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -33,9 +33,10 @@ from sockd.plan import Directories, Plan
 from sockd.planning import read
 from sockd.rights import Rights
 from sockd.sinks.thread import ShelteredThread
-from sockd.status import Outcome, so_many
+from sockd.status import Outcome
 from sockd.steering import commands
 from sockd.transports.inherited import environment_at_exec, take
+from sockd.units import counted
 from sockd.upgrade import carried, thawing
 from sockd.upgrade.course import Course
 from sockd.upgrade.rehearsal import problems
@@ -202,7 +203,7 @@ class Top(Daemon):
         }
         text = (
             f"from {handed.version} to {sockd.__version__} in {seconds:.2f}s, clients waited {pause:.2f}s; "
-            f"{so_many(self._went_on, 'connection')} kept"
+            f"{counted(self._went_on, 'connection')} kept"
         )
         self.last_upgrade = Outcome(True, text)
         self.log.info("upgraded {text}", text=text, event="upgraded")

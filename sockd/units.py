@@ -85,3 +85,8 @@ def format_size(count: int) -> str:
         if not rest and whole:
             return f"{whole}{unit}"
     return f"{count}B"
+
+
+def counted(count: int, what: str) -> str:
+    """`1 connection`, `2 connections`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

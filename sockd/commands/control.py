@@ -82,12 +82,12 @@ def drain(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
 
     `resume` has it accept again.
     """
-    from sockd.display import count  # noqa: PLC0415
+    from sockd.units import counted  # noqa: PLC0415
 
     _each(
         endpoints,
         lambda name: daemon.ask("drain", endpoint=name),
-        lambda result: f"drained: {count(result['finished'], 'connection')} finished, {result['cut']} cut",
+        lambda result: f"drained: {counted(result['finished'], 'connection')} finished, {result['cut']} cut",
     )
 
 
@@ -160,11 +160,13 @@ def upgrade(daemon: Daemon) -> None:
     Connections live on where their protocol can be handed over; the others drain first. Where the new
     program can't take over, nothing changes.
     """
-    from sockd.display import count  # noqa: PLC0415
     from sockd.text import visible  # noqa: PLC0415
+    from sockd.units import counted  # noqa: PLC0415
 
     result = daemon.ask("upgrade")
-    kept = f"{count(result['listeners'], 'listener')} and {count(result['connections'], 'connection')} kept"
+    kept = (
+        f"{counted(result['listeners'], 'listener')} and {counted(result['connections'], 'connection')} kept"
+    )
     click.echo(
         f"upgraded to {visible(str(result['version']))} in {result['seconds']:.2f}s, "
         f"clients waited {result.get('pause', 0):.2f}s: {kept}, "

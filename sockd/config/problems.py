@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
 from sockd.errors import Place, Problem
 from sockd.nearest import offer
+from sockd.units import counted
 
 Steps = tuple[str | int, ...]  # from the root of a file to a value
 
@@ -129,16 +130,12 @@ _WORDS: dict[str, Callable[[Any, Any], str]] = {
     "too_short": lambda _value, context: f"at least {context['min_length']} is needed here",
     "too_long": lambda _value, context: f"at most {context['max_length']} are possible here",
     "string_too_short": lambda value, context: (
-        f"{shown(str(value))} is too short: at least {_characters(context['min_length'])}"
+        f"{shown(str(value))} is too short: at least {counted(context['min_length'], 'character')}"
     ),
     "string_too_long": lambda value, context: (
-        f"{shown(str(value))} is too long: at most {_characters(context['max_length'])}"
+        f"{shown(str(value))} is too long: at most {counted(context['max_length'], 'character')}"
     ),
     "string_pattern_mismatch": lambda value, context: (
         f"{shown(str(value))} does not fit the pattern {context['pattern']}"
     ),
 }
-
-
-def _characters(count: int) -> str:
-    return f"{count} character{'' if count == 1 else 's'}"
