@@ -83,14 +83,18 @@ class Sockets:
                     self._given[wanted].remove(opened)
                     tune(opened, None, options)
                     return opened
-        self._make_way(address)
+        self._make_way(address, options)
         return None
 
-    def _make_way(self, address: Address) -> None:
+    def _make_way(self, address: Address, options: SocketOptions) -> None:
         """Close what we had open and would be in the way: the file changed meanwhile."""
-        for other in [each for each in self._given if each == address or overlap(each, address)]:
-            for opened in self._given.pop(other):
-                self.discard(opened)
+        for other, found in self._given.items():
+            if other != address and not overlap(other, address):
+                continue
+            for opened in tuple(found):
+                if not (options.reuse_port and shares(opened)):  # else both may be open
+                    found.remove(opened)
+                    self.discard(opened)
 
     @property
     def passed(self) -> Mapping[str, list[Opened]]:

@@ -91,6 +91,24 @@ def test_socket_that_overlaps() -> None:
     sockets.close(other)
 
 
+def test_sockets_that_share_a_port() -> None:
+    """One that overlaps need not make way where both set `reuse_port`; whoever doesn't set it must."""
+    sharing = replace(USUAL, reuse_port=True)
+    narrow, wide = (parse(f"tcp://{host}:{PORT}") for host in ("127.0.0.1", "0.0.0.0"))
+    both = [open_address(narrow, sharing), open_address(wide, sharing)]
+    sockets = Sockets(given=[(each.address, each) for each in both[:1]])
+    new = sockets.open(wide, sharing)
+    assert sockets.open(narrow, sharing) is both[0]
+    both += [new, sockets.open(narrow, sharing)]
+    for opened in both:
+        sockets.close(opened)
+    kept = [open_address(narrow, sharing) for _ in range(2)]
+    sockets = Sockets(given=[(each.address, each) for each in kept])
+    alone = sockets.open(wide, USUAL)
+    assert [each.sock.fileno() for each in kept] == [-1, -1]
+    sockets.close(alone)
+
+
 def test_socket_that_nobody_wants(tmp_path: Path) -> None:
     """It is closed and its file removed; where somebody removed that already, nothing is amiss."""
     addresses = [parse(f"unix://{tmp_path}/{name}") for name in "ab"]
