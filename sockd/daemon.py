@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from sockd.admin.notify import Notify
 from sockd.controlling import Controls
+from sockd.expiry import Expiry
 from sockd.plan import Plan
 from sockd.reloading import Reloading
 from sockd.reports import Reports
@@ -75,6 +76,7 @@ class Daemon(Service):
         self.controls = Controls(self.around)
         self.reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
         self.reloading = Reloading(self, read or (lambda: plan), self.reports)
+        self.expiry = Expiry(reactor, self.log)
         self.last_upgrade: Outcome | None = None
         self.upgrading = False
         self._tried = False
@@ -139,6 +141,7 @@ class Daemon(Service):
         self.reports.start()
         for warning in self.plan.warnings:
             self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
+        self.expiry.follow(self.plan)
         self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
         self.controls.serve(self.plan, self.commands)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
@@ -251,6 +254,7 @@ class Daemon(Service):
             super().stopService()
             if self._refusals_timer is not None:
                 self._refusals_timer.cancel()
+            self.expiry.stop()
             self._stopping = Deferred()
             self.reports.stopping()
             ensureDeferred(self._stop()).chainDeferred(self._stopping)

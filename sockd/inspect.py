@@ -20,7 +20,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from sockd import pem
 from sockd.config.values import shown
 from sockd.pem import UnusableError
-from sockd.plan import CertificatePlan
+from sockd.plan import CertificatePlan, TlsPlan
 from sockd.transports.contexts import TlsError, context
 from sockd.units import counted
 
@@ -87,6 +87,17 @@ def authorities(file: Path, now: float) -> tuple[bytes | None, list[Finding]]:
     return None if _any_errors(found) else _as_pem(certificates), found
 
 
+def grown_old(tls: TlsPlan, now: float) -> Iterator[Finding]:
+    """What there is to say by now of the dates of certificates that were in order when they were read."""
+    for each in tls.certificates:
+        yield from _of_age(each.file, x509.load_pem_x509_certificates(each.chain), now)
+    if tls.client_ca is not None and tls.client_ca_file is not None:
+        certificates = x509.load_pem_x509_certificates(tls.client_ca)
+        found = _of_authorities(tls.client_ca_file, certificates, now)
+        # One that has ended beside others that have not is nothing new: bundles hold such from the start.
+        yield from (each for each in found if not each.warning)
+
+
 def _any_errors(found: list[Finding]) -> bool:
     return any(not finding.warning for finding in found)
 
@@ -106,14 +117,10 @@ def good_for(name: str, names: Iterable[str]) -> bool:
 
 def _of_chain(file: Path, chain: list[x509.Certificate], now: float) -> Iterator[Finding]:
     own, last = chain[0], chain[-1]
+    yield from _of_age(file, chain, now)
     for one in chain:
-        whose = f"{file}" if one is own else f"{file}: the certificate of {_shown(one.subject)}"
-        for text in (*_of_dates(one, now), *_weakness(one)):
-            yield Finding("certificate", f"{whose}: {text}")
-        if _date(now) <= one.not_valid_after_utc < _date(now + SOON):
-            yield Finding(
-                "certificate", f"{whose}: it expires on {_day(one)}, {_days(one, now)}", warning=True
-            )
+        for text in _weakness(one):
+            yield Finding("certificate", f"{_whose(file, chain, one)}: {text}")
     for one, following in pairwise(chain):
         if not _signed_by(one, following):
             text = (
@@ -133,6 +140,17 @@ def _of_chain(file: Path, chain: list[x509.Certificate], now: float) -> Iterator
             f"{file}: it names no host (subjectAltName), so that no peer can tell whether it is the right one"
         )
         yield Finding("certificate", text, warning=True)
+
+
+def _of_age(file: Path, chain: list[x509.Certificate], now: float) -> Iterator[Finding]:
+    for one in chain:
+        whose = _whose(file, chain, one)
+        for text in _of_dates(one, now):
+            yield Finding("certificate", f"{whose}: {text}")
+        if _date(now) <= one.not_valid_after_utc < _date(now + SOON):
+            yield Finding(
+                "certificate", f"{whose}: it expires on {_day(one)}, {_days(one, now)}", warning=True
+            )
 
 
 def _of_authorities(file: Path, certificates: list[x509.Certificate], now: float) -> Iterator[Finding]:
@@ -197,6 +215,10 @@ def _names(one: x509.Certificate) -> tuple[str, ...]:
         hosts = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
         return (*hosts, *map(str, names.get_values_for_type(x509.IPAddress)))
     return ()
+
+
+def _whose(file: Path, chain: list[x509.Certificate], one: x509.Certificate) -> str:
+    return f"{file}" if one is chain[0] else f"{file}: the certificate of {_shown(one.subject)}"
 
 
 def _shown(name: x509.Name) -> str:

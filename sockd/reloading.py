@@ -13,6 +13,7 @@ from sockd.admin.language import Refused
 from sockd.controlling import Controls
 from sockd.diff import Changes, diff
 from sockd.errors import FileWrongError, SockdError
+from sockd.expiry import Expiry
 from sockd.plan import Plan
 from sockd.reports import Reports
 from sockd.services.endpoint import Endpoint, Surroundings
@@ -35,6 +36,7 @@ class Reloaded(Protocol):
     around: Surroundings
     by_name: dict[str, Endpoint]
     controls: Controls
+    expiry: Expiry
     log: Logger
 
     def changed_settings(self, old: Plan, new: Plan) -> None: ...
@@ -147,6 +149,7 @@ class Reloading:
             daemon.see_off(endpoint)
         daemon.controls.commit(plan)
         daemon.changed_settings(old, plan)
+        daemon.expiry.follow(plan)
         daemon.tell_unclaimed()
 
 

@@ -12,6 +12,7 @@ from sockd import inspect
 from sockd.inspect import DAY, Finding, good_for
 from sockd.plan import CertificatePlan
 from sockd.transports.contexts import TlsError
+from tests.certificates import tls_plan
 from tests.pem_files import (
     FIXTURES,
     NOW,
@@ -178,6 +179,28 @@ def test_what_expires_soon(tmp_path: Path, days: float, words: list[str]) -> Non
     plan, found = inspected(tmp_path, pem(certificate("leaf", "a.org")), key_pem("leaf"), end - days * DAY)
     assert plan
     assert found == words
+    later = inspect.grown_old(tls_plan(plan), end - days * DAY)
+    assert [_line(finding, tmp_path) for finding in later] == words
+
+
+def test_what_has_expired_meanwhile(tmp_path: Path) -> None:
+    """Of what was in order when it was read: the same words, for issuers and authorities too."""
+    early, late = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2040, 2050))
+    issuer = certificate("middle", end=early)
+    plan, _ = inspected(tmp_path, pem(leaf(), issuer), key_pem("leaf"))
+    assert plan
+    bundle = pem(certificate("middle", end=early), certificate("root", end=late))
+    tls = tls_plan(plan, client_ca=bundle, client_ca_file=tmp_path / "ca.pem")
+    middle_ended = "certificate: a.pem: the certificate of 'CN=middle': it expired on 2040-01-01"
+    for then, words in (
+        (NOW, []),
+        (early.timestamp() + DAY, [middle_ended]),
+        (
+            late.timestamp() + DAY,
+            [middle_ended, "client_ca: ca.pem: all of it has expired, last on 2050-01-01"],
+        ),
+    ):
+        assert [_line(finding, tmp_path) for finding in inspect.grown_old(tls, then)] == words
 
 
 def test_what_is_odd(tmp_path: Path) -> None:
