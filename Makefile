@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN_READY := .venv/.ready-to-run
 TEST_READY := .venv/.ready-to-test
+BENCH_READY := .venv/.ready-to-bench
 PYTEST_ARGS ?=
 
 # pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
@@ -63,8 +64,8 @@ docs: $(RUN_READY)  ## write what is made from the model: the reference page and
 hostile: $(TEST_READY)  ## all attacks in full, ten minutes: who waits for how long meanwhile, what they cost (PYTEST_ARGS=…)
 	HOSTILE=full $(BIN)/python -m pytest --timeout=600 tests/hostile $(PYTEST_ARGS)
 
-bench: $(TEST_READY)  ## measure reloads of a large file
-	$(BIN)/python -m benchmarks.reload
+bench: $(BENCH_READY)  ## measure sockd beside its peers, 12 minutes (ONLY=tcp,unix,…  QUICK=1  BENCH_ARGS=…)
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 # uv finds one set of versions for all Pythons and platforms that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -72,6 +73,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: $(TEST_READY)  ## choose the newest versions anew and pin them, with their hashes, in .ci/*.txt
 	$(LOCK) --upgrade --group build --output-file .ci/requirements.txt
 	$(LOCK) --upgrade --group build --group test --constraints .ci/requirements.txt --output-file .ci/requirements-test.txt
+	$(LOCK) --upgrade --group bench --constraints .ci/requirements.txt --output-file .ci/requirements-bench.txt
 
 wheel: $(TEST_READY)  ## build dist/*.whl
 	$(BIN)/python -m build --no-isolation --wheel
@@ -96,4 +98,9 @@ $(RUN_READY): .ci/requirements.txt pyproject.toml
 $(TEST_READY): .ci/requirements-test.txt $(RUN_READY)
 	@echo "Adding the tests' tools to .venv (once)"
 	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-test.txt
+	@touch $@
+
+$(BENCH_READY): .ci/requirements-bench.txt $(TEST_READY)
+	@echo "Adding the benchmark's peers to .venv (once)"
+	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-bench.txt
 	@touch $@

@@ -1,0 +1,216 @@
+"""Builds programs in C and Go, runs servers on one core and load on another, and reads what they spend."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.measures import Sample
+
+HERE = Path(__file__).parent
+BUILD = HERE / ".build"
+SERVER_CORE, LOAD_CORE = "0", "1"
+BOUND = 30.0  # seconds until a wait is a failure
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+LIBRARIES = {"-DTLS": ("-lssl", "-lcrypto")}
+
+
+class Missing(Exception):  # noqa: N818
+    """Something that isn't installed: what it is for is left out, with a line that says so."""
+
+
+class Failed(Exception):  # noqa: N818
+    """A server or a load generator did not do its work."""
+
+
+def pinned(core: str) -> tuple[str, ...]:
+    """What is put before a command so that it has one core; nothing on a machine with one."""
+    return ("taskset", "-c", core) if len(os.sched_getaffinity(0)) > 1 else ()
+
+
+def built(source: str, *flags: str) -> str:
+    """The program made of a file in C or Go, newer than all of them."""
+    path = HERE / source
+    program = BUILD / (f"{path.parent.name}-{path.stem}-{path.suffix[1:]}" + "".join(flags).lower())
+    newest = max(one.stat().st_mtime for one in (path, HERE / "load/load.h"))
+    if program.exists() and program.stat().st_mtime > newest:
+        return str(program)
+    BUILD.mkdir(exist_ok=True)
+    compiler = "go" if path.suffix == ".go" else "cc"
+    if not shutil.which(compiler):
+        raise Missing(f"no {compiler}")
+    command: list[str | Path] = ["cc", "-O2", "-Wall", "-Wextra", *flags, "-o", program, path]
+    command += [library for flag in flags for library in LIBRARIES.get(flag, ())]
+    if compiler == "go":
+        command = ["go", "build", "-o", program, path]
+    environment = os.environ | {"GOCACHE": str(BUILD / "go"), "GO111MODULE": "off"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise Missing(f"{source} could not be built: {(done.stderr.strip() or '?').splitlines()[0]}")
+    return str(program)
+
+
+def installed(name: str) -> str:
+    """The path of a program, those in sbin included."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise Missing(f"no {name}")
+    return found
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Server:
+    """A program that serves, on the servers' core."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._log = (directory / "output").open("w+b")
+        self._process = subprocess.Popen(
+            [*pinned(SERVER_CORE), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=os.environ | (environment or {}),
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+
+    def wait_for(self, address: str) -> None:
+        """Until somebody answers there: a connection is accepted, or a datagram's port isn't refused."""
+        kind, _, where = address.partition(":")
+        end = time.monotonic() + BOUND
+        while not _served(kind, where):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise Failed(f"{self.name} does not serve: {self.output[-500:] or 'it says nothing'}")
+            time.sleep(0.01)
+
+    @property
+    def output(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def family(self) -> list[int]:
+        """Its process and those that come from it."""
+        found = [self.pid]
+        for pid in found:
+            with contextlib.suppress(OSError):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (thread / "children").read_text().split())
+        return found
+
+    def spent(self) -> tuple[float, float]:
+        """CPU seconds until now, user and system.
+
+        The sum is the kernel's clock of the process, exact to the nanosecond; its parts are known in ticks.
+        """
+        total = user = system = 0.0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                total += time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), all threads
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks = [int(one) / CLOCK_TICKS for one in fields[11:15]]
+                user += ticks[0] + ticks[2]
+                system += ticks[1] + ticks[3]
+                total += ticks[2] + ticks[3]  # children that have ended
+        part = user / (user + system) if user + system else 1.0
+        return total * part, total * (1 - part)
+
+    def resident(self) -> int:
+        """Bytes of memory, shared pages counted once for each process."""
+        pages = 0
+        for pid in self.family():
+            with contextlib.suppress(OSError):
+                pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def end(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(5)
+        self._log.close()
+
+
+def _served(kind: str, where: str) -> bool:
+    family = socket.AF_UNIX if kind.startswith("unix") else socket.AF_INET
+    datagrams = kind in ("udp", "unixgram")
+    with socket.socket(family, socket.SOCK_DGRAM if datagrams else socket.SOCK_STREAM) as one:
+        one.settimeout(BOUND)
+        try:
+            one.connect(where if family == socket.AF_UNIX else ("127.0.0.1", int(where)))
+            if kind == "udp":
+                one.send(b"")
+                time.sleep(0.01)
+                one.send(b"")  # refused, if the one before was
+        except OSError:
+            return False
+    return True
+
+
+class Load:
+    """A load generator, on the other core; see load.h."""
+
+    def __init__(self, program: str, *arguments: Any) -> None:
+        self._process: subprocess.Popen[str] = subprocess.Popen(
+            [*pinned(LOAD_CORE), program, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._line("ready")
+
+    def _line(self, what: str) -> str:
+        output: IO[str] | None = self._process.stdout
+        line = output.readline() if output else ""
+        if not line:
+            errors = self._process.communicate()[1]
+            raise Failed(f"{what}: {errors.strip() or 'the load generator ended'}")
+        return line
+
+    def run(self) -> dict[str, float]:
+        """What it reports; returns when nothing is owed to it any more."""
+        if self._process.stdin:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+        found: dict[str, float] = json.loads(self._line("report"))
+        self.end()
+        return found
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def loading(program: str, *arguments: Any) -> Iterator[Load]:
+    """A load that is ready, and ends with the block."""
+    load = Load(program, *arguments)
+    try:
+        yield load
+    finally:
+        load.end()
+
+
+def measured(server: Server, load: Load) -> Sample:
+    """A round: what the server spends while the load runs."""
+    user, system = server.spent()
+    found = load.run()
+    after_user, after_system = server.spent()
+    return Sample(found.pop("units"), found.pop("seconds"), after_user - user, after_system - system, found)
