@@ -21,7 +21,7 @@ BOUND = 100.0  # seconds until an answer counts as lost, and over a stream ends 
 DATAGRAM_BOUND = 2.0  # the same, of a datagram
 TICK = 0.001  # seconds between two pings
 SELDOM = 20  # ticks between two lines to the chat, and two to the log
-FIRST = 50  # pings that are not counted: caches warm up
+FIRST = 50  # pings before it is ready: caches warm up
 
 Phase = dict[str, list[float]]  # what waited -> seconds
 
@@ -88,7 +88,7 @@ class Clients:
         self.phase: Phase = {}
         self.lost = 0  # pings in datagrams
         self.lines = 0  # sent to the log
-        self._number = 0
+        self.number = 0
         self._pings: list[tuple[str, Callable[[], bool]]] = []
         for use, url in urls:
             kind = url.partition(":")[0]
@@ -105,14 +105,14 @@ class Clients:
         return lambda: ping(one)
 
     def _ping_stream(self, one: socket.socket) -> bool:
-        text = f"ping {self._number}\n".encode()
+        text = f"ping {self.number}\n".encode()
         one.sendall(text)
         exactly(one, text)
         return True
 
     def _ping_datagram(self, one: socket.socket) -> bool:
         """Whether an answer came: the network may lose a datagram."""
-        text = f"ping {self._number}".encode()
+        text = f"ping {self.number}".encode()
         one.settimeout(DATAGRAM_BOUND)
         one.send(text)
         try:
@@ -124,8 +124,8 @@ class Clients:
         return True
 
     def _gossip(self) -> bool:
-        self._alice.say(f"{self._number}")
-        self._bob.hear(f"<alice> {self._number}")
+        self._alice.say(f"{self.number}")
+        self._bob.hear(f"<alice> {self.number}")
         return True
 
     def go_on(self, over: Callable[[], bool]) -> None:
@@ -135,17 +135,17 @@ class Clients:
         """
         interval = TICK * len(self._pings)
         while not over():
-            self._number += 1
+            self.number += 1
             time.sleep(TICK)
-            kind, ping = self._pings[self._number % len(self._pings)]
-            if self._number % SELDOM == 0:
+            kind, ping = self._pings[self.number % len(self._pings)]
+            if self.number % SELDOM == 0:
                 kind, ping = "chat", self._gossip
                 self.lines += 1
                 self._log.sendall(f"line {self.lines}\n".encode())
             began = time.monotonic()
             answered = ping()
             wait = time.monotonic() - began
-            if answered and self._number > FIRST:
+            if answered:
                 waits = self.phase.setdefault(kind, [])
                 while wait > 0:
                     waits.append(wait)
@@ -178,6 +178,7 @@ def main() -> None:
             clients.phase = phases.setdefault(line.strip(), {})
         ended.set()
 
+    clients.go_on(lambda: clients.number >= FIRST)
     threading.Thread(target=listen, daemon=True).start()
     print(json.dumps({"ready": True}), flush=True)  # noqa: T201
     clients.go_on(ended.is_set)
