@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from twisted.internet.error import ConnectionLost
-
 
 class SockdError(Exception):
     """Ours: its text is one line that an administrator can act on."""
@@ -44,11 +42,3 @@ class FileWrongError(SockdError):
 
 class ProtocolUnavailableError(SockdError):
     """A protocol that is not installed, or whose distribution fails to load."""
-
-
-class ConnectionCutError(ConnectionLost):
-    """We ended the connection without waiting for the peer; `reason` is a word of `metrics.End`."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason

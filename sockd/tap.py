@@ -24,7 +24,7 @@ import sockd
 from sockd import budget, logs, process, reserve
 from sockd.admin.notify import Notify, Watchdog, fd_store_size
 from sockd.adoption import FdStore, adopt
-from sockd.cli import USUAL_FILE
+from sockd.config.usual import FILE as USUAL_FILE
 from sockd.daemon import Daemon
 from sockd.errors import SockdError
 from sockd.handover import passing

@@ -1,9 +1,6 @@
 """Errors as people read them."""
 
-from twisted.internet.error import ConnectionLost
-
-from sockd.errors import ConnectionCutError, FileWrongError, Place, Problem, SockdError
-from sockd.metrics import End
+from sockd.errors import FileWrongError, Place, Problem, SockdError
 
 
 def test_problems_read_like_a_compilers() -> None:
@@ -27,11 +24,3 @@ def test_problems_sort_by_place() -> None:
     """In the order of the file, as numbers sort."""
     places = [Place("b", 1, 1), Place("a", 10, 1), Place("a", 9, 30), Place("a", 9, 4)]
     assert sorted(places) == places[::-1]
-
-
-def test_a_cut_is_a_lost_connection() -> None:
-    """Protocols that ask Twisted's way find a lost connection; those that know us find the reason."""
-    error = ConnectionCutError(End.SLOW)
-    assert isinstance(error, ConnectionLost)
-    assert error.reason is End.SLOW
-    assert "too slow a reader" in str(error)

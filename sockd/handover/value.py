@@ -118,11 +118,8 @@ class Handover:
     def from_value(cls, value: State) -> "Handover":
         """HandoverError where something is missing or is not of its type."""
         try:
-            return _adapter.validate_python(value)
+            return TypeAdapter(Handover).validate_python(value)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
             raise HandoverError(f"what was handed over can't be used: {place}: {first['msg']}") from None
-
-
-_adapter = TypeAdapter(Handover)

@@ -20,9 +20,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.errors import ConnectionCutError
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
+from sockd.transports.cut import ConnectionCutError
 from sockd.transports.turn import Turn
 
 # Above so many bytes unsent we stop reading from the peer: it gets no further answers before it took these.

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sockd.errors import ConnectionCutError
 from sockd.metrics import End
+from sockd.transports.cut import ConnectionCutError
 from sockd.transports.stream import HIGH_WATER, UNSENT, Server
 from tests.transports.loop import Connect, Connection, Probe, broken, echo, ended, small_buffers, tcp_pair
 

@@ -9,8 +9,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from sockd.errors import ConnectionCutError
 from sockd.metrics import End
+from sockd.transports.cut import ConnectionCutError
 from sockd.transports.stream import HIGH_WATER, twisted_address
 from tests.transports.loop import (
     Connect,
