@@ -1,5 +1,6 @@
 """What all transports of one reactor share within one event: a buffer, and who has something to send."""
 
+import mmap
 import socket
 from collections import deque
 from typing import Any, Protocol
@@ -39,7 +40,8 @@ class Turn:
     def room(self, size: int) -> memoryview:
         """Where a datagram of so many bytes can be received: everybody's, so it is to be copied at once."""
         if size > len(self._room):
-            self._room = memoryview(bytearray(size))
+            # For Unix sockets it may be megabytes; of a mapping what no datagram reached takes no memory.
+            self._room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
         return self._room
 
     def add(self, transport: Dirty) -> None:
