@@ -15,10 +15,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from twisted.application import app
+from twisted.application.service import ServiceMaker
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
+from twisted.scripts._twistd_unix import ServerOptions
+from twisted.scripts.twistd import runApp
 
 import sockd
 from sockd import budget, logs, process, reserve
@@ -59,6 +63,16 @@ class Options(usage.Options):
         """Print sockd's version and exit."""
         print(f"sockd {sockd.__version__}")  # noqa: T201
         sys.exit(0)
+
+
+class Twistd(ServerOptions):
+    """twistd's options for `sockd run`: it doesn't look for plugins, whose modules would all be loaded."""
+
+    subCommands = (("sockd", None, Options, ""),)  # noqa: N815
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loadedPlugins = {"sockd": ServiceMaker("sockd", __name__, "", "sockd")}
 
 
 class Top(Daemon):
@@ -321,8 +335,6 @@ def _read(file: Path, directories: Directories, parent: Any) -> Plan:
 
 def run(file: Path) -> None:
     """`sockd run`: twistd in the foreground without a pid file, in this process."""
-    from twisted.scripts import twistd  # noqa: PLC0415
-
     try:
         handed = passing.peek(os.environ)
     except SockdError as error:
@@ -331,7 +343,7 @@ def run(file: Path) -> None:
     if handed is not None:
         carried.take_name(handed.comm)
     sys.argv = ["twistd", *_twistd_arguments(handed, file)]
-    twistd.run()
+    app.run(runApp, Twistd)
 
 
 def _twistd_arguments(handed: Handover | None, file: Path) -> list[str]:
@@ -341,15 +353,13 @@ def _twistd_arguments(handed: Handover | None, file: Path) -> list[str]:
 
 def rehearse() -> None:
     """`sockd rehearse`: whether this program could go on where the running one, which asks, stops."""
-    from twisted.scripts._twistd_unix import ServerOptions  # noqa: PLC0415
-
     handed = passing.take(os.environ)
     if handed is None:
         raise SockdError("this is for a running sockd that is about to be upgraded")
     # What a third party's module prints is not ours to pass on: the running program reads it.
     with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
         try:
-            ServerOptions().parseOptions(_twistd_arguments(handed, Path(handed.file)))
+            Twistd().parseOptions(_twistd_arguments(handed, Path(handed.file)))
         except usage.UsageError as error:
             raise SockdError(f"twistd does not take the options that it was started with: {error}") from error
         found = problems(handed, read(Path(handed.file), handed.directories))

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.application import app
 from twisted.application.service import MultiService
 from twisted.internet import reactor as installed
 from twisted.internet.defer import succeed
 from twisted.logger import ILogObserver, LogLevel, LogPublisher, formatEvent
 from twisted.python.components import Componentized
 from twisted.python.usage import UsageError
+from twisted.scripts._twistd_unix import ServerOptions
 
 import sockd
 from sockd import process, reserve, tap
@@ -518,11 +520,9 @@ def test_running_the_new_program(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """twistd gets the options again that the first program had; a handover that is none is told."""
-    from twisted.scripts import twistd  # noqa: PLC0415
-
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["sockd"])
-    monkeypatch.setattr(twistd, "run", lambda: seen.append(sys.argv[1:]))
+    monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
     handover = Handover(file="", runtime="", logs="", started=1.0, options=("--syslog", "--prefix=web"))
     descriptor = passing.write(handover)
     monkeypatch.setenv(passing.VARIABLE, str(descriptor))
@@ -574,10 +574,18 @@ def test_table_at_a_terminal(
 
 def test_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`sockd run` is twistd in the foreground, without a pid file."""
-    from twisted.scripts import twistd  # noqa: PLC0415
-
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["sockd"])
-    monkeypatch.setattr(twistd, "run", lambda: seen.append(sys.argv[1:]))
+    monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
     tap.run(tmp_path / "a.yaml")
     assert seen == [["--nodaemon", "--pidfile=", "sockd", "--config", str(tmp_path / "a.yaml")]]
+
+
+def test_running_looks_for_no_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Loading all that Twisted and others have installed takes time and memory, and may fail."""
+    monkeypatch.setattr(ServerOptions, "_getPlugins", None)
+    twistd = tap.Twistd()
+    twistd.parseOptions(["--nodaemon", "sockd", "--config", str(tmp_path)])
+    plugin = twistd.loadedPlugins[twistd.subCommand]
+    assert (plugin.options, plugin.makeService) == (tap.Options, tap.makeService)
+    assert twistd.subOptions["config"] == str(tmp_path)
