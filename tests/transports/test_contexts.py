@@ -38,6 +38,12 @@ def test_none_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
         context(certificate.chain, certificate.key)
 
 
+def test_one_ticket() -> None:
+    """A connection can be resumed, and brings one ticket for that, no more."""
+    certificate = made("localhost")
+    assert context(certificate.chain, certificate.key).num_tickets == 1
+
+
 @pytest.mark.parametrize(("issuer", "accepted"), [("branch", True), ("root", False)])
 def test_an_authority_needs_no_root(issuer: str, accepted: bool) -> None:
     """A branch of an authority vouches for its own clients, and for nobody else's."""

@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
-from sockd.transports.tls import TlsServer
+from sockd.transports.tls import FEED, RECORD, TlsServer
 from sockd.transports.turn import READ, Turn
 from tests.certificates import made
 from tests.tls_clients import Client
@@ -270,6 +270,48 @@ def test_more_than_one_read_holds(link: Callable[..., Link]) -> None:
 
     one.loop.until(send, one.client.tls)
     assert protocol.data == data
+
+
+class Watched:
+    """A MemoryBIO, and the most that was ever in it."""
+
+    def __init__(self, bio: ssl.MemoryBIO) -> None:
+        self._bio = bio
+        self.most = 0
+
+    def write(self, data: memoryview) -> None:
+        self._bio.write(data)
+        self.most = max(self.most, self._bio.pending)
+
+    @property
+    def pending(self) -> int:
+        return self._bio.pending
+
+
+def test_much_in_one_read(link: Callable[..., Link]) -> None:
+    """The protocol gets it in one piece; OpenSSL, whose buffers never shrink, little by little."""
+    pieces: list[int] = []
+    one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
+    server: Any = one.server
+    watched = server._bio_in = Watched(server._bio_in)
+    recv_into, whole = server._recv_into, bytearray()
+
+    def gather(buffer: bytearray) -> int:
+        count = recv_into(buffer)
+        whole.extend(buffer[:count])
+        if len(whole) < READ // 2:
+            raise BlockingIOError
+        buffer[: len(whole)] = whole
+        count = len(whole)
+        whole.clear()
+        return count
+
+    server._recv_into = gather
+    one.client.tls.setblocking(True)
+    one.client.tls.send(bytes(READ // 2))
+    one.loop.until(lambda: pieces)
+    assert pieces == [READ // 2]
+    assert 0 < watched.most < FEED + RECORD
 
 
 def test_both_say_goodbye_in_turn(link: Callable[..., Link]) -> None:

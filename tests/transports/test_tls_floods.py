@@ -1,11 +1,13 @@
 """What TLS itself answers to a peer that takes no answers stays bounded; peers that leave while paused."""
 
 import socket
+import ssl
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from sockd.limits.idle import overdue
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
@@ -13,8 +15,9 @@ from sockd.transports.stream import HIGH_WATER
 from sockd.transports.tls import TlsServer
 from sockd.transports.turn import READ, Turn
 from tests.certificates import made
+from tests.tls_clients import Client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger
-from tests.transports.loop import Loop, Probe, Recorder, ended, tcp_pair
+from tests.transports.loop import Loop, Probe, Recorder, ended, small_buffers, tcp_pair
 from tests.transports.test_tls import Link
 
 
@@ -55,6 +58,29 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
             answers += len(theirs.recv(1 << 20))
     assert answers > HIGH_WATER
     theirs.close()
+    server.abortConnection()
+    loop.settle()
+
+
+def test_a_handshake_that_nobody_takes_is_none_in_time() -> None:
+    """A long chain of certificates fills the buffers: a client that doesn't read them has no more time."""
+    loop, owner = Loop(), Recorder()
+    ours, theirs = small_buffers()
+    ours.setblocking(False)
+    certificate = made("localhost")
+    long = context(certificate.chain * (1 + 2 * HIGH_WATER // len(certificate.chain)), certificate.key)
+    server = TlsServer(ours, Peer.unix(0, 1), Turn(loop), owner, "tls://here", Counters(), long)
+    server.start(Probe)
+    client = Client(theirs)
+    with suppress(ssl.SSLWantReadError):
+        client.tls.do_handshake()
+    loop.settle()
+    assert server.owed > HIGH_WATER
+    assert overdue(server, 9.0, 10.0, None, None) is None
+    assert overdue(server, 10.0, 10.0, None, None) is End.HANDSHAKE
+    server.hold(True)
+    assert server.paused
+    client.tls.close()
     server.abortConnection()
     loop.settle()
 

@@ -12,14 +12,14 @@ from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
 from sockd.transports.stream import HIGH_WATER, Server
-from sockd.transports.tls import PIECE, TlsServer
+from sockd.transports.tls import FEED, PIECE, TlsServer
 from sockd.transports.turn import READ, Turn
 from tests.certificates import made
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, small_buffers
 
 SIZES = st.one_of(
     st.integers(0, 300),
-    st.sampled_from([16383, 16384, 16385, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
+    st.sampled_from([16383, 16384, 16385, FEED, FEED + 1, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
 )
 STEPS = st.lists(
     st.one_of(
@@ -114,10 +114,10 @@ class Tls(Plain):
 class Stage:
     """A connection of one sort, its protocol and its client's end."""
 
-    def __init__(self, client: Plain, protocol: Probe) -> None:
+    def __init__(self, client: Plain, protocol: Probe, *, roomy: bool) -> None:
         self.loop, self.client, self.protocol = Loop(), client, protocol
         self.owner, self.counters = Recorder(), Counters()
-        ours, self.sock = small_buffers()
+        ours, self.sock = socket.socketpair() if roomy else small_buffers()
         for sock in (ours, self.sock):
             sock.setblocking(False)
         common: Any = (ours, Peer.unix(0, 1), Turn(self.loop), self.owner, "x", self.counters)
@@ -224,15 +224,19 @@ class Stage:
 @given(
     version=st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]),
     half=st.booleans(),
+    roomy=st.booleans(),
     steps=STEPS,
     ends=ENDS,
 )
 def test_the_same_as_without(
-    version: ssl.TLSVersion, half: bool, steps: list[tuple[str, Any]], ends: list[str]
+    version: ssl.TLSVersion, half: bool, roomy: bool, steps: list[tuple[str, Any]], ends: list[str]
 ) -> None:
-    """Bytes, their order, ends, half-closes and counters, whatever the chunks, the pauses and the waiting."""
+    """Bytes, their order, ends, half-closes and counters, whatever the chunks, the pauses and the waiting.
+
+    `roomy`: the kernel takes as much as one read takes from it, else a few KiB at a time.
+    """
     results = [
-        Stage(client, HalfProbe() if half else Probe()).play(steps, ends)
+        Stage(client, HalfProbe() if half else Probe(), roomy=roomy).play(steps, ends)
         for client in (Plain(), Tls(version))
     ]
     assert results[0] == results[1]
