@@ -228,18 +228,3 @@ def test_terminal_that_does_not_know_a_character(file: Path) -> None:
         timeout=60,
     )
     assert b"unix:///run/\\u2192" in result.stdout
-
-
-def test_check_starts_no_reactor(file: Path) -> None:
-    """Looking at a file does not load Twisted's reactor, nor how a protocol runs: it stays quick."""
-    file.write_text(RIGHT)
-    code = (
-        "import sys; sys.argv = ['sockd', 'check', '-c', 'my.yaml']\n"
-        "from sockd.cli import main\n"
-        "try: main()\n"
-        "finally: print({'twisted.internet.reactor', 'twisted.logger', 'sockd.daemon'} & set(sys.modules))\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRON, capture_output=True, check=True, timeout=60
-    )
-    assert result.stdout.endswith(b"\nset()\n")
