@@ -55,7 +55,7 @@ def test_check_needs_no_network(directory: Path) -> None:
     """Looking at a file loads nothing of Twisted, nor how a protocol runs."""
     modules = loaded(directory, COMMAND + "run()", "check", "-c", "my.yaml")
     assert "sockd.protocols.chat.specification" in modules
-    assert not modules & (NO_NETWORK | {"sockd.protocols.chat.stream", "sockd.upgrade"})
+    assert modules & (NO_NETWORK | {"sockd.protocols.chat.stream", "sockd.upgrade"}) == set()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["status", "--json"], ["reload"], ["kick", "1"]])
@@ -63,7 +63,7 @@ def test_clients_read_no_file(words: list[str], directory: Path) -> None:
     """Asking a daemon needs neither what runs it nor what reads its file."""
     modules = loaded(directory, COMMAND + "run()", *words)
     assert "sockd.commands.status" in modules
-    assert not modules & NO_FILE
+    assert modules & NO_FILE == set()
 
 
 def test_completion_reads_no_file(directory: Path) -> None:
@@ -71,7 +71,7 @@ def test_completion_reads_no_file(directory: Path) -> None:
     asked = {"_SOCKD_COMPLETE": "bash_complete", "COMP_WORDS": "sockd suspend e", "COMP_CWORD": "2"}
     modules = loaded(directory, COMMAND + "run()", **asked)
     assert "sockd.commands.control" in modules
-    assert not modules & NO_FILE
+    assert modules & NO_FILE == set()
 
 
 def test_no_tls_without_tls_addresses(directory: Path) -> None:
@@ -79,11 +79,11 @@ def test_no_tls_without_tls_addresses(directory: Path) -> None:
     words = ("-n", "--pidfile=", "sockd", "-c", "my.yaml")
     modules = loaded(directory, TWISTD + DAEMON, *words)
     assert {"sockd.daemon", "sockd.protocols.chat.stream", "sockd.protocols.line_log.stream"} <= modules
-    assert not modules & (NO_TLS | NO_CLIENT)
+    assert modules & (NO_TLS | NO_CLIENT) == set()
 
 
 def test_run_loads_no_plugins(directory: Path) -> None:
     """`sockd run` is for sockd alone; there are dozens of plugins in Twisted, and others may be broken."""
     modules = loaded(directory, COMMAND + DAEMON, "run", "-c", "my.yaml")
     assert "sockd.protocols.chat.stream" in modules
-    assert not modules & (NO_TLS | NO_PLUGINS)
+    assert modules & (NO_TLS | NO_PLUGINS) == set()
