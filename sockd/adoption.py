@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from twisted.logger import Logger
 
-from sockd.addresses import Address, Kind
+from sockd.addresses import Address
 from sockd.admin.notify import Notify
 from sockd.services.sockets import Sockets
 from sockd.transports.inherited import Inherited, address_of, stored_file, stored_name
@@ -101,6 +101,6 @@ def _stored(inherited: Inherited, store: FdStore, log: Logger) -> Iterator[tuple
 def _unreachable(opened: Opened) -> bool:
     """Whether it is a Unix socket whose path leads to it no more."""
     address = opened.address
-    if address.kind not in (Kind.UNIX, Kind.UNIXGRAM) or address.path.startswith("@"):
+    if not address.kind.local or address.abstract:
         return False
     return opened.file is None or not opened.file.there()

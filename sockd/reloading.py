@@ -25,7 +25,7 @@ from sockd.welcome import tell_listening
 
 # So long (seconds) reading the file may take: it may be on a disk that doesn't answer.
 PATIENCE = 60.0
-# So many of a file's problems are logged.
+# So many of the problems are logged for which a reload or an upgrade is refused.
 TOLD = 20
 
 
@@ -106,7 +106,8 @@ class Reloading:
             await self._reconcile(plan)
         except BaseException as error:
             refused = self._refusal(error)
-            self._tell_refused(refused)
+            self.last = Outcome.refused(refused.problems)
+            tell_refused(daemon.log, "reload", refused)
             raise refused from error
         finally:
             self._reports.went_on()
@@ -125,11 +126,6 @@ class Reloading:
             return Refused(os.EX_TEMPFAIL, str(error))
         self._daemon.log.failure("the reload failed", Failure(error, type(error), error.__traceback__))
         return Refused(os.EX_SOFTWARE, f"the reload failed: {describe(error)}")
-
-    def _tell_refused(self, refused: Refused) -> None:
-        self.last = Outcome.refused(refused.problems)
-        for problem in refused.problems[:TOLD]:
-            self._daemon.log.error("reload refused: {problem}", problem=problem, event="reload refused")
 
     async def _reconcile(self, plan: Plan) -> None:
         daemon = self._daemon
@@ -151,6 +147,12 @@ class Reloading:
         daemon.changed_settings(old, plan)
         daemon.expiry.follow(plan)
         daemon.tell_unclaimed()
+
+
+def tell_refused(log: Logger, what: str, refused: Refused) -> None:
+    """Log why something, a reload say, wasn't done."""
+    for problem in refused.problems[:TOLD]:
+        log.error("{what} refused: {problem}", what=what, problem=problem, event=f"{what} refused")
 
 
 def _stops() -> Refused:

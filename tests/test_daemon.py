@@ -1,7 +1,6 @@
 """The root of the tree: bind, start, serve, drain within a deadline, stop whatever anybody does."""
 
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,18 +16,6 @@ from tests.daemons import DRAIN, Daemons, Running
 from tests.services.house import Datagrams, House, Probes, Service, raising
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
-
-
-@pytest.fixture
-def run() -> Iterator[Daemons]:
-    """Makes daemons that are stopped when the test ends; their log is kept."""
-    with Daemons() as daemons:
-        yield daemons
-
-
-@pytest.fixture
-def house(run: Daemons) -> House:
-    return run.house
 
 
 def test_what_is_odd_in_the_file_is_told(run: Daemons) -> None:

@@ -7,9 +7,10 @@ from sockd.limits.access import Access
 from sockd.limits.networks import Networks
 from sockd.limits.sources import Sources
 from sockd.peers import Peer
-from sockd.plan import EndpointPlan
+from sockd.plan import EndpointPlan, Limits, Network
 from sockd.transports.stream import Server
 from sockd.transports.unix import groups_of
+from sockd.units import Rate
 
 if TYPE_CHECKING:
     import ssl
@@ -27,9 +28,9 @@ class Admission:
         self._groups_matter = bool(plan.access and plan.access.groups)
         self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
         self.sources = None
+        self.source_limits = _source_limits(limits)
         if limits.connections_per_source is not None or limits.connect_rate is not None:
-            self.sources = Sources(limits.connections_per_source, limits.connect_rate, limits.exempt)
-        self.source_limits = limits.connections_per_source, limits.connect_rate, limits.exempt
+            self.sources = Sources(*self.source_limits)
         self.counted: dict[Server, Peer] = {}
         self.context: ssl.SSLContext | None = None
         self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
@@ -102,6 +103,8 @@ class Admission:
 
 def admission_part(plan: EndpointPlan) -> tuple[object, ...]:
     """What of a plan an Admission is made of."""
-    limits = plan.limits
-    sources = (limits.connections_per_source, limits.connect_rate, limits.exempt)
-    return plan.access, plan.proxy_from, plan.tls, sources
+    return plan.access, plan.proxy_from, plan.tls, _source_limits(plan.limits)
+
+
+def _source_limits(limits: Limits) -> tuple[int | None, Rate | None, tuple[Network, ...]]:
+    return limits.connections_per_source, limits.connect_rate, limits.exempt

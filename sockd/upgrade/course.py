@@ -18,6 +18,7 @@ from sockd.diff import diff
 from sockd.errors import SockdError
 from sockd.handover.errors import UpgradeRefusedError
 from sockd.protocols.contract import State
+from sockd.reloading import tell_refused
 from sockd.services.supervisor import describe
 from sockd.status import Outcome
 from sockd.upgrade.child import rehearse
@@ -28,8 +29,6 @@ from sockd.upgrade.signals import Signals
 
 # So long (seconds) services may take until they can tell their state: a write to a file is to end before.
 PATIENCE = 5.0
-# So many of the reasons why it is refused are logged.
-TOLD = 20
 
 
 class _AlreadyToldError(Refused):
@@ -97,10 +96,8 @@ class Course:
 
     def _tell(self, refused: Refused) -> None:
         self._daemon.last_upgrade = Outcome.refused(refused.problems)
-        if isinstance(refused, _AlreadyToldError):
-            return
-        for problem in refused.problems[:TOLD]:
-            self._daemon.log.error("upgrade refused: {problem}", problem=problem, event="upgrade refused")
+        if not isinstance(refused, _AlreadyToldError):
+            tell_refused(self._daemon.log, "upgrade", refused)
 
     async def _run(self) -> None:
         daemon = self._daemon

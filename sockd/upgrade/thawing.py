@@ -118,7 +118,7 @@ def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
 def askers(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> Iterator[Any]:
     """The conversations of who asked for the upgrade."""
     control = daemon.controls.control
-    for each in handed.control or ():
+    for each in handed.control:
         sock = by_number[each["fd"]]
         if control is None:
             sock.close()

@@ -14,8 +14,9 @@ from twisted.logger import LogLevel
 from sockd.addresses import Address, Kind
 from sockd.errors import SockdError
 from sockd.handover.errors import HandoverError, UpgradeRefusedError
+from sockd.reloading import TOLD
 from sockd.services.endpoint import Endpoint
-from sockd.upgrade.course import PATIENCE, TOLD
+from sockd.upgrade.course import PATIENCE
 from tests.daemons import DRAIN, Daemons, Running
 from tests.services.house import House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade
