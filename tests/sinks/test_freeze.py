@@ -1,6 +1,5 @@
 """What a sink hands on to the next program."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,11 +7,6 @@ from twisted.internet.defer import CancelledError
 
 from sockd.sinks.file import HIGH_WATER
 from tests.sinks.stepped import FakeSource, Stepped, result
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Stepped:
-    return Stepped(tmp_path / "app.log")
 
 
 def frozen(one: Stepped) -> Any:

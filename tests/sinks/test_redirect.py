@@ -17,11 +17,6 @@ from sockd.sinks.file import HIGH_WATER, PATIENCE, FileSink
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
-@pytest.fixture
-def one(tmp_path: Path) -> Stepped:
-    return Stepped(tmp_path / "app.log")
-
-
 def target(path: Path, mode: int = 0o640) -> Target:
     return Target(path, mode, lambda: b" (torn)\n")
 
