@@ -1,13 +1,15 @@
 """Connections that are opened, held, dribbled into, left unread and broken, many at a time."""
 
 import contextlib
+import resource
 import socket
 import struct
 import time
 
 from tests.hostile.ordeal import attacked
-from tests.hostile.scene import FULL, Attackers, Scene, until
+from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
 
+OTHERS = 500  # descriptors of a process that are no connections of an attack
 LINGER = struct.pack("ii", 1, 0)  # close sends RST (socket(7))
 
 
@@ -43,7 +45,10 @@ def test_reset_storm(scene: Scene) -> None:
 
 def test_idle_connections(scene: Scene) -> None:
     """Ten thousand who connect and say nothing: 6 KiB of memory each, and nobody else notices."""
-    count = 9000 if FULL else 500
+    count = 10_000 if FULL else 500
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < count + OTHERS:
+        loudly_skip(f"{count + OTHERS} descriptors are needed on each side, and ulimit -Hn is {hard}")
 
     def hold(attackers: Attackers, end: float) -> int:
         for _ in range(count):
@@ -52,7 +57,11 @@ def test_idle_connections(scene: Scene) -> None:
         time.sleep(max(0.0, end - time.monotonic()))
         return count
 
-    attacked(scene, "idle connections", "connections", hold, memory=16 + count * 6 // 1024)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count + OTHERS), hard))
+    try:
+        attacked(scene, "idle connections", "connections", hold, memory=16 + count * 6 // 1024)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_slow_loris(scene: Scene) -> None:
