@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 
 from cryptography import x509
@@ -78,9 +79,13 @@ def verified_name(der: bytes, names: tuple[str, ...]) -> str:
         return claimed
     patterns, uris = list(_patterns(alternatives)), _uris(alternatives)
     for name in names:
-        if Name(name).among(patterns, uris):
+        if _parsed(name).among(patterns, uris):
             return name
     raise IdentityError(f"the client's certificate is for none of client_names; it is for {claimed}")
+
+
+# To parse them takes longer than all the rest: fifty names took each handshake 0.4 ms.
+_parsed = lru_cache(maxsize=1024)(Name)
 
 
 def _alternatives(certificate: x509.Certificate) -> list[x509.GeneralName]:
