@@ -17,11 +17,18 @@ from benchmarks import results
 from benchmarks.machine import machine
 from benchmarks.sockds import variants
 from benchmarks.work import Outcome, Settings
-from benchmarks.works import streams
+from benchmarks.works import accepts, chat, connections, datagrams, lines, start, streams, tls
 
 WORKS: dict[str, Any] = {
     "tcp": partial(streams.run, "tcp"),
     "unix": partial(streams.run, "unix"),
+    "udp": datagrams.run,
+    "tls": tls.run,
+    "line-log": lines.run,
+    "chat": chat.run,
+    "connections": connections.run,
+    "accepts": accepts.run,
+    "start": start.run,
 }
 RELOAD = "reload"
 

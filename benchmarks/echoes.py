@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.programs import HERE, Missing, Server, built, free_port, installed
-from benchmarks.sockds import Variant, endpoint, listen
-
-# More connections than the usual thousand; more datagrams from one source than the usual 5,000 a second.
-RAISED = "connections: 20000"
-RAISED_DATAGRAMS = "datagrams: 10000000/s, datagrams_per_source: 10000000/s"
+from benchmarks.sockds import RAISED, RAISED_DATAGRAMS, Variant, endpoint, listen
 
 XINETD = """defaults
 {{
@@ -68,9 +64,8 @@ def uvloop(address: str, directory: Path) -> list[str]:
     return [*command[:2], "uvloop", *command[3:]]
 
 
-def twisted(address: str, directory: Path) -> list[str]:
-    script = str(HERE / "peers/echo_twisted.py")
-    return [sys.executable, script, address, *keys(address.partition(":")[0], directory)]
+def twisted(address: str, directory: Path) -> list[str]:  # noqa: ARG001
+    return [sys.executable, str(HERE / "peers/echo_twisted.py"), address]
 
 
 def socat(address: str, directory: Path) -> list[str]:  # noqa: ARG001
@@ -103,7 +98,7 @@ PROCESSES: dict[str, Command] = {"socat": socat, "ncat": ncat, "xinetd": xinetd}
 def start_peer(name: str, command: Command, kind: str, directory: Path) -> Echo:
     """A peer, serving; its files are in the directory, the certificate too if it needs one."""
     address = _address(kind, directory)
-    return _serving(Server(name, command(address, directory), directory), address)
+    return serving(Server(name, command(address, directory), directory), address)
 
 
 def start_sockd(variant: Variant, kind: str, directory: Path) -> Echo:
@@ -111,7 +106,7 @@ def start_sockd(variant: Variant, kind: str, directory: Path) -> Echo:
     limits = RAISED_DATAGRAMS if kind in ("udp", "unixgram") else RAISED
     more = "tls: {certificate: server.pem, key: server.key}" if kind == "tls" else ""
     file = endpoint("echo", listen(address), limits=limits, more=more)
-    return _serving(variant.start(directory, file), address)
+    return serving(variant.start(directory, file), address)
 
 
 def _address(kind: str, directory: Path) -> str:
@@ -120,7 +115,7 @@ def _address(kind: str, directory: Path) -> str:
     return f"{kind}:{free_port(socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)}"
 
 
-def _serving(server: Server, address: str) -> Echo:
+def serving(server: Server, address: str) -> Echo:
     try:
         server.wait_for(address)
     except BaseException:

@@ -78,6 +78,7 @@ class Server:
         self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
+        self.behind: list[Server] = []  # what it needs; ends with it, and its CPU isn't counted
         self._log = (directory / "output").open("w+b")
         self._process = subprocess.Popen(
             [*pinned(SERVER_CORE), *command],
@@ -96,7 +97,7 @@ class Server:
         end = time.monotonic() + BOUND
         while not _served(kind, where):
             if self._process.poll() is not None or time.monotonic() > end:
-                raise Failed(f"{self.name} does not serve: {self.output[-500:] or 'it says nothing'}")
+                raise Failed(f"it does not serve: {(self.output.strip().splitlines() or ['no word'])[-1]}")
             time.sleep(0.01)
 
     @property
@@ -145,6 +146,8 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)
         self._log.close()
+        for one in self.behind:
+            one.end()
 
 
 def _served(kind: str, where: str) -> bool:
@@ -180,22 +183,26 @@ class Load:
         output: IO[str] | None = self._process.stdout
         line = output.readline() if output else ""
         if not line:
-            errors = self._process.communicate()[1]
+            errors = self._process.stderr.read() if self._process.stderr else ""
             raise Failed(f"{what}: {errors.strip() or 'the load generator ended'}")
         return line
 
-    def run(self) -> dict[str, float]:
-        """What it reports; returns when nothing is owed to it any more."""
+    def run(self, line: str = "go") -> dict[str, float]:
+        """What it reports of a round; returns when nothing is owed to it any more."""
         if self._process.stdin:
-            self._process.stdin.write("go\n")
-            self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and left word
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
         found: dict[str, float] = json.loads(self._line("report"))
-        self.end()
         return found
 
     def end(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 @contextlib.contextmanager
@@ -208,9 +215,9 @@ def loading(program: str, *arguments: Any) -> Iterator[Load]:
         load.end()
 
 
-def measured(server: Server, load: Load) -> Sample:
+def measured(server: Server, load: Load, line: str = "go") -> Sample:
     """A round: what the server spends while the load runs."""
     user, system = server.spent()
-    found = load.run()
+    found = load.run(line)
     after_user, after_system = server.spent()
     return Sample(found.pop("units"), found.pop("seconds"), after_user - user, after_system - system, found)

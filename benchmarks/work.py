@@ -90,7 +90,7 @@ def take_turns(cases: Sequence[Case], running: Sequence[Any], outcome: Outcome, 
                     continue
                 try:
                     samples[one.name].append(case.measure(one))
-                except Failed as error:
+                except (Failed, Missing) as error:
                     _leave_out(f"{one.name} in {case.name}", error, outcome, settings)
                     del samples[one.name]
         servers = {name: summary(some) for name, some in samples.items() if some}

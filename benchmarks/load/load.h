@@ -75,7 +75,7 @@ __attribute__((unused)) static void ready(void) {
   if (!fgets(line, sizeof line, stdin)) exit(1);
 }
 
-static void many_files(void) {
+__attribute__((unused)) static void many_files(void) {
   struct rlimit limit;
   getrlimit(RLIMIT_NOFILE, &limit);
   limit.rlim_cur = limit.rlim_max;

@@ -1,11 +1,10 @@
 """Echo as Twisted's users write it, on the reactor that Twisted chooses.
 
-python echo_twisted.py ADDRESS [CERTIFICATE KEY]
+python echo_twisted.py ADDRESS
 """
 
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as chosen  # noqa: TID251
@@ -36,8 +35,7 @@ class Datagram(DatagramProtocol):
 def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    address, *keys = sys.argv[1:]
-    kind, _, where = address.partition(":")
+    kind, _, where = sys.argv[1].partition(":")
     factory = Factory.forProtocol(Stream)
     factory.noisy = False
     match kind:
@@ -45,12 +43,6 @@ def main() -> None:
             reactor.listenUDP(int(where), Datagram(), "127.0.0.1")
         case "unix":
             reactor.listenUNIX(where, factory, backlog=1024)
-        case _ if keys:
-            from twisted.internet.ssl import PrivateCertificate  # noqa: PLC0415
-
-            pem = "".join(Path(key).read_text() for key in keys)
-            options = PrivateCertificate.loadPEM(pem.encode()).options()
-            reactor.listenSSL(int(where), factory, options, backlog=1024, interface="127.0.0.1")
         case _:
             reactor.listenTCP(int(where), factory, backlog=1024, interface="127.0.0.1")
     reactor.run()
