@@ -29,6 +29,13 @@ class LineSplitter:
         self._limit = limit
         self._tail = bytearray()
 
+    def alone(self, chunk: bytes) -> bool:
+        """Whether `feed` would give just this chunk as complete lines, and keep nothing.
+
+        Most chunks are such, and this is a quarter of the work.
+        """
+        return not self._tail and len(chunk) <= self._limit and chunk.endswith(b"\n") and b"\r" not in chunk
+
     def feed(self, chunk: bytes) -> list[Part]:
         """What is complete now."""
         end = chunk.rfind(b"\n") + 1

@@ -87,6 +87,18 @@ def test_many_lines_are_one_part() -> None:
     assert part.data is chunk
 
 
+@given(STREAM, STREAM)
+@example(b"", b"x" * 8 + b"\n")
+@example(b"", b"x" * 9 + b"\n")
+def test_a_chunk_alone(before: bytes, chunk: bytes) -> None:
+    """One that is said to stand for itself needs no splitter: nothing waits, nothing is cut or kept."""
+    splitter = LineSplitter(LIMIT)
+    splitter.feed(before)
+    if splitter.alone(chunk):
+        assert splitter.feed(chunk) == [(Sort.LINES, chunk)]
+        assert not splitter.rest
+
+
 def test_an_endless_line_is_never_kept() -> None:
     """A line of 10 MB comes out as it comes in, in pieces of the limit."""
     splitter = LineSplitter(64)

@@ -75,6 +75,17 @@ def test_the_forms() -> None:
     assert escape(plain.encode()) == plain.encode()
 
 
+def test_many_sorts_at_once_are_escaped_as_each_alone() -> None:
+    """The way that is quick for the worst a peer can send gives the same as the plain one."""
+    worst = "".join(UNSAFE_CHARACTERS).replace("\n", "") + "\\ Grüße"
+    data = bytes(range(0x80, 0x100)) + worst.encode() + bytes(range(0xFF, 0x7F, -1))
+    pieces = [bytes((byte,)) for byte in range(0x80, 0xC0)]
+    pieces += [bytes((byte,)) for byte in range(0xC0, 0x100)]
+    pieces += [character.encode() for character in worst]
+    pieces += [bytes((byte,)) for byte in range(0xFF, 0x7F, -1)]
+    assert escape(data) == b"".join(map(escape, pieces))
+
+
 def test_visible_is_for_text_that_is_shown_at_once() -> None:
     """Newlines are shown as well, and backslashes are left alone."""
     assert visible("a\r\nb\\c\x1b\u2066") == "a\\x0d\\x0ab\\c\\x1b\\u{2066}"

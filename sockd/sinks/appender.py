@@ -17,6 +17,9 @@ from sockd.sinks.descriptors import descriptor
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
 _NOTHING = memoryview(b"")
+_PORTION = (
+    512 * 1024
+)  # bytes that are put together for one write: the reactor's thread stands still meanwhile
 _KINDS = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISCHR)
 
 
@@ -122,11 +125,16 @@ class Appender:
         self.target = target
 
     def write(self) -> None:
-        """Write what was left, then all that the queue holds now, as one."""
+        """Write what was left, then all that the queue holds now, in few pieces."""
         self._write_rest(len(self._rest))
         count = len(self.queue)
-        if count:
-            self._rest = memoryview(b"".join([self.queue.popleft() for _ in range(count)]))
+        while count:
+            some, size = [], 0
+            while count and size < _PORTION:
+                some.append(self.queue.popleft())
+                size += len(some[-1])
+                count -= 1
+            self._rest = memoryview(b"".join(some))
             self._write_rest(len(self._rest))
         self._rest = _NOTHING
 

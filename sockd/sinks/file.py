@@ -10,10 +10,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.sinks.appender import Appender, SinkError, Target
+from sockd.sinks.memory import keep_freed
 from sockd.sinks.thread import Worker, WorkerThread
 
-HIGH_WATER = 1024 * 1024  # bytes unwritten, above which sources are paused,
-LOW_WATER = 256 * 1024  # and at which they go on
+# Bytes unwritten, above which a source that writes is paused; above FLOOD all are, whether they write or not;
+# at LOW_WATER they go on. To pause and resume one costs as much as ten lines: between two times that it is
+# done to thousands, enough is to be written that it doesn't show.
+HIGH_WATER = 4 * 1024 * 1024
+FLOOD = 6 * 1024 * 1024
+LOW_WATER = 1024 * 1024
 PATIENCE = 10.0  # seconds that going over to another file may take
 RETRY = 0.5  # seconds between two tries to write what is left when we stop
 
@@ -47,7 +52,9 @@ class FileSink:
         self._reactor = reactor
         self._log = log
         self._fail = fail
-        self._sources: dict[Source, None] = {}  # who wrote last comes last
+        self._sources: dict[Source, None] = {}
+        self._paused: dict[Source, None] = {}  # those of them that are, in the order in which they go on
+        self._queue = file.queue
         self._accepted = 0  # bytes, ever
         self._target = file.target  # what was asked for last
         self._left: Target | None = None  # the file before, if it was failing then
@@ -66,34 +73,49 @@ class FileSink:
         return self._accepted - self._file.written
 
     def write(self, records: bytes, source: Source | None = None) -> None:
-        """Accept whole records. When that is too much every source pauses, and `source` if it had resumed."""
+        """Accept whole records. When that is too much `source` pauses, in the end all sources."""
         if self._ended:
             self._lost(records.count(b"\n"), "the endpoint has stopped")
             return
-        self._file.queue.append(records)
-        if source in self._sources:
-            # Who fills the sink goes on after all the others: the first to go on may fill it again.
-            del self._sources[source]
-            self._sources[source] = None
+        self._queue.append(records)
         self._accepted += len(records)
-        self._go_on()
-        if self.unwritten <= HIGH_WATER:
-            return
-        if not self.full:
-            self.full = True
+        if self._up and not self._pumping:
+            self._go_on()
+        if self._accepted - self._file.written > HIGH_WATER:
+            self._crowded(source)
+
+    def _crowded(self, source: Source | None) -> None:
+        self.full = True
+        if source in self._sources:
+            self._pause(source)
+        if self.unwritten > FLOOD and len(self._paused) < len(self._sources):
             for each in self._sources:
-                each.pauseProducing()
-        elif source is not None:
-            source.pauseProducing()
+                if each not in self._paused:
+                    self._pause(each)
+
+    def _pause(self, source: Source) -> None:
+        self._paused[source] = None
+        source.pauseProducing()
 
     def attach(self, source: Source) -> None:
         """From now on `source` pauses while the sink is full."""
         self._sources[source] = None
         if self.full:
-            source.pauseProducing()
+            self._pause(source)
 
     def detach(self, source: Source) -> None:
         self._sources.pop(source, None)
+        self._paused.pop(source, None)
+
+    # -- from a subclass that has more to write, when the reactor comes to it
+
+    @property
+    def expected(self) -> bool:
+        """Whether more will be written without anything being read."""
+        return False
+
+    def expect_no_more(self) -> None:
+        """Write it now."""
 
     # -- from the endpoint
 
@@ -161,7 +183,15 @@ class FileSink:
 
     def freeze(self) -> Deferred[dict[str, Any]]:
         """Fires at the end of the present write. What it gives holds until the reactor's next turn."""
-        return self._worker.idle().addCallback(lambda _: self._file.freeze())
+        return self._worker.idle().addCallback(self._frozen)
+
+    def _frozen(self, _: None) -> dict[str, Any]:
+        pumping, self._pumping = self._pumping, True  # no write begins now
+        self.expect_no_more()
+        self._pumping = pumping
+        if not pumping and self.unwritten:
+            self._reactor.callLater(0, self._go_on)
+        return self._file.freeze()
 
     def thaw(self, state: dict[str, Any]) -> None:
         """Before `startService`: that writes what was left."""
@@ -170,6 +200,7 @@ class FileSink:
         self.full = self._accepted > HIGH_WATER
 
     async def _start(self) -> None:
+        keep_freed()
         await self._worker.run(self._file.open)
         if self._ended:
             raise SinkError(f"{self._file.path}: the endpoint has stopped")
@@ -185,15 +216,17 @@ class FileSink:
 
     async def _stop(self) -> None:
         try:
-            while self.unwritten:
+            while self.unwritten or self.expected:
                 try:
                     await self._worker.run(self._file.open)
                     await self._worker.run(self._file.write)
                 except SinkError as problem:
                     self._tell_unwritten(str(problem))
                     await deferLater(self._reactor, RETRY)
+                self._relieve()
             await self._worker.run(self._file.close)
         except CancelledError:
+            self.expect_no_more()
             self._lost(self._file.unwritten_lines(), "the stop's deadline has come")
         except SinkError as problem:
             self._complain("not written", str(problem))
@@ -224,9 +257,11 @@ class FileSink:
     def _relieve(self) -> None:
         if self.full and self.unwritten <= LOW_WATER:
             self.full = False
-            for source in tuple(self._sources):
-                if self.full:  # one of those that went on has filled it again
+            # One of those that go on may fill it again; then the others come first, the next time.
+            for source in tuple(self._paused):
+                if self.full:
                     return
+                del self._paused[source]
                 source.resumeProducing()
 
     # -- the log

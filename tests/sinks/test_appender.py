@@ -59,6 +59,20 @@ def test_records_are_appended(path: Path) -> None:
     assert file.unwritten_lines() == 0
 
 
+def test_much_is_written_in_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Putting it together holds up the reactor; one that fails keeps all that comes after it."""
+    monkeypatch.setattr("sockd.sinks.appender._PORTION", 8)
+    file = appender(path, faults=(100, 3, -errno.ENOSPC))
+    file.open()
+    file.queue.extend([b"%d\n" % number for number in range(10)])
+    with pytest.raises(SinkError):
+        file.write()
+    assert path.read_bytes() == b"0\n1\n2\n3\n4\n5"
+    assert (file.written, file.unwritten) == (11, 9)
+    file.write()
+    assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(10))
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
 def test_a_new_file_has_exactly_the_mode(path: Path, mode: int) -> None:
     """Whatever the umask says."""

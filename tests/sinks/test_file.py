@@ -12,13 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from sockd.sinks.appender import Appender, SinkError
-from sockd.sinks.file import HIGH_WATER, LOW_WATER, RETRY, FileSink
+from sockd.sinks.file import FLOOD, HIGH_WATER, LOW_WATER, RETRY, FileSink
 from tests.sinks.stepped import FakeSource, Stepped, result
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Stepped:
-    return Stepped(tmp_path / "app.log")
 
 
 def test_start_opens_in_the_thread(one: Stepped) -> None:
@@ -98,21 +93,19 @@ def test_a_start_that_the_failure_report_makes_at_once(one: Stepped) -> None:
     assert one.content == b"first\nsecond\n"
 
 
-def test_sources_pause_when_it_is_too_much(one: Stepped) -> None:
-    """Above the high-water mark all pause, at the low one all go on; who comes meanwhile pauses too."""
+def test_who_writes_pauses_when_it_is_too_much(one: Stepped) -> None:
+    """Above the high-water mark who writes pauses, and who comes; the others have done nothing."""
     one.start()
-    first, second, third, left = (FakeSource(one.sink) for _ in range(4))
-    for source in (first, second, left):
+    first, second, third = (FakeSource(one.sink) for _ in range(3))
+    for source in (first, second):
         one.sink.attach(source)
-    one.sink.detach(left)
     one.sink.write(b"x" * (HIGH_WATER - 1) + b"\n", first)
     assert not one.sink.full
     assert not first.paused
     one.sink.write(b"y\n", first)
     assert one.sink.full
     assert first.paused
-    assert second.paused
-    assert not left.paused
+    assert not second.paused
     one.sink.attach(third)
     assert third.paused
     first.paused = False  # somebody else let it go on
@@ -125,12 +118,31 @@ def test_sources_pause_when_it_is_too_much(one: Stepped) -> None:
     assert one.sink.unwritten == 0
 
 
+def test_all_pause_when_it_is_far_too_much(one: Stepped) -> None:
+    """Those that are attached, be they silent: otherwise thousands might each bring one more read."""
+    one.start()
+    loud, silent, left = (FakeSource(one.sink) for _ in range(3))
+    for source in (loud, silent, left):
+        one.sink.attach(source)
+    one.sink.write(b"x" * HIGH_WATER + b"\n", left)
+    one.sink.detach(left)
+    left.paused = False
+    one.sink.write(b"x" * (FLOOD - HIGH_WATER) + b"\n", loud)
+    assert loud.paused
+    assert silent.paused
+    assert not left.paused
+    one.sink.write(b"y\n", loud)
+    one.worker.steps()
+    assert not loud.paused
+    assert not silent.paused
+
+
 def test_sources_go_on_at_the_low_water_mark(one: Stepped) -> None:
     """Not before: what gathered during a long write counts."""
     one.start()
     source = FakeSource(one.sink)
     one.sink.attach(source)
-    one.sink.write(b"x" * HIGH_WATER + b"\n")
+    one.sink.write(b"x" * HIGH_WATER + b"\n", source)
     job, done = one.worker.jobs.popleft()
     job()
     one.sink.write(b"y" * LOW_WATER + b"\n")
@@ -147,10 +159,11 @@ def test_a_source_that_fills_it_again_stops_the_others_going_on(one: Stepped) ->
     for source in sources:
         source.burst = b"x" * (HIGH_WATER // 4) + b"\n"
         one.sink.attach(source)
-    one.sink.write(b"x" * HIGH_WATER + b"\n")
+    one.sink.write(b"x" * FLOOD + b"\n")
+    assert all(source.paused for source in sources)
     one.worker.step()
     assert one.sink.full
-    assert all(source.paused for source in sources)
+    assert [source.paused for source in sources[:6]] == [False] * 3 + [True] * 3
     assert one.sink.unwritten < HIGH_WATER + HIGH_WATER // 4 + 2
 
 
@@ -165,17 +178,19 @@ def test_who_fills_it_goes_on_last(one: Stepped) -> None:
             self.name = name
 
         def resumeProducing(self) -> None:
-            super().resumeProducing()
             resumed.append(self.name)
+            super().resumeProducing()
 
     loud, *others = [Named(name) for name in ("loud", "a", "b")]
     for source in (loud, *others):
         one.sink.attach(source)
-    for _ in range(2):
-        one.sink.write(b"x" * HIGH_WATER + b"\n", loud)
-        assert one.sink.full
-        one.worker.steps()
-    assert resumed == ["a", "b", "loud"] * 2
+    one.sink.write(b"x" * FLOOD + b"\n")
+    loud.burst = b"x" * HIGH_WATER + b"\n"
+    one.worker.step()
+    assert resumed == ["loud"]
+    loud.burst = b""
+    one.worker.steps()
+    assert resumed == ["loud", "a", "b", "loud"]
 
 
 def test_a_sink_that_is_down_stays_full(one: Stepped) -> None:

@@ -1,13 +1,14 @@
 """One line, one record: how text, JSON and raw records are written."""
 
 import json
+import re
 import time
 from binascii import b2a_base64
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
 
-from sockd.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape
+from sockd.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape, replaced
 
 
 class Mark(StrEnum):
@@ -46,7 +47,7 @@ class TextRecords:
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
         head = self._head(now, peer)
-        return head + escape(lines)[:-1].replace(b"\n", b"\n" + head) + b"\n"
+        return b"".join((head, escape(lines)[:-1].replace(b"\n", b"\n" + head), b"\n"))
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         end = f"\\{{{mark}}}\n".encode() if mark else b"\n"
@@ -56,6 +57,7 @@ class TextRecords:
         return f" \\{{{Mark.TORN}}}\n".encode()
 
 
+_BYTE = re.compile("[\udc80-\udcff]")  # one that is not UTF-8, as `surrogateescape` has it
 _HARMLESS_IN_JSON = bytes(set(HARMLESS) - {ord('"')})
 _JSON_MARKS = {None: b"", Mark.CUT: b',"cut":true', Mark.NO_NEWLINE: b',"newline":false'}
 
@@ -76,9 +78,9 @@ class JsonRecords:
         try:
             text = _json_lines(lines)
         except UnicodeDecodeError:
-            return b"".join([head + _json_value(line) + b"}\n" for line in lines[:-1].split(b"\n")])
+            return _some_in_base64(head.decode(), lines[:-1])
         head += b'"text":"'
-        return head + text[:-1].replace(b"\n", b'"}\n' + head) + b'"}\n'
+        return b"".join((head, text[:-1].replace(b"\n", b'"}\n' + head), b'"}\n'))
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         return self._head(now, peer) + _json_value(line) + _JSON_MARKS[mark] + b"}\n"
@@ -128,15 +130,31 @@ def _json_value(line: bytes) -> bytes:
 
 def _json_lines(lines: bytes) -> bytes:
     """Lines as they stand between the quotes of JSON strings; newlines stay."""
-    suspects = lines.translate(None, _HARMLESS_IN_JSON)
-    if not suspects:
+    if not lines.translate(None, _HARMLESS_IN_JSON):
         return lines
-    text = lines.decode()
+    return _in_json(lines, lines.decode()).encode()
+
+
+def _some_in_base64(head: str, lines: bytes) -> bytes:
+    """Records of lines of which some aren't UTF-8, and an exception for each of those would be dear."""
+    texts = _in_json(lines, lines.decode("utf-8", "surrogateescape")).split("\n")
+    records = [
+        f'{head}"base64":"{b2a_base64(line, newline=False).decode()}"}}\n'
+        if not text.isascii() and _BYTE.search(text)
+        else f'{head}"text":"{text}"}}\n'
+        for line, text in zip(lines.split(b"\n"), texts, strict=True)
+    ]
+    return "".join(records).encode()
+
+
+def _in_json(lines: bytes, text: str) -> str:
+    """The text of these lines as it stands in JSON strings."""
+    suspects = lines.translate(None, _HARMLESS_IN_JSON)
     # One pass for each sort of character: a chunk full of controls costs no call for each of them.
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     for byte in set(suspects.translate(None, NOT_CONTROLS)):
         text = text.replace(chr(byte), f"\\u{byte:04x}")
     if not suspects.isascii():
-        for character in set(UNSAFE_ABOVE_ASCII.findall(text)):
-            text = text.replace(character, json.dumps(character)[1:-1])
-    return text.encode()
+        sorts = set(UNSAFE_ABOVE_ASCII.findall(text))
+        text = replaced(text, {each: json.dumps(each)[1:-1] for each in sorts})
+    return text

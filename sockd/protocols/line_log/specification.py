@@ -42,7 +42,7 @@ def _stream(host: Host[LineLogOptions]) -> Any:
     from sockd.protocols.line_log.stream import LineLogFactory  # noqa: PLC0415
 
     records = records_for(host.options.format, host.endpoint)
-    return LineLogFactory(host.service, records, host.options.max_line)
+    return LineLogFactory(host.service, host.service.backlog, records, host.options.max_line)
 
 
 def _datagram(host: Host[LineLogOptions]) -> DatagramProtocol:

@@ -1,58 +1,20 @@
-"""line-log over streams, on a fake transport and a sink that keeps what it is given."""
-
-from typing import Any
+"""line-log over streams: the lines of a connection, whole, in order, marked where they are cut."""
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.testing import StringTransport
 
-from sockd.peers import Peer
-from sockd.protocols.line_log.records import records_for
-from sockd.protocols.line_log.stream import LineLog, LineLogFactory
+from tests.protocols.line_log.connected import MemorySink, connect, thawed
 
 TIME = "1970-01-01T00:00:00.000000Z"
 
 
-class MemorySink:
-    """Keeps the records, and who is attached."""
-
-    def __init__(self) -> None:
-        self.records: list[bytes] = []
-        self.sources: list[Any] = []
-        self.given: list[Any] = []
-        self.full = False
-
-    def write(self, records: bytes, source: Any = None) -> None:
-        self.records.append(records)
-        self.given.append(source)
-
-    def attach(self, source: Any) -> None:
-        self.sources.append(source)
-
-    def detach(self, source: Any) -> None:
-        self.sources.remove(source)
-
-    @property
-    def text(self) -> str:
-        return b"".join(self.records).decode()
-
-
-def connect(sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
-    factory = LineLogFactory(sink, records_for(form, "applog"), max_line, lambda: 0)
-    protocol = factory.buildProtocol(None)
-    transport = StringTransport()
-    transport.peer = Peer.unix(0, 7)  # type: ignore[attr-defined]
-    protocol.makeConnection(transport)
-    return protocol
-
-
 def test_the_lines_of_a_chunk_are_one_write() -> None:
-    """What a chunk completes goes to the sink as one piece, with the transport that may have to pause."""
+    """What a chunk completes goes to the sink as one piece, with the connection that may have to pause."""
     sink = MemorySink()
     protocol = connect(sink)
     protocol.dataReceived(b"one\r\ntwo\nthr")
     assert sink.records == [f"{TIME} applog uid=0,pid=7 one\n{TIME} applog uid=0,pid=7 two\n".encode()]
-    assert sink.given == [protocol.transport]
+    assert sink.given == [protocol]
     protocol.dataReceived(b"ee\n")
     assert sink.records[1:] == [f"{TIME} applog uid=0,pid=7 three\n".encode()]
 
@@ -72,7 +34,7 @@ def test_the_last_line_is_kept() -> None:
     """A connection that ends within a line leaves it marked, and is no longer told to pause."""
     sink = MemorySink()
     protocol = connect(sink)
-    assert sink.sources == [protocol.transport]
+    assert sink.sources == [protocol]
     protocol.dataReceived(b"unfinished\r")
     protocol.connectionLost()
     assert sink.text == f"{TIME} applog uid=0,pid=7 unfinished\\x0d\\{{no newline}}\n"
@@ -87,16 +49,6 @@ def test_a_long_line_is_cut_and_marked() -> None:
     protocol.dataReceived(b"before\n" + b"x" * 100 + b"\nafter\n")
     texts = [line.split(" ", 3)[3] for line in sink.text.splitlines()]
     assert texts == ["before", "x" * 64 + "\\{cut}", "x" * 36, "after"]
-
-
-def thawed(old: LineLog, sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
-    """The same connection in a new program."""
-    factory = LineLogFactory(sink, records_for(form, "applog"), max_line, lambda: 0)
-    new = factory.buildProtocol(None)
-    new.transport = old.transport
-    new.connected = 1
-    new.thaw(old.freeze())
-    return new
 
 
 @given(st.binary(max_size=300), st.integers(0, 300), st.sampled_from(["text", "json", "raw"]))
@@ -119,7 +71,7 @@ def test_a_new_program_with_a_lower_bound() -> None:
     old = connect(sink)
     old.dataReceived(b"x" * 30)
     new = thawed(old, sink, max_line=16)
-    assert sink.given == [new.transport]
+    assert sink.given == [new]
     assert sink.text.endswith(f" {'x' * 16}\\{{cut}}\n")
     new.dataReceived(b"\n")
     assert sink.text.endswith(f" {'x' * 14}\n")

@@ -1,0 +1,32 @@
+"""What the allocator is told."""
+
+import ctypes
+from typing import Any
+
+import pytest
+
+from sockd.sinks import memory
+
+
+def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc takes both options."""
+    told: list[tuple[int, int]] = []
+
+    class Library:
+        def __init__(self, _name: None) -> None:
+            pass
+
+        def mallopt(self, option: int, value: int) -> int:
+            told.append((option, value))
+            return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    memory.keep_freed()
+    assert told == [(-1, 8 * 2**20), (-3, 2 * 2**20)]
+
+
+def test_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without the options serves as well."""
+    library: Any = object
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: library())
+    memory.keep_freed()
