@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
 
 from sockd.errors import SockdError
@@ -233,6 +233,8 @@ class Reconciliation:
             what, undo = self._undo.pop()
             try:
                 await _bounded(maybeDeferred(undo), self._around.reactor)
+            except CancelledError:
+                continue  # the daemon stops, and waits for nobody
             except BaseException as error:  # noqa: BLE001
                 self._tell(what, error)
         self._resume()

@@ -408,6 +408,29 @@ def test_cancelled(reloads: Reloads) -> None:
     assert not reloads.house.ports
 
 
+def test_cancelled_while_it_goes_back(reloads: Reloads) -> None:
+    """It goes back all the same, without waiting for a service to have stopped; nothing of it is told."""
+    reloads.start(reloads.plan("a", "keen", TCP))
+    before = seen(reloads)
+
+    def step(what: str) -> None:
+        if what == "reload":
+            raise SockdError("refused for a test")
+
+    reconciliation = reloads.begin(
+        reloads.plan("a", "keen", TCP, UDP, word="v"), reloads.plan("b", "served", word="v"), step=step
+    )
+    ended: list[Any] = []
+    task = ensureDeferred(reconciliation.prepare())
+    task.addBoth(ended.append)
+    stopping = reconciliation.endpoints["b"].service
+    reloads.house.run_clock(lambda: stopping.state is State.DRAINING)
+    task.cancel()
+    assert ended[0].getErrorMessage() == "refused for a test"
+    assert not reloads.house.log.messages()
+    check_same(before, seen(reloads), 0)
+
+
 def test_interrupted(reloads: Reloads) -> None:
     """What isn't a failure of the plan is undone as well, and passed on."""
     reloads.start(reloads.plan("a", "keen", TCP))
