@@ -14,12 +14,12 @@ PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest fuzz soak docs hostile bench lock wheel clean
+.PHONY: help run test lint format types imports pytest fuzz soak docs hostile bench bench-check lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
 help:  ## print the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 run: $(RUN_READY)  ## serve config/sockd.yaml on this machine; Ctrl-C stops it
 	@mkdir -p .sockd/run .sockd/log
@@ -66,6 +66,9 @@ hostile: $(TEST_READY)  ## all attacks in full, ten minutes: who waits for how l
 
 bench: $(BENCH_READY)  ## measure sockd beside its peers, 12 minutes (ONLY=tcp,unix,…  QUICK=1  BENCH_ARGS=…)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+bench-check: $(TEST_READY)  ## count system calls and instructions against benchmarks/bounds.json (ONLY=tcp  RECORD=1)
+	$(BIN)/python -m benchmarks.check $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
 
 # uv finds one set of versions for all Pythons and platforms that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
