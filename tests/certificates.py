@@ -62,8 +62,18 @@ def _name(text: str) -> x509.Name:
 
 
 @cache
-def made(*names: str, issuer: str | None = None, days: float = 30, authority: bool = False) -> Made:
-    """A certificate for these DNS names or IP addresses, by itself or by the authority of that name."""
+def made(
+    *names: str,
+    issuer: str | None = None,
+    start: float = -1,
+    days: float = 30,
+    authority: bool = False,
+    purpose: x509.ObjectIdentifier | None = None,
+) -> Made:
+    """A certificate for these DNS names or IP addresses, by itself or by the authority of that name.
+
+    It is valid from `start` to `days` days from now, and good for this purpose alone, if one is given.
+    """
     now = dt.datetime.now(dt.UTC)
     key = _key(names[0])
     alternatives: list[x509.GeneralName] = []
@@ -78,11 +88,13 @@ def made(*names: str, issuer: str | None = None, days: float = 30, authority: bo
         .issuer_name(_name(issuer or names[0]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
+        .not_valid_before(now + DAY * start)
         .not_valid_after(now + DAY * days)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
     certificate = builder.sign(_key(issuer or names[0]), hashes.SHA256())
     return Made(
         certificate.public_bytes(serialization.Encoding.PEM),
