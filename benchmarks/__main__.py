@@ -7,14 +7,19 @@ the modules of another checkout, both in turn with the others.
 """
 
 import argparse
+import contextlib
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from benchmarks import results
+from benchmarks import report, results
+from benchmarks.bars import BARS, judge
 from benchmarks.machine import machine
+from benchmarks.programs import CORES, LOAD_CORE
 from benchmarks.sockds import variants
 from benchmarks.work import Outcome, Settings
 from benchmarks.works import accepts, chat, connections, datagrams, lines, start, streams, tls
@@ -51,6 +56,27 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     )
 
 
+def say_bars(work: str, found: dict[str, Any]) -> None:
+    """How far this work is from its bars."""
+    verdicts = [one for bar in BARS if bar.work == work and (one := judge(bar, found))]
+    missed = [f"{one.bar.case}: {one.reached}, {one.bar.text}" for one in verdicts if not one.met]
+    print(f"  {len(verdicts) - len(missed)} of {len(verdicts)} bars met", flush=True)
+    for line in missed:
+        print(f"    not met: {line}", flush=True)
+
+
+@contextlib.contextmanager
+def on_load_core() -> Iterator[None]:
+    """We stay away from the servers' core."""
+    before = os.sched_getaffinity(0)
+    if CORES > 1:
+        os.sched_setaffinity(0, {int(LOAD_CORE)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure sockd beside its peers.")
     parser.add_argument("--only", default="", help=f"some of {','.join(WORKS)},{RELOAD}")
@@ -66,19 +92,24 @@ def main() -> None:
     parser.add_argument("--no-record", action="store_true", help="leave the results as they are")
     arguments = parser.parse_args()
     works, settings = chosen(arguments.only), settings_of(arguments)
-    began = time.monotonic()
-    print(machine())
-    found = results.read()
+    record = not (arguments.quick or arguments.no_record)
+    began, made_on, found = time.monotonic(), machine(), results.read()
+    print(made_on)
     for number, work in enumerate(works, 1):
         print(f"{work} ({number} of {len(works)}, {time.monotonic() - began:.0f} s so far)", flush=True)
         if work == RELOAD:
             subprocess.run([sys.executable, "-m", "benchmarks.reload"], check=True)
             continue
         outcome = Outcome()
-        WORKS[work](settings, outcome)
-        results.put(found, work, outcome, machine(), settings.rounds)
-    if not (arguments.quick or arguments.no_record):
-        results.write(found)
+        with on_load_core():
+            WORKS[work](settings, outcome)
+        results.put(found, work, outcome, made_on, settings.rounds)
+        say_bars(work, found)
+        if record:
+            results.write(found)
+            report.write(found)
+    if record:
+        print("Written: benchmarks/results.json, docs/performance.md and its plots")
 
 
 if __name__ == "__main__":

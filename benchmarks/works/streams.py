@@ -27,7 +27,12 @@ def cases(kind: str, settings: Settings) -> list[Case]:
     if settings.quick:
         counts = (100,)
     found = [
-        Case(f"{name}, {count:,} connections", "message", closed(count, SIZES[name], "closed"), main)
+        Case(
+            f"{name}, {count:,} connection{'s' * (count > 1)}",
+            "message",
+            closed(count, SIZES[name], "closed"),
+            main,
+        )
         for name in ("100 B", "16 KiB")
         for count in counts
     ]
