@@ -23,6 +23,8 @@ RECORD = 16 * 1024
 # ever echoed 128 KiB kept 257 KiB; it keeps 123, at a fiftieth more CPU in bulk. Of what is sent each piece
 # is a system call, hence the larger PIECE.
 FEED = 32 * 1024
+# After so many records others have their turn: 128 KiB of records with a byte each took 5 ms in one event.
+MANY = 512
 
 
 class TlsServer(Server):
@@ -40,7 +42,6 @@ class TlsServer(Server):
         "_goodbye",
         "_in_flight",
         "_kept",
-        "_kept_end",
         "_named",
         "_ours",
         "_preamble",
@@ -68,8 +69,7 @@ class TlsServer(Server):
         self._in_flight = 0  # bytes of the protocol's that are in it
         self._ours = False  # it is TLS's own: handshake, alert
         self._goodbye = False  # close_notify was sent, or there is nobody to send it to
-        self._kept = b""  # came in one read with the end of the handshake, and the protocol began by pausing
-        self._kept_end = False  # and then the peer's close_notify
+        self._kept = b""  # read, and taken back from `_bio_in`, where our close_notify would have it dropped
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
         self.why = ""  # what the peer did wrong, in OpenSSL's words
@@ -119,11 +119,16 @@ class TlsServer(Server):
             self._deliver(turn.view[:count])
         else:
             self._begin(turn.view[:count])
-        if self._bio_out.pending and self.connected:
+        if self._bio_out.pending:
+            self._answer()
+        turn.end()
+
+    def _answer(self) -> None:
+        """TLS itself has something to say."""
+        if self.connected:
             if self._bio_out.pending > HIGH_WATER:  # alerts that nobody takes, for what is refused each time
                 self._pause(BY_BACK_PRESSURE)
             self._send_soon()
-        turn.end()
 
     def _begin(self, data: bytes | memoryview) -> None:
         """What comes before the protocol, and perhaps its first bytes after it."""
@@ -134,7 +139,10 @@ class TlsServer(Server):
             self._preamble, data = None, rest
         self._bio_in.write(data)
         if self._shake():
-            self._deliver(memoryview(b""))
+            if self._paused and self._bio_in.pending:
+                self._keep(self._bio_in.read())
+            else:
+                self._deliver(memoryview(b""))
 
     def _shake(self) -> bool:
         """Whether the handshake is done, and there is a protocol."""
@@ -189,16 +197,13 @@ class TlsServer(Server):
             if len(cipher) <= FEED or ended or failed is not None:
                 break
             cipher = cipher[FEED:]
+            if len(pieces) > MANY:
+                self._keep(bytes(cipher))
+                break
         if pieces and not self.disconnecting:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self._paused:
-                self._kept = data
-            else:
-                self._give(data)
+            self._give(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if failed is not None:
             self._tls_failed(failed)
-        elif ended and self._kept:
-            self._kept_end = True
         elif ended and self.connected and not self._read_closed:
             self._peer_finished()
 
@@ -210,22 +215,24 @@ class TlsServer(Server):
         except BaseException:  # noqa: BLE001
             self._failed("dataReceived")
 
+    def _keep(self, cipher: bytes) -> None:
+        """For a later turn, when the protocol wants it."""
+        self._kept = cipher
+        self._reactor.callLater(0, self._give_kept)
+
     def _update_reading(self) -> None:
         super()._update_reading()
         if self._kept and self._reading:
             self._reactor.callLater(0, self._give_kept)
 
     def _give_kept(self) -> None:
-        """What the protocol had no wish to get when it came."""
-        if not self._reading:
+        if not self._kept or not self._reading:
             return
+        kept, self._kept = self._kept, b""
         self._turn.active = True
-        data, self._kept = self._kept, b""
-        if data and not self.disconnecting:
-            self._give(data)
-        if self._kept_end and self.connected and not self._read_closed:
-            self._kept_end = False
-            self._peer_finished()
+        self._deliver(memoryview(kept))
+        if self._bio_out.pending:
+            self._answer()
         self._turn.end()
 
     def _send_out(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sockd.metrics import End
+from sockd.transports.tls import FEED
 from tests.transports.loop import HalfProbe, Probe, ended
 from tests.transports.test_tls import Link
 
@@ -38,12 +39,18 @@ class Words:
             return False
         return True
 
-    def say(self, data: bytes, *, bye: bool = False) -> None:
+    def write(self, data: bytes) -> None:
         self._tls.write(data)
+
+    def send(self) -> None:
+        self.sock.send(self._out.read())
+
+    def say(self, data: bytes, *, bye: bool = False) -> None:
+        self.write(data)
         if bye:
             with suppress(ssl.SSLError):
                 self._tls.unwrap()
-        self.sock.send(self._out.read())
+        self.send()
         self.link.loop.until(lambda: self.server.ready)
         self.link.loop.settle()
 
@@ -93,6 +100,32 @@ def test_paused_after_a_half_close() -> None:
     words.link.loop.settle()
     assert probe.data == b"first"
     assert "read" in probe.events
+    words.close()
+
+
+def test_many_small_records() -> None:
+    """What came in one read is given little by little, and nothing of it to a protocol that pauses."""
+    pieces: list[int] = []
+
+    def take(probe: Probe, data: bytes) -> None:
+        pieces.append(len(data))
+        pause(probe)
+
+    words = Words(Probe(take))
+    words.say(b"x")
+    count = 2 * FEED // 23  # a byte and what TLS 1.3 puts around it
+    for _ in range(count):
+        words.write(b"x")
+    words.send()
+    for _ in range(count):
+        if sum(pieces) > count:
+            break
+        given = len(pieces)
+        words.server.resumeProducing()
+        words.link.loop.settle()
+        assert len(pieces) == given + 1
+    assert sum(pieces) == words.server.received == 1 + count
+    assert max(pieces) < count
     words.close()
 
 

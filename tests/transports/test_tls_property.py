@@ -24,6 +24,7 @@ SIZES = st.one_of(
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["send", "write", "write twice"]), SIZES),
+        st.tuples(st.just("sprinkle"), st.integers(1, 3 * FEED // 23)),
         # of what the client's end has to send, and of what has come for it
         st.tuples(st.sampled_from(["feed", "take"]), st.one_of(st.integers(1, 60), st.integers(1, 300_000))),
         st.tuples(st.sampled_from(["pause", "resume", "turn"]), st.none()),
@@ -162,6 +163,11 @@ class Stage:
                 data = pattern(len(self.sent), size)
                 self.sent += data
                 self.client.send(data)
+            case "sprinkle":  # a record for each byte
+                data = pattern(len(self.sent), size)
+                self.sent += data
+                for byte in data:
+                    self.client.send(bytes([byte]))
             case "write" | "write twice":
                 for _ in range(1 + (what == "write twice")):
                     data = pattern(len(self.written), size)
