@@ -2,9 +2,11 @@
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,12 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
-from sockd.addresses import Address, overlap
+from sockd.addresses import Address, Kind, overlap
 from sockd.plan import Plan
 from sockd.services.endpoint import Endpoint
 from sockd.services.reconcile import Reconciliation, ReloadRefusedError
 from sockd.services.states import State
-from sockd.transports.opened import Opened, open_address
+from sockd.transports.opened import open_address
 from sockd.transports.options import SocketOptions
 from tests.services.house import House
 from tests.services.trees import (
@@ -39,8 +41,17 @@ WITHIN = 5.0  # seconds that drained connections have
 PORTS = free_ports(2)
 
 
+@cache
+def client_context() -> ssl.SSLContext:
+    """Of all clients of TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class Client:
-    """Somebody who asks, and is answered."""
+    """Somebody who asks, and is answered; over TLS once hands are shaken."""
 
     def __init__(self, house: House, address: Address, directory: Path) -> None:
         self.house = house
@@ -58,18 +69,44 @@ class Client:
             where = ("127.0.0.1" if address.host in ("*", "0.0.0.0") else address.host, address.port)
         self.sock.connect(where)
         self.sock.setblocking(False)
+        self.shaken = address.kind is not Kind.TLS
+        self.unsaid = b""
+        if not self.shaken:
+            self.sock = client_context().wrap_socket(
+                self.sock, do_handshake_on_connect=False, server_hostname="b.example"
+            )
+            house.clients[-1] = self.sock
 
     def ask(self) -> None:
-        self.sock.send(b"?")
+        self.unsaid += b"?"
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Say what is to be said, as soon as that can be."""
+        if not self.shaken:
+            assert isinstance(self.sock, ssl.SSLSocket)
+            with suppress(ssl.SSLWantReadError):
+                self.sock.do_handshake()
+                self.shaken = True
+        if self.shaken and self.unsaid:
+            self.sock.send(self.unsaid)
+            self.unsaid = b""
+
+    def certificate(self) -> bytes | None:
+        """That it was shown."""
+        return self.sock.getpeercert(True) if isinstance(self.sock, ssl.SSLSocket) else None
 
     def answer(self) -> bytes:
         """What came back; nothing where there is nobody any more."""
         got = b""
         for _ in range(200):
-            with suppress(BlockingIOError):
+            with suppress(BlockingIOError, ssl.SSLWantReadError):
                 try:
+                    self._go_on()
+                    if not self.shaken:
+                        raise BlockingIOError
                     data = self.sock.recv(100)
-                except ConnectionError:
+                except (ConnectionError, ssl.SSLEOFError):
                     return b""
                 got += data
                 if len(got) >= 2 or not data:
@@ -117,6 +154,27 @@ class Town:
             if overlap(listener.plan.address, address) and listener.opened is not None
         }
 
+    def certificates(self, address: Address) -> set[bytes | None]:
+        """Who may be shown here: the one of the name that clients ask for, else the first."""
+        if address.kind is not Kind.TLS:
+            return {None}
+        found: set[bytes | None] = set()
+        for endpoint in self.endpoints.values():
+            if any(each.plan.address == address for each in endpoint.listeners):
+                assert endpoint.plan.tls is not None
+                known = endpoint.plan.tls.certificates
+                chosen = next((each for each in known if "b.example" in each.names), known[0])
+                found.add(ssl.PEM_cert_to_DER_cert(chosen.chain.decode()))
+        return found
+
+    def begins_otherwise(self, address: Address) -> bool:
+        """Whether this socket speaks TLS now and didn't before, or the other way round."""
+        return any(
+            each.plan.address.socket == address.socket and each.plan.address.kind is not address.kind
+            for endpoint in self.endpoints.values()
+            for each in endpoint.listeners
+        )
+
     def open(self) -> Iterator[Address]:
         """All addresses that can be asked: of a shared one the kernel might choose a suspended endpoint."""
         silent = [
@@ -139,6 +197,7 @@ class Town:
         """Everybody who comes is served, nothing is in the reactor that belongs to nobody."""
         for client in self.clients():
             assert client.answered() in self.words(client.address), client.address
+            assert client.certificate() in self.certificates(client.address), client.address
             client.close()
         self.house.loop.settle()
         expected: set[Any] = set()
@@ -275,25 +334,38 @@ def test_all_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
     fault = data.draw(FAULTS, label="fault")
     busy = data.draw(st.one_of(st.none(), st.none(), st.sampled_from(pool)), label="busy")
     suspended = data.draw(st.sets(st.sampled_from("abc"), max_size=2), label="suspended")
-    somebody = open_address(busy, SocketOptions()) if busy else None
-    at_first = descriptors()
-    town = Town(tmp_path)
-    try:
-        town.start(before)
-        shaped = check_reload(town, after, fault, trouble, suspended, busy)
-    finally:
-        town.close()
-    assert descriptors() == at_first
-    if shaped is not None:
-        fresh = Town(tmp_path)
+    with taken(busy):
+        at_first = descriptors()
+        town = Town(tmp_path)
         try:
-            fresh.start(after)
-            assert shape(fresh.look()) == shaped
+            town.start(before)
+            shaped = check_reload(town, after, fault, trouble, suspended, busy)
         finally:
-            fresh.close()
-    if somebody is not None:
-        leave(somebody)
+            town.close()
+        assert descriptors() == at_first
+        if shaped is not None:
+            fresh = Town(tmp_path)
+            try:
+                fresh.start(after)
+                assert shape(fresh.look()) == shaped
+            finally:
+                fresh.close()
     assert [path.name for path in tmp_path.iterdir()] == ["same"]
+
+
+@contextmanager
+def taken(address: Address | None) -> Iterator[None]:
+    """Meanwhile somebody else has the address."""
+    if address is None:
+        yield
+        return
+    somebody = open_address(address, SocketOptions())
+    try:
+        yield
+    finally:
+        somebody.sock.close()
+        if somebody.file is not None:
+            somebody.file.remove()
 
 
 @dataclass
@@ -319,12 +391,6 @@ def resident(town: Town, client: Client) -> Resident:
                 }
                 return Resident(client, answer, endpoint, address)
     raise AssertionError(f"nobody has the client of {client.address}")
-
-
-def leave(somebody: Opened) -> None:
-    somebody.sock.close()
-    if somebody.file is not None:
-        somebody.file.remove()
 
 
 def check_reload(
@@ -384,7 +450,8 @@ def check_success(town: Town, reload: Reload, living: list[Resident], queued: li
     for name, endpoint in town.endpoints.items():
         assert endpoint.suspended == (name in suspended)
         endpoint.suspend(False)
-    check_answered(queued)
+    # Who waits in the backlog meets the heir of its socket, who may begin otherwise.
+    check_answered([client for client in queued if not town.begins_otherwise(client.address)])
     town.end_gone()
     connections = [endpoint.connections for endpoint in town.endpoints.values()]
     town.house.run_clock(lambda: not any(each.draining(one) for each in connections for one in each))

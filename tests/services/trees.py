@@ -16,12 +16,13 @@ from sockd.addresses import Address, Kind
 from sockd.errors import Place
 from sockd.overlaps import Claim, Claims
 from sockd.peers import Peer
-from sockd.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart
+from sockd.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.services.endpoint import Endpoint
 from sockd.services.listener import Listener
 from sockd.transports.opened import Opened
 from sockd.transports.options import Keepalive, SocketOptions
+from tests.certificates import made, tls_plan
 from tests.transports.loop import Probe
 
 HERE = Place("sockd.yaml")
@@ -190,7 +191,7 @@ def addresses(ports: Sequence[int], directory: Path) -> list[Address]:
     first, second = ports
     inet = [
         Address(kind, host, port)
-        for kind in (Kind.TCP, Kind.UDP)
+        for kind in (Kind.TCP, Kind.TLS, Kind.UDP)
         for host, port in (
             ("127.0.0.1", first), ("127.0.0.2", first), ("0.0.0.0", first), ("*", first),
             ("127.0.0.1", second),
@@ -204,13 +205,19 @@ def addresses(ports: Sequence[int], directory: Path) -> list[Address]:
     return inet + local
 
 
+def tls_plans() -> tuple[TlsPlan, ...]:
+    """What an endpoint may show and ask of who speaks TLS; made once."""
+    one, other = (made(name).plan(name) for name in ("a.example", "b.example"))
+    return (tls_plan(one), tls_plan(other), tls_plan(one, other), tls_plan(other, min_version="1.3"))
+
+
 def socket_options(address: Address) -> st.SearchStrategy[SocketOptions]:
     """Such as the file may have for this address."""
     usual = SocketOptions()
     keepalive = st.sampled_from([None, Keepalive(60, 10, 6)])
     backlog, buffer = st.sampled_from([64, 1024]), st.sampled_from([None, None, 65536, 131072])
     shared = st.sampled_from([False, False, True])
-    if address.kind is Kind.TCP:
+    if address.kind.ports is Kind.TCP:
         return st.builds(
             SocketOptions, backlog=backlog, keepalive=keepalive, nodelay=st.booleans(), reuse_port=shared,
             receive_buffer=buffer,
@@ -219,6 +226,17 @@ def socket_options(address: Address) -> st.SearchStrategy[SocketOptions]:
         return st.builds(SocketOptions, reuse_port=shared, receive_buffer=buffer)
     mode = st.sampled_from([usual.mode, 0o600])
     return st.builds(SocketOptions, mode=mode, backlog=backlog if address.kind.stream else st.just(1024))
+
+
+def listener_plans(address: Address) -> st.SearchStrategy[ListenerPlan]:
+    return st.builds(
+        ListenerPlan, st.just(address), socket_options(address), st.just(address.kind is Kind.TLS)
+    )
+
+
+def shared(plan: ListenerPlan) -> bool:
+    """Whether it may be open beside others: over TLS it could get clients who speak none."""
+    return plan.socket.reuse_port and not plan.tls
 
 
 @st.composite
@@ -240,20 +258,19 @@ def plans(
         else:
             protocol = draw(st.sampled_from([None, *known]))
             addresses = draw(st.lists(st.sampled_from(pool), min_size=1, max_size=4))
-            wanted = [ListenerPlan(address, draw(socket_options(address))) for address in addresses]
+            wanted = [draw(listener_plans(address)) for address in addresses]
         if how == "tuned" and draw(st.booleans()):
             wanted = [replace(each, socket=draw(socket_options(each.address))) for each in wanted]
         if how == "tuned" and draw(st.booleans()):
             address = draw(st.sampled_from(pool))
-            wanted.append(ListenerPlan(address, draw(socket_options(address))))
+            wanted.append(draw(listener_plans(address)))
         if protocol is None:
             continue
         spoken = [each for each in wanted if each.address.kind.stream or known[protocol].datagram is not None]
-        listeners = [
-            each for each in spoken if not claims.add(Claim(each.address, each.socket.reuse_port, HERE))
-        ]
+        listeners = [each for each in spoken if not claims.add(Claim(each.address, shared(each), HERE))]
         if not listeners:
             continue
+        tls = draw(st.sampled_from(tls_plans())) if any(each.tls for each in listeners) else None
         plan = EndpointPlan(
             name, protocol, known[protocol],
             options=Word(word=draw(st.sampled_from("uv"))),
@@ -262,8 +279,11 @@ def plans(
             give_up_after=None,
             listeners=tuple(listeners),
             place=HERE,
+            tls=tls,
         )  # fmt: skip
-        endpoints.append(replace(old, listeners=plan.listeners) if old and how == "same" else plan)
+        if old is not None and how == "same":
+            plan = replace(old, listeners=plan.listeners, tls=tls and old.tls)
+        endpoints.append(plan)
     return Plan(Path("sockd.yaml"), 10.0, LogPlan("info", "auto"), tuple(endpoints))
 
 
@@ -335,6 +355,7 @@ class SeenEndpoint:
     causes: frozenset[Any]
     factory: Any
     service: Any
+    admission: Any
     word: Any
     connections: tuple[Any, ...]
     listeners: list[Seen] = field(default_factory=list)
@@ -353,6 +374,7 @@ def _look(endpoint: Endpoint, readers: set[Any]) -> SeenEndpoint:
         endpoint.causes,
         endpoint.engine.factory,
         endpoint.host.service,
+        endpoint.connections.admission,
         getattr(endpoint.host.service, "word", None),
         tuple(endpoint.connections),
     )
@@ -391,6 +413,7 @@ def check_same(before: dict[str, SeenEndpoint], now: dict[str, SeenEndpoint], cl
         assert (new.plan, new.state, new.causes, new.word) == (old.plan, old.state, old.causes, old.word)
         assert new.factory is old.factory
         assert new.service is old.service
+        assert new.admission is old.admission
         assert set(old.connections) <= set(new.connections)
         for one, other in zip(old.listeners, new.listeners, strict=True):
             assert one.listener is other.listener
