@@ -7,6 +7,7 @@ from typing import Any
 
 from sockd.admin.callers import Allowed
 from sockd.admin.control import Control
+from sockd.metrics import Counters
 from sockd.plan import Plan
 from sockd.protocols.contract import State
 from sockd.rights import Rights
@@ -22,6 +23,7 @@ class Controls:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
+        self.counters = Counters()  # of all that there ever were
         self._commands: Mapping[str, Callable[..., Any]] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
@@ -50,7 +52,7 @@ class Controls:
 
     def _make(self, opened: Opened, plan: Plan) -> Control:
         around = self._around
-        return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log)
+        return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log, self.counters)
 
     @staticmethod
     def missing(plan: Plan, rights: Rights) -> str:

@@ -128,6 +128,9 @@ def status(result: Mapping[str, Any], now: float) -> Page:
             lines.append(f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}")
     if result["leaving"]:
         lines.append(f"leaving: {counted(result['leaving'], 'connection')} of what was removed")
+    # A daemon that was not upgraded yet tells nothing of it.
+    if refused := result.get("control", {}).get("refused"):
+        lines.append(f"control socket: refused: {summary(Counter(refused))}")
     rows, styles, notes = [], [], []
     for endpoint in result["endpoints"]:
         name = endpoint["name"]

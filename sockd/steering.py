@@ -63,6 +63,7 @@ class Steering:
             "upgrade": daemon.last_upgrade and daemon.last_upgrade.value(),
             "endpoints": [endpoint_value(endpoint, moments, self._rights) for endpoint in daemon.endpoints],
             "leaving": daemon.leaving,
+            "control": {"refused": dict(daemon.controls.counters.refused)},
         }
 
     async def diff(self) -> dict[str, Any]:

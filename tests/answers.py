@@ -105,4 +105,5 @@ BUSY = status(
     reload={"at": "2027-01-15T07:59:00.000Z", "ok": False, "message": "the file is wrong"},
     upgrade={"at": "2027-01-15T06:00:00.000Z", "ok": True, "message": ""},
     leaving=1,
+    control={"refused": {"accepting failed": 1, "not allowed": 3}},
 )  # fmt: skip

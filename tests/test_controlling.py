@@ -158,6 +158,19 @@ def test_moved(house: House, run: Daemons, tmp_path: Path) -> None:
     assert not running.daemon.controls.pending()
 
 
+def test_refusals_are_in_the_status(house: House, run: Daemons, tmp_path: Path) -> None:
+    """Those of the socket that it was before, too."""
+    old, new = tmp_path / "old.sock", tmp_path / "new.sock"
+    running = run(house.plan(TCP, stream=Probes()), control=at(old)).start()
+    for path, count in ((old, 1), (new, 2)):
+        control = running.daemon.controls.control
+        assert control is not None
+        control.counters.refused["not allowed"] += 1
+        assert told(running, path, "status")["result"]["control"] == {"refused": {"not allowed": count}}
+        running.now(control=at(new))
+        assert told(running, path, "reload")["ok"]
+
+
 def test_moved_to_and_fro(house: House, run: Daemons, tmp_path: Path) -> None:
     """At once, and who still waits on one of the old ones is let go when the daemon stops."""
     one, other = tmp_path / "one.sock", tmp_path / "other.sock"

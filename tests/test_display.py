@@ -18,6 +18,7 @@ file: /etc/sockd/sockd.yaml
 last reload: 1m 0s ago, refused: the file is wrong
 last upgrade: 2h 0m ago, ok
 leaving: 1 connection of what was removed
+control socket: refused: 3 x not allowed, 1 x accepting failed
 
 endpoint  listener              state                     for  connections          in      out
 echo      (echo)                running                   3m   2 of 1000
@@ -66,8 +67,8 @@ def test_status_on_a_terminal() -> None:
     sent = terminal(display.status(BUSY, NOW), 80)
     lines = uncoloured(sent)
     assert max(map(len, lines)) <= 80
-    assert "\n".join(lines[6:16]) == NARROW
-    assert lines[17:] == PIPED.splitlines()[-3:]
+    assert "\n".join(lines[7:17]) == NARROW
+    assert lines[18:] == PIPED.splitlines()[-3:]
     for colour, word in ((32, "running"), (31, "backing off"), (33, "suspended")):
         assert re.search(f"\x1b\\[{colour}m{word}", sent)
 

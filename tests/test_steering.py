@@ -73,6 +73,7 @@ def test_status(two: Running) -> None:
         "reload": None,
         "upgrade": None,
         "leaving": 0,
+        "control": {"refused": {}},
     }  # fmt: skip
 
 

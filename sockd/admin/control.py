@@ -47,9 +47,10 @@ class Control:
         commands: Mapping[str, Command],
         allowed: Allowed,
         log: Logger,
+        counters: Counters | None = None,
     ) -> None:
         self.allowed = allowed
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self._sock = sock
         self._turn = turn
         self._reactor = turn.reactor
