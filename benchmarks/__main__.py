@@ -46,7 +46,7 @@ def chosen(text: str) -> list[str]:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    rounds, seconds = (1, 0.4) if arguments.quick else (3, 1.0)
+    rounds, seconds = (1, 0.4) if arguments.quick else (3, 0.8)
     return Settings(
         rounds=arguments.rounds or rounds,
         seconds=arguments.seconds or seconds,

@@ -72,7 +72,7 @@ BARS = [
     ),
     *(
         Bar("line-log", case, "cpu", 1.0, RSYSLOG)
-        for case in ("TCP, 10 senders, JSON", "UDP, 50,000 a second", "Unix datagrams")
+        for case in ("TCP, 10 senders, JSON", "UDP", "Unix datagrams")
     ),
     *(
         Bar("chat", f"{members} members, {manner}", "cpu", 1.0, ("ngircd",))

@@ -19,7 +19,9 @@ RSYSLOG_TEMPLATES = {
 }
 
 RSYSLOG_INPUTS = {
-    "imptcp": 'module(load="imptcp")\ninput(type="imptcp" address="127.0.0.1" port="{where}")',
+    "imptcp": (
+        'module(load="imptcp")\ninput(type="imptcp" address="127.0.0.1" port="{where}" SocketBacklog="1024")'
+    ),
     "imtcp": (
         'module(load="imtcp" MaxSessions="2000")\ninput(type="imtcp" address="127.0.0.1" port="{where}")'
     ),
@@ -30,12 +32,12 @@ RSYSLOG_INPUTS = {
     "imuxsock": 'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{where}")',
 }
 
-# What its manual has for many lines: large batches, one worker, a large buffer that is written when full.
+# What its manual has for many lines: large batches, one worker, a large buffer, written after each batch.
 RSYSLOG = """global(workDirectory="{directory}" net.enableDNS="off")
 main_queue(queue.type="FixedArray" queue.size="200000" queue.dequeueBatchSize="4096" queue.workerThreads="1")
 {source}
 template(name="bench" {template}
-action(type="omfile" file="{file}" template="bench" ioBufferSize="256k" flushOnTXEnd="off" flushInterval="1")
+action(type="omfile" file="{file}" template="bench" ioBufferSize="256k")
 """
 
 SYSLOG_NG = """@version: 3.38

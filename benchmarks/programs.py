@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,6 +73,21 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
         return int(one.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of CPU: the sum exact to the nanosecond, its parts in ticks of 10 ms."""
+
+    total: float
+    user: float
+    system: float
+
+    def since(self, before: "Spent") -> tuple[float, float]:
+        """User and system; the ticks only say how the sum is split."""
+        total, user, system = self.total - before.total, self.user - before.user, self.system - before.system
+        share = user / (user + system) if user + system > 0 else 1.0
+        return total * share, total * (1 - share)
+
+
 class Server:
     """A program that serves, on the servers' core."""
 
@@ -115,22 +131,20 @@ class Server:
                     found += map(int, (thread / "children").read_text().split())
         return found
 
-    def spent(self) -> tuple[float, float]:
-        """CPU seconds until now, user and system.
-
-        The sum is the kernel's clock of the process, exact to the nanosecond; its parts are known in ticks.
-        """
+    def spent(self) -> "Spent":
+        """CPU until now, of all threads, and of children that live or have been waited for."""
         total = user = system = 0.0
         for pid in self.family():
             with contextlib.suppress(OSError):
-                total += time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3), all threads
+                total += time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks = [int(one) / CLOCK_TICKS for one in fields[11:15]]
-                user += ticks[0] + ticks[2]
-                system += ticks[1] + ticks[3]
-                total += ticks[2] + ticks[3]  # children that have ended
-        part = user / (user + system) if user + system else 1.0
-        return total * part, total * (1 - part)
+                own_user, own_system, ended_user, ended_system = (
+                    int(one) / CLOCK_TICKS for one in fields[11:15]
+                )
+                user += own_user + ended_user
+                system += own_system + ended_system
+                total += ended_user + ended_system
+        return Spent(total, user, system)
 
     def resident(self) -> int:
         """Bytes of memory, shared pages counted once for each process."""
@@ -218,7 +232,7 @@ def loading(program: str, *arguments: Any) -> Iterator[Load]:
 
 def measured(server: Server, load: Load, line: str = "go") -> Sample:
     """A round: what the server spends while the load runs."""
-    user, system = server.spent()
+    before = server.spent()
     found = load.run(line)
-    after_user, after_system = server.spent()
-    return Sample(found.pop("units"), found.pop("seconds"), after_user - user, after_system - system, found)
+    user, system = server.spent().since(before)
+    return Sample(found.pop("units"), found.pop("seconds"), user, system, found)

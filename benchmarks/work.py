@@ -19,7 +19,7 @@ class Settings:
     """How long it may take, and which sockds are measured."""
 
     rounds: int = 3
-    seconds: float = 1.0  # of load, for each round
+    seconds: float = 0.8  # of load, for each round
     quick: bool = False
     variants: Sequence[Variant] = (Variant(),)
     say: Callable[[str], None] = print

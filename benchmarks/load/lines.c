@@ -1,13 +1,13 @@
-/* Lines, as fast as the server takes them, or at a rate.
+/* Lines, as fast as the server takes them.
  *
- *   lines ADDRESS SENDERS SIZE LINES [RATE]
+ *   lines ADDRESS SENDERS SIZE LINES
  *
- * Streams are written some 4 KiB at a time, as stdio does, by all senders in turn; a datagram is a line. The file
+ * Over UDP nobody tells a sender to wait, so the server's receive buffer is looked at before each batch. Streams are written some 4 KiB at a time, as stdio does, by all senders in turn; a datagram is a line. The file
  * that the lines end up in is looked at by the harness, which knows how many there should be.
  */
 #include "load.h"
 
-enum { BATCH = 16 };
+enum { BATCH = 16, ROOM = 100000 }; /* half of the usual receive buffer, with the kernel's own share */
 
 struct sender {
   int fd;
@@ -59,16 +59,26 @@ static void over_streams(const struct address *a, int count, uint64_t bytes) {
   }
 }
 
-static void over_datagrams(const struct address *a, uint64_t lines, size_t size, double rate) {
+/* Bytes that wait in the receive buffer of this UDP port. */
+static unsigned long waiting(int table, unsigned port) {
+  static char text[1 << 16];
+  char local[16], *line;
+  ssize_t n = pread(table, text, sizeof text - 1, 0);
+  text[n > 0 ? n : 0] = 0;
+  snprintf(local, sizeof local, ": 0100007F:%04X ", port);
+  if (!(line = strstr(text, local)) || !(line = strchr(line + strlen(local) + 16, ':'))) give_up("no such UDP port");
+  return strtoul(line + 1, NULL, 16);
+}
+
+static void over_datagrams(const struct address *a, uint64_t lines, size_t size) {
   struct mmsghdr messages[BATCH] = {0};
   struct iovec part = {chunk, size - 1}; /* datagrams need no newline */
-  int fd = connected(a);
+  int fd = connected(a), table = open("/proc/net/udp", O_RDONLY);
   if (fcntl(fd, F_SETFL, 0)) give_up("fcntl: %s", strerror(errno));
   for (int at = 0; at < BATCH; at++) messages[at].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
   ready();
-  uint64_t start = now(), gone = 0;
-  while (gone < lines) {
-    while (rate > 0 && (double)(now() - start) < (double)gone / rate * (double)SECOND) continue;
+  for (uint64_t gone = 0; gone < lines;) {
+    while (a->family == AF_INET && waiting(table, ntohs(a->to.in.sin_port)) > ROOM) continue;
     unsigned batch = lines - gone < BATCH ? (unsigned)(lines - gone) : BATCH;
     int n = sendmmsg(fd, messages, batch, 0);
     if (n < 0) give_up("sendmmsg: %s", strerror(errno));
@@ -77,7 +87,7 @@ static void over_datagrams(const struct address *a, uint64_t lines, size_t size,
 }
 
 int main(int argc, char **argv) {
-  if (argc < 5) give_up("lines ADDRESS SENDERS SIZE LINES [RATE]");
+  if (argc < 5) give_up("lines ADDRESS SENDERS SIZE LINES");
   many_files();
   struct address a = address(argv[1]);
   int count = atoi(argv[2]);
@@ -86,7 +96,7 @@ int main(int argc, char **argv) {
   fill(size);
   start = now();
   if (a.kind == SOCK_DGRAM)
-    over_datagrams(&a, lines, size, argc > 5 ? atof(argv[5]) : 0);
+    over_datagrams(&a, lines, size);
   else
     over_streams(&a, count, lines * size);
   report(lines * (uint64_t)count, now() - start, 0);

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measures import Sample
-from benchmarks.programs import BOUND, SERVER_CORE, Failed, Server, free_port, pinned
+from benchmarks.programs import BOUND, SERVER_CORE, Failed, Server, Spent, free_port, pinned
 from benchmarks.sockds import Variant
 from benchmarks.work import Case, Outcome, Settings, directories, take_turns
 from tests.certificates import made
@@ -72,7 +72,7 @@ def _until_ready(server: Server, news: socket.socket, began: float) -> Sample:
     except TimeoutError:
         raise Failed(f"it was never ready: {server.output[-300:]}") from None
     seconds = time.monotonic() - began
-    user, system = server.spent()
+    user, system = server.spent().since(Spent(0, 0, 0))
     time.sleep(REST)
     return Sample(1, seconds, user, system, {"seconds": seconds, "resident": float(server.resident())})
 
