@@ -10,6 +10,8 @@ from sockd.plan import EndpointPlan, Plan
 # Standard input and output, the log, the reactor's own, systemd's sockets, an upgrade's child, and what a
 # protocol may open for a moment.
 OWN = 32
+# What an endpoint's connections beyond the first few are watched by (transports.lanes).
+LANE = 1
 # A file of a protocol's: itself, and a second time while it is opened anew.
 FILE = 2
 # The largest endpoints are named, so many of them.
@@ -47,7 +49,8 @@ def _connections(endpoint: EndpointPlan) -> int:
 
 def _addresses(endpoint: EndpointPlan) -> int:
     """Of a socket that systemd passed, the listener has a duplicate."""
-    return sum(2 if listener.address.kind is Kind.SYSTEMD else 1 for listener in endpoint.listeners)
+    lane = LANE if _connections(endpoint) else 0
+    return lane + sum(2 if listener.address.kind is Kind.SYSTEMD else 1 for listener in endpoint.listeners)
 
 
 def compared(plan: Plan, limit: int) -> Plan:

@@ -2,11 +2,12 @@
 
 import gc
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -343,7 +344,15 @@ def run(file: Path) -> None:
     if handed is not None:
         carried.take_name(handed.comm)
     sys.argv = ["twistd", *_twistd_arguments(handed, file)]
+    if hasattr(select, "epoll") and (handed is None or not _names_reactor(handed.options)):
+        from sockd import reactor  # noqa: PLC0415
+
+        reactor.install()  # by its name twistd would look for it among all plugins
     app.run(runApp, Twistd)
+
+
+def _names_reactor(options: Iterable[str]) -> bool:
+    return any(option.startswith(("--reactor", "-r")) for option in options)
 
 
 def _twistd_arguments(handed: Handover | None, file: Path) -> list[str]:

@@ -20,17 +20,17 @@ def planned(directory: Path, text: str) -> Plan:
 @pytest.mark.parametrize(
     ("endpoint", "needed"),
     [
-        ("{listen: tcp://*:7, protocol: echo, limits: {connections: 50}}", 50 + 1),
-        ("{listen: [tcp://*:7, unix://a.sock], protocol: echo, limits: {connections: 50}}", 50 + 2),
+        ("{listen: tcp://*:7, protocol: echo, limits: {connections: 50}}", 50 + 2),
+        ("{listen: [tcp://*:7, unix://a.sock], protocol: echo, limits: {connections: 50}}", 50 + 3),
         ("{listen: [udp://*:7, unixgram://a.sock], protocol: echo}", 2),
-        ("{listen: systemd://web, protocol: echo, limits: {connections: 50}}", 50 + 2),
+        ("{listen: systemd://web, protocol: echo, limits: {connections: 50}}", 50 + 3),
         ("{listen: udp://*:7, protocol: line-log, options: {path: a.log}}", 1 + budget.FILE),
         ("{listen: udp://*:7, protocol: line-log, options: {path: /dev/null}}", 1),
         ("{listen: tcp://*:7, protocol: echo, enabled: false}", 0),
     ],
 )
 def test_an_endpoint(endpoint: str, needed: int, tmp_path: Path) -> None:
-    """Its connections, if it can have any, its addresses, its files; nothing if it doesn't run."""
+    """Its connections, if it can have any, and their lane, its addresses, its files; nothing if it doesn't run."""
     plan = planned(tmp_path, f"endpoints: {{echo: {endpoint}}}\n")
     assert budget.budget(plan).all == needed + OTHERS
 

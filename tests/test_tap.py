@@ -523,11 +523,15 @@ def test_running_the_new_program(
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
+    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
     handover = Handover(file="", runtime="", logs="", started=1.0, options=("--syslog", "--prefix=web"))
     descriptor = passing.write(handover)
     monkeypatch.setenv(passing.VARIABLE, str(descriptor))
     tap.run(file)
-    assert seen == [["--nodaemon", "--pidfile=", "--syslog", "--prefix=web", "sockd", "--config", str(file)]]
+    assert seen == [
+        ["our reactor"],
+        ["--nodaemon", "--pidfile=", "--syslog", "--prefix=web", "sockd", "--config", str(file)],
+    ]
     os.close(descriptor)
     monkeypatch.setenv(passing.VARIABLE, "x")
     with pytest.raises(SystemExit) as caught:
@@ -573,12 +577,30 @@ def test_table_at_a_terminal(
 
 
 def test_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`sockd run` is twistd in the foreground, without a pid file."""
+    """`sockd run` is twistd in the foreground, without a pid file and with our own reactor."""
     seen: list[list[str]] = []
+    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
     tap.run(tmp_path / "a.yaml")
-    assert seen == [["--nodaemon", "--pidfile=", "sockd", "--config", str(tmp_path / "a.yaml")]]
+    assert seen == [
+        ["our reactor"],
+        ["--nodaemon", "--pidfile=", "sockd", "--config", str(tmp_path / "a.yaml")],
+    ]
+
+
+def test_the_program_before_had_another_reactor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which twistd was asked for by its name: that one is asked for again."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
+    monkeypatch.setattr(sys, "argv", ["sockd"])
+    monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:3]))
+    handover = Handover(file="", runtime="", logs="", started=1.0, options=("--reactor=poll",))
+    descriptor = passing.write(handover)
+    monkeypatch.setenv(passing.VARIABLE, str(descriptor))
+    tap.run(tmp_path / "a.yaml")
+    os.close(descriptor)
+    assert seen == [["--nodaemon", "--pidfile="]]
 
 
 def test_running_looks_for_no_plugins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

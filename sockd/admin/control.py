@@ -53,7 +53,7 @@ class Control:
         self.counters = counters or Counters()
         self._sock = sock
         self._turn = turn
-        self._reactor = turn.reactor
+        self._reactor = self.lane = turn.reactor
         self._commands = commands
         self._log = log
         self._conversations: dict[Server, Conversation] = {}

@@ -50,6 +50,11 @@ class Admission:
                 self.client_names = plan.tls.client_names
 
     @property
+    def takes_time(self) -> bool:
+        """Whether something comes before the protocol."""
+        return self.context is not None or self.proxied
+
+    @property
     def proxied(self) -> bool:
         """Whether connections over IP begin with a PROXY header."""
         return self._proxies is not None

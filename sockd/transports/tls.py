@@ -45,6 +45,7 @@ class TlsServer(Server):
         "_named",
         "_ours",
         "_preamble",
+        "_recv_into",
         "_tls",
         "why",
     )
@@ -60,6 +61,7 @@ class TlsServer(Server):
         context: ssl.SSLContext,
     ) -> None:
         super().__init__(sock, peer, turn, owner, listener, counters)
+        self._recv_into = sock.recv_into
         self._bio_in = ssl.MemoryBIO()
         self._bio_out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
@@ -234,6 +236,12 @@ class TlsServer(Server):
         if self._bio_out.pending:
             self._answer()
         self._turn.end()
+
+    def flush(self) -> None:
+        self._dirty = False
+        if self.connected and not self._writing and not self._aborted:
+            self._send_out()
+            self._flushed()
 
     def _send_out(self) -> None:
         while self._cipher is not None or ((self._out or self._bio_out.pending) and self._encrypt()):

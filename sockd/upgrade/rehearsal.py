@@ -42,7 +42,7 @@ class _Rehearsal:
     def __init__(self, plan: EndpointPlan) -> None:
         self.found: Counter[str] = Counter()
         self._specification = plan.specification
-        reactor = StillReactor()
+        reactor = self.lane = StillReactor()
         self._turn = Turn(reactor)
         self._host: Host[Any] = Host(
             endpoint=plan.name,

@@ -53,7 +53,7 @@ class DeafSocket:
     def fileno(self) -> int:
         return -1
 
-    def recv_into(self, _buffer: object) -> int:
+    def recv(self, _size: int) -> bytes:
         raise BlockingIOError
 
     def send(self, _data: object) -> int:

@@ -94,7 +94,8 @@ class Loop(Clock):
 class Recorder:
     """The owner of connections: what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, lane: Any) -> None:
+        self.lane = lane
         self.ends: list[End] = []
         self.failures: list[str] = []
 
@@ -116,7 +117,7 @@ class Connection:
     ) -> None:
         self.loop: Loop = beside.loop if beside else Loop()
         self.turn: Turn = beside.turn if beside else Turn(self.loop)
-        self.owner = Recorder()
+        self.owner = Recorder(self.loop)
         self.counters = Counters()
         ours, self.client = pair or socket.socketpair()
         ours.setblocking(False)

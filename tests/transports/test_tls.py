@@ -26,7 +26,7 @@ class Link:
     def __init__(self, protocol: Probe | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         self.loop = Loop()
         self.turn = Turn(self.loop)
-        self.owner = Recorder()
+        self.owner = Recorder(self.loop)
         self.counters = Counters()
         ours, theirs = tcp_pair()
         ours.setblocking(False)

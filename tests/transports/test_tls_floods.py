@@ -23,7 +23,8 @@ from tests.transports.test_tls import Link
 
 def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
     """Each ClientHello within a connection is answered by an alert: who asks and asks is not read from."""
-    loop, owner = Loop(), Recorder()
+    loop = Loop()
+    owner = Recorder(loop)
     ours, theirs = tcp_pair()
     ours.setblocking(False)
     certificate = made("localhost")
@@ -64,7 +65,8 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
 
 def test_a_handshake_that_nobody_takes_is_none_in_time() -> None:
     """A long chain of certificates fills the buffers: a client that doesn't read them has no more time."""
-    loop, owner = Loop(), Recorder()
+    loop = Loop()
+    owner = Recorder(loop)
     ours, theirs = small_buffers()
     ours.setblocking(False)
     certificate = made("localhost")

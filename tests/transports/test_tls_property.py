@@ -117,7 +117,7 @@ class Stage:
 
     def __init__(self, client: Plain, protocol: Probe, *, roomy: bool) -> None:
         self.loop, self.client, self.protocol = Loop(), client, protocol
-        self.owner, self.counters = Recorder(), Counters()
+        self.owner, self.counters = Recorder(self.loop), Counters()
         ours, self.sock = socket.socketpair() if roomy else small_buffers()
         for sock in (ours, self.sock):
             sock.setblocking(False)

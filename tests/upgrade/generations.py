@@ -80,6 +80,7 @@ class Program:
         self.generation = 1
         self.heard: list[int] = []
         self.servers: dict[Server, None] = {}
+        self.lane = reactor
         self.turn = Turn(reactor)
         handover = passing.take(os.environ)
         if handover is None:
