@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-WIDTH, LABEL, FULL = 760, 130, 470  # pixels: all of it, the names, the longest bar
+WIDTH, LABEL, FULL = 760, 150, 500  # pixels: all of it, the names, the longest bar
 HEIGHT, GAP, TITLE = 16, 4, 30
 OURS, THEIRS, LINE = "#2266aa", "#b8bec6", "#333333"
 

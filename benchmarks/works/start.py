@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measures import Sample
@@ -29,6 +29,7 @@ TLS = """  web:
     protocol: echo
     tls: {{certificate: server.pem, key: server.key}}
 """
+ROUNDS = 5  # they are short
 REST = 0.3  # seconds after READY until the memory is looked at
 
 
@@ -107,4 +108,4 @@ def run(settings: Settings, outcome: Outcome) -> None:
     kinds += [Kind(f"{one.name} with TLS", one, tls=True) for one in settings.variants]
     with directories("start") as make:
         cases = [Case("start to READY", "start", start(make)), Case("sockd check", "run", check(make))]
-        take_turns(cases, kinds, outcome, settings)
+        take_turns(cases, kinds, outcome, settings if settings.quick else replace(settings, rounds=ROUNDS))
