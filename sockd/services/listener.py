@@ -228,9 +228,12 @@ class Listener:
         if self._port is not None and not self._begun:
             self._begin_datagrams(self._port, make)
 
-    def release(self) -> None:
-        """Another listener has the socket now; let go of it, its file and who waits in the backlog."""
-        self._close(stays=True)
+    def release(self, heir: ListenerPlan) -> None:
+        """Another listener has the socket now; let go of it and of its file.
+
+        Who waits in the backlog is served there, but where only one of the two speaks TLS.
+        """
+        self._close(stays=True, queue_stays=heir.tls == self.plan.tls)
 
     def park(self) -> DatagramProtocol | None:
         """Close the socket as `stop` does, but keep the datagram protocol, with its peers, for `unpark`."""
@@ -334,7 +337,7 @@ class Listener:
             self._close()
             self._failed(why)
 
-    def _close(self, *, stays: bool = False) -> None:
+    def _close(self, *, stays: bool = False, queue_stays: bool = True) -> None:
         """`stays`: somebody else has the socket too, so its file stays, and who is queued is served there."""
         if self._watch is not None:
             self._watch.cancel()
@@ -343,7 +346,7 @@ class Listener:
         stays, self._shared = stays or self._shared, False
         if opened is not None and not stays:
             self._remove_file(opened)
-        queued = not stays and opened is not None and opened.ours
+        queued = not (stays and queue_stays) and opened is not None and opened.ours
         if self._acceptor is not None:
             if queued and self._effect.reads and self.factory is not None:
                 self._acceptor.take_queued(self.plan.socket.backlog)

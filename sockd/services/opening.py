@@ -20,6 +20,8 @@ class Opening:
         self._factory = factory
         self._connections = connections
         self._counters = counters
+        # Of the context that the handshake is with: a reload in between is for later connections.
+        self._client_names = connections.admission.client_names
         self._server: Any = None
         self._header = Header()
 
@@ -58,13 +60,12 @@ class Opening:
 
     def _shaken(self) -> Any:
         """After the handshake: who it is, and the protocol."""
-        names = self._connections.admission.client_names
-        if names is not None:
+        if self._client_names is not None:
             from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415 - brings much
 
             try:
                 der = self._server.session.getpeercert(True)
-                self._server.identity = verified_name(der, names)
+                self._server.identity = verified_name(der, self._client_names)
             except IdentityError:
                 self._counters.refused["TLS: certificate name"] += 1
                 self._connections.reject(self._server, End.BARRED)

@@ -256,7 +256,7 @@ class Reconciliation:
         for wanted in self._moves.wanted:
             if wanted.heir_of is not None:
                 wanted.heir_of.watched.listener.drain()
-                wanted.heir_of.watched.listener.release()
+                wanted.heir_of.watched.listener.release(wanted.plan)
                 wanted.watched.listener.own()
                 self._finish_tuning(wanted.watched, wanted.plan.socket, wanted.plan.socket)
         for leaving in self._moves.leaving:

@@ -22,8 +22,10 @@ from sockd.services.reconcile import Reconciliation, ReloadRefusedError
 from sockd.services.states import State
 from sockd.transports.opened import open_address
 from sockd.transports.options import SocketOptions
+from tests.certificates import made
 from tests.services.house import House
 from tests.services.trees import (
+    CLIENT,
     PLACES,
     SLOW_PLACES,
     Trouble,
@@ -43,10 +45,11 @@ PORTS = free_ports(2)
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """Of all clients of TLS."""
+    """Of clients of TLS, all of whom have the same certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    made(CLIENT, issuer="authority").load_into(context)
     return context
 
 
@@ -166,14 +169,6 @@ class Town:
                 chosen = next((each for each in known if "b.example" in each.names), known[0])
                 found.add(ssl.PEM_cert_to_DER_cert(chosen.chain.decode()))
         return found
-
-    def begins_otherwise(self, address: Address) -> bool:
-        """Whether this socket speaks TLS now and didn't before, or the other way round."""
-        return any(
-            each.plan.address.socket == address.socket and each.plan.address.kind is not address.kind
-            for endpoint in self.endpoints.values()
-            for each in endpoint.listeners
-        )
 
     def open(self) -> Iterator[Address]:
         """All addresses that can be asked: of a shared one the kernel might choose a suspended endpoint."""
@@ -450,8 +445,7 @@ def check_success(town: Town, reload: Reload, living: list[Resident], queued: li
     for name, endpoint in town.endpoints.items():
         assert endpoint.suspended == (name in suspended)
         endpoint.suspend(False)
-    # Who waits in the backlog meets the heir of its socket, who may begin otherwise.
-    check_answered([client for client in queued if not town.begins_otherwise(client.address)])
+    check_answered(queued)
     town.end_gone()
     connections = [endpoint.connections for endpoint in town.endpoints.values()]
     town.house.run_clock(lambda: not any(each.draining(one) for each in connections for one in each))

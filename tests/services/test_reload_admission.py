@@ -111,6 +111,28 @@ def test_key_of_a_new_endpoint_that_is_refused(reloads: Reloads) -> None:
         reloads.begin(plan(reloads, "tls", tls=showing("old")), two)
 
 
+def test_client_certificates_are_asked_of_later_connections(reloads: Reloads) -> None:
+    """Whose handshake had begun is served by what was asked of it, with a certificate or without."""
+    house = reloads.house
+    authority = made("authority", authority=True).chain
+    known = made("client.example", issuer="authority")
+    asking = showing("a", client_ca=authority, client_names=("client.example",))
+    names = []
+    reloads.start(plan(reloads, "tls", tls=showing("a")))
+    for tls in (asking, showing("a")):
+        client = house.tls(reloads.address("one"), certificate=known)
+        assert not client.shake()
+        house.until(lambda: len(reloads["one"].connections) == 1)
+        assert reloads.reload(plan(reloads, "tls", tls=tls)) == ""
+        house.loop.until(client.shake, client.tls)
+        assert spoken(house, client) == b"u?"
+        (server,) = reloads["one"].connections
+        names.append(server.identity)
+        client.tls.close()
+        house.until(lambda: not len(reloads["one"].connections))
+    assert names == ["", "client.example"]
+
+
 # -- tls and tcp on one socket
 
 
@@ -150,6 +172,22 @@ def test_tls_to_tcp_with_somebody_in_the_handshake(reloads: Reloads) -> None:
     house.loop.until(client.shake, client.tls)
     assert spoken(house, client) == b"u?"
     assert reloads.ask("one") == b"u?"
+
+
+def test_tls_to_tcp_with_somebody_in_the_backlog(reloads: Reloads) -> None:
+    """It is served as who came before, also where the address goes to another endpoint."""
+    house = reloads.house
+    (port,) = free_ports(1)
+    reloads.start(plan(reloads, "tls", port, tls=showing("a")))
+    client = house.tls(reloads.address("one"))
+    assert not client.shake()
+    reconciliation = reloads.begin(reloads.plan("two", "plain", f"tcp://127.0.0.1:{port}"))
+    assert reloads.prepare(reconciliation) == ""
+    reloads.commit(reconciliation)
+    house.loop.until(client.shake, client.tls)
+    assert spoken(house, client) == b"u?"
+    assert reloads.ask("two") == b"u?"
+    reloads.drain_gone()
 
 
 @pytest.mark.parametrize("pause", range(4))

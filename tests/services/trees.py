@@ -32,6 +32,10 @@ _FIRST_PORT, _LAST_PORT = 21_000, 31_000
 _BACKLOG = struct.Struct("=28xI")
 
 
+# Whose the certificate is that clients of TLS show when they are asked.
+CLIENT = "client.example"
+
+
 class Word(Options):
     """What the protocols answer begins with it."""
 
@@ -208,7 +212,15 @@ def addresses(ports: Sequence[int], directory: Path) -> list[Address]:
 def tls_plans() -> tuple[TlsPlan, ...]:
     """What an endpoint may show and ask of who speaks TLS; made once."""
     one, other = (made(name).plan(name) for name in ("a.example", "b.example"))
-    return (tls_plan(one), tls_plan(other), tls_plan(one, other), tls_plan(other, min_version="1.3"))
+    authority = made("authority", authority=True).chain
+    return (
+        tls_plan(one),
+        tls_plan(other),
+        tls_plan(one, other),
+        tls_plan(other, min_version="1.3"),
+        tls_plan(one, client_ca=authority),
+        tls_plan(one, client_ca=authority, client_names=(CLIENT,)),
+    )
 
 
 def socket_options(address: Address) -> st.SearchStrategy[SocketOptions]:
@@ -319,7 +331,8 @@ def kernel_options(opened: Opened | None) -> tuple[Any, ...]:
 
 def readers_of(endpoint: Endpoint) -> set[Any]:
     """What an endpoint has a right to have in the reactor."""
-    found: set[Any] = set(endpoint.connections)
+    connections = endpoint.connections
+    found: set[Any] = {*connections, connections._crowd} if connections else set()
     for listener in endpoint.listeners:
         found |= {listener._acceptor, listener._port}
     return found - {None}

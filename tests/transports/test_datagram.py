@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,7 +18,7 @@ from sockd.limits.access import Access
 from sockd.metrics import Counters
 from sockd.peers import Peer
 from sockd.plan import AccessPlan
-from sockd.transports.datagram import BATCH, PEERS, DatagramPort, largest
+from sockd.transports.datagram import BATCH, DatagramPort
 from sockd.transports.inet import open_inet
 from sockd.transports.options import SocketOptions
 from sockd.transports.turn import Turn
@@ -29,6 +28,16 @@ from tests.transports.loop import Loop
 
 MOST_OVER_IPV4 = 65_507
 MOST_OVER_IPV6 = 65_527
+
+
+@pytest.fixture(autouse=True, scope="module", params=["many in a call", "one by one"])
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of this holds with the kernel's calls for many datagrams, and where there are none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "one by one":
+            patch.setattr("sockd.transports.receivers.inbox", lambda *_: None)
+            patch.setattr("sockd.transports.datagram.outbox", lambda *_: None)
+        yield
 
 
 class Echo:
@@ -199,10 +208,10 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
     receive = port.port._receive
     errors: list[OSError] = [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no number")]
 
-    def faulty() -> Any:
+    def faulty(most: int) -> Any:
         if errors:
             raise errors.pop()
-        return receive()
+        return receive(most)
 
     port.port._receive = faulty
     port.client().sendto(b"two", ("127.0.0.1", port.number))
@@ -252,21 +261,6 @@ def test_rate_of_one_source(opened: Any) -> None:
     assert port.port.counters.refused == {"datagrams_per_source": 3}
 
 
-def test_peers_are_remembered_within_bounds(opened: Any) -> None:
-    """A sender's Peer is found again, and a million senders take no more memory than a thousand."""
-    port = opened("udp://127.0.0.1:0")
-    peer = Peer.inet(("127.0.0.1", 1))
-    for number in range(PEERS):
-        port.port._remember(number, peer)
-    assert len(port.port._peers) == PEERS
-    client = port.client()
-    for _ in range(2):
-        client.sendto(b"x", ("127.0.0.1", port.number))
-    port.until_received(2)
-    assert len(port.port._peers) == 1
-    assert port.echo.peers[0] is port.echo.peers[1]
-
-
 # -- out
 
 
@@ -313,43 +307,6 @@ def test_what_asked_a_whole_network_is_not_answered(listening: str, asked: str, 
     port.until_received(1)
     assert port.port.counters.datagrams_out == 0
     assert sum(port.port.counters.refused.values()) == 1
-
-
-def told(level: int, kind: int, data: bytes, sockaddr: tuple[Any, ...]) -> Peer:
-    """The Peer that comes of this ancillary data, on a port that exists for nothing else."""
-    port = Open(parse("udp://127.0.0.1:0"))
-    try:
-        return port.port._told_peer(sockaddr, [(0, 0, b"unknown"), (level, kind, data)])
-    finally:
-        port.close()
-
-
-V6 = ("2001:db8::9", 4000, 0, 0)
-
-
-@pytest.mark.parametrize(("asked", "interface"), [("2001:db8::1", 0), ("fe80::1", 3), ("::ffff:10.0.0.1", 0)])
-def test_interface_of_a_reply(asked: str, interface: int) -> None:
-    """Only a link-local address needs its interface to be told."""
-    info = socket.inet_pton(socket.AF_INET6, asked) + struct.pack("i", 3)
-    peer = told(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info, V6)
-    assert peer.sockaddr == V6
-    assert peer.control == (
-        (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info[:16] + struct.pack("i", interface)),
-    )
-
-
-@pytest.mark.parametrize("asked", ["ff02::1", "ff0e::1", "::ffff:224.0.0.1", "::ffff:255.255.255.255"])
-def test_ipv6_multicast_is_not_answered(asked: str) -> None:
-    """Nor is IPv4's, seen through a socket for both."""
-    info = socket.inet_pton(socket.AF_INET6, asked) + bytes(4)
-    peer = told(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, info, V6)
-    assert peer.sockaddr is None
-    assert peer.text == "[2001:db8::9]:4000"
-
-
-def test_unknown_ancillary_data_is_ignored() -> None:
-    """What we didn't ask for changes nothing."""
-    assert told(0, 0, b"", V6) == Peer.inet(V6)
 
 
 def test_refusal_by_the_kernel_is_counted(opened: Any) -> None:
@@ -411,10 +368,12 @@ def test_unix_datagrams_are_large(unix: tuple[Open, str], tmp_path: Path) -> Non
     assert port.answer(client)[0] == data
 
 
-def test_longer_than_the_buffer(unix: tuple[Open, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longer_than_the_buffer(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A datagram that was cut is not passed on: it is counted, and the next one is read."""
-    port, path = unix
-    port.port._view = memoryview(bytearray(10))
+    monkeypatch.setattr("sockd.transports.receivers.largest", lambda family: 10)
+    monkeypatch.setattr(Turn, "room", lambda self, size: memoryview(bytearray(size)))
+    path = f"{tmp_path}/a.sock"
+    port = opened(f"unixgram://{path}")
     client = port.client(None, socket.AF_UNIX)
     client.sendto(b"longer than ten", path)
     client.sendto(b"ten bytes.", path)
@@ -434,19 +393,6 @@ def test_descriptors_that_are_sent_along_stay_out(unix: tuple[Open, str]) -> Non
     port.until_received(10)
     assert os.listdir("/proc/self/fd") == before
     assert {peer.uid for peer in port.echo.peers} == {os.getuid()}
-
-
-def test_unknown_unix_sender(unix: tuple[Open, str]) -> None:
-    """Without credentials, which the kernel always gives, a sender is nobody known."""
-    port, _ = unix
-    assert port.port._told_peer(None, []).text == "uid=?,pid=?"
-
-
-def test_largest() -> None:
-    """UDP's limit is its header's; a Unix sender's is what its buffer can be made to hold."""
-    assert largest(socket.AF_INET) == largest(socket.AF_INET6) == 65_535
-    most = int(Path("/proc/sys/net/core/wmem_max").read_text("ascii"))
-    assert largest(socket.AF_UNIX) == 2 * most
 
 
 # -- endings
@@ -552,3 +498,56 @@ def test_whom_access_bars_is_not_sent_anything(opened: Any) -> None:
     assert port.port.counters.refused == {"access": 1}
     port.port.admit(None)
     assert port.port.send(b"!", peer)
+
+
+# -- many at once
+
+
+def test_send_many(opened: Any) -> None:
+    """In order, each to its own; what the kernel refuses is counted, and the ones after it leave."""
+    port = opened("udp://127.0.0.1:0")
+    clients = [port.client("127.0.0.1") for _ in range(2)]
+    one, other = (Peer.inet(client.getsockname()) for client in clients)
+    nowhere, nobody = Peer.inet(("127.0.0.1", 0)), Peer(None, host="127.0.0.1", port=9)
+    replies = [(b"%d" % number, (one, other)[number % 2]) for number in range(2 * BATCH)]
+    replies[3] = bytes(70_000), one
+    replies[5] = b"5", nowhere
+    replies[BATCH] = b"", one
+    replies[-1] = b"last", nobody
+    port.port.send_many(replies)
+    numbers = [n for n in range(2 * BATCH) if n not in (3, 5, 2 * BATCH - 1)]
+    for which, client in enumerate(clients):
+        sent = [b"" if n == BATCH else b"%d" % n for n in numbers if n % 2 == which]
+        assert [port.answer(client)[0] for _ in sent] == sent
+    counters = port.port.counters
+    assert counters.refused == {"kernel: EMSGSIZE": 1, "kernel: EINVAL": 1, "no return address": 1}
+    assert counters.datagrams_out == len(numbers)
+    assert counters.bytes_out == sum(len(b"%d" % n) for n in numbers if n != BATCH)
+
+
+def test_send_many_to_some_whom_access_bars(opened: Any) -> None:
+    """They get nothing; the others get theirs."""
+    port = opened("udp://127.0.0.1:0")
+    rules = AccessPlan((), (ip_network("127.0.0.2/32"),), frozenset(), frozenset())
+    port.port.admit(Access(rules))
+    friend, foe = port.client("127.0.0.1"), port.client("127.0.0.2")
+    peers = [Peer.inet(client.getsockname()) for client in (friend, foe)]
+    port.port.send_many([(b"x", peers[number % 2]) for number in range(BATCH)])
+    assert port.port.counters.refused == {"access": BATCH // 2}
+    assert port.answer(friend)[0] == b"x"
+    with pytest.raises(BlockingIOError):
+        foe.recv(1)
+
+
+def test_whom_access_bars_is_not_heard(opened: Any) -> None:
+    """Of those who came together only the others are."""
+    port = opened("udp://127.0.0.1:0")
+    rules = AccessPlan((), (ip_network("127.0.0.2/32"),), frozenset(), frozenset())
+    port.port.admit(Access(rules))
+    friend, foe = port.client("127.0.0.1"), port.client("127.0.0.2")
+    for client in (friend, foe, friend, foe):
+        client.sendto(b"two", ("127.0.0.1", port.number))
+    port.until_received(4)
+    assert port.echo.data == [b"two", b"two"]
+    assert port.port.counters.refused == {"access": 2}
+    assert port.port.counters.bytes_in == 6

@@ -11,8 +11,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
-from sockd.transports.tls import FEED, RECORD, TlsServer
-from sockd.transports.turn import READ, Turn
+from sockd.transports.tls import FEED, READ, RECORD, TlsServer
+from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, broken, echo, ended, tcp_pair
@@ -294,23 +294,21 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
     server: Any = one.server
     watched = server._bio_in = Watched(server._bio_in)
-    recv_into, whole = server._recv_into, bytearray()
+    recv, whole = server._recv, bytearray()
 
-    def gather(buffer: bytearray) -> int:
-        count = recv_into(buffer)
-        whole.extend(buffer[:count])
-        if len(whole) < READ // 2:
+    def gather(size: int) -> bytes:
+        whole.extend(recv(size))
+        if len(whole) < size:
             raise BlockingIOError
-        buffer[: len(whole)] = whole
-        count = len(whole)
+        data = bytes(whole)
         whole.clear()
-        return count
+        return data
 
-    server._recv_into = gather
+    server._recv = gather
     one.client.tls.setblocking(True)
-    one.client.tls.send(bytes(READ // 2))
+    one.client.tls.send(bytes(READ))
     one.loop.until(lambda: pieces)
-    assert pieces == [READ // 2]
+    assert pieces == [READ]
     assert 0 < watched.most < FEED + RECORD
 
 

@@ -12,8 +12,8 @@ from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
 from sockd.transports.stream import HIGH_WATER
-from sockd.transports.tls import TlsServer
-from sockd.transports.turn import READ, Turn
+from sockd.transports.tls import READ, TlsServer
+from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger
