@@ -9,6 +9,7 @@ the modules of another checkout, both in turn with the others.
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,7 @@ def main() -> None:
     )
     parser.add_argument("--no-record", action="store_true", help="leave the results as they are")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended, too
     works, settings = chosen(arguments.only), settings_of(arguments)
     record = not (arguments.quick or arguments.no_record)
     began, made_on, found = time.monotonic(), machine(), results.read()
