@@ -71,7 +71,7 @@ class LineSplitter:
         parts: list[Part] = []
         start = 0
         while len(tail) - start > most:
-            cut = _cut(tail, start + self._limit)
+            cut = place_to_cut(tail, start + self._limit)
             parts.append(Part(Sort.CUT, tail[start:cut]))
             start = cut
         self._tail = bytearray(tail[start:])
@@ -96,7 +96,7 @@ def _complete(block: bytes, limit: int) -> Iterator[Part]:
             continue
         if done < start:
             yield _lines(block[done:start])
-        done = _cut(block, start + limit)
+        done = place_to_cut(block, start + limit)
         yield Part(Sort.CUT, block[start:done])
         start = done
     yield _lines(block[done:] if done else block)
@@ -106,7 +106,7 @@ def _lines(block: bytes) -> Part:
     return Part(Sort.LINES, block.replace(b"\r\n", b"\n") if b"\r" in block else block)
 
 
-def _cut(data: bytes, at: int) -> int:
+def place_to_cut(data: bytes, at: int) -> int:
     """Where to cut so that no UTF-8 character is cut: at most three bytes before `at`."""
     for back in range(4):
         if data[at - back] & 0xC0 != 0x80:

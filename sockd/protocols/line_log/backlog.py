@@ -13,7 +13,7 @@ class Work(Protocol):
         """Record the next bit; whether some is left."""
 
     def finished(self) -> None:
-        """Nothing was left."""
+        """Nothing was left. It may `add` itself again."""
 
 
 class Backlog:
@@ -37,11 +37,12 @@ class Backlog:
 
     def finish(self) -> None:
         """Record all of those that have ended, now."""
-        for work in [work for work in self._waiting if work.lost]:
-            self._waiting.remove(work)
-            while work.go_on():
-                pass
-            work.finished()
+        while ended := [work for work in self._waiting if work.lost]:
+            for work in ended:
+                self._waiting.remove(work)
+                while work.go_on():
+                    pass
+                work.finished()
 
     def pauseProducing(self) -> None:  # noqa: N802
         self._paused = True

@@ -4,10 +4,12 @@ import json
 import re
 import time
 from binascii import b2a_base64
+from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
 
+from sockd.lines import place_to_cut
 from sockd.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape, replaced
 
 
@@ -27,6 +29,11 @@ class Records(Protocol):
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         """The record of one line, given without its newline."""
+
+    def slices(
+        self, now: int, peer: str, line: bytes, size: int, mark: Mark | None = None
+    ) -> Iterator[bytes]:
+        """The record of a long line, made of about `size` bytes of it at a time."""
 
     def mend(self) -> bytes:
         """What ends a torn last record of a file and marks it."""
@@ -50,11 +57,21 @@ class TextRecords:
         return b"".join((head, escape(lines)[:-1].replace(b"\n", b"\n" + head), b"\n"))
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
-        end = f"\\{{{mark}}}\n".encode() if mark else b"\n"
-        return self._head(now, peer) + escape(line) + end
+        return b"".join((self._head(now, peer), escape(line), _text_end(mark)))
+
+    def slices(
+        self, now: int, peer: str, line: bytes, size: int, mark: Mark | None = None
+    ) -> Iterator[bytes]:
+        yield self._head(now, peer)
+        yield from map(escape, sliced(line, size))
+        yield _text_end(mark)
 
     def mend(self) -> bytes:
         return f" \\{{{Mark.TORN}}}\n".encode()
+
+
+def _text_end(mark: Mark | None) -> bytes:
+    return f"\\{{{mark}}}\n".encode() if mark else b"\n"
 
 
 _BYTE = re.compile("[\udc80-\udcff]")  # one that is not UTF-8, as `surrogateescape` has it
@@ -85,6 +102,18 @@ class JsonRecords:
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         return self._head(now, peer) + _json_value(line) + _JSON_MARKS[mark] + b"}\n"
 
+    def slices(
+        self, now: int, peer: str, line: bytes, size: int, mark: Mark | None = None
+    ) -> Iterator[bytes]:
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            yield self.piece(now, peer, line, mark)  # base64 is quick
+            return
+        yield self._head(now, peer) + b'"text":"'
+        yield from map(_json_lines, sliced(line, size))
+        yield b'"' + _JSON_MARKS[mark] + b"}\n"
+
     def mend(self) -> bytes:
         now = timestamp(time.time_ns())
         return f'\n{{"time":"{now}","endpoint":"{self._endpoint}","mark":"{Mark.TORN}"}}\n'.encode()
@@ -99,6 +128,16 @@ class RawRecords:
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:  # noqa: ARG002
         return line + b"\n"
 
+    def slices(
+        self,
+        now: int,  # noqa: ARG002
+        peer: str,  # noqa: ARG002
+        line: bytes,
+        size: int,  # noqa: ARG002
+        mark: Mark | None = None,  # noqa: ARG002
+    ) -> Iterator[bytes]:
+        yield line + b"\n"
+
     def mend(self) -> bytes:
         return b"\n"
 
@@ -108,6 +147,16 @@ def records_for(form: str, endpoint: str) -> Records:
     if form == "text":
         return TextRecords(endpoint)
     return JsonRecords(endpoint) if form == "json" else RawRecords()
+
+
+def sliced(data: bytes, size: int) -> Iterator[bytes]:
+    """Slices of about so many bytes, at least 4; no UTF-8 character is cut: each is escaped by itself."""
+    start = 0
+    while len(data) - start > size:
+        end = place_to_cut(data, start + size)
+        yield data[start:end]
+        start = end
+    yield data[start:]
 
 
 def timestamp(now: int) -> str:

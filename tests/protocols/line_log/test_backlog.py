@@ -61,8 +61,8 @@ DEEDS = st.lists(st.sampled_from(["read", "turn", "full", "room", "upgrade"]), m
 @given(
     LINES,
     DEEDS,
-    st.integers(1, 60),
-    st.integers(1, 40),
+    st.integers(4, 60),
+    st.integers(4, 40),
     st.integers(1, 3000),
     st.sampled_from(["text", "json"]),
 )
@@ -138,10 +138,29 @@ def test_pieces_of_long_lines_count_as_work() -> None:
     assert b"".join(sink.records).count(b"\n") < 600
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\nmore\n"])
+@pytest.mark.parametrize("unit", [b"\xff", "\u202e".encode()])
+def test_a_long_line_that_is_dear_to_escape_is_many_events(unit: bytes, end: bytes) -> None:
+    """Whether a newline ends it or the connection."""
+    sink = MemorySink()
+    protocol = connect(sink, max_line=65536)
+    line = unit * (60_000 // len(unit))
+    protocol.dataReceived(line)
+    assert sink.records == []
+    if end:
+        protocol.dataReceived(end)
+        assert protocol.transport.paused
+        assert sink.records == []
+        assert thawed(protocol, MemorySink(), 65536).transport.paused
+    protocol.connectionLost()
+    assert sink.turns() > 5
+    assert b"".join(sink.records) == plain(line + end, 65536, "text")
+
+
 def test_connections_take_turns() -> None:
     """One that sends newlines without end delays another's rest by one event."""
     sink = MemorySink()
-    one, other = connect(sink), connect(sink)
+    one, other = connect(sink, max_line=65536), connect(sink, max_line=65536)
     one.dataReceived(b"\n" * READ)
     other.dataReceived(b"\n" * (3 * stream.STEP))
     for _ in range(4):
@@ -165,7 +184,7 @@ def test_what_a_connection_left_is_recorded_after_its_end() -> None:
 def test_nothing_is_recorded_while_the_sink_is_full() -> None:
     """And the connection isn't read from before both have gone on."""
     sink = MemorySink()
-    protocol = connect(sink)
+    protocol = connect(sink, max_line=65536)
     protocol.dataReceived(b"\n" * (2 * stream.STEP))
     sink.fill()
     made = len(sink.records)

@@ -100,6 +100,19 @@ def test_marks(form: str, mark: Mark, end: bytes) -> None:
     assert records_for(form, "applog").piece(NOW, PEER, b"tail", mark).endswith(end)
 
 
+@given(
+    LINES.map(b"".join),
+    st.integers(4, 20),
+    st.sampled_from(["text", "json", "raw"]),
+    st.sampled_from([None, *Mark]),
+)
+def test_slices_make_the_same_record(line: bytes, size: int, form: str, mark: Mark | None) -> None:
+    """Wherever it is sliced."""
+    records = records_for(form, "applog")
+    mark = None if mark is Mark.TORN else mark
+    assert b"".join(records.slices(NOW, PEER, line, size, mark)) == records.piece(NOW, PEER, line, mark)
+
+
 MARK = re.compile(rb"(?:[^\\]|\\(?:\\|x[0-9a-f]{2}|u\{[0-9a-f]+\}))*(\\\{(?:cut|no newline)\})?")
 
 

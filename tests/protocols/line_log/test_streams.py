@@ -39,7 +39,7 @@ def test_the_last_line_is_kept() -> None:
     protocol.connectionLost()
     assert sink.text == f"{TIME} applog uid=0,pid=7 unfinished\\x0d\\{{no newline}}\n"
     assert sink.sources == []
-    assert sink.given == [None]
+    assert sink.given == [protocol]
 
 
 def test_a_long_line_is_cut_and_marked() -> None:
