@@ -82,7 +82,7 @@ wheel: $(TEST_READY)  ## build dist/*.whl
 	$(BIN)/python -m build --no-isolation --wheel
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .sockd .coverage-data .mypy_cache .pytest_cache .ruff_cache .fuzz .hypothesis dist
+	rm -rf .venv .sockd benchmarks/.build .coverage-data .mypy_cache .pytest_cache .ruff_cache .fuzz .hypothesis dist
 
 $(RUN_READY): .ci/requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "sockd needs Python 3.11 or newer: no $(PYTHON) here (make PYTHON=…)" >&2; exit 1; }
