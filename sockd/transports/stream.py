@@ -36,6 +36,10 @@ HIGH_WATER = 64 * 1024
 # though nothing was read from the peer any more.
 UNSENT = 16 * 1024 * 1024
 
+# Errors of the kernel's, and not of the connection; how long (seconds) it has time to find room.
+_SHORT = (errno.ENOBUFS, errno.ENOMEM)
+_BREATHER = 0.1
+
 # Why nothing is read from a connection: a set of bits.
 BY_PROTOCOL = 1
 BY_BACK_PRESSURE = 2
@@ -603,6 +607,9 @@ class Server:
 
     def _unsendable(self, error: OSError) -> None:
         """Nobody takes what we write. What the peer sent before it left is still to be read."""
+        if error.errno in _SHORT:
+            self._breathe(errno.errorcode[error.errno])
+            return
         if not self._reading and self._paused != BY_BACK_PRESSURE:
             self._broken(error)
             return
@@ -610,6 +617,17 @@ class Server:
         self._drop_unsent()
         self._stop_producer()
         self._resume(BY_BACK_PRESSURE)
+
+    def _breathe(self, error: str) -> None:
+        """The kernel is out of memory for buffers: the selector would say at once that there is room."""
+        self.counters.refused[f"kernel: {error}"] += 1
+        self._stop_writing()
+        self._writing = True
+        self._reactor.callLater(_BREATHER, self._breathed)
+
+    def _breathed(self) -> None:
+        if self._writing and self.connected:
+            self._lane.addWriter(self)
 
     def peer_left(self, *, reset: bool) -> None:
         """The peer has left, though nothing is being read from it (`unread.left`)."""

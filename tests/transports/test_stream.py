@@ -1,5 +1,6 @@
 """A connection while it lasts: order, coalescing, back-pressure, bounds, faults of its protocol."""
 
+import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -272,3 +273,58 @@ def test_names_in_messages(connect: Connect) -> None:
     server: Server = connect(Probe()).server
     assert repr(server) == "<connection of uid=0,pid=1 to test://here>"
     assert server.logPrefix() == "test://here"
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM])
+@pytest.mark.parametrize("before", [b"", b"x" * 3 * MEGABYTE])
+def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) -> None:
+    """It isn't the connection's fault: what is owed goes out a moment later, and nobody spins meanwhile."""
+    connection = connect(Probe(echo), small_buffers())
+    server: Any = connection.server
+    server.write(before)
+    connection.loop.settle()
+    send, tries = server._send, 0
+
+    def full(_data: bytes) -> int:
+        nonlocal tries
+        tries += 1
+        raise OSError(error, "no room")
+
+    server._send = full
+    connection.client.send(b"answer me")
+
+    def tried() -> int:
+        with suppress(BlockingIOError):
+            connection.client.recv(MEGABYTE)
+        return tries
+
+    connection.loop.until(tried)
+    for _ in range(5):
+        connection.loop.turn()
+    assert tries == 1
+    assert connection.counters.refused == {f"kernel: {errno.errorcode[error]}": 1}
+    assert server.owed
+    connection.loop.advance(1)
+    connection.loop.turn()
+    assert tries == 2
+    server._send = send
+    connection.loop.advance(1)
+    assert connection.received().endswith(b"answer me")
+
+
+def test_no_buffers_and_then_nobody(connect: Connect) -> None:
+    """A connection that ends meanwhile isn't watched again."""
+    connection = connect(Probe(echo))
+    server: Any = connection.server
+
+    def full(_data: bytes) -> int:
+        raise OSError(errno.ENOBUFS, "no room")
+
+    server._send = full
+    server.write(b"x")
+    connection.loop.settle()
+    server.abortConnection()
+    connection.loop.settle()
+    connection.loop.advance(1)
+    assert not connection.loop.writers
+    assert connection.owner.ends == [End.DONE]
