@@ -295,10 +295,11 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     server: Any = one.server
     watched = server._bio_in = Watched(server._bio_in)
     recv, whole = server._recv, bytearray()
+    encrypted = READ + READ // RECORD * 22
 
     def gather(size: int) -> bytes:
         whole.extend(recv(size))
-        if len(whole) < size:
+        if len(whole) < encrypted:
             raise BlockingIOError
         data = bytes(whole)
         whole.clear()
