@@ -13,7 +13,19 @@ class Peer:
     `control` goes with a reply so that it leaves from the address that was asked.
     """
 
-    __slots__ = ("_key", "control", "gid", "host", "pid", "port", "sockaddr", "text", "uid")
+    __slots__ = (
+        "_key",
+        "control",
+        "gid",
+        "host",
+        "packed",
+        "pid",
+        "pinned",
+        "port",
+        "sockaddr",
+        "text",
+        "uid",
+    )
 
     def __init__(
         self,
@@ -38,6 +50,9 @@ class Peer:
         else:
             self.text = "uid=?,pid=?" if uid is None else f"uid={uid},pid={pid}"
         self._key = (sockaddr, control, uid, pid)
+        # Both as the kernel reads them, made by the transport that first answers; and the memory they are in.
+        self.packed: bytes | None = None
+        self.pinned: object = None
 
     @classmethod
     def inet(cls, sockaddr: tuple[Any, ...], control: Ancillary = ()) -> "Peer":

@@ -30,13 +30,15 @@ class Bucket:
 
     def take(self, now: float) -> bool:
         """Take one at this time (seconds, any monotonic origin); False when there is none."""
+        return self.take_many(1, now) == 1
+
+    def take_many(self, count: int, now: float) -> int:
+        """Take so many at once, or as many as there are; how many that was."""
         level = min(self.burst, self._level + (now - self._at) * self.per_second)
+        taken = min(count, int(level))
         self._at = now
-        if level < 1.0:
-            self._level = level
-            return False
-        self._level = level - 1.0
-        return True
+        self._level = level - taken
+        return taken
 
 
 class Buckets(Generic[Source]):
@@ -49,6 +51,7 @@ class Buckets(Generic[Source]):
     def __init__(
         self, rate: Rate, most: int = SOURCES, neighbours: Callable[[Source], Hashable] | None = None
     ) -> None:
+        self._per_second = rate.per_second
         self._each = 1 / rate.per_second  # seconds in which one is filled in
         self._bearable = (max(1.0, rate.per_second) - 1.0 + _ROUNDING) * self._each
         self._most = most
@@ -63,34 +66,40 @@ class Buckets(Generic[Source]):
 
     def take(self, source: Source, now: float) -> bool:
         """Take one of this source's, as `Bucket.take` does."""
+        return self.take_many(source, 1, now) == 1
+
+    def take_many(self, source: Source, count: int, now: float) -> int:
+        """Take so many of this source's, or as many as there are, as `Bucket.take_many` does."""
         self.forget(now, 2)
-        full = self._full.get(source)
+        times = self._full
+        full = times.get(source)
         if full is None:
             slot = hash(self._neighbours(source)) % SHARED
             full = self._shared[slot]
             # Who shared a bucket stays with it until it is full, lest it have two.
-            if full > now or len(self._full) >= self._most:
-                taken = self._taken(full, now)
-                if taken is not None:
-                    self._shared[slot] = taken
-                return taken is not None
-        taken = self._taken(full, now)
-        if taken is None:
-            return False
-        self._full[source] = taken
-        self._full.move_to_end(source)
-        return True
+            if full > now or len(times) >= self._most:
+                taken, self._shared[slot] = self._taken(full, count, now)
+                return taken
+        taken, full = self._taken(full, count, now)
+        if taken:
+            times[source] = full
+            times.move_to_end(source)
+        return taken
 
     def forget(self, now: float, most: int = SOURCES) -> None:
         """Forget some that are full again, those used longest ago first."""
-        for _ in range(min(most, len(self._full))):
-            source, full = next(iter(self._full.items()))
-            if full > now:
+        times = self._full
+        while times and most:
+            source = next(iter(times))
+            if times[source] > now:
                 return
-            del self._full[source]
+            del times[source]
+            most -= 1
 
-    def _taken(self, full: float, now: float) -> float | None:
-        """When a bucket is full again once one is taken, None if there is none; GCRA's virtual scheduling."""
-        if full - now > self._bearable:
-            return None
-        return max(full, now) + self._each
+    def _taken(self, full: float, count: int, now: float) -> tuple[int, float]:
+        """How many can be taken of a bucket, and when it is full again then; GCRA's virtual scheduling."""
+        bearable = self._bearable - (full - now if full > now else 0.0)
+        if bearable < 0.0:
+            return 0, full
+        taken = min(count, int(bearable * self._per_second) + 1)
+        return taken, max(full, now) + taken * self._each

@@ -1,6 +1,7 @@
 """How many connections one source may have, and how fast it may make them."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from sockd.limits.buckets import SOURCES, Buckets
 from sockd.limits.networks import Network, Networks, packed
@@ -8,6 +9,7 @@ from sockd.peers import Peer
 from sockd.units import Rate
 
 Source = str | bytes | int | None
+_EXEMPT = ""  # no source is that
 
 
 def source(peer: Peer) -> Source:
@@ -39,7 +41,8 @@ class Sources:
     ) -> None:
         self._most_connections = connections_per_source
         self._rate = Buckets(connect_rate, most, neighbours) if connect_rate else None
-        self._exempt = Networks((network, True) for network in exempt)
+        exempt = tuple(exempt)
+        self._exempt = Networks((network, True) for network in exempt) if exempt else None
         self._connections: dict[Source, int] = {}
 
     def __len__(self) -> int:
@@ -61,6 +64,30 @@ class Sources:
                 return "connections_per_source"
             self._connections[one] = count + 1
         return None
+
+    def take_many(self, peers: Sequence[Peer], now: float) -> Sequence[bool]:
+        """Whether each of these attempts, all made now, keeps to the rate; connections are not counted."""
+        if self._rate is None:
+            return [True] * len(peers)
+        # Those that come together are most often a few peers', and of one source.
+        each = list(map(id, peers))
+        sources = {number: self._source(peer) for number, peer in dict(zip(each, peers, strict=True)).items()}
+        wanted = list(map(sources.__getitem__, each))
+        if wanted.count(wanted[0]) == len(wanted):
+            taken = self._take_many(wanted[0], len(wanted), now)
+            return [True] * taken + [False] * (len(wanted) - taken)
+        left = {one: self._take_many(one, count, now) for one, count in Counter(wanted).items()}
+        granted = []
+        for one in wanted:
+            granted.append(left[one] > 0)
+            left[one] -= 1
+        return granted
+
+    def _source(self, peer: Peer) -> Source:
+        return _EXEMPT if self._free(peer) else source(peer)
+
+    def _take_many(self, one: Source, count: int, now: float) -> int:
+        return count if one is _EXEMPT or self._rate is None else self._rate.take_many(one, count, now)
 
     def keep(self, peer: Peer) -> None:
         """Count a connection that is there already, were it one too many: limits were new, or the program."""
@@ -84,4 +111,4 @@ class Sources:
             self._rate.forget(now)
 
     def _free(self, peer: Peer) -> bool:
-        return not peer.local and self._exempt.best(peer.host) is not None
+        return self._exempt is not None and not peer.local and self._exempt.best(peer.host) is not None

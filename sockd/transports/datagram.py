@@ -3,7 +3,9 @@
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import compress
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -13,43 +15,28 @@ from zope.interface import implementer
 from sockd.limits.access import Access
 from sockd.limits.buckets import Bucket
 from sockd.limits.networks import Network
-from sockd.limits.reflection import NETWORKS
 from sockd.limits.sources import Sources
 from sockd.metrics import Counters
-from sockd.peers import Ancillary, Peer, unmapped
-from sockd.transports.inet import IP_PKTINFO
+from sockd.peers import Peer
+from sockd.transports.batches import NoAddressError, outbox
+from sockd.transports.receivers import receiver
+from sockd.transports.senders import Senders
 from sockd.transports.turn import Turn
-from sockd.transports.unix import sent_credentials
 from sockd.units import Rate
 
 # Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
 BATCH = 64
-SIZE = 256 * 1024  # bytes in one event, for the same reason
+# Bytes in one event, for the same reason; those that came in one call with the last of them are over it.
+SIZE = 256 * 1024
 # Read at most of a socket that is to be closed: more than its buffer holds, unless they keep coming.
 QUEUED = 16384
+# So few replies are sent one by one, which is quicker than to lay out arrays for them.
+FEW = 10
 # Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
 SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
-# Senders whose Peer is kept to be found again; forgotten all at once, as they are made in microseconds.
-PEERS = 1024
-_UDP_MOST = 65_535
-# Room for what we ask the kernel to tell: an in6_pktinfo or, on Unix sockets, a ucred. Not a byte more there:
-# a sender's SCM_RIGHTS would leave its file descriptors with us (unix(7)).
-_TOLD_INET = socket.CMSG_SPACE(20)
-_TOLD_UNIX = socket.CMSG_SPACE(12)
 
-
-def largest(family: int) -> int:
-    """The largest datagram that the kernel delivers, in bytes.
-
-    A Unix datagram is as large as its sender's buffer, which may be twice net.core.wmem_max (socket(7)).
-    """
-    if family != socket.AF_UNIX:
-        return _UDP_MOST
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        # What is asked for is cut to wmem_max, then doubled; /proc/sys may be hidden from us.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)
-        return probe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+Batch = Sequence[tuple[bytes, Peer]]
 
 
 @implementer(IReadDescriptor)
@@ -81,22 +68,13 @@ class DatagramPort:
         self.failed = failed
         self._lost = lost
         self.limit(rate, rate_per_source, exempt)
-        # For Unix sockets it may be megabytes; and a port that was closed goes with Python's next collection.
-        self._view = turn.room(largest(sock.family))
-        self._peers: dict[Any, Peer] = {}
-        self._access: Access | None = None
-        self._barred: dict[Any, str | None] = {}  # what access says, as far as it was asked
+        source = receiver(sock, turn, BATCH, SIZE // BATCH)
+        self._receive = source.receive
+        self._senders = Senders(source.told, local=sock.family == socket.AF_UNIX)
+        self._outbox = outbox(BATCH)
+        self._guarded = False  # whether access bars anybody
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
-        self._ancillary = _TOLD_UNIX if sock.family == socket.AF_UNIX else _TOLD_INET
-        self._receive = self._receive_told if self._wants_ancillary() else self._receive_plain
-
-    def _wants_ancillary(self) -> bool:
-        if self.sock.family == socket.AF_UNIX:
-            return True
-        if self.sock.family == socket.AF_INET6:
-            return bool(self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO))
-        return bool(self.sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO))
 
     def logPrefix(self) -> str:  # noqa: N802
         return "sockd"
@@ -113,8 +91,8 @@ class DatagramPort:
 
     def admit(self, access: Access | None) -> None:
         """From now on take datagrams from, and send them to, whom this allows; None allows everybody."""
-        self._access = access
-        self._barred.clear()
+        self._guarded = access is not None
+        self._senders.admit(access)
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
@@ -140,113 +118,74 @@ class DatagramPort:
         """Read what has arrived already: closing would lose it."""
         for _ in range(QUEUED // BATCH):
             # Not where it was the reading that failed, or where a batch brought the service down.
-            if not self._reading or self._read_batch() < BATCH:
+            if not self._reading or not self._read_batch():
                 return
 
     def doRead(self) -> None:  # noqa: N802
         self._read_batch()
 
-    def _read_batch(self) -> int:
-        """Deliver at most BATCH datagrams, or SIZE bytes; how many there were, BATCH if there may be more."""
-        batch: list[tuple[bytes, Peer]] = []
-        size = 0
+    def _read_batch(self) -> bool:
+        """Deliver at most BATCH datagrams, or SIZE bytes; whether there may be more."""
         counters = self.counters
-        now = self._reactor.seconds() if self._all or self._sources else 0.0
-        count = 0
-        while count < BATCH:
+        datagrams: list[bytes] = []
+        peers: list[Peer] = []
+        size = count = 0
+        more = True
+        while more and count < BATCH and size < SIZE:
             try:
-                data, peer = self._receive()
+                came, keys, taken, more = self._receive(BATCH - count)
             except (BlockingIOError, InterruptedError):
-                break
+                more = False
             except OSError as error:
-                count += 1
                 # A reply that nobody took comes back as an error of the socket; the next datagram is sound.
                 counters.refused[_word(error)] += 1
-                continue
-            count += 1
-            if peer is None:
-                counters.refused["longer than the kernel's limit"] += 1
-                continue
-            counters.datagrams_in += 1
-            if not data:
-                counters.empty += 1
-            if self._access is not None:
-                barred = self._refusal(peer)
-                if barred is not None:
-                    counters.refused[barred] += 1
-                    continue
-            # One source's first: what it has too much of is not to use up what all may have.
-            if self._sources is not None and self._sources.take(peer, now):
-                counters.refused["datagrams_per_source"] += 1
-                continue
-            if self._all is not None and not self._all.take(now):
-                counters.refused["datagrams"] += 1
-                continue
-            counters.bytes_in += len(data)
-            batch.append((data, peer))
-            size += len(data)
-            if size >= SIZE:
-                count = BATCH
-        if batch:
-            self._turn.active = True
-            try:
-                self.protocol.datagrams(batch)
-            except BaseException:  # noqa: BLE001
-                self.failed("datagrams")
-            self._turn.end()
-        return count
+                count += 1
+            else:
+                count += taken
+                size += sum(map(len, came))
+                if len(came) < taken:
+                    counters.refused["longer than the kernel's limit"] += taken - len(came)
+                datagrams += came
+                peers += self._senders.of(keys)
+        if datagrams:
+            counters.datagrams_in += len(datagrams)
+            counters.empty += datagrams.count(b"")
+            batch = list(zip(datagrams, peers, strict=True))
+            passed = self._passed(batch, peers)
+            counters.bytes_in += size if len(passed) == len(batch) else sum([len(data) for data, _ in passed])
+            if passed:
+                self._deliver(passed)
+        return more
 
-    def _refusal(self, peer: Peer) -> str | None:
-        key = (peer, peer.gid)
-        if key not in self._barred:
-            if len(self._barred) >= PEERS:
-                self._barred.clear()
-            assert self._access is not None  # noqa: S101
-            groups = frozenset() if peer.gid is None else frozenset({peer.gid})
-            self._barred[key] = self._access.refusal(peer, groups)
-        return self._barred[key]
+    def _passed(self, batch: Batch, peers: Sequence[Peer]) -> Batch:
+        """What access and the rates let through; the rest is counted."""
+        refused = self.counters.refused
+        if self._guarded:
+            reasons = self._senders.refusals(peers)
+            if any(reasons):
+                refused.update(filter(None, reasons))
+                allowed = [reason is None for reason in reasons]
+                batch, peers = list(compress(batch, allowed)), list(compress(peers, allowed))
+        # One source's first: what it has too much of is not to use up what all may have.
+        if self._sources is not None and peers:
+            granted = self._sources.take_many(peers, self._reactor.seconds())
+            if not all(granted):
+                refused["datagrams_per_source"] += granted.count(False)
+                batch = list(compress(batch, granted))
+        if self._all is not None and batch:
+            taken = self._all.take_many(len(batch), self._reactor.seconds())
+            if taken < len(batch):
+                refused["datagrams"] += len(batch) - taken
+                batch = batch[:taken]
+        return batch
 
-    def _receive_plain(self) -> tuple[bytes, Peer | None]:
-        count, sockaddr = self.sock.recvfrom_into(self._view)
-        peer = self._peers.get(sockaddr)
-        if peer is None:
-            peer = self._remember(sockaddr, Peer.inet(sockaddr))
-        return bytes(self._view[:count]), peer
-
-    def _receive_told(self) -> tuple[bytes, Peer | None]:
-        count, ancillary, flags, sockaddr = self.sock.recvmsg_into([self._view], self._ancillary)
-        if flags & socket.MSG_TRUNC:
-            return b"", None
-        told = ancillary[0][2] if ancillary else b""
-        key = (sockaddr, told)
-        peer = self._peers.get(key)
-        if peer is None:
-            peer = self._remember(key, self._told_peer(sockaddr, ancillary))
-        return bytes(self._view[:count]), peer
-
-    def _remember(self, key: Any, peer: Peer) -> Peer:
-        if len(self._peers) >= PEERS:
-            self._peers.clear()
-        self._peers[key] = peer
-        return peer
-
-    def _told_peer(self, sockaddr: Any, ancillary: list[tuple[int, int, bytes]]) -> Peer:
-        for level, kind, told in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                uid, pid, gid = sent_credentials(told)
-                return Peer.unix(uid, pid, sockaddr, gid)
-            if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-                asked = unmapped(socket.inet_ntop(socket.AF_INET6, told[:16]))
-                # The interface matters for link-local addresses alone (RFC 3542, 6.2); else routing decides.
-                interface = told[16:20] if asked.startswith("fe80:") else bytes(4)
-                return _reachable(sockaddr, asked, ((level, kind, told[:16] + interface),))
-            if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-                # struct in_pktinfo: interface, the local address to reply from, the address that was asked
-                asked = socket.inet_ntoa(told[8:12])
-                if told[4:8] != told[8:12]:
-                    asked = "255.255.255.255"
-                return _reachable(sockaddr, asked, ((level, kind, bytes(4) + told[4:8] + bytes(4)),))
-        return Peer.unix(None, None, sockaddr) if self.sock.family == socket.AF_UNIX else Peer.inet(sockaddr)
+    def _deliver(self, batch: Batch) -> None:
+        self._turn.active = True
+        try:
+            self.protocol.datagrams(batch)
+        except BaseException:  # noqa: BLE001
+            self.failed("datagrams")
+        self._turn.end()
 
     # -- out
 
@@ -255,8 +194,8 @@ class DatagramPort:
         if peer.sockaddr is None:
             self.counters.refused["no return address"] += 1
             return False
-        if self._access is not None:
-            barred = self._refusal(peer)  # it may have been heard before a reload
+        if self._guarded:
+            barred = self._senders.refusal(peer)  # it may have been heard before a reload
             if barred is not None:
                 self.counters.refused[barred] += 1
                 return False
@@ -271,6 +210,32 @@ class DatagramPort:
         self.counters.datagrams_out += 1
         self.counters.bytes_out += len(data)
         return True
+
+    def send_many(self, replies: Batch) -> None:
+        """As `send` for each of them, in order, and quicker; what is refused is counted and left out."""
+        for start in range(0, len(replies), BATCH):
+            self._send_batch(replies[start : start + BATCH])
+
+    def _send_batch(self, replies: Batch) -> None:
+        # Whom access bars, or who has no address, is rare: then they are looked at one by one.
+        if self._outbox is not None and len(replies) > FEW and not self._bars(replies):
+            with suppress(NoAddressError):
+                refused = self._outbox.send(self.sock.fileno(), replies)
+                self._count_sent(replies, refused)
+                return
+        for data, peer in replies:
+            self.send(data, peer)
+
+    def _bars(self, replies: Batch) -> bool:
+        """Whether access bars one of them."""
+        return self._guarded and any(self._senders.refusals([peer for _, peer in replies]))
+
+    def _count_sent(self, replies: Batch, refused: Sequence[tuple[int, OSError]]) -> None:
+        self.counters.datagrams_out += len(replies) - len(refused)
+        self.counters.bytes_out += sum([len(data) for data, _ in replies])
+        for number, error in refused:
+            self.counters.refused[_word(error)] += 1
+            self.counters.bytes_out -= len(replies[number][0])
 
     # -- endings
 
@@ -288,11 +253,3 @@ class DatagramPort:
 def _word(error: OSError) -> str:
     """The counter's name of a refusal by the kernel."""
     return f"kernel: {errno.errorcode.get(error.errno or 0, 'error')}"
-
-
-def _reachable(sockaddr: Any, asked: str, control: Ancillary) -> Peer:
-    """A peer that asked a wildcard socket; one that asked a whole network gets no answer: it amplifies."""
-    peer = Peer.inet(sockaddr, control)
-    if asked.startswith(NETWORKS):
-        return Peer(None, host=peer.host, port=peer.port)
-    return peer

@@ -55,6 +55,25 @@ def test_sources_are_counted_apart() -> None:
 ASKED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 64).map(lambda n: n / 16)), max_size=200)
 
 
+MANY = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 64).map(lambda n: n / 16), st.integers(0, 70)), max_size=50
+)
+
+
+@given(rate=RATES, asked=MANY)
+def test_many_at_once(rate: Rate, asked: list[tuple[int, float, int]]) -> None:
+    """As many as could be taken one by one; also where sources share buckets."""
+    for most in (SOURCES, 2):
+        at_once, by_one, now = Buckets[int](rate, most), Buckets[int](rate, most), 0.0
+        all_at_once, all_by_one = Bucket(rate, 0.0), Bucket(rate, 0.0)
+        for source, wait, count in asked:
+            now += wait
+            assert all_at_once.take_many(count, now) == sum(all_by_one.take(now) for _ in range(count))
+            if count:
+                taken = sum(by_one.take(source, now) for _ in range(count))
+                assert at_once.take_many(source, count, now) == taken
+
+
 @given(rate=RATES, asked=ASKED)
 def test_as_a_bucket_for_each(rate: Rate, asked: list[tuple[int, float]]) -> None:
     """As long as there is room it is as if each source had a bucket of its own for ever."""

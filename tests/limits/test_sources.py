@@ -155,3 +155,23 @@ def test_many_sources_can_not_free_one() -> None:
     assert sources.take(inet("2001:db8:0:ffff::1"), 1.0) == "connect_rate"
     newcomers = [inet(f"198.51.{number}.1") for number in range(20)]
     assert sum(sources.take(peer, 1.0) is None for peer in newcomers) >= 12  # 20 in 1,024 shared buckets
+
+
+BATCHES = st.lists(
+    st.tuples(st.lists(PEERS, min_size=1, max_size=70), st.integers(0, 32).map(lambda n: n / 8))
+)
+
+
+@given(batches=BATCHES, again=st.booleans(), rate=st.builds(Rate, st.integers(1, 30), st.just(1.0)))
+def test_many_attempts_at_once(batches: list[tuple[list[Peer], float]], again: bool, rate: Rate) -> None:
+    """Each keeps to the rate or not as if they were made one after the other."""
+    at_once, by_one, now = Sources(None, rate, EXEMPT), Sources(None, rate, EXEMPT), 0.0
+    for made, wait in batches:
+        now += wait
+        peers = made[:1] * 40 if again else made
+        assert list(at_once.take_many(peers, now)) == [by_one.take(peer, now) is None for peer in peers]
+
+
+def test_many_attempts_without_a_rate() -> None:
+    """Where there is none all of them keep to it."""
+    assert list(Sources(1, None).take_many([inet("192.0.2.1")] * 3, 0.0)) == [True] * 3

@@ -28,6 +28,9 @@ class Transport:
         self.sent.append((data, peer))
         return True
 
+    def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
+        self.sent += replies
+
 
 class Shouting(DatagramProtocol):
     def datagram(self, data: bytes, peer: Peer) -> None:

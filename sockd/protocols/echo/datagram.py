@@ -14,10 +14,14 @@ class EchoDatagrams(DatagramProtocol):
         self._refusal = refusal
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
-        send = self.transport.send
-        for data, peer in batch:
-            refused = self._refusal(peer)
-            if refused is None:
-                send(self._prefix + data if self._prefix else data, peer)
-            else:
-                self.transport.counters.refused[refused] += 1
+        reasons: dict[int, str | None] = {}  # by peer: most that come together are a few peers' many
+        for _, peer in batch:
+            if id(peer) not in reasons:
+                reasons[id(peer)] = self._refusal(peer)
+        if any(reasons.values()):
+            each = [reasons[id(peer)] for _, peer in batch]
+            self.transport.counters.refused.update(filter(None, each))
+            batch = [answered for answered, reason in zip(batch, each, strict=True) if reason is None]
+        if self._prefix:
+            batch = [(self._prefix + data, peer) for data, peer in batch]
+        self.transport.send_many(batch)

@@ -1,6 +1,7 @@
 """A chat on a clock, one datagram listener, and members who come by it."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -48,6 +49,10 @@ class Net:
             return False
         self.sent.append((data, peer))
         return True
+
+    def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
+        for data, peer in replies:
+            self.send(data, peer)
 
     def failed(self, where: str) -> None:
         raise AssertionError(where)

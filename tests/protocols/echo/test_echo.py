@@ -1,5 +1,6 @@
 """echo: bytes or lines, streams and datagrams, and whom it answers."""
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -30,6 +31,9 @@ class Transport:
     def send(self, data: bytes, peer: Peer) -> bool:
         self.sent.append((data, peer))
         return True
+
+    def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
+        self.sent += replies
 
 
 def host(**options: Any) -> Host[EchoOptions]:
@@ -126,6 +130,17 @@ def test_one_datagram_for_one() -> None:
 def test_who_is_not_answered(peer: Peer, reason: str) -> None:
     """Each refusal is counted under its reason."""
     assert answered(b"x", peer) == ([], {reason: 1})
+
+
+def test_who_is_answered_of_many() -> None:
+    """Each by itself, in order, whoever else came at the same time."""
+    assert specification.datagram is not None
+    protocol, transport = specification.datagram(host(prefix="> ")), Transport()
+    protocol.start(transport)
+    friend, other, foe = (Peer.inet(("10.1.2.3", port)) for port in (40000, 40001, 7))
+    protocol.datagrams([(b"1", foe), (b"2", friend), (b"3", foe), (b"4", other), (b"5", friend)])
+    assert transport.sent == [(b"> 2", friend), (b"> 4", other), (b"> 5", friend)]
+    assert transport.counters.refused == {"source port below 1024": 2}
 
 
 def test_who_is_answered() -> None:
