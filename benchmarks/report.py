@@ -85,7 +85,8 @@ def _measured(bar: Bar) -> str:
 
 def _work(name: str, work: Mapping[str, Any]) -> Iterator[str]:
     yield f"### {TITLES[name]}\n"
-    yield f"{work['date']}, median of {work['rounds']} rounds. {work['machine']}.\n"
+    rounds = f"median of {work['rounds']} rounds" if work["rounds"] > 1 else "one round"
+    yield f"{work['date']}, {rounds}. {work['machine']}.\n"
     yield f"![{TITLES[name]}: CPU for each unit](performance/{name}.svg)\n"
     yield _row(HEAD)
     yield _row(["---"] * 2 + ["---:"] * (len(HEAD) - 2))
