@@ -20,7 +20,7 @@ class Startable:
 
 
 def crowd(seconds: float, idle: int) -> Callable[[Startable], Sample]:
-    """The echo among the idle ones; `bytes` is what each of those takes, `among` its CPU to that without them.
+    """The echo among the idle ones; `bytes` is what each of them takes, `among` its CPU to that without them.
 
     The idle ones come first and echo one message each, as any client would. Each round has a fresh server:
     what one once had from the kernel it keeps, and the next crowd would seem to need nothing.
