@@ -19,8 +19,8 @@ from sockd.transports.turn import Turn
 PIECE = 64 * 1024
 # A record holds at most this much (RFC 8446, 5.1): who reads so much leaves nothing of it behind.
 RECORD = 16 * 1024
-# One read takes at most so much, and OpenSSL gets it in smaller pieces, as its buffers never shrink: with
-# 128 KiB at once a connection that ever echoed as much kept 257 KiB. Reads of 32 cost a tenth more CPU in bulk.
+# One read takes at most so much; smaller ones cost a tenth more CPU in bulk. OpenSSL gets it in pieces, as
+# its buffers never shrink: with 128 KiB at once a connection that ever echoed as much kept 257 KiB.
 READ = 64 * 1024
 FEED = 32 * 1024
 # After so many records others have their turn: 128 KiB of records with a byte each took 5 ms in one event.
