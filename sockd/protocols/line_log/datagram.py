@@ -27,16 +27,25 @@ class LineLogDatagrams(DatagramProtocol):
         if self._sink.full:
             self.transport.counters.refused[SINK_FULL] += len(batch)
             return
-        now = self._now()
-        written = b"".join([self._recorded(now, data, peer.text) for data, peer in batch])
-        if written:
-            self._sink.write(written)
+        filled = [each for each in batch if each[0]]
+        if filled:
+            self._sink.write(self._recorded_at_once(self._now(), filled))
+
+    def _recorded_at_once(self, now: int, batch: Sequence[tuple[bytes, Peer]]) -> bytes:
+        """Most datagrams are one line: then all of them are escaped in one piece."""
+        lines = [data.removesuffix(b"\n") for data, _ in batch]
+        whole = b"\n".join([*lines, b""])
+        # A line that has carriage returns, or is too long, is looked at by itself.
+        if whole.count(b"\n") > len(lines) or b"\r" in whole or max(map(len, lines)) > self._max_line:
+            return b"".join([self._recorded(now, data, peer.text) for data, peer in batch])
+        peers = [peer.text for _, peer in batch]
+        if peers.count(peers[0]) == len(peers):
+            return self._records.lines(now, peers[0], whole)
+        return self._records.each(now, peers, whole)
 
     def _recorded(self, now: int, data: bytes, peer: str) -> bytes:
         """A datagram's last line is whole without a newline: most senders write none."""
         records = self._records
-        if not data:
-            return b""
         if len(data) <= self._max_line and b"\r" not in data:
             return records.lines(now, peer, data if data.endswith(b"\n") else data + b"\n")
         written = []

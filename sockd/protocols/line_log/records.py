@@ -4,7 +4,7 @@ import json
 import re
 import time
 from binascii import b2a_base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
@@ -26,6 +26,9 @@ class Records(Protocol):
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
         r"""Records of lines that end with b"\n" each."""
+
+    def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:
+        r"""Records of lines that end with b"\n" each, every one of another of these peers."""
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         """The record of one line, given without its newline."""
@@ -55,6 +58,11 @@ class TextRecords:
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
         head = self._head(now, peer)
         return b"".join((head, escape(lines)[:-1].replace(b"\n", b"\n" + head), b"\n"))
+
+    def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:
+        heads = {peer: self._head(now, peer) for peer in set(peers)}
+        escaped = escape(lines)[:-1].split(b"\n")
+        return b"".join([heads[peer] + line + b"\n" for peer, line in zip(peers, escaped, strict=True)])
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         return b"".join((self._head(now, peer), escape(line), _text_end(mark)))
@@ -99,6 +107,15 @@ class JsonRecords:
         head += b'"text":"'
         return b"".join((head, text[:-1].replace(b"\n", b'"}\n' + head), b'"}\n'))
 
+    def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:
+        try:
+            texts = _json_lines(lines)[:-1].split(b"\n")
+        except UnicodeDecodeError:
+            some = lines[:-1].split(b"\n")
+            return b"".join([self.piece(now, peer, line) for peer, line in zip(peers, some, strict=True)])
+        heads = {peer: self._head(now, peer) + b'"text":"' for peer in set(peers)}
+        return b"".join([heads[peer] + text + b'"}\n' for peer, text in zip(peers, texts, strict=True)])
+
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
         return self._head(now, peer) + _json_value(line) + _JSON_MARKS[mark] + b"}\n"
 
@@ -123,6 +140,9 @@ class RawRecords:
     """The bytes of each line and a newline; no escapes and no marks."""
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:  # noqa: ARG002
+        return lines
+
+    def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:  # noqa: ARG002
         return lines
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:  # noqa: ARG002

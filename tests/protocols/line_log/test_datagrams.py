@@ -25,8 +25,8 @@ class MemorySink:
         self.records.append(records)
 
 
-def listening(sink: Any, max_line: int = 64) -> LineLogDatagrams:
-    protocol = LineLogDatagrams(sink, records_for("text", "applog"), max_line, lambda: 0)
+def listening(sink: Any, max_line: int = 64, form: str = "text") -> LineLogDatagrams:
+    protocol = LineLogDatagrams(sink, records_for(form, "applog"), max_line, lambda: 0)
     transport: Any = SimpleNamespace(counters=SimpleNamespace(refused=Counter()))
     protocol.start(transport)
     return protocol
@@ -77,11 +77,21 @@ def test_a_full_sink_drops_and_counts() -> None:
     assert protocol.transport.counters.refused == {SINK_FULL: 2}
 
 
-@given(st.lists(st.binary(max_size=100), max_size=5))
-def test_datagrams_do_not_touch_each_other(datagrams: list[bytes]) -> None:
-    """A batch gives what its datagrams give one by one."""
+PEERS = [ONE, OTHER, Peer.inet(("2001:db8::1", 5))]
+LINES = st.binary(max_size=100) | st.sampled_from(
+    [b"a", b"b\n", b"\n", b"a\r\n", "\u202ex".encode(), b"\xff", b"x" * 70]
+)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "raw"])
+@given(batch=st.lists(st.tuples(LINES, st.sampled_from(PEERS)), max_size=6), alike=st.booleans())
+def test_datagrams_do_not_touch_each_other(form: str, batch: list[tuple[bytes, Peer]], alike: bool) -> None:
+    """A batch gives what its datagrams give one by one, of one peer or of several."""
+    if alike:
+        batch = [(data, ONE) for data, _ in batch]
     together, apart = MemorySink(), MemorySink()
-    listening(together).datagrams([(data, ONE) for data in datagrams])
-    for data in datagrams:
-        listening(apart).datagrams([(data, ONE)])
+    listening(together, form=form).datagrams(batch)
+    for one in batch:
+        listening(apart, form=form).datagrams([one])
     assert b"".join(together.records) == b"".join(apart.records)
+    assert len(together.records) <= 1
