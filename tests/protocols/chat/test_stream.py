@@ -116,6 +116,23 @@ def test_flood_of_nothing_is_slowed(session: Session) -> None:
     assert heard(to_alice)[-1] == "-- that line was over 1024 bytes, so nobody was shown it"
 
 
+def test_what_is_allowed_is_not_all_said_at_once() -> None:
+    """Where the rate is high, a read of many lines to many members lets others have their turn in between."""
+    session = Session(rate=Rate(10_000, 1.0), members=1000)
+    _, to_bob = session.connect("bob")
+    for _ in range(498):
+        session.connect()
+    alice, to_alice = session.connect("alice")
+    for _ in range(2):
+        to_bob.clear()
+        alice.dataReceived(b"".join(b"%d\n" % number for number in range(30)))
+        assert to_alice.paused
+        assert heard(to_bob) == [f"<alice> {number}" for number in range(9)]
+        session.clock.advance(0)
+        assert heard(to_bob) == [f"<alice> {number}" for number in range(9, 30)]
+        assert not to_alice.paused
+
+
 def test_answers_wait_for_their_reader() -> None:
     """Who asks for more than it takes waits, instead of being dropped as too slow a reader."""
     session = Session(rate=Rate(100, 1.0))
