@@ -53,7 +53,7 @@ class Control:
         self.counters = counters or Counters()
         self._sock = sock
         self._turn = turn
-        self._reactor = self.lane = turn.reactor
+        self._reactor = turn.reactor
         self._commands = commands
         self._log = log
         self._conversations: dict[Server, Conversation] = {}
@@ -143,6 +143,9 @@ class Control:
             self._log.warn(text, **fields, event="control")
 
     # -- transports.stream.Owner
+
+    def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
+        return self._reactor
 
     def ended(self, server: Server, end: End) -> None:  # noqa: ARG002 - why it ended is of no interest here
         del self._conversations[server]

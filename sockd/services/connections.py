@@ -108,11 +108,9 @@ class Connections:
         """Whether this one is to finish."""
         return server in self._draining
 
-    @property
-    def lane(self) -> Selector:
-        """Where the next connection is watched."""
-        few = len(self._servers) < DIRECT and self.admission.context is None
-        return self._reactor if few else self._crowd
+    def lane(self, *, secure: bool) -> Selector:
+        """Where the next connection is watched; a single handshake takes as long as a slice."""
+        return self._reactor if len(self._servers) < DIRECT and not secure else self._crowd
 
     def room(self) -> int:
         """How many more connections there may be."""

@@ -15,6 +15,7 @@ from sockd.transports.turn import SLICE
 
 # Asked for at a time: what can't be handled within a slice needn't be fetched.
 MANY = 64
+_IN = select.EPOLLIN
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 _log = Logger(namespace="sockd")
@@ -114,12 +115,13 @@ class Lane:
                 return
         if self._poller is None:
             return  # the last one has left
-        events = self._poller.poll(0, MANY)
-        for done, (number, event) in enumerate(events, 1):
-            one = there.get(number)
-            if one is None:
+        events = iter(self._poller.poll(0, MANY))
+        for number, event in events:
+            try:
+                one = there[number]
+            except KeyError:
                 continue  # the event before had it leave
-            if event == select.EPOLLIN:
+            if event == _IN:
                 try:
                     one.doRead()
                 except BaseException as error:  # noqa: BLE001
@@ -127,7 +129,7 @@ class Lane:
             else:
                 self._handle(one, event)
             if perf_counter() > until:
-                left.extend((there[n], n, event) for n, event in events[done:] if n in there)
+                left.extend((there[n], n, event) for n, event in events if n in there)
                 return
 
     def _handle(self, one: Any, event: int) -> None:

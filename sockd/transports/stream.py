@@ -49,10 +49,9 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a RST, drop what is un
 
 
 class Owner(Protocol):
-    """Who is told of a connection's end, and of a protocol that raised. `lane`: where it is watched."""
+    """Who is told of a connection's end, and of a protocol that raised, and knows where it is watched."""
 
-    @property
-    def lane(self) -> Selector: ...
+    def lane(self, *, secure: bool) -> Selector: ...
     def ended(self, server: "Server", end: End) -> None: ...
     def protocol_failed(self, where: str) -> None:
         """Called while the exception is being handled."""
@@ -131,7 +130,7 @@ class Server:
         self._turn = turn
         self._reactor = turn.reactor
         self._owner = owner
-        self._lane = owner.lane
+        self._lane = owner.lane(secure=self.secure)
         self.protocol: Any = None
         self._out: list[bytes | memoryview] = []
         self.owed = 0
@@ -266,7 +265,6 @@ class Server:
     def doRead(self) -> None:  # noqa: N802
         if not self._reading:
             return  # it was paused by another event that epoll reported together with this one
-        turn = self._turn
         try:
             data = self._recv(self._read_size)
         except (BlockingIOError, InterruptedError):
@@ -286,16 +284,18 @@ class Server:
             self._read_size = READ
         self.received += count
         self.counters.bytes_in += count
+        turn = self._turn
         turn.active = True
+        self._dirty = True  # it is flushed below, whatever else is to be flushed
         try:
             self.protocol.dataReceived(data)
         except BaseException:  # noqa: BLE001
             self._failed("dataReceived")
-        dirty = turn.dirty
-        if len(dirty) == 1 and dirty[0] is self:  # as a rule
-            dirty.clear()
+        if self._out or self.disconnecting or self._fin_wanted:
             self.flush()
-        if dirty:
+        else:
+            self._dirty = False
+        if turn.dirty:
             turn.end()
         else:
             turn.active = False
@@ -303,24 +303,25 @@ class Server:
     def write(self, data: bytes) -> None:
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # TypeError for str, and for int, of which bytes() makes zeros
-        if not data or not self.connected or self._fin_sent:
+        if not data or self._fin_sent:
             return
         self._out.append(data)
-        self.owed += len(data)
+        self.owed = owed = self.owed + len(data)
         if not self._dirty and not self._writing:
             self._dirty = True
             self._turn.add(self)
-        if self.owed > self._high_water:
+        if owed > self._high_water:
             self._crowded()
 
     def flush(self) -> None:
         """Send what the present event wrote; what the kernel doesn't take waits for the selector."""
         self._dirty = False
-        if self._writing or not self.connected or self._aborted:
+        if self._writing:
             return
         out = self._out
-        if len(out) == 1 and type(data := out[0]) is bytes:
+        if len(out) == 1:
             # As a rule there is one answer, and the kernel takes all of it.
+            data = out[0]
             try:
                 count = self._send(data)
             except (BlockingIOError, InterruptedError):
@@ -331,17 +332,18 @@ class Server:
             else:
                 self.sent += count
                 self.counters.bytes_out += count
-                self.owed -= count
-            if not self.owed:
-                out.clear()
-                if not (self._paused or self._producer or self.disconnecting or self._fin_wanted):
-                    return
-                self._relieve()
-            elif count:
-                out[0] = memoryview(data)[count:]
-        else:
+                self.owed = owed = self.owed - count
+                if not owed:
+                    out.clear()
+                    if not (self._paused or self._producer or self.disconnecting or self._fin_wanted):
+                        return
+                    self._relieve()
+                elif count:
+                    out[0] = memoryview(data)[count:]
+        elif self.connected and not self._aborted:
             self._send_out()
-        self._flushed()
+        if self.connected and not self._aborted:
+            self._flushed()
 
     def _flushed(self) -> None:
         if self.owed or self._producer_waits():
@@ -660,6 +662,7 @@ class Server:
         if not self.connected:
             return
         self.connected = False
+        self._fin_sent = True
         self.disconnected = True
         self.disconnecting = True
         if self._reading:

@@ -42,7 +42,7 @@ class _Rehearsal:
     def __init__(self, plan: EndpointPlan) -> None:
         self.found: Counter[str] = Counter()
         self._specification = plan.specification
-        reactor = self.lane = StillReactor()
+        reactor = self._reactor = StillReactor()
         self._turn = Turn(reactor)
         self._host: Host[Any] = Host(
             endpoint=plan.name,
@@ -51,6 +51,9 @@ class _Rehearsal:
             log=Logger("sockd", observer=cast("Any", lambda _event: None)),  # the running program has the log
             fail=lambda error: self._note("its service failed", error),
         )
+
+    def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
+        return self._reactor
 
     def run(self, state: HandedEndpoint) -> None:
         self._try("its service", self._thaw_service, state)

@@ -120,7 +120,7 @@ def exec_into(old: Connection, protocol: Any, *, held: bool = False) -> None:
     sock = socket.socket(fileno=server.sock.detach())
     sock.setblocking(False)
     clock = old.loop.seconds()
-    old.loop = old.owner.lane = Loop()
+    old.loop = old.owner.selector = Loop()
     old.loop.advance(clock)
     old.turn = Turn(old.loop)
     old.server = Server.thaw(state, sock, old.turn, old.owner, old.counters)

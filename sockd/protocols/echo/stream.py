@@ -16,6 +16,11 @@ class Echo(Protocol):
         self._prefix = prefix
         self._at_start = True
 
+    def connectionMade(self) -> None:  # noqa: N802
+        if not self._prefix:
+            # Nothing is to be done between the two.
+            self.dataReceived = self.transport.write  # type: ignore[method-assign]
+
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         if not self._prefix:
             self.transport.write(data)
