@@ -44,7 +44,8 @@ def calls() -> tuple[Call, Call] | None:
     """The C library's recvmmsg and sendmmsg; None where they are missing, forbidden or laid out otherwise."""
     if struct.calcsize("P") != 8 or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return None
-    library = ctypes.CDLL(None, use_errno=True)
+    # None of these calls waits (MSG_DONTWAIT): to let go of the interpreter for each costs more than it gives.
+    library = ctypes.PyDLL(None, use_errno=True)
     found: list[Call] = []
     for name, timeout in (("recvmmsg", [None]), ("sendmmsg", [])):
         call = getattr(library, name, None)
@@ -109,7 +110,7 @@ class Inbox:
 
         OSError where nothing is there, or what is there first is an error.
         """
-        taken = self._call(descriptor, self._at, most, 0, None)
+        taken = self._call(descriptor, self._at, most, socket.MSG_DONTWAIT, None)
         if taken < 0:
             raise _failed()
         told = self._told[taken].unpack_from(self._headers)
@@ -193,7 +194,7 @@ class Outbox:
         refused = []
         done = 0
         while done < count:
-            sent = self._call(descriptor, self._at + done * _HEADER.size, count - done, 0)
+            sent = self._call(descriptor, self._at + done * _HEADER.size, count - done, socket.MSG_DONTWAIT)
             if sent < 1:
                 # It is the first one's: that of a later one ends a call before it, and is told by the next.
                 refused.append((done, _failed()))

@@ -266,7 +266,7 @@ class TestCalls:
     @pytest.mark.parametrize("missing", ["recvmmsg", "sendmmsg"])
     def test_none_in_the_library(self, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of another system."""
-        library = ctypes.CDLL(None, use_errno=True)
+        library = ctypes.PyDLL(None, use_errno=True)
 
         class Without:
             def __getattr__(self, name: str) -> Any:
@@ -274,7 +274,7 @@ class TestCalls:
                     raise AttributeError(name)
                 return getattr(library, name)
 
-        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Without())
+        monkeypatch.setattr(ctypes, "PyDLL", lambda *_, **__: Without())
         assert calls() is None
 
     def test_forbidden(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,11 @@ class LineLogDatagrams(DatagramProtocol):
 
     def _recorded_at_once(self, now: int, batch: Sequence[tuple[bytes, Peer]]) -> bytes:
         """Most datagrams are one line: then all of them are escaped in one piece."""
-        lines = [data.removesuffix(b"\n") for data, _ in batch]
+        lines = [data for data, _ in batch]
         whole = b"\n".join([*lines, b""])
+        if whole.count(b"\n") > len(lines):  # some end with one of their own, as they may
+            lines = [data.removesuffix(b"\n") for data in lines]
+            whole = b"\n".join([*lines, b""])
         # A line that has carriage returns, or is too long, is looked at by itself.
         if whole.count(b"\n") > len(lines) or b"\r" in whole or max(map(len, lines)) > self._max_line:
             return b"".join([self._recorded(now, data, peer.text) for data, peer in batch])
