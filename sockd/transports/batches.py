@@ -44,7 +44,7 @@ def calls() -> tuple[Call, Call] | None:
     """The C library's recvmmsg and sendmmsg; None where they are missing, forbidden or laid out otherwise."""
     if struct.calcsize("P") != 8 or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return None
-    # None of these calls waits (MSG_DONTWAIT): to let go of the interpreter for each costs more than it gives.
+    # None of these calls waits (MSG_DONTWAIT): to let go of the interpreter for each would cost more.
     library = ctypes.PyDLL(None, use_errno=True)
     found: list[Call] = []
     for name, timeout in (("recvmmsg", [None]), ("sendmmsg", [])):
