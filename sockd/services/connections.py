@@ -120,11 +120,6 @@ class Connections:
         """The counter's name of the reason not to serve a connection; without one it is counted."""
         return self.admission.refusal(server, self._reactor.seconds())
 
-    def begins(self, server: Server) -> None:
-        """What comes before its protocol is over."""
-        server.ready = True
-        server.begun = server.mark_time = self._reactor.seconds()
-
     def add(self, server: Server, protocol: Any) -> None:
         """Serve an accepted connection."""
         self.keep(server)

@@ -23,7 +23,7 @@ class Opening:
         # Of the context that the handshake is with: a reload in between is for later connections.
         self._client_names = connections.admission.client_names
         self._server: Any = None
-        self._header = Header()
+        self._header: Header | None = None  # while it is waited for
 
     def admitted(self, server: Server) -> bool:
         """Whether its peer may; if not it is closed, and counted, before anything is read."""
@@ -81,6 +81,7 @@ class Opening:
             server.sock.close()
             return
         self._server = server
+        self._header = Header()
         server.ready = server.admitted = False
         if server.secure:
             server.begin_with(self._take)
@@ -91,6 +92,7 @@ class Opening:
     def _take(self, data: bytes) -> bytes | None:
         """The bytes after the header; None while it isn't whole, or where the connection ends for it."""
         server = self._server
+        assert self._header is not None  # noqa: S101 - it is waited for
         try:
             found = self._header.feed(data)
         except ProxyError:
@@ -128,13 +130,13 @@ class Opening:
         # The header is not the protocol's.
         self._counters.bytes_in -= server.received - len(rest)
         server.received = len(rest)
-        self._connections.begins(server)
+        server.begins()
         protocol = self._build(server)
         if protocol is None:
             return
         server.start(protocol)
-        if rest and server.connected and not server.disconnecting:
-            protocol.dataReceived(rest)
+        if rest:
+            server.give(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """There was no protocol yet."""

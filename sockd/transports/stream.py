@@ -86,6 +86,7 @@ class Server:
         "_read_size",
         "_reading",
         "_recv",
+        "_rest",
         "_send",
         "_streaming",
         "_turn",
@@ -142,6 +143,7 @@ class Server:
         self._read_size = READ
         self._paused = 0
         self._reading = False
+        self._rest = b""  # came with what stood before the protocol, which didn't want it yet
         self._writing = False
         self._dirty = False
         self._read_closed = False
@@ -168,6 +170,11 @@ class Server:
 
     def logPrefix(self) -> str:  # noqa: N802
         return self.listener
+
+    def begins(self) -> None:
+        """What comes before its protocol is over."""
+        self.ready = True
+        self.begun = self.mark_time = self._reactor.seconds()
 
     def start(self, protocol: Any) -> None:
         """Give the connection to its protocol and begin to read."""
@@ -202,6 +209,7 @@ class Server:
             "sent": self.sent,
             "unsent": b"".join(self._out),
             "unsent_limit": self._unsent_limit,
+            "rest": self._rest,
             "producer_paused": self._producer is not None and self._streaming and self._producer_paused,
             "read_closed": self._read_closed,
             "fin_wanted": self._fin_wanted,
@@ -227,6 +235,7 @@ class Server:
         if state["unsent"]:
             server._out.append(state["unsent"])
             server.owed = len(state["unsent"])
+        server._rest = state["rest"]
         server._producer_paused = state["producer_paused"]
         server._read_closed = state["read_closed"]
         server._fin_wanted, server._fin_sent = state["fin_wanted"], state["fin_sent"]
@@ -256,7 +265,7 @@ class Server:
                 self._pause_producer()
                 self._start_writing()
             if self.owed or self.disconnecting or self._fin_wanted:
-                self._finish_soon()
+                self._flush_soon()
             self._update_reading()
         self._turn.end()
 
@@ -398,6 +407,24 @@ class Server:
         if self._paused & BY_BACK_PRESSURE:
             self._resume(BY_BACK_PRESSURE)
 
+    def give(self, data: bytes) -> None:
+        """Have the protocol get what was read already, as soon as it wants it, before anything else."""
+        self._rest = data
+        self._give_rest()
+
+    def _give_rest(self) -> None:
+        rest = self._rest
+        if rest and self.connected and (self.disconnecting or not self._paused):
+            self._rest = b""
+            if not self.disconnecting:
+                self._turn.active = True
+                try:
+                    self.protocol.dataReceived(rest)
+                except BaseException:  # noqa: BLE001
+                    self._failed("dataReceived")
+                self._turn.end()
+            self._update_reading()
+
     # -- bounds
 
     def limit_unsent(self, count: int) -> None:
@@ -438,6 +465,9 @@ class Server:
     def _update_reading(self) -> None:
         reading = self.connected and not self._read_closed and (self.lingering or not self._paused)
         if reading != self._reading:
+            if reading and self._rest:
+                self._reactor.callLater(0, self._give_rest)
+                return
             self._reading = reading
             if reading:
                 self._lane.addReader(self)
@@ -491,7 +521,7 @@ class Server:
     def unregisterProducer(self) -> None:  # noqa: N802
         self._producer = None
         if self.connected and (self.disconnecting or self._fin_wanted) and not self.owed:
-            self._finish_soon()
+            self._flush_soon()
 
     def _producer_waits(self) -> bool:
         """Whether a producer is to be asked for more once everything has gone; an end waits for it.
@@ -525,13 +555,13 @@ class Server:
         if self.connected and not self.disconnecting:
             self.disconnecting = True
             self.end = self.end or end
-            self._finish_soon()
+            self._flush_soon()
 
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Send what is owed, then a FIN; the peer may go on sending."""
         if self.connected and not self._fin_wanted:
             self._fin_wanted = True
-            self._finish_soon()
+            self._flush_soon()
 
     def abortConnection(self) -> None:  # noqa: N802
         self._abort(self.end or End.DONE, Failure(ConnectionAborted()))
@@ -544,7 +574,7 @@ class Server:
         """The peer had its time to finish after our FIN. The kernel still delivers what we sent."""
         self._lost(Failure(ConnectionDone()))
 
-    def _finish_soon(self) -> None:
+    def _flush_soon(self) -> None:
         # Not from inside the protocol's own call: connectionLost must not come while it still writes.
         if not self._dirty and not self._writing:
             self._dirty = True

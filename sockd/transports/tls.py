@@ -135,7 +135,7 @@ class TlsServer(Server):
         if self.connected:
             if self._bio_out.pending > HIGH_WATER:  # alerts that nobody takes, for what is refused each time
                 self._pause(BY_BACK_PRESSURE)
-            self._send_soon()
+            self._flush_soon()
 
     def _begin(self, data: bytes) -> None:
         """What comes before the protocol, and perhaps its first bytes after it."""
@@ -164,8 +164,7 @@ class TlsServer(Server):
         except ssl.SSLError as error:
             self._tls_failed(error)
             return False
-        self.ready = True
-        self.begun = self.mark_time = self._reactor.seconds()
+        self.begins()
         assert self._build is not None  # noqa: S101
         build, self._build = self._build, None
         protocol = build()
@@ -324,7 +323,7 @@ class TlsServer(Server):
 
     def _end_after_peer(self) -> None:
         # Our close_notify is still to be sent.
-        self._finish_soon()
+        self._flush_soon()
 
     def _truncated(self) -> None:
         """A FIN without a close_notify before it: what came may not be all that was sent."""
@@ -353,15 +352,12 @@ class TlsServer(Server):
         self._drop_unsent()
         self._goodbye = True
         self.close(End.TLS if self.ready else End.HANDSHAKE)
-        self._send_soon()
+        self._flush_soon()
 
     def _lost(self, why: Failure) -> None:
         if self.end is End.TRUNCATED and why.check(ConnectionDone):
             why = Failure(ConnectionLost("the peer closed without saying so"))
         super()._lost(why)
-
-    def _send_soon(self) -> None:
-        self._finish_soon()
 
 
 @contextmanager

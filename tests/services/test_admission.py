@@ -290,6 +290,43 @@ def test_header_and_nothing(house: House) -> None:
     assert factory.made[0].made == 1
 
 
+def test_what_came_with_the_header_waits(house: House) -> None:
+    """For a protocol that pauses as it is made: it gets nothing before it resumes, and then all in order."""
+    factory = Probes(lambda: Probe(on_made=lambda probe: probe.transport.pauseProducing()))
+    endpoint = house.run(TCP, stream=factory, proxy_from=HERE)
+    client = house.connect(endpoint.listeners[0].address, HEADER + b"with it, ")
+    house.until(lambda: endpoint.connections and next(iter(endpoint.connections)).ready)
+    client.send(b"after it")
+    house.loop.settle()
+    (server,) = endpoint.connections
+    assert not server.protocol.data
+    server.protocol.transport.resumeProducing()
+    server.protocol.transport.pauseProducing()
+    house.loop.settle()
+    assert not server.protocol.data
+    server.protocol.transport.resumeProducing()
+    house.until(lambda: server.protocol.data == b"with it, after it")
+    assert server.received == len(b"with it, after it")
+
+
+def test_what_came_with_the_header_for_one_that_closes(house: House) -> None:
+    """It closes as it is made: nothing is delivered, and the connection ends."""
+    factory = Probes(lambda: Probe(on_made=lambda probe: probe.transport.loseConnection()))
+    endpoint = house.run(TCP, stream=factory, proxy_from=HERE)
+    assert gone(house, house.connect(endpoint.listeners[0].address, HEADER + b"with it"))
+
+
+def test_what_came_with_the_header_is_too_much(house: House) -> None:
+    """An exception costs the connection, and is told."""
+
+    def bad(_probe: Probe, _data: bytes) -> None:
+        raise ValueError("a bug")
+
+    endpoint = house.run(TCP, stream=Probes(lambda: Probe(bad)), proxy_from=HERE)
+    assert gone(house, house.connect(endpoint.listeners[0].address, HEADER + b"with it"))
+    assert refused(endpoint) == {"exception in dataReceived": 1}
+
+
 def test_proxy_that_speaks_for_itself(house: House) -> None:
     """UNKNOWN, and LOCAL of version 2: the real peer counts."""
     factory = Probes()

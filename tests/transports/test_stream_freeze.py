@@ -115,7 +115,8 @@ def exec_into(old: Connection, protocol: Any, *, held: bool = False) -> None:
     server = old.server
     assert server.freezable
     state = json.loads(json.dumps(server.freeze(), default=lambda data: {"hex": data.hex()}))
-    state["unsent"] = bytes.fromhex(state["unsent"]["hex"])
+    for what in ("unsent", "rest"):
+        state[what] = bytes.fromhex(state[what]["hex"])
     protocol_state = old.protocol.freeze()  # type: ignore[attr-defined]
     sock = socket.socket(fileno=server.sock.detach())
     sock.setblocking(False)
@@ -235,6 +236,24 @@ def test_a_pause_is_the_new_protocols_own(connect: Connect) -> None:
     assert connection.server.paused
     exec_into(connection, Lines())
     assert not connection.server.paused
+
+
+def test_what_nobody_wanted_yet(connect: Connect) -> None:
+    """What came with a PROXY header, and the protocol was paused: the next one gets it first."""
+
+    class Waiting(Lines):
+        def thaw(self, state: Any) -> None:
+            super().thaw(state)
+            self.transport.pauseProducing()
+
+    connection = connect(Lines())
+    connection.server.pauseProducing()
+    connection.server.give(b"abc\n")
+    exec_into(connection, Waiting())
+    connection.client.send(b"de\n")
+    connection.loop.settle()
+    exec_into(connection, Lines())
+    assert connection.received() == b"cba\ned\n"
 
 
 def test_a_fin_that_was_wanted_follows_what_is_unsent(connect: Connect) -> None:
