@@ -173,8 +173,13 @@ class Outbox:
         self._pointer = ctypes.c_char_p()
         self._pointed = ctypes.c_uint64.from_buffer(self._pointer)
 
-    def send(self, descriptor: int, replies: Sequence[tuple[bytes, Peer]]) -> list[tuple[int, OSError]]:
-        """Send them; the places of those that were refused, and why. NoAddressError before any is sent."""
+    def send(
+        self, descriptor: int, replies: Sequence[tuple[bytes, Peer]]
+    ) -> tuple[int, list[tuple[int, OSError]]]:
+        """Send them; how many bytes they have, and the places of those that were refused, and why.
+
+        NoAddressError before any is sent.
+        """
         count = len(replies)
         self._headers[: count * _HEADER.size] = _headers(replies)
         column, at = self._iovec_columns[count]
@@ -182,11 +187,11 @@ class Outbox:
         datagrams = [data for data, _ in replies]
         iovecs = [0] * (2 * count)
         iovecs[1::2] = lengths = list(map(len, datagrams))
-        self._pointer.value = b"".join(datagrams)
+        whole = self._pointer.value = b"".join(datagrams)
         iovecs[::2] = accumulate(lengths[:-1], initial=self._pointed.value)
         self._iovec_rows[count].pack_into(self._iovecs, 0, *iovecs)
         try:
-            return self._send(descriptor, count)
+            return len(whole), self._send(descriptor, count)
         finally:
             self._pointer.value = None
 

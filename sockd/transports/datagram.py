@@ -220,8 +220,8 @@ class DatagramPort:
         # Whom access bars, or who has no address, is rare: then they are looked at one by one.
         if self._outbox is not None and len(replies) > FEW and not self._bars(replies):
             with suppress(NoAddressError):
-                refused = self._outbox.send(self.sock.fileno(), replies)
-                self._count_sent(replies, refused)
+                size, refused = self._outbox.send(self.sock.fileno(), replies)
+                self._count_sent(replies, size, refused)
                 return
         for data, peer in replies:
             self.send(data, peer)
@@ -230,12 +230,12 @@ class DatagramPort:
         """Whether access bars one of them."""
         return self._guarded and any(self._senders.refusals([peer for _, peer in replies]))
 
-    def _count_sent(self, replies: Batch, refused: Sequence[tuple[int, OSError]]) -> None:
-        self.counters.datagrams_out += len(replies) - len(refused)
-        self.counters.bytes_out += sum([len(data) for data, _ in replies])
+    def _count_sent(self, replies: Batch, size: int, refused: Sequence[tuple[int, OSError]]) -> None:
         for number, error in refused:
             self.counters.refused[_word(error)] += 1
-            self.counters.bytes_out -= len(replies[number][0])
+            size -= len(replies[number][0])
+        self.counters.datagrams_out += len(replies) - len(refused)
+        self.counters.bytes_out += size
 
     # -- endings
 

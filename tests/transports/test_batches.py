@@ -218,7 +218,7 @@ def test_an_outbox_that_was_used_keeps_nothing(pair: tuple[socket.socket, socket
     theirs.setblocking(False)
     outbox = Outbox(found[1], 4)
     peer = Peer.inet(theirs.getsockname())
-    assert outbox.send(ours.fileno(), [(b"one", peer), (b"two", peer)]) == []
+    assert outbox.send(ours.fileno(), [(b"one", peer), (b"two", peer)]) == (6, [])
     assert [theirs.recv(10) for _ in range(2)] == [b"one", b"two"]
     assert outbox._pointer.value is None
 
