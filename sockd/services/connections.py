@@ -17,7 +17,7 @@ from sockd.services.endings import Endings
 from sockd.transports import unread
 from sockd.transports.lanes import Lane, Selector
 from sockd.transports.stream import Server
-from sockd.transports.turn import SLICE
+from sockd.transports.turn import SLICE, Turn
 from sockd.units import Rate
 
 # Sweeps come a sixteenth of the shortest limit apart, within these bounds (seconds): what is found idle or
@@ -50,7 +50,7 @@ class Connections:
         self,
         endpoint: str,
         limits: Limits,
-        reactor: Any,
+        turn: Turn,
         log: Logger,
         counters: Counters,
         room_changed: Callable[[], None],
@@ -59,7 +59,7 @@ class Connections:
     ) -> None:
         self.endpoint = endpoint
         self._counters = counters
-        self._reactor = reactor
+        self._reactor = turn.reactor
         self._log = log
         self._room_changed = room_changed
         self._numbers = numbers
@@ -72,10 +72,10 @@ class Connections:
         self._drains: list[Drain] = []
         self._all: Drain | None = None  # of whoever is there, and whoever comes
         self._timer: Any = None
-        self._crowd = Lane(reactor)
+        self._crowd = Lane(turn)
         self._due = 0.0
-        self._endings = Endings(endpoint, reactor, log)
-        self._full_told = Bucket(_FULL_TOLD, reactor.seconds())
+        self._endings = Endings(endpoint, turn.reactor, log)
+        self._full_told = Bucket(_FULL_TOLD, turn.reactor.seconds())
         self.limits = limits
         self.admission = admission
         self._every = self._pace()

@@ -76,7 +76,7 @@ class Endpoint:
         self.connections = Connections(
             plan.name,
             plan.limits,
-            self._reactor,
+            surroundings.turn,
             self._log,
             host.counters,
             self.update,

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.transports.turn import SLICE
+from sockd.transports.turn import SLICE, Turn
 
 # Asked for at a time: what can't be handled within a slice needn't be fetched.
 MANY = 64
@@ -37,8 +37,9 @@ class Lane:
     As long as it has a transport it costs a descriptor.
     """
 
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
+        self._reactor = turn.reactor
         self._poller: Any = None
         self._there: dict[int, Any] = {}
         self._wanted: dict[int, int] = {}
@@ -106,6 +107,7 @@ class Lane:
     def doRead(self) -> None:  # noqa: N802
         """Have transports handle what there is for them, until the slice is over."""
         until = perf_counter() + SLICE
+        self._turn.hearing.add(self)
         there, left = self._there, self._left
         while left:
             one, number, event = left.popleft()

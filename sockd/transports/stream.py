@@ -75,7 +75,6 @@ class Server:
         "_fin_sent",
         "_fin_wanted",
         "_high_water",
-        "_lane",
         "_out",
         "_owner",
         "_paused",
@@ -101,6 +100,7 @@ class Server:
         "end",
         "fileno",
         "identity",
+        "lane",
         "lingering",
         "listener",
         "mark_received",
@@ -131,7 +131,7 @@ class Server:
         self._turn = turn
         self._reactor = turn.reactor
         self._owner = owner
-        self._lane = owner.lane(secure=self.secure)
+        self.lane = owner.lane(secure=self.secure)
         self.protocol: Any = None
         self._out: list[bytes | memoryview] = []
         self.owed = 0
@@ -470,9 +470,9 @@ class Server:
                 return
             self._reading = reading
             if reading:
-                self._lane.addReader(self)
+                self.lane.addReader(self)
             else:
-                self._lane.removeReader(self)
+                self.lane.removeReader(self)
 
     @property
     def paused(self) -> bool:
@@ -535,12 +535,12 @@ class Server:
     def _start_writing(self) -> None:
         if not self._writing:
             self._writing = True
-            self._lane.addWriter(self)
+            self.lane.addWriter(self)
 
     def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self._lane.removeWriter(self)
+            self.lane.removeWriter(self)
 
     # -- endings
 
@@ -659,7 +659,7 @@ class Server:
 
     def _breathed(self) -> None:
         if self._writing and self.connected:
-            self._lane.addWriter(self)
+            self.lane.addWriter(self)
 
     def peer_left(self, *, reset: bool) -> None:
         """The peer has left, though nothing is being read from it (`unread.left`)."""
@@ -697,7 +697,7 @@ class Server:
         self.disconnecting = True
         if self._reading:
             self._reading = False
-            self._lane.removeReader(self)
+            self.lane.removeReader(self)
         self._drop_unsent()
         self._turn.bury(self.sock)
         self._stop_producer()

@@ -2,7 +2,7 @@
 
 import mmap
 import socket
-from collections import deque
+from collections import defaultdict, deque
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -17,11 +17,24 @@ FEW = 16
 # twentieth of what they would.
 SLICE = 0.0005
 
+# What many are to get waits so long (seconds) at most, while more is being said to them.
+PATIENCE = 0.005
+
 
 class Dirty(Protocol):
     """A transport with something to send."""
 
+    lane: Any  # where it is watched
+
     def flush(self) -> None: ...
+
+
+class Later(deque[Dirty]):
+    """Those of one lane who have something to send, since when (perf_counter)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = perf_counter()
 
 
 class Turn:
@@ -29,10 +42,22 @@ class Turn:
 
     Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, an
     answer costs two changes of the epoll set. `active` is true while an event is being handled; `dirty` are
-    those to whom it gave something to send.
+    those to whom it gave something to send; `hearing` are the lanes that had events since what is sent to
+    many was seen to last: it waits for what else will be said to them.
     """
 
-    __slots__ = ("_graves", "_later", "_room", "_scheduled", "active", "buffer", "dirty", "reactor", "view")
+    __slots__ = (
+        "_graves",
+        "_later",
+        "_room",
+        "_scheduled",
+        "active",
+        "buffer",
+        "dirty",
+        "hearing",
+        "reactor",
+        "view",
+    )
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -40,7 +65,8 @@ class Turn:
         self.view = memoryview(self.buffer)
         self._room = self.view
         self.dirty: deque[Dirty] = deque()
-        self._later: deque[Dirty] = deque()
+        self._later: defaultdict[Any, Later] = defaultdict(Later)
+        self.hearing: set[Any] = set()
         self.active = False
         self._scheduled = False
         self._graves: list[socket.socket] = []
@@ -57,7 +83,7 @@ class Turn:
         if self.active:
             self.dirty.append(transport)
         else:
-            self._later.append(transport)
+            self._later[transport.lane].append(transport)
             self._run_soon()
 
     def end(self) -> None:
@@ -66,7 +92,8 @@ class Turn:
         try:
             while dirty:
                 if len(dirty) > FEW:
-                    self._later += dirty
+                    for transport in dirty:
+                        self._later[transport.lane].append(transport)
                     dirty.clear()
                     self._run_soon()
                     break
@@ -90,18 +117,27 @@ class Turn:
 
     def _run(self) -> None:
         self._scheduled = False
-        later = self._later
-        until = perf_counter() + SLICE
         self.active = True
+        hearing, self.hearing = self.hearing, set()
+        try:
+            for lane, later in tuple(self._later.items()):
+                if lane not in hearing or perf_counter() > later.since + PATIENCE:
+                    self._send_some(lane, later)
+        finally:
+            self.end()
+            if self._later:
+                self._run_soon()
+            graves, self._graves = self._graves, []
+            for sock in graves:
+                sock.close()
+
+    def _send_some(self, lane: Any, later: Later) -> None:
+        until = perf_counter() + SLICE
         try:
             while later:
                 later.popleft().flush()
                 if perf_counter() > until:
                     break
         finally:
-            self.end()
-            if later:
-                self._run_soon()
-            graves, self._graves = self._graves, []
-            for sock in graves:
-                sock.close()
+            if not later:
+                del self._later[lane]

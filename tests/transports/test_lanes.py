@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from sockd.transports import lanes
 from sockd.transports.lanes import MANY, Lane
+from sockd.transports.turn import Turn
 from tests.transports.loop import Loop
 
 
@@ -44,7 +45,8 @@ class Stage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = Loop()
-        self.lane = Lane(self.loop)
+        self.turn = Turn(self.loop)
+        self.lane = Lane(self.turn)
         self.time = 0.0
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         monkeypatch.setattr(lanes, "perf_counter", lambda: self.time)
@@ -230,3 +232,11 @@ def test_the_reactor_ends(stage: Stage) -> None:
     ones: list[Any] = [stage.one() for _ in range(2)]
     stage.lane.connectionLost(Failure(ConnectionLost()))
     assert [one.lost[0].type for one in ones] == [ConnectionLost] * 2
+
+
+def test_who_hears(stage: Stage) -> None:
+    """A lane that has events says so, as what is sent to many waits for that."""
+    stage.one(lambda one: one.sock.recv(1))
+    assert not stage.turn.hearing
+    stage.loop.turn()
+    assert stage.turn.hearing == {stage.lane}

@@ -2,10 +2,12 @@
 
 import errno
 import socket
+from collections.abc import Sequence
 
 import pytest
 
-from sockd.transports.turn import FEW, READ, Turn
+from sockd.transports import turn as turn_module
+from sockd.transports.turn import FEW, PATIENCE, READ, SLICE, Turn
 from tests.transports.loop import Loop
 
 
@@ -16,6 +18,7 @@ class Transport:
         self.turn = turn
         self.then = then
         self.flushed = 0
+        self.lane: object = self
 
     def flush(self) -> None:
         self.flushed += 1
@@ -112,3 +115,89 @@ def test_room_for_datagrams_is_shared() -> None:
     assert len(room) == READ + 1
     assert turn.room(READ) is turn.room(READ + 1) is room
     assert len(turn.view) == READ
+
+
+class Clocked:
+    """A turn, its loop, and the time that slices are measured by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.time = 0.0
+        monkeypatch.setattr(turn_module, "perf_counter", lambda: self.time)
+        self.loop = Loop()
+        self.turn = Turn(self.loop)
+
+    def take(self) -> None:
+        """What the reactor would call in its next turn; a Clock would call what that asks for as well."""
+        (call,) = self.loop.getDelayedCalls()
+        call.cancel()
+        self.turn._run()
+
+    def say(self, transports: Sequence[Transport]) -> None:
+        """To many, in one event."""
+        self.turn.active = True
+        for transport in transports:
+            self.turn.add(transport)
+        self.turn.end()
+
+
+class Slow(Transport):
+    """Takes a third of a slice."""
+
+    def __init__(self, clocked: Clocked, lane: object) -> None:
+        super().__init__(clocked.turn)
+        self.lane = lane
+        self.clocked = clocked
+
+    def flush(self) -> None:
+        super().flush()
+        self.clocked.time += SLICE / 3
+
+
+def test_many_are_sent_to_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between them others have their turn; each lane has a slice of its own."""
+    clocked = Clocked(monkeypatch)
+    here, there = ([Slow(clocked, lane) for _ in range(FEW + 1)] for lane in ("here", "there"))
+    clocked.say(here)
+    clocked.say(there)
+    for done in (*range(4, FEW + 1, 4), FEW + 1):
+        clocked.take()
+        assert [sum(each.flushed for each in lane) for lane in (here, there)] == [done, done]
+    assert {each.flushed for each in (*here, *there)} == {1}
+    assert not clocked.loop.getDelayedCalls()
+
+
+def test_many_wait_while_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as their lane hears something in each turn of the reactor, and for PATIENCE at most."""
+    clocked = Clocked(monkeypatch)
+    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    for member in members:
+        member.lane = "room"
+    clocked.say(members)
+    for _ in range(3):
+        clocked.turn.hearing.add("room")
+        clocked.take()
+        assert not any(member.flushed for member in members)
+    clocked.take()
+    assert {member.flushed for member in members} == {1}
+    clocked.say(members)
+    clocked.turn.hearing.add("room")
+    clocked.time += 2 * PATIENCE
+    clocked.take()
+    assert {member.flushed for member in members} == {2}
+
+
+def test_one_of_many_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are sent to all the same, and sockets are closed."""
+    clocked = Clocked(monkeypatch)
+    good = [Transport(clocked.turn) for _ in range(FEW)]
+    bad = Broken(clocked.turn)
+    for member in (bad, *good):
+        member.lane = "room"
+    sock = socket.socket()
+    clocked.turn.bury(sock)
+    clocked.say([bad, *good])
+    with pytest.raises(OSError, match="no space"):
+        clocked.take()
+    assert sock.fileno() == -1
+    clocked.take()
+    assert {member.flushed for member in good} == {1}
