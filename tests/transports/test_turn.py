@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sockd.transports import turn as turn_module
-from sockd.transports.turn import FEW, PATIENCE, READ, SLICE, Turn
+from sockd.transports.turn import FEW, PATIENCE, READ, Turn
 from tests.transports.loop import Loop
 
 
@@ -123,6 +123,7 @@ class Clocked:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.time = 0.0
         monkeypatch.setattr(turn_module, "perf_counter", lambda: self.time)
+        monkeypatch.setattr(turn_module, "SLICE", 1.0)
         self.loop = Loop()
         self.turn = Turn(self.loop)
 
@@ -141,7 +142,7 @@ class Clocked:
 
 
 class Slow(Transport):
-    """Takes a third of a slice."""
+    """Takes half a slice."""
 
     def __init__(self, clocked: Clocked, lane: object) -> None:
         super().__init__(clocked.turn)
@@ -150,7 +151,7 @@ class Slow(Transport):
 
     def flush(self) -> None:
         super().flush()
-        self.clocked.time += SLICE / 3
+        self.clocked.time += 0.5
 
 
 def test_many_are_sent_to_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +160,7 @@ def test_many_are_sent_to_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = ([Slow(clocked, lane) for _ in range(FEW + 1)] for lane in ("here", "there"))
     clocked.say(here)
     clocked.say(there)
-    for done in (*range(4, FEW + 1, 4), FEW + 1):
+    for done in (*range(3, FEW + 1, 3), FEW + 1):
         clocked.take()
         assert [sum(each.flushed for each in lane) for lane in (here, there)] == [done, done]
     assert {each.flushed for each in (*here, *there)} == {1}
