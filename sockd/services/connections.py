@@ -30,8 +30,8 @@ QUIET = 0.25
 _LINGER_DRAINED = 1.0
 # A sweep that comes so much later (seconds) than it was to come says nothing of the peers.
 STOPPED = 1.0
-# So many of an endpoint's connections are watched by the reactor itself, where their peers speak no TLS: in a
-# lane each turn costs a system call more, 1.5 µs, which many share.
+# So many of an endpoint's connections are watched by the reactor itself, or one with TLS: in a lane each turn
+# costs a system call more, 1.5 µs, which many share.
 DIRECT = 4
 # Swept at a time, before it is seen whether others may wait.
 _SOME = 64
@@ -110,7 +110,7 @@ class Connections:
 
     def lane(self, *, secure: bool) -> Selector:
         """Where the next connection is watched; a single handshake takes as long as a slice."""
-        return self._reactor if len(self._servers) < DIRECT and not secure else self._crowd
+        return self._reactor if len(self._servers) < (1 if secure else DIRECT) else self._crowd
 
     def room(self) -> int:
         """How many more connections there may be."""
