@@ -1,0 +1,64 @@
+"""Which of Twisted's tests can't hold for sockd, and why: by the reactor that they are run with."""
+
+_CLOSED = "epoll(7) doesn't tell of a socket that was closed; Twisted skips it by the name of EPollReactor"
+_CONTEXT = (
+    "`logs_nothing`: no log context is set for each event; sockd's own lines say which endpoint they are of"
+)
+_OURS = "it is Twisted's listening port that is tested"
+_FULL = "without descriptors newcomers wait in the backlog; Twisted accepts and closes them"
+_INNER = "it looks at what no interface names: sessionno, logstr, stopReading"
+_TLS = "startTLS is not offered"
+_DESCRIPTORS = "descriptors are not passed over Unix sockets (IUNIXTransport)"
+_ZONE = "the zone of a link-local address is in its scopeID alone, as in Python's own"
+_LINGERS = "it reads on for the peer's FIN, so that what is on its way isn't lost by a reset"
+_WORDS = "it is a TypeError, in Python's own words"
+_CLIENTS = "sockd has no clients of its own: how names and ports are looked up isn't tested here"
+_SENDS = "what the kernel takes at once is sent before a producer is paused; Twisted's waits for a turn"
+_NEXT_TURN = "a pull producer is asked in the next turn; Twisted's are within registerProducer"
+
+_EITHER = {
+    "test_badContext": _TLS,
+    "test_logPrefix": _CONTEXT,
+    "test_avoidLeakingFileDescriptors": _DESCRIPTORS,
+    "test_descriptorDeliveredBeforeBytes": _DESCRIPTORS,
+    "test_fileDescriptorOverrun": _DESCRIPTORS,
+    "test_sendFileDescriptor": _DESCRIPTORS,
+    "test_sendFileDescriptorTriggersPauseProducing": _DESCRIPTORS,
+}
+_SERVERS = _EITHER | {
+    "test_buildProtocolIPv6AddressScopeID": _ZONE,
+    "test_closePeerOnEMFILE": _FULL,
+    "test_connectionLostLogMsg": _OURS,
+    "test_fullWriteBuffer": _INNER,
+    "test_fullWriteBufferAfterByteExchange": _INNER,
+    "test_listenFailure": _OURS,
+    "test_mode": _OURS,
+    "test_portGetHostOnIPv6ScopeID": _ZONE,
+    "test_resumeProducingWhileDisconnecting": _LINGERS,
+    "test_serverAddressTCP4": _INNER,
+    "test_serverAddressTCP6": _INNER,
+    "test_serverGetHostOnIPv6ScopeID": _ZONE,
+    "test_serverGetPeerOnIPv6ScopeID": _ZONE,
+    "test_startedListeningLogMessage": _OURS,
+    "test_writeSequenceWithUnicodeRaisesException": _WORDS,
+}
+_CLIENT_ENDS = _EITHER | {
+    "test_addresses": _CLIENTS,
+    "test_closePeerOnEMFILE": _CLIENTS,
+    "test_connectPortNotNumeric": _CLIENTS,
+    "test_connectPortOverflow": _CLIENTS,
+    "test_connectPortUnderflow": _CLIENTS,
+    "test_connectPortZero": _CLIENTS,
+    "test_nonStreamingProducer": _NEXT_TURN,
+    "test_streamingProducer": _SENDS,
+}
+
+INAPPLICABLE: dict[str, dict[str, str]] = {
+    "SockdReactor": {
+        "test_lostFileDescriptor": _CLOSED,
+    },
+    "Servers": _SERVERS,
+    "ServersInALane": _SERVERS,
+    "Clients": _CLIENT_ENDS,
+    "Both": _SERVERS | _CLIENT_ENDS,
+}

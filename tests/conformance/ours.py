@@ -1,0 +1,238 @@
+"""Reactors whose TCP and Unix connections are sockd's own transports, for Twisted's tests of transports.
+
+sockd itself only has servers. Twisted's tests look closer at clients, so these have the same transport too.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IConnector, IListeningPort
+from twisted.python import log
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockd.metrics import Counters, End
+from sockd.peers import Peer
+from sockd.reactor import SockdReactor
+from sockd.transports.acceptor import Acceptor
+from sockd.transports.lanes import Lane, Selector
+from sockd.transports.stream import Server, twisted_address
+from sockd.transports.turn import Turn
+from sockd.transports.unix import credentials
+
+# A peer gets so long (seconds) to answer our FIN.
+LINGER = 0.2
+# What the tests write at once, in bytes, is more than sockd has any connection owe of itself.
+UNSENT = 1 << 26
+
+
+class Owner:
+    """Of one connection or several; what a protocol raised is logged, as the tests expect."""
+
+    def __init__(self, reactor: "Ours") -> None:
+        self.reactor = reactor
+        self.servers: set[Server] = set()
+        self.timer: Any = None
+
+    def lane(self, *, secure: bool) -> Selector:
+        lane: Selector = self.reactor.lane
+        return lane
+
+    def ended(self, server: Server, end: End) -> None:
+        self.servers.discard(server)
+        if not self.servers and self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def sweep(self) -> None:
+        self.timer = self.reactor.callLater(LINGER, self.sweep)
+        for server in tuple(self.servers):
+            if server.lingering:
+                server.linger_expired()
+
+    def protocol_failed(self, where: str) -> None:
+        log.err(None, f"exception in {where}")
+
+    def serve(self, sock: socket.socket, sockaddr: Any, factory: Any) -> bool:
+        """Give an accepted or connected socket to a protocol, unless the factory wants it not."""
+        sock.setblocking(False)
+        local = sock.family == socket.AF_UNIX
+        peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
+        protocol = factory.buildProtocol(twisted_address(sock.family, sockaddr))
+        if protocol is None:
+            sock.close()
+            return False
+        server = Server(sock, peer, self.reactor.turn, self, "test", Counters())
+        server.limit_unsent(UNSENT)
+        self.servers.add(server)
+        if self.timer is None:
+            self.timer = self.reactor.callLater(LINGER, self.sweep)
+        server.start(protocol)
+        return True
+
+
+@implementer(IListeningPort)
+class Port(Owner):
+    """What a listener of sockd's is but for its limits."""
+
+    def __init__(self, reactor: "Ours", sock: socket.socket, factory: Any) -> None:
+        super().__init__(reactor)
+        sock.setblocking(False)
+        self.sock = sock
+        self.factory = factory
+        self.acceptor = Acceptor(sock, reactor, self._take, lambda: 100, log.err, lambda why, acceptor: None)
+        self.startListening()
+        reactor.ports.append(self)
+
+    def _take(self, sock: socket.socket, sockaddr: Any) -> None:
+        self.serve(sock, sockaddr, self.factory)
+
+    def startListening(self) -> None:
+        self.factory.doStart()
+        self.acceptor.accept(True)
+
+    def stopListening(self) -> Deferred[None]:
+        if self.sock.fileno() != -1:
+            self.acceptor.leave()
+            self.sock.close()
+            self.factory.doStop()
+        return succeed(None)
+
+    def getHost(self) -> Any:
+        return twisted_address(self.sock.family, self.sock.getsockname())
+
+
+@implementer(IConnector)
+class Connector(Owner):
+    """Connects at once, or never: the other end is in the same process."""
+
+    def __init__(self, reactor: "Ours", family: int, sockaddr: Any, factory: Any) -> None:
+        super().__init__(reactor)
+        self.family = family
+        self.sockaddr = sockaddr
+        self.factory = factory
+        factory.doStart()
+        factory.startedConnecting(self)
+        reactor.callLater(0, self.connect)
+
+    def connect(self) -> None:
+        sock = socket.socket(self.family)
+        try:
+            sock.connect(self.sockaddr)
+        except OSError as error:
+            sock.close()
+            self.factory.clientConnectionFailed(self, Failure(ConnectError(error.errno, str(error))))
+            self.factory.doStop()
+            return
+        self.serve(sock, self.sockaddr, self.factory)
+
+    def stopConnecting(self) -> None:
+        """It is connected, or failed."""
+
+    def disconnect(self) -> None:
+        for server in self.servers:
+            server.loseConnection()
+
+    def getDestination(self) -> Any:
+        return twisted_address(self.family, self.sockaddr)
+
+    def ended(self, server: Server, end: End) -> None:
+        super().ended(server, end)
+        self.factory.clientConnectionLost(self, Failure(ConnectError()))
+        self.factory.doStop()
+
+
+class Ours(SockdReactor):
+    """`servers`, `clients`: whose transports are sockd's; `laned`: they are in a lane of the reactor."""
+
+    servers = True
+    clients = False
+    laned = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = Turn(self)
+        self.lane: Any = Lane(self.turn) if self.laned else self
+        self.ports: list[Port] = []
+
+    def stop(self) -> None:
+        """Sockets close after the turn (`Turn.bury`); the tests look at once for what is left."""
+        if self.turn._scheduled:
+            self.callLater(0, self.stop)
+        else:
+            super().stop()
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        if not self.servers:
+            return super().listenTCP(port, factory, backlog, interface)
+        family, sockaddr = _resolved(interface or "0.0.0.0", port)
+        return Port(self, _listening(family, sockaddr, backlog), factory)
+
+    def connectTCP(self, host: str, port: int, factory: Any, *others: Any, **named: Any) -> Any:
+        if not self.clients:
+            return super().connectTCP(host, port, factory, *others, **named)
+        return Connector(self, *_resolved(host, port), factory)
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        if not self.servers:
+            return super().listenUNIX(address, factory, backlog, mode, wantPID)
+        return Port(self, _listening(socket.AF_UNIX, os.fsencode(address), backlog), factory)
+
+    def connectUNIX(self, address: Any, factory: Any, timeout: float = 30, checkPID: int = 0) -> Any:
+        if not self.clients:
+            return super().connectUNIX(address, factory, timeout, checkPID)
+        return Connector(self, socket.AF_UNIX, os.fsencode(address), factory)
+
+    # -- a lane is a thing of ours: the tests ask for the transports in it
+
+    def getReaders(self) -> list[Any]:
+        return [*super().getReaders(), *self._in_lane(select.EPOLLIN)]
+
+    def getWriters(self) -> list[Any]:
+        return [*super().getWriters(), *self._in_lane(select.EPOLLOUT)]
+
+    def _in_lane(self, event: int) -> Iterable[Any]:
+        if self.laned:
+            return [one for number, one in self.lane._there.items() if self.lane._wanted[number] & event]
+        return []
+
+
+class Servers(Ours):
+    """Twisted's clients talk to sockd's servers."""
+
+
+class ServersInALane(Ours):
+    laned = True
+
+
+class Clients(Ours):
+    """sockd's transports talk to Twisted's servers."""
+
+    servers, clients = False, True
+
+
+class Both(Ours):
+    """sockd's talk to each other."""
+
+    clients = laned = True
+
+
+def _resolved(host: str, port: int) -> tuple[int, Any]:
+    family, *_, sockaddr = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    return family, sockaddr
+
+
+def _listening(family: int, sockaddr: Any, backlog: int) -> socket.socket:
+    sock = socket.socket(family)
+    sock.bind(sockaddr)
+    sock.listen(backlog)
+    return sock

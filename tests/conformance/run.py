@@ -1,0 +1,111 @@
+"""`python -m tests.conformance.run SUITES REACTOR RESULT`: a part of Twisted's own tests, of a reactor.
+
+RESULT becomes a JSON file: how many tests were run, which were skipped and why, and which failed. A process
+of its own, as these tests replace the global reactor and want trial around them.
+"""
+
+import functools
+import importlib
+import importlib.util
+import json
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import TestSuite
+
+from twisted.internet import selectreactor
+from twisted.python.reflect import namedAny
+from twisted.trial.reporter import VerboseTextReporter
+from twisted.trial.runner import TestLoader, TrialRunner
+
+from tests.conformance.inapplicable import INAPPLICABLE
+
+# Nothing here needs so long (seconds) if it works; Twisted's own limit is two minutes.
+LIMIT = 5
+
+# Tests of what the installed reactor does.
+INSTALLED = ("internet", "policies", "process", "stdio", "tcp", "tcp_internals", "threads", "udp", "unix")
+
+# Suites whose connections can be sockd's transports.
+TRANSPORTS = (
+    "AbortConnectionTests",
+    "TCP4ClientTestsBuilder",
+    "TCP6ClientTestsBuilder",
+    "TCPConnectionTestsBuilder",
+    "TCPPortTestsBuilder",
+    "TCPTransportTestsBuilder",
+    "UNIXTestsBuilder",
+    "UnixClientTestsBuilder",
+)
+
+
+def built(reactor: str, only: tuple[str, ...] | None = None) -> Iterator[type]:
+    """Of the suites for any reactor (ReactorBuilder) those for this one; they are imported here first."""
+    package = importlib.import_module("twisted.internet.test")
+    mixins = importlib.import_module("twisted.internet.test.reactormixins")
+    mixins.ReactorBuilder._reactors = [reactor]
+    ending = f"_{reactor.rpartition('.')[2]}Tests"
+    for found in pkgutil.iter_modules(package.__path__):
+        if not found.name.startswith("test_") or found.name == "test_reactormixins":  # the mixins' own tests
+            continue
+        for name, one in vars(imported(f"twisted.internet.test.{found.name}")).items():
+            wanted = only is None or name.removesuffix(ending) in only
+            if wanted and name.endswith(ending) and isinstance(one, type):
+                yield one
+
+
+def imported(name: str) -> ModuleType:
+    """A module of tests; one for another platform says so by an exception, and has none for us."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if type(error).__name__ != "SkipTest":
+            raise
+        return ModuleType(name)
+
+
+def skipping(method: Callable[..., object], why: str) -> Callable[..., object]:
+    """The same test, which trial skips."""
+
+    @functools.wraps(method)
+    def skipped(*_: object) -> None: ...
+
+    skipped.skip = why  # type: ignore[attr-defined]
+    return skipped
+
+
+def suites(which: str, reactor: str) -> TestSuite:
+    loader = TestLoader()
+    if which == "installed":
+        namedAny(f"{reactor}.install")()
+        return TestSuite(
+            loader.loadModule(importlib.import_module(f"twisted.test.test_{n}")) for n in INSTALLED
+        )
+    selectreactor.install()  # as in trial; the tests make their own
+    classes = list(built(reactor, TRANSPORTS if which == "transports" else None))
+    for one in classes:
+        one.timeout = LIMIT  # type: ignore[attr-defined]
+        for name, why in INAPPLICABLE.get(reactor.rpartition(".")[2], {}).items():
+            if method := getattr(one, name, None):
+                setattr(one, name, skipping(method, why))
+    return TestSuite(loader.loadClass(one) for one in classes)
+
+
+def main(which: str, reactor: str, result: Path) -> None:
+    if importlib.util.find_spec("hamcrest") is None:
+        sys.path.append(str(Path(__file__).parent / "stand_in"))
+    runner = TrialRunner(VerboseTextReporter, workingDirectory=str(result.parent / "trial"))
+    done: Any = runner.run(suites(which, reactor))
+    report = {
+        "run": done.testsRun,
+        "skipped": {test.id(): str(why) for test, why in done.skips},
+        "failed": sorted({test.id() for test, _ in (*done.failures, *done.errors)}),
+    }
+    result.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
