@@ -32,6 +32,7 @@ from sockd.adoption import FdStore, adopt
 from sockd.config.usual import FILE as USUAL_FILE
 from sockd.daemon import Daemon
 from sockd.errors import SockdError
+from sockd.garbage import Garbage
 from sockd.handover import passing
 from sockd.handover.value import Handover
 from sockd.plan import Directories, Plan
@@ -115,6 +116,7 @@ class Top(Daemon):
         self._askers: list[Any] = []  # who asked it for the upgrade
         self._notify = notify
         self._watchdog: Watchdog | None = None
+        self._garbage = Garbage(reactor)
         self._carried = carried.Carried.of(parent, directories, handed)
         self._course = Course(self, self._process_values, os.environ, self._last_words)
         self.commands = commands(self, self._course.upgrade)
@@ -157,10 +159,7 @@ class Top(Daemon):
             self._askers = list(thawing.askers(self, self._handed, self._sockets))
         self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
         self._watchdog.start()
-        # A full collection of a large plan would stop the reactor for 0.1 s; what there is now mostly lives
-        # to the end, and is never looked at again.
-        gc.freeze()
-        gc.enable()
+        self._garbage.start()
 
     def _tell_rights(self) -> None:
         """What is risky of those that are left, and what is not possible without those that are not."""
@@ -186,6 +185,7 @@ class Top(Daemon):
     def _stopped(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
+        self._garbage.stop()
         self._notify.close()
         self._carried.remove_pid_file()
 

@@ -707,6 +707,7 @@ class Server:
             except BaseException:  # noqa: BLE001
                 self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
+        self.protocol = None  # which has us: nothing is left to be found by Python's search for cycles
 
     def _drop_unsent(self) -> None:
         self._out.clear()

@@ -358,6 +358,7 @@ class TlsServer(Server):
         if self.end is End.TRUNCATED and why.check(ConnectionDone):
             why = Failure(ConnectionLost("the peer closed without saying so"))
         super()._lost(why)
+        self._build = self._preamble = None  # they have us
 
 
 @contextmanager

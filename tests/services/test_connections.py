@@ -169,13 +169,14 @@ def test_who_leaves_something_while_held(kind: int, house: House, tmp_path: Path
     """What it left is read when the service is back; its place is kept until then."""
     endpoint, client = down(house, kinds(tmp_path)[kind])
     (server,) = endpoint.connections._servers
+    protocol = server.protocol
     client.send(b"last words")
     client.close()
     house.run_clock(lambda: endpoint.service.state is State.RUNNING)
     assert house.loop.seconds() > DELAY * 3
     assert len(endpoint.connections) == 1
     house.until(lambda: not len(endpoint.connections))
-    assert server.protocol.data == b"xlast words"
+    assert protocol.data == b"xlast words"
     assert ends(house) == [End.PEER]
 
 
