@@ -32,7 +32,11 @@ class Senders:
         try:
             return list(map(self._peers.__getitem__, keys))
         except KeyError:
-            return [self._peers.get(key) or self._meet(key) for key in keys]
+            return list(map(self.one, keys))
+
+    def one(self, key: Hashable) -> Peer:
+        """Who sent the datagram that came with this key."""
+        return self._peers.get(key) or self._meet(key)
 
     def _meet(self, key: Hashable) -> Peer:
         if len(self._peers) >= PEERS:

@@ -355,7 +355,7 @@ def test_what_escapes_from_a_datagram_port(house: House) -> None:
 
     endpoint = house.run(UDP, datagram=make)
     (listener,), (supervisor,) = endpoint.listeners, endpoint.supervisors
-    listener._port._receive = raising(ZeroDivisionError("a bug of ours"))  # type: ignore[union-attr]
+    listener._port._source.receive = raising(ZeroDivisionError("a bug of ours"))  # type: ignore[method-assign, union-attr]
     house.connect(listener.address, b"x")
     house.until(lambda: supervisor.state is State.BACKING_OFF)
     assert supervisor.why.startswith("ZeroDivisionError: a bug of ours (")

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import select
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -61,8 +62,8 @@ class Side:
                 patch.setattr("sockd.transports.datagram.outbox", lambda *_: None)
             self.port = DatagramPort(self.sock, self.turn, Counters(), self.failed, self.lost, *rates)
         if steps is not None:
-            receiver: Any = self.port._receive
-            receiver.__self__._most = min(steps, receiver.__self__._inbox.count)
+            source: Any = self.port._source
+            source._most = min(steps, source._inbox.count)
         self.port.protocol = self.answers = Answers(self.port)
         self.name = self.sock.getsockname()
         if isinstance(self.name, tuple) and self.name[0] == "0.0.0.0":
@@ -75,8 +76,9 @@ class Side:
         raise error
 
     def read(self) -> None:
-        while self.port._read_batch():
-            pass
+        """As the reactor has it: as long as there is something."""
+        while select.select([self.sock], [], [], 0)[0]:
+            self.port.doRead()
 
 
 DATA = st.builds(
@@ -121,13 +123,30 @@ def world(address: str, steps: int, rates: Any) -> Iterator[tuple[list[Side], li
 @pytest.mark.parametrize(
     "address", ["udp://127.0.0.1:0", "udp://0.0.0.0:0", "udp://[::1]:0", "unixgram://{place}/{side}.sock"]
 )
-@given(events=EVENTS, steps=st.integers(1, 64), rates=RATES, access=ACCESS, few=st.sampled_from([0, 10]))
+@given(
+    events=EVENTS,
+    steps=st.integers(1, 64),
+    rates=RATES,
+    access=ACCESS,
+    few=st.sampled_from([0, 10]),
+    quiet=st.sampled_from([1, 2, 100]),
+    plain=st.integers(1, 6),
+)
 def test_as_one_by_one(
-    address: str, events: list[list[tuple[int, bytes]]], steps: int, rates: Any, access: Any, few: int
+    address: str,
+    events: list[list[tuple[int, bytes]]],
+    steps: int,
+    rates: Any,
+    access: Any,
+    few: int,
+    quiet: int,
+    plain: int,
 ) -> None:
-    """Whatever comes, from whomever, however much at a time: both ways give the same."""
+    """Whatever comes, from whomever, however much at a time, however often the way of reading changes."""
     with pytest.MonkeyPatch.context() as patch, world(address, steps, rates) as (sides, clients):
         patch.setattr("sockd.transports.datagram.FEW", few)
+        patch.setattr("sockd.transports.receivers.QUIET", quiet)
+        patch.setattr("sockd.transports.receivers.PLAIN", plain)
         for side in sides:
             side.port.admit(access)
         answers: list[list[tuple[int, bytes]]] = [[], []]
@@ -140,9 +159,9 @@ def test_as_one_by_one(
                 side.read()
                 for number, client in enumerate(clients):
                     got += [(number, data) for data in waiting(client, side)]
-        batched, plain = sides
-        assert batched.answers.got == plain.answers.got
-        assert batched.port.counters.freeze() == plain.port.counters.freeze()
+        batched, simple = sides
+        assert batched.answers.got == simple.answers.got
+        assert batched.port.counters.freeze() == simple.port.counters.freeze()
         assert answers[0] == answers[1]
 
 

@@ -205,7 +205,7 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
     """An answer that nobody took comes back as an error; the datagram after it is read all the same."""
     port = opened("udp://127.0.0.1:0")
     # An unconnected socket is told only where IP_RECVERR asks for it (ip(7)), so it is said in its stead.
-    receive = port.port._receive
+    receive = port.port._source.receive
     errors: list[OSError] = [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no number")]
 
     def faulty(most: int) -> Any:
@@ -213,12 +213,42 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
             raise errors.pop()
         return receive(most)
 
-    port.port._receive = faulty
+    port.port._source.receive = faulty
     port.client().sendto(b"two", ("127.0.0.1", port.number))
     port.until_received(1)
     assert port.echo.data == [b"two"]
     assert port.port.counters.refused["kernel: ECONNREFUSED"] == 1
     assert port.port.counters.refused["kernel: error"] == 1
+
+
+def test_few_are_read_one_by_one(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors, long ones, empty ones and refusals are counted as in batches; an event takes one."""
+    port = opened("udp://127.0.0.1:0", rate=Rate(3, 1.0))
+    port.port._source.plain = True
+    receive = port.port._source.receive_one
+    results: list[Any] = [BlockingIOError(), ConnectionRefusedError(errno.ECONNREFUSED, ""), (None, "")]
+
+    def faulty() -> Any:
+        if not results:
+            return receive()
+        if isinstance(results[0], OSError):
+            raise results.pop(0)
+        return results.pop(0)
+
+    monkeypatch.setattr(port.port._source, "receive_one", faulty)
+    port.port._source._left = 100
+    client = port.client()
+    for data in (b"", b"a", b"bc", b"def"):
+        client.sendto(data, ("127.0.0.1", port.number))
+    for _ in range(7):
+        port.port.doRead()
+    assert port.echo.data == [b"", b"a", b"bc"]
+    assert len(port.echo.batches) == 3
+    counters = port.port.counters
+    assert (counters.datagrams_in, counters.bytes_in, counters.empty) == (4, 3, 1)
+    assert counters.refused == {
+        "kernel: ECONNREFUSED": 1, "longer than the kernel's limit": 1, "datagrams": 1
+    }  # fmt: skip
 
 
 def test_fault_of_the_protocol(opened: Any) -> None:

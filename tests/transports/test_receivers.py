@@ -7,7 +7,7 @@ import pytest
 
 from sockd.transports import receivers
 from sockd.transports.inet import ask_for_destination
-from sockd.transports.receivers import InBatches, OneByOne, largest, receiver, told_room
+from sockd.transports.receivers import FEW, PLAIN, QUIET, InBatches, OneByOne, largest, receiver, told_room
 from sockd.transports.turn import Turn
 from tests.transports.loop import Loop
 
@@ -34,10 +34,18 @@ class Datagrams:
         self.given_back += 1
 
 
+class OneDatagram:
+    """A kernel that always has one."""
+
+    def receive_one(self) -> Any:
+        return b"one", (("127.0.0.1", 1), ())
+
+
 def in_batches() -> tuple[InBatches, Datagrams]:
     arrays: Any = Datagrams()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        return InBatches(sock, arrays, SHORT, 0), arrays
+        one_by_one: Any = OneDatagram()
+        return InBatches(sock, arrays, one_by_one, SHORT, 0), arrays
 
 
 def test_how_many_are_asked_for() -> None:
@@ -61,6 +69,40 @@ def test_long_ones_come_one_at_a_time() -> None:
     assert kernel.given_back == 1
     kernel.length = SHORT
     assert [one.receive(MOST)[2] for _ in range(3)] == [1, 2, 3]
+
+
+def test_few_come_one_by_one() -> None:
+    """After some calls that found few; then it is looked at, now and then, whether there are more."""
+    one, kernel = in_batches()
+    one.receive(MOST)
+    kernel.waiting = FEW
+    one.receive(MOST)  # as many as were asked for: there may be more
+    one.receive(MOST)
+    kernel.waiting = 3
+    one.receive(MOST)
+    assert one.receive(1)[2] == 1  # no more were wanted
+    kernel.waiting = 1
+    for _ in range(QUIET - 1):
+        assert not one.plain
+        one.receive(MOST)
+    assert not one.plain
+    kernel.waiting = FEW
+    for _ in range(3):
+        one.receive(MOST)
+        assert one.plain
+        for _ in range(PLAIN):
+            assert one.plain
+            assert one.receive_one()[0] == b"one"
+        assert not one.plain
+    kernel.waiting = MOST
+    for _ in range(MOST):
+        one.receive(MOST)
+    kernel.waiting = 1
+    for _ in range(QUIET - 1):
+        one.receive(MOST)
+    assert not one.plain
+    one.receive(MOST)
+    assert one.plain
 
 
 @pytest.fixture
