@@ -13,13 +13,14 @@ from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
 
 from sockd.sinks.appender import Appender
-from sockd.sinks.file import FileSink
+from sockd.sinks.file import GATHER, FileSink
 
 
 class StepWorker:
-    """Runs the next job when it is told to."""
+    """Runs the next job when it is told to, which is not before the sink may write again."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.jobs: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self.ended = False
         self.waiting: list[Deferred[None]] = []
@@ -41,6 +42,7 @@ class StepWorker:
         self.ended = True
 
     def step(self) -> None:
+        self._clock.advance(GATHER)
         job, done = self.jobs.popleft()
         try:
             result = job()
@@ -51,8 +53,10 @@ class StepWorker:
         done.callback(result)
 
     def steps(self) -> None:
+        self._clock.advance(GATHER)
         while self.jobs:
             self.step()
+            self._clock.advance(GATHER)
 
 
 class FullDisk(Appender):
@@ -86,9 +90,9 @@ class FakeSource:
 class Stepped:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.worker = StepWorker()
-        self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
         self.clock = Clock()
+        self.worker = StepWorker(self.clock)
+        self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
         self.failed: list[Exception] = []
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from sockd.sinks.appender import Appender, SinkError
-from sockd.sinks.file import FLOOD, HIGH_WATER, LOW_WATER, RETRY, FileSink
+from sockd.sinks.file import ENOUGH, FLOOD, GATHER, HIGH_WATER, LOW_WATER, RETRY, FileSink
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -52,6 +52,87 @@ def test_what_comes_during_a_write_goes_out_as_the_next(one: Stepped) -> None:
     done.callback(None)
     one.worker.steps()
     assert one.content == b"0\n1\n2\n3\n4\n5\n6\n"
+
+
+def test_little_waits_for_more(one: Stepped) -> None:
+    """What comes after a quiet time is written at once, then nothing before GATHER has passed."""
+    one.start()
+    one.clock.advance(GATHER)
+    one.sink.write(b"0\n")
+    one.worker.jobs[0][0]()
+    one.sink.write(b"1\n")
+    one.worker.jobs.popleft()[1].callback(None)
+    one.sink.write(b"2\n")
+    one.clock.advance(GATHER / 2)
+    one.sink.write(b"3\n")
+    assert not one.worker.jobs
+    one.clock.advance(GATHER / 2)
+    assert len(one.worker.jobs) == 1
+    one.worker.step()
+    assert one.content == b"0\n1\n2\n3\n"
+    assert not one.clock.getDelayedCalls()
+    one.clock.advance(GATHER)
+    one.sink.write(b"4\n")
+    assert len(one.worker.jobs) == 1
+
+
+def just_written(one: Stepped) -> None:
+    """It has written, and more was accepted, which waits."""
+    one.start()
+    one.clock.advance(GATHER)
+    one.sink.write(b"first\n")
+    job, done = one.worker.jobs.popleft()
+    job()
+    done.callback(None)
+    one.sink.write(b"second\n")
+    assert not one.worker.jobs
+    assert one.clock.getDelayedCalls()
+
+
+def test_enough_does_not_wait(one: Stepped) -> None:
+    """So many bytes are handed over at once, also those that came while others were written."""
+    just_written(one)
+    one.sink.write(bytes(ENOUGH - 1) + b"\n")
+    assert not one.clock.getDelayedCalls()
+    job, done = one.worker.jobs.popleft()
+    job()
+    one.sink.write(bytes(ENOUGH - 1) + b"\n")
+    done.callback(None)
+    assert len(one.worker.jobs) == 1
+
+
+def test_what_waits_goes_to_the_old_file(one: Stepped) -> None:
+    """A reopening comes after what was accepted before it."""
+    just_written(one)
+    one.path.rename(one.path.with_suffix(".1"))
+    one.sink.reopen()
+    one.worker.steps()
+    assert one.path.with_suffix(".1").read_bytes() == b"first\nsecond\n"
+    assert one.content == b""
+
+
+def test_a_stop_does_not_wait(one: Stepped) -> None:
+    """It writes what waits at once, and leaves no timer behind."""
+    just_written(one)
+    done = one.sink.stopService()
+    while one.worker.jobs:
+        job, told = one.worker.jobs.popleft()
+        job()
+        told.callback(None)
+    assert result(done) is None
+    assert one.content == b"first\nsecond\n"
+    assert not one.clock.getDelayedCalls()
+
+
+def test_a_clock_that_was_set_back(one: Stepped) -> None:
+    """Nothing waits for longer than GATHER on a reactor whose clock is the wall's."""
+    just_written(one)
+    one.clock.advance(GATHER)
+    one.worker.step()
+    one.clock.rightNow -= 3600.0
+    one.sink.write(b"third\n")
+    one.clock.advance(GATHER)
+    assert len(one.worker.jobs) == 1
 
 
 def test_a_failed_write_is_reported_and_goes_on_at_the_byte(one: Stepped) -> None:
