@@ -69,13 +69,14 @@ class Sources:
         """Whether each of these attempts, all made now, keeps to the rate; connections are not counted."""
         if self._rate is None:
             return [True] * len(peers)
-        # Those that come together are most often a few peers', and of one source.
+        # Those that come together are most often of one host, or a few peers'.
+        hosts = [peer.host for peer in peers]
+        if hosts and hosts[0] and hosts.count(hosts[0]) == len(hosts):
+            taken = self._take_many(self._source(peers[0]), len(hosts), now)
+            return [True] * taken + [False] * (len(hosts) - taken)
         each = list(map(id, peers))
         sources = {number: self._source(peer) for number, peer in dict(zip(each, peers, strict=True)).items()}
         wanted = list(map(sources.__getitem__, each))
-        if wanted.count(wanted[0]) == len(wanted):
-            taken = self._take_many(wanted[0], len(wanted), now)
-            return [True] * taken + [False] * (len(wanted) - taken)
         left = {one: self._take_many(one, count, now) for one, count in Counter(wanted).items()}
         granted = []
         for one in wanted:

@@ -60,7 +60,8 @@ class TextRecords:
         return b"".join((head, escape(lines)[:-1].replace(b"\n", b"\n" + head), b"\n"))
 
     def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:
-        heads = {peer: self._head(now, peer) for peer in set(peers)}
+        start = f"{timestamp(now)} {self._endpoint} "
+        heads = {peer: f"{start}{peer} ".encode() for peer in set(peers)}
         escaped = escape(lines)[:-1].split(b"\n")
         return b"".join([heads[peer] + line + b"\n" for peer, line in zip(peers, escaped, strict=True)])
 
@@ -94,9 +95,10 @@ class JsonRecords:
         self._endpoint = endpoint
 
     def _head(self, now: int, peer: str) -> bytes:
-        return (
-            f'{{"time":"{timestamp(now)}","endpoint":"{self._endpoint}","peer":{json.dumps(peer)},'.encode()
-        )
+        return f"{self._start(now)}{json.dumps(peer)},".encode()
+
+    def _start(self, now: int) -> str:
+        return f'{{"time":"{timestamp(now)}","endpoint":"{self._endpoint}","peer":'
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
         head = self._head(now, peer)
@@ -113,7 +115,8 @@ class JsonRecords:
         except UnicodeDecodeError:
             some = lines[:-1].split(b"\n")
             return b"".join([self.piece(now, peer, line) for peer, line in zip(peers, some, strict=True)])
-        heads = {peer: self._head(now, peer) + b'"text":"' for peer in set(peers)}
+        start = self._start(now)
+        heads = {peer: f'{start}{_quoted(peer)},"text":"'.encode() for peer in set(peers)}
         return b"".join([heads[peer] + text + b'"}\n' for peer, text in zip(peers, texts, strict=True)])
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
@@ -188,6 +191,9 @@ def timestamp(now: int) -> str:
 @lru_cache(maxsize=8)
 def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+_quoted = lru_cache(maxsize=1024)(json.dumps)  # for peers of datagrams, who come again
 
 
 def _json_value(line: bytes) -> bytes:
