@@ -8,7 +8,9 @@ from pathlib import Path
 
 from benchmarks.programs import Server
 
-DOOR = (str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=")
+BIN = Path(sys.executable).parent
+DOOR = (str(BIN / "sockd"), "run", "-c", "sockd.yaml")
+TWISTD = (str(BIN / "twistd"), "-n", "--pidfile=")  # where it is to have options of twistd's
 
 # More connections than the usual thousand; more datagrams from one source than the usual 5,000 a second.
 RAISED = "connections: 20000"
@@ -30,7 +32,7 @@ class Variant:
         if self.checkout:
             before = os.environ.get("PYTHONPATH")
             changes["PYTHONPATH"] = self.checkout + (f":{before}" if before else "")
-        command = [*DOOR, *self.options, "sockd", "-c", "sockd.yaml"]
+        command = [*TWISTD, *self.options, "sockd", "-c", "sockd.yaml"] if self.options else DOOR
         return Server(self.name, command, directory, changes | dict(environment or {}))
 
 
