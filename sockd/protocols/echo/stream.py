@@ -17,8 +17,8 @@ class Echo(Protocol):
         self._at_start = True
 
     def connectionMade(self) -> None:  # noqa: N802
-        if not self._prefix:
-            # Nothing is to be done between the two.
+        # Nothing is to be done between the two, unless somebody has put something there.
+        if not self._prefix and getattr(self.dataReceived, "__func__", None) is Echo.dataReceived:
             self.dataReceived = self.transport.write  # type: ignore[method-assign]
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
@@ -38,6 +38,7 @@ class Echo(Protocol):
         # The file may have another prefix by now: a connection keeps the one it began with.
         self._prefix = bytes(state["prefix"])
         self._at_start = bool(state["at_start"])
+        self.connectionMade()
 
 
 class EchoFactory(Factory):
