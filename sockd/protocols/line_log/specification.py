@@ -50,7 +50,7 @@ def _datagram(host: Host[LineLogOptions]) -> DatagramProtocol:
     from sockd.protocols.line_log.records import records_for  # noqa: PLC0415
 
     records = records_for(host.options.format, host.endpoint)
-    return LineLogDatagrams(host.service, records, host.options.max_line)
+    return LineLogDatagrams(host.service, host.service.backlog, records, host.options.max_line)
 
 
 specification = Specification(

@@ -9,24 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.peers import Peer
-from sockd.protocols.line_log.datagram import SINK_FULL, LineLogDatagrams
+from sockd.protocols.line_log.datagram import SINK_FULL, WAITING, LineLogDatagrams
 from sockd.protocols.line_log.records import records_for
+from sockd.protocols.line_log.stream import MOST, STEP
+from tests.protocols.line_log.connected import MemorySink
 
 ONE = Peer.inet(("127.0.0.1", 40122))
 OTHER = Peer.unix(0, 7)
 
 
-class MemorySink:
-    def __init__(self) -> None:
-        self.records: list[bytes] = []
-        self.full = False
-
-    def write(self, records: bytes) -> None:
-        self.records.append(records)
-
-
 def listening(sink: Any, max_line: int = 64, form: str = "text") -> LineLogDatagrams:
-    protocol = LineLogDatagrams(sink, records_for(form, "applog"), max_line, lambda: 0)
+    protocol = LineLogDatagrams(sink, sink.backlog, records_for(form, "applog"), max_line, lambda: 0)
     transport: Any = SimpleNamespace(counters=SimpleNamespace(refused=Counter()))
     protocol.start(transport)
     return protocol
@@ -95,3 +88,73 @@ def test_datagrams_do_not_touch_each_other(form: str, batch: list[tuple[bytes, P
         listening(apart, form=form).datagrams([one])
     assert b"".join(together.records) == b"".join(apart.records)
     assert len(together.records) <= 1
+
+
+LONG = [
+    b"\n" * 65_507,
+    b"a\r\n" * 20_000,
+    bytes(range(256)) * 250,
+    "\u202e\x85".encode() * 13_000,
+    ("é" * 60 + "\n").encode() * 500,
+    b"x" * 65_507,
+    b"x" * 5000 + b"\r",
+    b"\x1b" * 64_000 + b"\r",
+]
+
+
+@pytest.mark.parametrize("form", ["text", "json", "raw"])
+@pytest.mark.parametrize("max_line", [64, 65_536])
+@pytest.mark.parametrize("data", LONG)
+def test_long_datagrams_are_recorded_in_steps(data: bytes, max_line: int, form: str) -> None:
+    """The same as at once, in order, and none of the steps makes much more than an event may."""
+    sink = MemorySink()
+    protocol = listening(sink, max_line, form)
+    protocol.datagrams([(b"before", ONE), (data, OTHER), (b"a\nb", ONE)])
+    protocol.datagrams([(b"after\n", OTHER)])
+    steps = []
+    while sink.backlog:
+        before = len(sink.records)
+        sink.clock.turn()
+        steps.append(sum(map(len, sink.records[before:])))
+    assert max(steps, default=0) < MOST + 100 * STEP  # a step of newlines may give as much more
+    at_once = b"".join(
+        protocol._recorded(0, one, peer.text)
+        for one, peer in ((b"before", ONE), (data, OTHER), (b"a\nb", ONE), (b"after\n", OTHER))
+    )
+    assert b"".join(sink.records) == at_once
+
+
+def test_what_waits_is_bounded() -> None:
+    """While datagrams take long others wait, up to a bound; what comes then is counted as dropped."""
+    sink = MemorySink()
+    protocol = listening(sink, 65_536)
+    count = 0
+    while not protocol.transport.counters.refused:
+        protocol.datagrams([(b"\n" * 60_000, ONE), (b"x", OTHER)])
+        count += 1
+    assert protocol.transport.counters.refused == {SINK_FULL: 2}
+    assert WAITING < protocol._held < WAITING + 70_000
+    sink.turns()
+    assert sink.text.count("\n") == (count - 1) * 60_001
+    assert protocol._held == 0
+    protocol.datagrams([(b"x", OTHER)])
+    assert sink.text.count("\n") == (count - 1) * 60_001 + 1
+
+
+def test_all_is_recorded_before_an_end() -> None:
+    """A stop or an upgrade doesn't wait for later turns."""
+    sink = MemorySink()
+    listening(sink, 65_536).datagrams([(b"\n" * 60_000, ONE)] * 4)
+    assert sink.backlog
+    sink.backlog.finish()
+    assert not sink.backlog
+    assert sink.text.count("\n") == 240_000
+
+
+def test_many_that_are_dear_to_escape() -> None:
+    """Lines that aren't ASCII, more than an event may escape, are recorded in several turns, in order."""
+    sink = MemorySink()
+    batch = [(f"{number} ".encode() + "é".encode() * 1500, ONE) for number in range(32)]
+    listening(sink, 65_536).datagrams(batch)
+    assert sink.turns() > 1
+    assert [text.split()[1] for text in texts(sink)] == [str(number) for number in range(32)]
