@@ -21,7 +21,7 @@ FLOOD = 6 * 1024 * 1024
 LOW_WATER = 1024 * 1024
 # To hand over to the thread, and to hear of it, costs as much as 30 lines. So it is done once in so many
 # seconds at most, unless so many bytes have gathered: bursts of 16 datagrams then cost half as much.
-GATHER = 0.002
+GATHER = 0.004
 ENOUGH = 128 * 1024
 PATIENCE = 10.0  # seconds that going over to another file may take
 RETRY = 0.5  # seconds between two tries to write what is left when we stop
