@@ -34,7 +34,7 @@ STOPPED = 1.0
 # costs a system call more, 1.5 µs, which many share.
 DIRECT = 4
 # Swept at a time, before it is seen whether others may wait.
-_SOME = 64
+_SOME = 16
 # That the limit was reached is told so often at most.
 _FULL_TOLD = Rate(1, 60.0)
 
