@@ -30,7 +30,7 @@ def planned(directory: Path, text: str) -> Plan:
     ],
 )
 def test_an_endpoint(endpoint: str, needed: int, tmp_path: Path) -> None:
-    """Its connections, if it can have any, and their lane, its addresses, its files; nothing if it doesn't run."""
+    """Its connections, if it can have any, their lane, its addresses and files; nothing if it doesn't run."""
     plan = planned(tmp_path, f"endpoints: {{echo: {endpoint}}}\n")
     assert budget.budget(plan).all == needed + OTHERS
 
