@@ -29,7 +29,7 @@ class Scenario:
     open: Callable[[Subject], AbstractContextManager[Turn]]
     turns: int
     units: int = 1
-    # System calls a unit: a timer may add some. Where there are batches it is less than one a batch.
+    # System calls a unit: a timer may add some, and with strace a slice of a turn has fewer events.
     slack: float = 0.1
     at_rest: bool = False  # nothing is done, so there are no instructions to compare
 
@@ -197,14 +197,14 @@ def _nothing(subject: Subject) -> Iterator[Turn]:
 
 SCENARIOS = (
     Scenario("TCP echo of 100 B", _echo("tcp"), 300),
-    Scenario(f"TCP echo of 100 B, {MANY} at once", _echo_many, 12, MANY, slack=0.01),
+    Scenario(f"TCP echo of 100 B, {MANY} at once", _echo_many, 12, MANY, slack=0.3),
     Scenario("Unix echo of 100 B", _echo("unix"), 300),
     Scenario("UDP echo of 100 B", _echo("udp"), 300),
     Scenario(f"UDP echo of 100 B, {BATCH} at once", _echo_batch, 20, BATCH, slack=0.02),
     Scenario("TLS echo of 100 B", _echo_tls, 200),
     Scenario("connect, TCP echo, close", _come_and_go, 100),
-    Scenario("line-log, a chunk of 100 lines", _log_stream, 100, slack=0.5),
-    Scenario(f"line-log over UDP, a line, {BATCH} at once", _log_batch, 20, BATCH, slack=0.02),
-    Scenario(f"chat, a delivery, {MEMBERS} to hear it", _talk, 40, MEMBERS, slack=0.03),
+    Scenario("line-log, a chunk of 100 lines", _log_stream, 100, slack=1.5),
+    Scenario(f"line-log over UDP, a line, {BATCH} at once", _log_batch, 20, BATCH, slack=0.05),
+    Scenario(f"chat, a delivery, {MEMBERS} to hear it", _talk, 40, MEMBERS, slack=0.15),
     Scenario("at rest, a second", _nothing, 2, slack=1.0, at_rest=True),
 )

@@ -159,3 +159,20 @@ def test_prefix_is_bounded() -> None:
     assert EchoOptions(prefix="x" * 64).prefix
     with pytest.raises(ValidationError):
         EchoOptions(prefix="x" * 65)
+
+
+def test_what_stands_in_between_stays() -> None:
+    """Somebody's wrapper around dataReceived is called, though echo has nothing to do there itself."""
+    assert specification.stream is not None
+    protocol: Any = specification.stream(host()).buildProtocol(None)
+    received, heard = protocol.dataReceived, []
+
+    def listening(data: bytes) -> None:
+        heard.append(data)
+        received(data)
+
+    protocol.dataReceived = listening
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"hello")
+    assert (heard, transport.value()) == ([b"hello"], b"hello")
