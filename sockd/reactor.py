@@ -11,16 +11,17 @@ from twisted.python import log
 
 # Fetched at a time: what is left comes in the next turn.
 MANY = 256
+# epoll_wait(2) counts milliseconds in an int; seconds.
+LONGEST = 2_147_483
 
 _log = Logger(namespace="sockd")
 
 
 class SockdReactor(EPollReactor):
-    """What differs: it looks at the clock only where a timer waits, and doesn't set a log context for a
-    transport that wants none (`logs_nothing`).
+    """What differs: a turn in which no timer is due looks at none but the next, and there is no log context
+    for a transport that wants none (`logs_nothing`).
 
-    With 100 connections that echo 100 bytes the rest of a turn is shared by many events; with one, Twisted's
-    costs 4 µs of 27, this 1.
+    Many events share what a turn costs. One alone pays all of it: 4 µs of an echo's 27 with Twisted's.
     """
 
     def mainLoop(self) -> None:  # noqa: N802
@@ -33,12 +34,14 @@ class SockdReactor(EPollReactor):
                 _log.failure("Unexpected error in main loop.")
 
     def _take_turn(self) -> None:
+        wait: float | None = None if self.running else 0
         timers: Any = self._pendingTimedCalls
-        if timers or self._newTimedCalls or self.threadCallQueue or self._justStopped:
+        if timers and self.running:
+            wait = min(LONGEST, timers[0].time - self.seconds())
+        due = wait is not None and wait <= 0
+        if due or self._newTimedCalls or self.threadCallQueue or self._justStopped:
             self.runUntilCurrent()
             wait = self.timeout() if self.running else 0
-        else:
-            wait = None if self.running else 0
         self.doPoll(wait)
 
     def doPoll(self, timeout: float | None) -> None:  # noqa: N802
