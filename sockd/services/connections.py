@@ -73,7 +73,7 @@ class Connections:
         self._all: Drain | None = None  # of whoever is there, and whoever comes
         self._timer: Any = None
         self._crowd = Lane(turn)
-        self._due = 0.0
+        self._due = self._looked = 0.0
         self._endings = Endings(endpoint, turn.reactor, log)
         self._full_told = Bucket(_FULL_TOLD, turn.reactor.seconds())
         self.limits = limits
@@ -289,12 +289,16 @@ class Connections:
         if not self._draining:
             self._every = self._pace()
         self._due = now + self._every
+        self._looked = now
         servers = tuple(self._servers)
         self._sweep_on(servers[n : n + _SOME] for n in range(0, len(servers), _SOME))
 
     def _sweep_on(self, pieces: Iterator[tuple[Server, ...]]) -> None:
         """Some of them at a time: of ten thousand it takes 5 ms, and more where they end."""
         self._timer = None
+        if self._reactor.seconds() - self._looked > STOPPED:
+            self._sweep_later()
+            return
         until = perf_counter() + SLICE
         for piece in pieces:
             there = [server for server in piece if server in self._servers]
@@ -302,6 +306,7 @@ class Connections:
             if self._timer is not None:
                 return  # a drain began, which has its own pace
             if perf_counter() > until:
+                self._looked = self._reactor.seconds()
                 self._timer = self._reactor.callLater(0, self._sweep_on, pieces)
                 return
         if self._servers:

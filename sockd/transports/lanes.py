@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd import reserve
 from sockd.transports.turn import SLICE, Turn
 
 # Asked for at a time: what can't be handled within a slice needn't be fetched.
@@ -95,7 +96,8 @@ class Lane:
     # -- in the reactor
 
     def _open(self) -> None:
-        self._poller = select.epoll()
+        # Who is to be watched has a connection already, be it the last that could be had.
+        self._poller = reserve.take(select.epoll)
         self._reactor.addReader(self)
 
     def _close(self) -> None:

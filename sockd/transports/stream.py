@@ -83,6 +83,7 @@ class Server:
         "_reactor",
         "_read_closed",
         "_read_size",
+        "_read_usual",
         "_reading",
         "_recv",
         "_rest",
@@ -140,7 +141,7 @@ class Server:
         self._unsent_limit = UNSENT
         self._high_water = HIGH_WATER
         self._aborted = False
-        self._read_size = READ
+        self._read_size = self._read_usual = READ
         self._paused = 0
         self._reading = False
         self._rest = b""  # came with what stood before the protocol, which didn't want it yet
@@ -289,8 +290,8 @@ class Server:
         count = len(data)
         if count >= READ:
             self._read_size = READ_IN_BULK
-        elif self._read_size != READ:
-            self._read_size = READ
+        elif self._read_size != self._read_usual:
+            self._read_size = self._read_usual
         self.received += count
         self.counters.bytes_in += count
         turn = self._turn
@@ -344,7 +345,9 @@ class Server:
                 self.owed = owed = self.owed - count
                 if not owed:
                     out.clear()
-                    if not (self._paused or self._producer or self.disconnecting or self._fin_wanted):
+                    if not (
+                        self._paused or self._producer is not None or self.disconnecting or self._fin_wanted
+                    ):
                         return
                     self._relieve()
                 elif count:
@@ -426,6 +429,10 @@ class Server:
             self._update_reading()
 
     # -- bounds
+
+    def limit_read(self, count: int) -> None:
+        """Read no more than `count` bytes at once: for a protocol that makes much of little."""
+        self._read_size = self._read_usual = min(count, READ)
 
     def limit_unsent(self, count: int) -> None:
         """Cut the connection (`End.SLOW`) when more than `count` bytes wait unsent."""
@@ -665,7 +672,7 @@ class Server:
         """The peer has left, though nothing is being read from it (`unread.left`)."""
         if reset:
             self._broken(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
-        else:
+        elif not self._rest:
             self._peer_finished()
 
     def _abort(self, end: End, why: Failure) -> None:

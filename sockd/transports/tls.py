@@ -19,9 +19,8 @@ from sockd.transports.turn import Turn
 PIECE = 64 * 1024
 # A record holds at most this much (RFC 8446, 5.1): who reads so much leaves nothing of it behind.
 RECORD = 16 * 1024
-# One read takes at most so much; smaller ones cost a tenth more CPU in bulk. OpenSSL gets it in pieces, as
-# its buffers never shrink: with 128 KiB at once a connection that ever echoed as much kept 257 KiB.
-READ = 64 * 1024
+# OpenSSL gets what was read in pieces, as its buffers never shrink: with 128 KiB at once a connection that
+# ever echoed as much kept 257 KiB. Smaller reads would cost a tenth more CPU in bulk.
 FEED = 32 * 1024
 # After so many records others have their turn: 128 KiB of records with a byte each took 5 ms in one event.
 MANY = 512
@@ -103,7 +102,7 @@ class TlsServer(Server):
             return  # `_give_kept` comes first
         turn = self._turn
         try:
-            data = self._recv(READ)
+            data = self._recv(self._read_usual)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:

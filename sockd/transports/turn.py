@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 from time import perf_counter
 from typing import Any, Protocol
 
-# One read takes at most this much: larger reads are fewer, but each paused connection may hold one.
+# Room for a datagram: the largest of UDP's, and more for Unix sockets where that is asked for.
 READ = 128 * 1024
 # When more transports than these have something to send after an event, as in a chat, they send it after all
 # events of the reactor's turn: several messages to many members are then one call a member, not one a message

@@ -130,6 +130,17 @@ def test_a_long_sweep_is_no_stopped_process(sliced: House, monkeypatch: pytest.M
         sweep_some(servers, now)
 
     monkeypatch.setattr(endpoint.connections, "_sweep_some", noting)
-    for _ in range(4):
-        sliced.loop.advance(3 * STOPPED)
-    assert swept == [2, 2, 1, 1]  # the rest of the long one, and who came meanwhile in the next
+    for _ in range(12):
+        sliced.loop.advance(STOPPED)
+    assert swept[:4] == [2, 2, 1, 1]  # the rest of the long one, and who came meanwhile in the next
+
+
+def test_stopped_between_two_slices(sliced: House) -> None:
+    """The process was stopped in the midst of a sweep: nobody who is left is taken for idle."""
+    endpoint = begun(sliced)
+    left = list(endpoint.connections)
+    for server in left:
+        server.mark_time = sliced.loop.seconds()
+    sliced.loop.rightNow += IDLE + STOPPED + 1
+    sliced.loop.advance(TICK)
+    assert [server.end for server in left] == [None] * len(left)

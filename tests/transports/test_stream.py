@@ -328,3 +328,26 @@ def test_no_buffers_and_then_nobody(connect: Connect) -> None:
     connection.loop.advance(1)
     assert not connection.loop.writers
     assert connection.owner.ends == [End.DONE]
+
+
+def test_what_was_read_outlasts_its_peer(connect: Connect) -> None:
+    """What came with a PROXY header is the protocol's, though the peer has left before it was wanted."""
+    got = Probe(on_made=lambda probe: probe.transport.pauseProducing())
+    connection = connect(got)
+    connection.server.give(b"accepted")
+    connection.client.close()
+    connection.server.peer_left(reset=False)  # as a sweep does after limits.stall
+    connection.loop.settle()
+    connection.server.resumeProducing()
+    connection.loop.until(lambda: connection.owner.ends)
+    assert got.data == b"accepted"
+
+
+def test_reads_that_a_protocol_bounds(connect: Connect) -> None:
+    """They stay as short, whatever comes."""
+    pieces: list[int] = []
+    connection = connect(Probe(lambda _probe, data: pieces.append(len(data))))
+    connection.server.limit_read(1000)
+    connection.client.send(bytes(2500))
+    connection.loop.settle()
+    assert pieces == [1000, 1000, 500]

@@ -11,7 +11,8 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
-from sockd.transports.tls import FEED, READ, RECORD, TlsServer
+from sockd.transports.stream import READ
+from sockd.transports.tls import FEED, RECORD, TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client

@@ -11,8 +11,8 @@ from sockd.limits.idle import overdue
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
-from sockd.transports.stream import HIGH_WATER
-from sockd.transports.tls import READ, TlsServer
+from sockd.transports.stream import HIGH_WATER, READ
+from sockd.transports.tls import TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
-from sockd.transports.stream import HIGH_WATER, Server
-from sockd.transports.tls import FEED, PIECE, READ, TlsServer
+from sockd.transports.stream import HIGH_WATER, READ, Server
+from sockd.transports.tls import FEED, PIECE, TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, small_buffers

@@ -6,6 +6,10 @@ from twisted.internet.protocol import Factory, Protocol
 
 from sockd.protocols.contract import State
 
+# With a prefix a read of nothing but newlines becomes an answer of so many bytes at most: 1 ms, and no more
+# is owed to who doesn't read.
+ANSWER = 512 * 1024
+
 
 class Echo(Protocol):
     """The same bytes back; with a prefix, that before each line, whatever its length."""
@@ -20,6 +24,8 @@ class Echo(Protocol):
         # Nothing is to be done between the two, unless somebody has put something there.
         if not self._prefix and getattr(self.dataReceived, "__func__", None) is Echo.dataReceived:
             self.dataReceived = self.transport.write  # type: ignore[method-assign]
+        elif self._prefix:
+            self.transport.limit_read(max(1024, ANSWER // (1 + len(self._prefix))))
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         if not self._prefix:

@@ -1,6 +1,7 @@
 """What was read and isn't recorded yet: worked off bit by bit, so that no event takes long."""
 
 from collections import deque
+from contextlib import suppress
 from typing import Any, Protocol
 
 
@@ -34,6 +35,11 @@ class Backlog:
     def add(self, work: Work) -> None:
         self._waiting.append(work)
         self._run_soon()
+
+    def drop(self, work: Work) -> None:
+        """It has nothing to record any more, if it is here at all."""
+        with suppress(ValueError):
+            self._waiting.remove(work)
 
     def finish(self) -> None:
         """Record all of those that have ended, now."""

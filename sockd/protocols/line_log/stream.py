@@ -20,6 +20,8 @@ STEP = 16 * 1024
 STEP_BEYOND_ASCII = 4 * 1024
 # After so many bytes of records others have their turn: a whole read of lines of 120 bytes makes less.
 MOST = 256 * 1024
+# With so many in the backlog a newcomer isn't read from before they have gone on.
+QUEUE = 8
 # A piece of a line that is too long takes as long as so many bytes of records,
 PIECE = 4096
 # and each byte that escaping adds to a long line as long as so many.
@@ -53,6 +55,9 @@ class LineLog(Protocol):
     def connectionMade(self) -> None:  # noqa: N802
         self._peer: str = self.transport.peer.text
         self._sink.attach(self)
+        if len(self._backlog) >= QUEUE:  # those before us first: else who comes again and again fills memory
+            self.transport.pauseProducing()
+            self._backlog.add(self)
 
     def freeze(self) -> State:
         """What is not recorded yet. What was recorded is the sink's to keep."""
@@ -82,6 +87,7 @@ class LineLog(Protocol):
         self._sink.detach(self)
         self.lost = True
         if not self._unrecorded:
+            self._backlog.drop(self)
             self._end()
 
     @property

@@ -18,6 +18,15 @@ from sockd.protocols.contract import Host
 from sockd.protocols.echo.specification import EchoOptions, specification
 
 
+class Stream(StringTransport):
+    """A connection that notes how much is to be read from it at once."""
+
+    read_most = 0
+
+    def limit_read(self, count: int) -> None:
+        self.read_most = count
+
+
 class Transport:
     """A socket that keeps what was sent."""
 
@@ -44,7 +53,7 @@ def streamed(chunks: list[bytes], **options: Any) -> bytes:
     """What comes back for these chunks."""
     assert specification.stream is not None
     protocol = specification.stream(host(**options)).buildProtocol(None)
-    transport = StringTransport()
+    transport = Stream()
     protocol.makeConnection(transport)
     for chunk in chunks:
         protocol.dataReceived(chunk)
@@ -84,7 +93,7 @@ def test_a_new_program_goes_on_where_the_old_one_was(
 ) -> None:
     """At whatever chunk it comes, the client gets the same bytes, whatever prefix the file has by now."""
     assert specification.stream is not None
-    transport = StringTransport()
+    transport = Stream()
     old = specification.stream(host(prefix=before)).buildProtocol(None)
     old.makeConnection(transport)
     for chunk in chunks[:at]:
@@ -104,7 +113,7 @@ def test_each_connection_begins_anew() -> None:
     assert specification.stream is not None
     factory = specification.stream(host(prefix="> "))
     for _ in range(2):
-        protocol, transport = factory.buildProtocol(None), StringTransport()
+        protocol, transport = factory.buildProtocol(None), Stream()
         protocol.makeConnection(transport)
         protocol.dataReceived(b"no newline")
         assert transport.value() == b"> no newline"
@@ -172,7 +181,18 @@ def test_what_stands_in_between_stays() -> None:
         received(data)
 
     protocol.dataReceived = listening
-    transport = StringTransport()
+    transport = Stream()
     protocol.makeConnection(transport)
     protocol.dataReceived(b"hello")
     assert (heard, transport.value()) == ([b"hello"], b"hello")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "most"), [("", 0), ("> ", 512 * 1024 // 3), ("é" * 64, 512 * 1024 // 129)]
+)
+def test_a_read_of_newlines(prefix: str, most: int) -> None:
+    """With a prefix it becomes an answer of half a MiB at most, so little is read at once."""
+    assert specification.stream is not None
+    transport = Stream()
+    specification.stream(host(prefix=prefix)).buildProtocol(None).makeConnection(transport)
+    assert transport.read_most == most
