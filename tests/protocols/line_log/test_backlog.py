@@ -368,3 +368,23 @@ def test_giving_up_a_freeze(one: Running) -> None:
     assert one.service.backlog
     one.run()
     assert one.path.read_bytes() == expected
+
+
+def test_newcomers_wait_their_turn() -> None:
+    """Who sends much, resets and comes again each time fills no memory; others are heard in the end."""
+    sink = MemorySink()
+    honest = None
+    for number in range(300):
+        one = connect(sink, max_line=65536)
+        if number == 100:
+            honest = one
+            continue
+        if not one.transport.paused:
+            one.dataReceived(b"\n" * READ)
+        one.connectionLost()
+        sink.clock.turn()
+        assert len(sink.backlog) <= 3 * stream.QUEUE
+    assert honest is not None
+    while honest.transport.paused:
+        assert len(sink.backlog)
+        sink.clock.turn()
