@@ -86,7 +86,7 @@ def test_disk_full(scene: Scene, files: Place) -> None:
         one = attackers.connect("full-log")
         before = log.stat().st_size
         one.setblocking(False)
-        data = expected(400_000)  # more than the kernel's buffers and the sink's bound
+        data = expected(100_000)
         sent = 0
         while time.monotonic() < end and sent < 2 * SMALL:
             try:
@@ -115,7 +115,7 @@ def test_fifo_that_blocks(scene: Scene, files: Place) -> None:
     def block(attackers: Attackers, end: float) -> int:
         one = attackers.connect("fifo-log")
         one.setblocking(False)
-        data = expected(100_000)
+        data = expected(400_000)  # more than the buffers of the kernel and the bound of the sink
         sent = 0
         while time.monotonic() < end:
             try:
