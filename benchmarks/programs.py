@@ -17,6 +17,7 @@ from benchmarks.measures import Sample
 
 HERE = Path(__file__).parent
 BUILD = HERE / ".build"
+COMPILED = BUILD / "python"  # modules, by servers in Python
 SERVER_CORE, LOAD_CORE = "0", "1"
 CORES = os.cpu_count() or 1
 BOUND = 30.0  # seconds until a wait is a failure
@@ -37,6 +38,14 @@ def pinned(core: str) -> tuple[str, ...]:
     return ("taskset", "-c", core) if CORES > 1 else ()
 
 
+def environment(changes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A server's. What is written in Python finds its modules compiled from its second start on, as when pip
+    has installed it, whether the measuring program writes its own down or not.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, "PYTHONPYCACHEPREFIX": str(COMPILED), **(changes or {})}
+
+
 def built(source: str, *flags: str) -> str:
     """The program made of a file in C or Go, newer than all of them."""
     path = HERE / source
@@ -52,8 +61,8 @@ def built(source: str, *flags: str) -> str:
     command += [library for flag in flags for library in LIBRARIES.get(flag, ())]
     if compiler == "go":
         command = ["go", "build", "-o", program, path]
-    environment = os.environ | {"GOCACHE": str(BUILD / "go"), "GO111MODULE": "off"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    changes = {"GOCACHE": str(BUILD / "go"), "GO111MODULE": "off"}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | changes, check=False)
     if done.returncode:
         raise Missing(f"{source} could not be built: {(done.stderr.strip() or '?').splitlines()[0]}")
     return str(program)
@@ -92,7 +101,7 @@ class Server:
     """A program that serves, on the servers' core."""
 
     def __init__(
-        self, name: str, command: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+        self, name: str, command: Sequence[str], directory: Path, changes: Mapping[str, str] | None = None
     ) -> None:
         self.name = name
         self.behind: list[Server] = []  # what it needs; ends with it, and its CPU isn't counted
@@ -103,7 +112,7 @@ class Server:
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=directory,
-            env=os.environ | (environment or {}),
+            env=environment(changes),
             start_new_session=True,
         )
         self.pid = self._process.pid

@@ -25,15 +25,19 @@ class Variant:
     options: tuple[str, ...] = ()
     checkout: str = ""
 
-    def start(self, directory: Path, file: str, environment: Mapping[str, str] | None = None) -> Server:
+    def start(self, directory: Path, file: str, changes: Mapping[str, str] | None = None) -> Server:
         """It runs on this file, with its sockets and logs in the directory; wait for it as for any server."""
         (directory / "sockd.yaml").write_text(file)
+        command = [*TWISTD, *self.options, "sockd", "-c", "sockd.yaml"] if self.options else DOOR
+        return Server(self.name, command, directory, {**self.environment(directory), **(changes or {})})
+
+    def environment(self, directory: Path) -> dict[str, str]:
+        """What it needs of it: where its sockets and logs are, and its modules."""
         changes = {"RUNTIME_DIRECTORY": str(directory), "LOGS_DIRECTORY": str(directory)}
         if self.checkout:
             before = os.environ.get("PYTHONPATH")
             changes["PYTHONPATH"] = self.checkout + (f":{before}" if before else "")
-        command = [*TWISTD, *self.options, "sockd", "-c", "sockd.yaml"] if self.options else DOOR
-        return Server(self.name, command, directory, changes | dict(environment or {}))
+        return changes
 
 
 def endpoint(protocol: str, listen: str, options: str = "", limits: str = "", more: str = "") -> str:
