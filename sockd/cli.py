@@ -44,6 +44,9 @@ def command() -> None:
 @file_option
 def run(file: Path) -> None:
     """Run in the foreground until told to stop."""
+    from sockd import lazy  # noqa: PLC0415
+
+    lazy.put_off(*lazy.BESIDE_PYDANTIC, *lazy.BESIDE_TWISTED)
     from sockd import tap  # noqa: PLC0415
 
     tap.run(file)
@@ -56,6 +59,9 @@ def run(file: Path) -> None:
 )
 def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
+    from sockd import lazy  # noqa: PLC0415
+
+    lazy.put_off(*lazy.BESIDE_PYDANTIC)
     from sockd import budget, planning, process, rendering, reserve  # noqa: PLC0415
 
     directories = process.directories(os.environ, os.getuid())

@@ -28,18 +28,16 @@ _ASKED = b"without the dashes"  # in all of our words
 
 
 class Proof:
-    """`secret` is nobody else's, `ours` are our open UDP ports. Time is passed in, in seconds."""
+    """`secret` is nobody else's, `ours` are our open UDP ports. Time is passed in, in seconds.
+
+    A new program that has the secret knows the codes that were sent.
+    """
 
     def __init__(self, secret: bytes, now: float, ours: Container[int] = ()) -> None:
         self._ours = ours
         self._secret = secret
         self._all = Pace(ALL, now)
         self._each: dict[int, Pace] = {}
-
-    @property
-    def secret(self) -> bytes:
-        """What the codes are made with: a new program that has it knows those that were sent."""
-        return self._secret
 
     def given(self, data: bytes, peer: Peer, now: float) -> bool:
         """Whether the first line of a datagram is the code that this peer was sent."""

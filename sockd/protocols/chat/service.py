@@ -1,14 +1,17 @@
 """What all listeners of a chat endpoint share: the rooms, and the sweep that finds silent datagram peers."""
 
-import secrets
-from typing import Any, Protocol
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sockd.protocols.chat import survival
 from sockd.protocols.chat.chat import Chat
-from sockd.protocols.chat.proof import Proof
 from sockd.protocols.chat.specification import ChatOptions
 from sockd.protocols.chat.visits import Visits
 from sockd.protocols.contract import Host, State
+
+if TYPE_CHECKING:
+    from sockd.protocols.chat.proof import Proof
 
 SWEEP = 10.0  # seconds between two looks for silent peers
 SETTLING = 2  # sweeps until what a change made superfluous is forgotten: by then it isn't undone any more
@@ -22,13 +25,20 @@ class Swept(Protocol):
 class ChatService:
     def __init__(self, host: Host[ChatOptions]) -> None:
         self.chat = Chat(**_tuning(host.options))
-        self.proof = Proof(secrets.token_bytes(32), host.reactor.seconds(), host.udp_ports)
+        self._secret = os.urandom(32)
         self.visits = Visits(host.endpoint, host.log, host.reactor.seconds())
         self.doors: set[Swept] = set()
         self._reactor = host.reactor
         self._udp_ports = host.udp_ports
         self._settling = 0  # sweeps
         self._timer: Any = None
+
+    @cached_property
+    def proof(self) -> "Proof":
+        """What UDP peers have to show; with its hash comes OpenSSL, 4 MB, so only where it is asked for."""
+        from sockd.protocols.chat.proof import Proof  # noqa: PLC0415
+
+        return Proof(self._secret, self._reactor.seconds(), self._udp_ports)
 
     def startService(self) -> None:  # noqa: N802
         if self._timer is None:
@@ -45,11 +55,11 @@ class ChatService:
         self._settling = SETTLING
 
     def freeze(self) -> State:
-        return {"chat": survival.freeze(self.chat), "secret": self.proof.secret, "untold": self.visits.untold}
+        return {"chat": survival.freeze(self.chat), "secret": self._secret, "untold": self.visits.untold}
 
     def thaw(self, state: State) -> None:
         survival.thaw(self.chat, state["chat"])
-        self.proof = Proof(bytes(state["secret"]), self._reactor.seconds(), self._udp_ports)
+        self._secret = bytes(state["secret"])
         self.visits.untold = int(state["untold"])
         self._settling = SETTLING
 
