@@ -92,7 +92,7 @@ class Inbox:
         self._key_starts = [number * self._width for number in numbers]
         self._keys, keys_at = _memory(self.count * self._width)
         self._named = name is not None
-        self._key_columns = _columns(f"{control + (name or 0)}s{LONGEST - (name or 0)}x", self.count)
+        self._key_columns = _Columns(f"{control + (name or 0)}s{LONGEST - (name or 0)}x")
         self._iovecs, iovecs_at = _memory(self.count * _IOVEC.size)
         self._headers, self._at = _memory(self.count * _HEADER.size)
         for number, start, key in zip(numbers, self._starts, self._key_starts, strict=True):
@@ -103,7 +103,7 @@ class Inbox:
                 iovecs_at + iovec, 1, keys_at + key if control else 0, control, 0, 0,
             )  # fmt: skip
         self._fresh = self._headers[:]
-        self._told = _columns(_TOLD, self.count)
+        self._told = _Columns(_TOLD)
 
     def receive(self, descriptor: int, most: int) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[int]]:
         """Datagrams, the keys of their senders, and the lengths of all that came; those cut are left out.
@@ -146,9 +146,16 @@ class Inbox:
         self._payload.madvise(mmap.MADV_DONTNEED)
 
 
-def _columns(row: str, most: int) -> list[struct.Struct]:
-    """What reads so many rows at once, for each number of them."""
-    return [struct.Struct("=" + row * number) for number in range(most + 1)]
+class _Columns(dict[int, struct.Struct]):
+    """What reads so many rows at once, by their number. All are 0.1 MB, so each is made when it is needed."""
+
+    def __init__(self, row: str) -> None:
+        super().__init__()
+        self._row = row
+
+    def __missing__(self, number: int) -> struct.Struct:
+        made = self[number] = struct.Struct("=" + self._row * number)
+        return made
 
 
 @cache
@@ -168,7 +175,7 @@ class Outbox:
         column = memoryview(self._headers).cast("Q")[_IOVEC_AT::_WORDS]
         at = memoryview(array("Q", [iovecs_at + number * _IOVEC.size for number in range(count)]))
         self._iovec_columns = [(column[:number], at[:number]) for number in range(count + 1)]
-        self._iovec_rows = _columns("QQ", count)
+        self._iovec_rows = _Columns("QQ")
         # The address of bytes: ctypes gives it to what points to them.
         self._pointer = ctypes.c_char_p()
         self._pointed = ctypes.c_uint64.from_buffer(self._pointer)

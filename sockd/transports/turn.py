@@ -37,6 +37,11 @@ class Later(deque[Dirty]):
         self.since = perf_counter()
 
 
+def _mapped(size: int) -> memoryview:
+    """Of a mapping what no datagram reached takes no memory."""
+    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
+
+
 class Turn:
     """Answers leave at the end of the event that caused them, each transport's in one system call.
 
@@ -52,18 +57,14 @@ class Turn:
         "_room",
         "_scheduled",
         "active",
-        "buffer",
         "dirty",
         "hearing",
         "reactor",
-        "view",
     )
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self.buffer = bytearray(READ)
-        self.view = memoryview(self.buffer)
-        self._room = self.view
+        self._room = _mapped(READ)
         self.dirty: deque[Dirty] = deque()
         self._later: defaultdict[Any, Later] = defaultdict(Later)
         self.hearing: set[Any] = set()
@@ -74,8 +75,7 @@ class Turn:
     def room(self, size: int) -> memoryview:
         """Where a datagram of so many bytes can be received: everybody's, so it is to be copied at once."""
         if size > len(self._room):
-            # For Unix sockets it may be megabytes; of a mapping what no datagram reached takes no memory.
-            self._room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
+            self._room = _mapped(size)  # for Unix sockets it may be megabytes
         return self._room
 
     def add(self, transport: Dirty) -> None:

@@ -110,11 +110,13 @@ def test_sockets_close_after_the_turn() -> None:
 def test_room_for_datagrams_is_shared() -> None:
     """It costs once what the largest one needs, however many sockets are opened and closed."""
     turn = Turn(Loop())
-    assert turn.room(100) is turn.view
+    usual = turn.room(100)
+    assert len(usual) == READ
+    assert turn.room(READ) is usual
     room = turn.room(READ + 1)
     assert len(room) == READ + 1
     assert turn.room(READ) is turn.room(READ + 1) is room
-    assert len(turn.view) == READ
+    assert len(usual) == READ
 
 
 class Clocked:
