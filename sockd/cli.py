@@ -1,5 +1,6 @@
 """The `sockd` command; what a command needs is imported when it is called, so that each starts quickly."""
 
+import gc
 import io
 import os
 import sys
@@ -46,6 +47,7 @@ def run(file: Path) -> None:
     """Run in the foreground until told to stop."""
     from sockd import lazy  # noqa: PLC0415
 
+    gc.disable()  # until the service is made: what is imported stays, and needn't be looked through
     lazy.put_off(*lazy.BESIDE_PYDANTIC, *lazy.BESIDE_TWISTED)
     from sockd import tap  # noqa: PLC0415
 
@@ -61,6 +63,7 @@ def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
     from sockd import lazy  # noqa: PLC0415
 
+    gc.disable()  # its memory is bounded by the file's, and goes with the process
     lazy.put_off(*lazy.BESIDE_PYDANTIC)
     from sockd import budget, planning, process, rendering, reserve  # noqa: PLC0415
 

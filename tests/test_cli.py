@@ -1,8 +1,10 @@
 """The sockd command: what it prints, and the status it leaves with."""
 
+import gc
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,13 @@ from tests.fake_registry import points
 ENVIRON = {**os.environ, "RUNTIME_DIRECTORY": "/run/sockd", "LOGS_DIRECTORY": "/var/log/sockd"}
 RIGHT = "endpoints: {echo: {listen: 'tcp://*:7', protocol: echo}}\n"
 WRONG = "endpoints: {echo: {listen: 'tcp://*:70070', protocol: eco}}\n"
+
+
+@pytest.fixture(autouse=True)
+def collecting() -> Iterator[None]:
+    """Garbage is collected here, whatever a command did to the process that it takes for its own."""
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ LARGEST_FILE = 4 * 2**20  # bytes; some 20,000 endpoints
 WHOLE = 0  # the line of a problem that no line of the file has
 
 # What YAML does not take unescaped, and the line ends that it knows but editors don't count.
-INVISIBLE = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+INVISIBLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class UnreadableError(Exception):
