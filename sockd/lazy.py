@@ -8,8 +8,9 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
-# Together they are 7 MB, most of it OpenSSL, which comes with `secrets` too.
-BESIDE_PYDANTIC = ("secrets", "bz2", "lzma")
+# Together they are 7 MB, most of it OpenSSL, which comes with `secrets` too. All but this one are imported by
+# importlib.metadata.
+BESIDE_PYDANTIC = ("secrets", "bz2", "lzma", "calendar", "csv")
 # Twisted imports asyncio, cookiejar and pdb; asyncio and cookiejar import ssl.
 BESIDE_TWISTED = ("ssl", "asyncio.sslproto", "http.cookiejar", "pdb")
 

@@ -13,7 +13,7 @@ NO_FILE = NO_NETWORK | {"importlib.metadata", "pydantic", "yaml", "sockd.plan"}
 NO_CLIENT = {"click", "sockd.cli", "sockd.commands"}
 # OpenSSL is 4 MB of memory at rest; Twisted, asyncio and pydantic import what leads to it, and don't use it.
 NO_OPENSSL = {"_hashlib", "_ssl", "secrets", "ssl"}
-UNUSED = {"_bz2", "_lzma", "bdb", "http.client", "urllib.request"}
+UNUSED = {"_bz2", "_csv", "_lzma", "bdb", "calendar", "http.client", "urllib.request"}
 NO_PLUGINS = {"twisted.conch", "twisted.plugins", "twisted.trial", "twisted.words", "unittest"}
 
 FILE = """\
