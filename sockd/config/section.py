@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """A mapping of the file: frozen; unknown keys are refused; it remembers which keys were written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Most sections are read within another one alone, which has all that is needed for them built into it.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 SectionT = TypeVar("SectionT", bound=Section)
