@@ -189,6 +189,62 @@ def test_many_wait_while_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {member.flushed for member in members} == {2}
 
 
+def test_who_comes_while_many_wait_waits_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same lane: a speaker whom its own event sent to isn't sent to for each that speaks after it."""
+    clocked = Clocked(monkeypatch)
+    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    speaker, stranger = Transport(clocked.turn), Transport(clocked.turn)
+    for member in (*members, speaker):
+        member.lane = "room"
+    clocked.say(members)
+    clocked.say([speaker, stranger])
+    assert (speaker.flushed, stranger.flushed) == (0, 1)
+    clocked.take()
+    assert {member.flushed for member in (*members, speaker)} == {1}
+    assert not clocked.loop.getDelayedCalls()
+
+
+def test_where_few_wait_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for there having been no event when they wrote."""
+    clocked = Clocked(monkeypatch)
+    few = [Transport(clocked.turn) for _ in range(FEW)]
+    one = Transport(clocked.turn)
+    for transport in (*few, one):
+        transport.lane = "here"
+    for transport in few:
+        clocked.turn.add(transport)
+    clocked.say([one])
+    assert one.flushed == 1
+    assert not any(transport.flushed for transport in few)
+
+
+def test_the_first_of_many_wait_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint's first connections, which the reactor watches, hear what the others hear, and as often."""
+    clocked = Clocked(monkeypatch)
+    first, *others = members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    first.lane = clocked.loop
+    for member in others:
+        member.lane = "room"
+    clocked.say(members)
+    clocked.turn.hearing.add("room")
+    clocked.take()
+    assert not first.flushed
+    clocked.take()
+    assert {member.flushed for member in members} == {1}
+
+
+def test_many_whom_the_reactor_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no lane but its own."""
+    clocked = Clocked(monkeypatch)
+    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    for member in members:
+        member.lane = clocked.loop
+    clocked.say(members)
+    assert not any(member.flushed for member in members)
+    clocked.take()
+    assert {member.flushed for member in members} == {1}
+
+
 def test_one_of_many_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are sent to all the same, and sockets are closed."""
     clocked = Clocked(monkeypatch)
