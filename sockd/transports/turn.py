@@ -1,4 +1,4 @@
-"""What all transports of one reactor share within one event: a buffer, and who has something to send."""
+"""What all transports of one reactor share in an event: who has something to send; room for a datagram."""
 
 import mmap
 import socket
@@ -6,8 +6,6 @@ from collections import defaultdict, deque
 from time import perf_counter
 from typing import Any, Protocol
 
-# Room for a datagram: the largest of UDP's, and more for Unix sockets where that is asked for.
-READ = 128 * 1024
 # When more transports than these have something to send after an event, as in a chat, they send it after all
 # events of the reactor's turn: several messages to many members are then one call a member, not one a message
 # and member. While so many wait, whoever else of their lane has something to send waits with them. Else those
@@ -39,11 +37,6 @@ class Later(deque[Dirty]):
         self.since = perf_counter()
 
 
-def _mapped(size: int) -> memoryview:
-    """Of a mapping what no datagram reached takes no memory."""
-    return memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
-
-
 class Turn:
     """Answers leave at the end of the event that caused them, each transport's in one system call.
 
@@ -66,7 +59,7 @@ class Turn:
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self._room = _mapped(READ)
+        self._room = memoryview(b"")
         self.dirty: deque[Dirty] = deque()
         self._later: defaultdict[Any, Later] = defaultdict(Later)
         self.hearing: set[Any] = set()
@@ -77,7 +70,8 @@ class Turn:
     def room(self, size: int) -> memoryview:
         """Where a datagram of so many bytes can be received: everybody's, so it is to be copied at once."""
         if size > len(self._room):
-            self._room = _mapped(size)  # for Unix sockets it may be megabytes
+            # On Unix sockets it may be megabytes; of a mapping what no datagram reached takes no memory.
+            self._room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
         return self._room
 
     def add(self, transport: Dirty) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sockd.transports import turn as turn_module
-from sockd.transports.turn import FEW, PATIENCE, READ, Turn
+from sockd.transports.turn import FEW, PATIENCE, Turn
 from tests.transports.loop import Loop
 
 
@@ -110,13 +110,12 @@ def test_sockets_close_after_the_turn() -> None:
 def test_room_for_datagrams_is_shared() -> None:
     """It costs once what the largest one needs, however many sockets are opened and closed."""
     turn = Turn(Loop())
-    usual = turn.room(100)
-    assert len(usual) == READ
-    assert turn.room(READ) is usual
-    room = turn.room(READ + 1)
-    assert len(room) == READ + 1
-    assert turn.room(READ) is turn.room(READ + 1) is room
-    assert len(usual) == READ
+    small = turn.room(100)
+    assert len(small) == 100
+    assert turn.room(99) is small
+    large = turn.room(101)
+    assert len(large) == 101
+    assert turn.room(100) is turn.room(101) is large
 
 
 class Clocked:
