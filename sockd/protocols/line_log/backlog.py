@@ -1,7 +1,6 @@
 """What was read and isn't recorded yet: worked off bit by bit, so that no event takes long."""
 
 from collections import deque
-from contextlib import suppress
 from typing import Any, Protocol
 
 
@@ -33,13 +32,13 @@ class Backlog:
         return len(self._waiting)
 
     def add(self, work: Work) -> None:
+        """It goes on after those that are here; it is not here itself."""
         self._waiting.append(work)
         self._run_soon()
 
     def drop(self, work: Work) -> None:
-        """It has nothing to record any more, if it is here at all."""
-        with suppress(ValueError):
-            self._waiting.remove(work)
+        """It is here, and has nothing to record."""
+        self._waiting.remove(work)
 
     def finish(self) -> None:
         """Record all of those that have ended, now."""

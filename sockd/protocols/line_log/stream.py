@@ -44,8 +44,10 @@ class LineLog(Protocol):
         self._splitter = LineSplitter(max_line)
         self._now = now
         self._step = min(STEP, 64 * max_line)
+        # Whether we are in the backlog, which has us no more than once; nothing is read meanwhile.
+        self._queued = False
         # What was read and isn't recorded: as it came, and as parts that are being recorded slice by slice.
-        # While there is some the backlog has us.
+        # While there is some we are in the backlog.
         self._left = b""
         self._parts: list[Part] = []
         self._slices: Iterator[int] | None = None
@@ -57,7 +59,7 @@ class LineLog(Protocol):
         self._sink.attach(self)
         if len(self._backlog) >= QUEUE:  # those before us first: else who comes again and again fills memory
             self.transport.pauseProducing()
-            self._backlog.add(self)
+            self._queue()
 
     def freeze(self) -> State:
         """What is not recorded yet. What was recorded is the sink's to keep."""
@@ -70,7 +72,7 @@ class LineLog(Protocol):
         self.dataReceived(state["line"])
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        if self._unrecorded:
+        if self._queued:
             self._left += data
             return
         if len(data) <= STEP_BEYOND_ASCII:
@@ -81,18 +83,21 @@ class LineLog(Protocol):
             self._left = data
         if self.go_on():
             self.transport.pauseProducing()
-            self._backlog.add(self)
+            self._queue()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
         self._sink.detach(self)
         self.lost = True
-        if not self._unrecorded:
+        if self._left or self._slices is not None:
+            return  # the backlog comes to it
+        if self._queued:
+            self._queued = False
             self._backlog.drop(self)
-            self._end()
+        self._end()
 
-    @property
-    def _unrecorded(self) -> bool:
-        return bool(self._left) or self._slices is not None
+    def _queue(self) -> None:
+        self._queued = True
+        self._backlog.add(self)
 
     # -- from the sink
 
@@ -102,7 +107,7 @@ class LineLog(Protocol):
 
     def resumeProducing(self) -> None:  # noqa: N802
         self._sink_full = False
-        if not self._unrecorded:
+        if not self._queued:
             self.transport.resumeProducing()
 
     # -- from the backlog
@@ -123,10 +128,11 @@ class LineLog(Protocol):
             else:
                 break
         self._left = data[at:]
-        return self._unrecorded
+        return bool(self._left) or self._slices is not None
 
     def finished(self) -> None:
         """Nothing is left."""
+        self._queued = False
         if self.lost:
             self._end()
         elif not self._sink_full:
@@ -137,7 +143,7 @@ class LineLog(Protocol):
     def _end(self) -> None:
         self._record_parts(self._splitter.end())
         if self._slices is not None:
-            self._backlog.add(self)
+            self._queue()
 
     def _record(self, data: bytes) -> int:
         """Record the lines that this completes; how much work that was, in bytes of records."""

@@ -388,3 +388,50 @@ def test_newcomers_wait_their_turn() -> None:
     while honest.transport.paused:
         assert len(sink.backlog)
         sink.clock.turn()
+
+
+def crowded() -> MemorySink:
+    """As many are in the backlog as newcomers wait for."""
+    sink = MemorySink()
+    for _ in range(stream.QUEUE):
+        connect(sink, max_line=65536).dataReceived(b"\n" * READ)
+    assert len(sink.backlog) == stream.QUEUE
+    return sink
+
+
+def test_a_newcomer_waits_when_the_sink_has_room_again() -> None:
+    """For those before it, as if the sink had never been full; then it goes on."""
+    sink = crowded()
+    newcomer = connect(sink)
+    sink.fill()
+    sink.empty()
+    assert newcomer.transport.paused
+    assert len(sink.backlog) == stream.QUEUE + 1
+    sink.turns()
+    assert not newcomer.transport.paused
+
+
+def test_a_newcomer_waits_for_those_before_it_and_the_sink() -> None:
+    """Whichever comes last."""
+    sink = crowded()
+    newcomer = connect(sink)
+    for one in (newcomer, *sink.sources):
+        one.pauseProducing()
+    sink.turns()
+    assert newcomer.transport.paused
+    sink.empty()
+    assert not newcomer.transport.paused
+
+
+def test_a_newcomer_that_brings_something_is_queued_once() -> None:
+    """As one from the program before does; what it brings is recorded when it goes on, and once."""
+    before = connect(MemorySink(), max_line=65536)
+    before.dataReceived(b"\n" * READ + b"the last")
+    sink = crowded()
+    recorded = len(sink.records)
+    newcomer = thawed(before, sink, max_line=65536)
+    assert len(sink.backlog) == stream.QUEUE + 1
+    assert len(sink.records) == recorded
+    newcomer.connectionLost()
+    sink.turns()
+    assert sink.text.count("the last") == 1
