@@ -84,7 +84,7 @@ class DatagramPort:
         """From now on accept no more than that; the rate of a source doesn't concern `exempt` networks."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
         self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
-        self._limited = self._guarded or rate is not None or rate_per_source is not None
+        self._limits_changed()
 
     def forget(self) -> None:
         """Let go of sources whose buckets are full again, while nobody sends."""
@@ -94,8 +94,11 @@ class DatagramPort:
     def admit(self, access: Access | None) -> None:
         """From now on take datagrams from, and send them to, whom this allows; None allows everybody."""
         self._guarded = access is not None
-        self._limited = self._guarded or self._all is not None or self._sources is not None
+        self._limits_changed()
         self._senders.admit(access)
+
+    def _limits_changed(self) -> None:
+        self._limited = self._guarded or self._all is not None or self._sources is not None
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
