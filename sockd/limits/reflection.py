@@ -1,6 +1,6 @@
 """Whose datagrams may be answered, so that forged ones make us neither a reflector nor one end of a loop."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from sockd.peers import Peer
@@ -35,7 +35,7 @@ def _no_host(host: str) -> str | None:
 class Reflection:
     """The rules, for an endpoint that answers `networks` and a daemon with these UDP ports of its own."""
 
-    def __init__(self, networks: Sequence[IPv4Network | IPv6Network], ours: Container[int]) -> None:
+    def __init__(self, networks: Sequence[IPv4Network | IPv6Network], ours: Collection[int]) -> None:
         self._networks = networks
         self._ours = ours
         self._verdicts: dict[str, str | None] = {}
@@ -43,6 +43,18 @@ class Reflection:
     def refusal(self, peer: Peer) -> str | None:
         """The counter's name of the reason not to answer this peer, or None; local ones are vouched for."""
         return None if peer.local else _no_port(peer, self._ours) or self._of_host(peer.host)
+
+    def refuses(self, batch: Sequence[tuple[object, Peer]]) -> bool:
+        """Whether any of those that came together at a socket is refused: they are of few hosts and ports."""
+        first = batch[0][1]
+        if len(batch) == 1 or first.local:
+            return self.refusal(first) is not None
+        ports = {peer.port for _, peer in batch}
+        return (
+            min(ports) < _FIRST_CLIENT_PORT
+            or not ports.isdisjoint(self._ours)
+            or any(map(self._of_host, {peer.host for _, peer in batch}))
+        )
 
     def _of_host(self, host: str) -> str | None:
         if host not in self._verdicts:

@@ -182,7 +182,8 @@ class DatagramPort:
                 peers += self._senders.of(keys)
         if datagrams:
             counters.datagrams_in += len(datagrams)
-            counters.empty += datagrams.count(b"")
+            if not all(datagrams):
+                counters.empty += datagrams.count(b"")
             batch = list(zip(datagrams, peers, strict=True))
             passed = self._passed(batch, peers)
             counters.bytes_in += size if len(passed) == len(batch) else sum([len(data) for data, _ in passed])

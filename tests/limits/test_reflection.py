@@ -1,6 +1,7 @@
 """Who is not answered, rule by rule, so that forged datagrams gain nothing."""
 
 from ipaddress import ip_network
+from itertools import product
 
 import pytest
 
@@ -55,6 +56,29 @@ def test_ports_are_those_of_the_moment() -> None:
     assert rules.refusal(peer) is None
     ports.add(9000)
     assert rules.refusal(peer) == "source port of ours"
+
+
+PEERS = [
+    Peer.inet((host, port)) for host in ("127.0.0.1", "10.0.0.1", "192.0.2.1") for port in (53, 7007, 40000)
+]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_of_many_is_any_of_them(count: int) -> None:
+    """Whoever they are, in whatever order."""
+    rules = Reflection(NEAR, {7007})
+    verdicts = set()
+    for peers in product(PEERS, repeat=count):
+        verdict = any(rules.refusal(peer) is not None for peer in peers)
+        assert rules.refuses([(b"", peer) for peer in peers]) is verdict
+        verdicts.add(verdict)
+    assert verdicts == {False, True}
+
+
+def test_many_local_ones_are_vouched_for() -> None:
+    """As one of them is."""
+    peers = [Peer.unix(0, number, "/run/x") for number in range(3)]
+    assert not Reflection([], ()).refuses([(b"", peer) for peer in peers])
 
 
 def test_verdicts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,7 @@ def world(address: str, steps: int, rates: Any) -> Iterator[tuple[list[Side], li
     few=st.sampled_from([0, 10]),
     quiet=st.sampled_from([1, 2, 100]),
     plain=st.integers(1, 6),
+    alike=st.sampled_from([1, 2, 8]),
 )
 def test_as_one_by_one(
     address: str,
@@ -141,12 +142,14 @@ def test_as_one_by_one(
     few: int,
     quiet: int,
     plain: int,
+    alike: int,
 ) -> None:
     """Whatever comes, from whomever, however much at a time, however often the way of reading changes."""
     with pytest.MonkeyPatch.context() as patch, world(address, steps, rates) as (sides, clients):
         patch.setattr("sockd.transports.datagram.FEW", few)
         patch.setattr("sockd.transports.receivers.QUIET", quiet)
         patch.setattr("sockd.transports.receivers.PLAIN", plain)
+        patch.setattr("sockd.transports.batches._ALIKE", alike)
         for side in sides:
             side.port.admit(access)
         answers: list[list[tuple[int, bytes]]] = [[], []]
@@ -202,6 +205,32 @@ def test_cut_datagrams_are_left_out(pair: tuple[socket.socket, socket.socket]) -
     assert [len(data) for data in datagrams] == [10, 3]
     assert len(keys) == 2
     assert len(lengths) == 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 10])
+def test_datagrams_of_one_length(pair: tuple[socket.socket, socket.socket], size: int) -> None:
+    """Each has its own bytes, also where there were longer ones before."""
+    ours, theirs = pair
+    inbox = an_inbox(10)
+    for length in (10, size):
+        sent = [bytes([number]) * length for number in range(8)]
+        for data in sent:
+            theirs.send(data)
+        datagrams, keys, lengths = inbox.receive(ours.fileno(), 8)
+        assert datagrams == sent
+        assert len(set(keys)) == 1
+        assert lengths == (length,) * 8
+
+
+def test_datagrams_that_are_all_too_long(pair: tuple[socket.socket, socket.socket]) -> None:
+    """They are cut to one length, and none is left."""
+    ours, theirs = pair
+    for _ in range(8):
+        theirs.send(bytes(11))
+    datagrams, keys, lengths = an_inbox(10).receive(ours.fileno(), 8)
+    assert not datagrams
+    assert not keys
+    assert lengths == (10,) * 8
 
 
 def test_nothing_there(pair: tuple[socket.socket, socket.socket]) -> None:

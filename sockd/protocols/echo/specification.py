@@ -41,7 +41,7 @@ def _datagram(host: Host[EchoOptions]) -> DatagramProtocol:
     from sockd.protocols.echo.datagram import EchoDatagrams  # noqa: PLC0415
 
     reflection = Reflection(host.options.answer, host.udp_ports)
-    return EchoDatagrams(host.options.prefix.encode(), reflection.refusal)
+    return EchoDatagrams(host.options.prefix.encode(), reflection)
 
 
 specification = Specification(
