@@ -102,7 +102,7 @@ class TlsServer(Server):
             return  # `_give_kept` comes first
         turn = self._turn
         try:
-            data = self._recv(self._read_usual)
+            data = self._read(self._fd, self._read_size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -252,7 +252,7 @@ class TlsServer(Server):
             cipher = self._cipher
             assert cipher is not None  # noqa: S101
             try:
-                count = self._send(cipher)
+                count = self._write(self._fd, cipher)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:

@@ -166,7 +166,7 @@ def test_alert_that_nobody_takes(house: House) -> None:
     endpoint = house.run(TLS, stream=Probes(), tls=tls_plan(), handshake=2.0)
     waiting(house, endpoint)
     (server,) = endpoint.connections
-    server._send = raising(BlockingIOError())
+    server._write = raising(BlockingIOError())
     house.clients[0].send(b"GET / HTTP/1.0\r\n\r\n")
     house.until(lambda: server.disconnecting)
     assert house.run_clock(lambda: not len(endpoint.connections)) <= 2.0 + LATE

@@ -29,12 +29,12 @@ def test_who_hears_many_is_sent_to_once(timeless: House) -> None:
 
     def come_in(probe: Probe) -> None:
         room.append(probe)
-        probe.transport._send = counted(probe, probe.transport._send)
+        probe.transport._write = counted(probe, probe.transport._write)
 
-    def counted(probe: Probe, send: Callable[[bytes], int]) -> Callable[[bytes], int]:
-        def counting(data: bytes) -> int:
+    def counted(probe: Probe, write: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+        def counting(number: int, data: bytes) -> int:
             sends[probe] += 1
-            return send(data)
+            return write(number, data)
 
         return counting
 

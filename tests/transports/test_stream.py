@@ -46,13 +46,13 @@ def counting(connection: Connection) -> list[int]:
     """Have the sizes of all sends told."""
     sends: list[int] = []
     server: Any = connection.server
-    send = server._send
+    write = server._write
 
-    def counted(data: bytes) -> Any:
+    def counted(number: int, data: bytes) -> Any:
         sends.append(len(data))
-        return send(data)
+        return write(number, data)
 
-    server._send = counted
+    server._write = counted
     return sends
 
 
@@ -283,14 +283,14 @@ def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) 
     server: Any = connection.server
     server.write(before)
     connection.loop.settle()
-    send, tries = server._send, 0
+    write, tries = server._write, 0
 
-    def full(_data: bytes) -> int:
+    def full(_number: int, _data: bytes) -> int:
         nonlocal tries
         tries += 1
         raise OSError(error, "no room")
 
-    server._send = full
+    server._write = full
     connection.client.send(b"answer me")
 
     def tried() -> int:
@@ -307,7 +307,7 @@ def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) 
     connection.loop.advance(1)
     connection.loop.turn()
     assert tries == 2
-    server._send = send
+    server._write = write
     connection.loop.advance(1)
     assert connection.received().endswith(b"answer me")
 
@@ -317,10 +317,10 @@ def test_no_buffers_and_then_nobody(connect: Connect) -> None:
     connection = connect(Probe(echo))
     server: Any = connection.server
 
-    def full(_data: bytes) -> int:
+    def full(_number: int, _data: bytes) -> int:
         raise OSError(errno.ENOBUFS, "no room")
 
-    server._send = full
+    server._write = full
     server.write(b"x")
     connection.loop.settle()
     server.abortConnection()

@@ -52,7 +52,7 @@ class Plain(Server):
         if not self._reading:
             return
         try:
-            data = self._recv(self._read_size)
+            data = self._read(self._fd, self._read_size)
         except OSError as error:
             self._broken(error)
             return
@@ -91,13 +91,13 @@ class Kernel:
     def fileno(self) -> int:
         return self.number
 
-    def recv(self, size: int) -> bytes:
+    def read(self, number: int, size: int) -> bytes:
         came = self.comes.pop(0)
         if isinstance(came, OSError):
             raise came
         return came
 
-    def send(self, data: Any) -> int:
+    def write(self, number: int, data: Any) -> int:
         answer = self.answers.pop(0) if self.answers else len(data)
         if answer == AGAIN:
             raise BlockingIOError
@@ -150,6 +150,7 @@ class World:
         for kernel in self.kernels:
             sock: Any = kernel
             server = kind(sock, Peer.unix(0, 1), self.turn, self.owner, "test", self.counters)
+            server._read, server._write = kernel.read, kernel.write
             self.servers.append(server)
             self.probes.append((HalfProbe if half else Probe)(on_data=lambda *_: self.act()))
             server.start(self.probes[-1])
@@ -251,13 +252,13 @@ def test_reads_grow_and_shrink(connect: Connect) -> None:
     """A full read has the next one take more, a smaller one brings them back."""
     connection = connect(Probe(), tcp_pair())
     sizes: list[int] = []
-    recv = connection.server._recv
+    read = connection.server._read
 
-    def noted(size: int) -> bytes:
+    def noted(number: int, size: int) -> bytes:
         sizes.append(size)
-        return recv(size)
+        return read(number, size)
 
-    connection.server._recv = noted  # type: ignore[assignment]
+    connection.server._read = noted
     connection.client.setblocking(True)
     for data in (b"x", bytes(READ), bytes(READ), b"x", b"x"):
         connection.client.sendall(data)

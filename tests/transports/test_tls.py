@@ -295,18 +295,18 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
     server: Any = one.server
     watched = server._bio_in = Watched(server._bio_in)
-    recv, whole = server._recv, bytearray()
+    read, whole = server._read, bytearray()
     encrypted = READ + READ // RECORD * 22
 
-    def gather(size: int) -> bytes:
-        whole.extend(recv(size))
+    def gather(number: int, size: int) -> bytes:
+        whole.extend(read(number, size))
         if len(whole) < encrypted:
             raise BlockingIOError
         data = bytes(whole)
         whole.clear()
         return data
 
-    server._recv = gather
+    server._read = gather
     one.client.tls.setblocking(True)
     one.client.tls.send(bytes(READ))
     one.loop.until(lambda: pieces)
@@ -340,7 +340,7 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     """What is written while the goodbye waits for the kernel can't follow it, and is dropped."""
     protocol = Probe()
     one = link(protocol).shaken()
-    send, one.server._send = one.server._send, full
+    write, one.server._write = one.server._write, full
     if ending == "garbage":
         one.plain = socket.socket(fileno=one.client.tls.detach())
         one.plain.send(b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -351,7 +351,7 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     one.loop.turn()
     assert one.server.owed
     one.server.write(b"too late")
-    one.server._send = send
+    one.server._write = write
     one.loop.until(lambda: one.server._fin_sent)
     assert one.server.owed == 0
     assert one.server.sent == 0
@@ -368,7 +368,7 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
     def reset(*_: object) -> int:
         raise ConnectionResetError
 
-    one.server._send = reset
+    one.server._write = reset
     one.server.write(b"x")
     one.loop.turn()
     assert one.server.owed == 0
