@@ -43,7 +43,8 @@ class Turn:
     Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, an
     answer costs two changes of the epoll set. `active` is true while an event is being handled; `dirty` are
     those to whom it gave something to send; `hearing` are the lanes that had events since what is sent to
-    many was seen to last: it waits for what else will be said to them.
+    many was seen to last: it waits for what else will be said to them. `waiting` counts those who have sent
+    as much as their peers would take.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Turn:
         "dirty",
         "hearing",
         "reactor",
+        "waiting",
     )
 
     def __init__(self, reactor: Any) -> None:
@@ -64,6 +66,7 @@ class Turn:
         self._later: defaultdict[Any, Later] = defaultdict(Later)
         self.hearing: set[Any] = set()
         self.active = False
+        self.waiting = 0
         self._scheduled = False
         self._graves: list[socket.socket] = []
 

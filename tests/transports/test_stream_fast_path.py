@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sockd.metrics import Counters
 from sockd.peers import Peer
-from sockd.transports.stream import HIGH_WATER, READ, READ_IN_BULK, Server
+from sockd.transports.stream import HIGH_WATER, READ, READ_IN_BULK, WAITING, Server
 from sockd.transports.turn import Turn
 from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, tcp_pair
 
@@ -199,6 +199,7 @@ class World:
             )
         ]  # fmt: skip
         counters = self.counters
+        assert self.turn.waiting == sum(server._writing for server in self.servers)
         return [*of_each, counters.bytes_in, counters.bytes_out, dict(counters.refused), self.owner.failures]
 
 
@@ -266,3 +267,29 @@ def test_reads_grow_and_shrink(connect: Connect) -> None:
         connection.loop.until(lambda wanted=wanted: len(connection.protocol.data) == wanted)  # type: ignore[misc]
     assert set(sizes) == {READ, READ_IN_BULK}
     assert sizes[0] == sizes[-1] == READ
+
+
+def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
+    """What a read took may have to be kept: while many wait for their peers to read, all read little."""
+    connection = connect(Probe(), tcp_pair())
+    sizes: list[int] = []
+    read = connection.server._read
+
+    def noted(number: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(number, size)
+
+    connection.server._read = noted
+    connection.client.setblocking(True)
+    for waiting, expected in (
+        (0, READ_IN_BULK),
+        (WAITING, READ_IN_BULK),
+        (WAITING + 1, READ),
+        (0, READ_IN_BULK),
+    ):
+        connection.server._turn.waiting = waiting
+        del sizes[:]
+        connection.client.sendall(bytes(4 * READ))
+        wanted = len(connection.protocol.data) + 4 * READ
+        connection.loop.until(lambda wanted=wanted: len(connection.protocol.data) == wanted)  # type: ignore[misc]
+        assert max(sizes) == expected
