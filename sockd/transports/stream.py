@@ -159,7 +159,7 @@ class Server(_Often):
         self._read_size = READ
         self._paused = 0
         self._reading = False
-        self._rest = b""  # came with what stood before the protocol, which didn't want it yet
+        self._rest = b""  # was read, and not wanted yet: nothing is read before it is
         self._writing = False
         self._dirty = False
         self._asked = False  # in its own event, to be flushed though it wrote nothing
@@ -448,14 +448,18 @@ class Server(_Often):
         rest = self._rest
         if rest and self.connected and (self.disconnecting or not self._paused):
             self._rest = b""
-            if not self.disconnecting:
-                self._turn.active = True
-                try:
-                    self.protocol.dataReceived(rest)
-                except BaseException:  # noqa: BLE001
-                    self._failed("dataReceived")
-                self._turn.end()
+            self._turn.active = True
+            self._deliver(rest)
+            self._turn.end()
             self._update_reading()
+
+    def _deliver(self, data: Any) -> None:
+        """Give the protocol what has waited."""
+        if not self.disconnecting:
+            try:
+                self.protocol.dataReceived(data)
+            except BaseException:  # noqa: BLE001
+                self._failed("dataReceived")
 
     # -- bounds
 
@@ -500,10 +504,10 @@ class Server(_Often):
 
     def _update_reading(self) -> None:
         reading = self.connected and not self._read_closed and (self.lingering or not self._paused)
+        if reading and self._rest:
+            self._reactor.callLater(0, self._give_rest)
+            reading = False
         if reading != self._reading:
-            if reading and self._rest:
-                self._reactor.callLater(0, self._give_rest)
-                return
             self._reading = reading
             if reading:
                 self.lane.addReader(self)
@@ -689,7 +693,7 @@ class Server(_Often):
         if error.errno in _SHORT:
             self._breathe(errno.errorcode[error.errno])
             return
-        if not self._reading and self._paused != BY_BACK_PRESSURE:
+        if not (self._reading or self._rest or self._paused == BY_BACK_PRESSURE):
             self._broken(error)
             return
         self._fin_sent = True

@@ -40,7 +40,6 @@ class TlsServer(Server):
         "_cipher",
         "_goodbye",
         "_in_flight",
-        "_kept",
         "_named",
         "_ours",
         "_preamble",
@@ -68,7 +67,6 @@ class TlsServer(Server):
         self._in_flight = 0  # bytes of the protocol's that are in it
         self._ours = False  # it is TLS's own: handshake, alert
         self._goodbye = False  # close_notify was sent, or there is nobody to send it to
-        self._kept = b""  # read, and taken back from `_bio_in`, where our close_notify would have it dropped
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
         self.why = ""  # what the peer did wrong, in OpenSSL's words
@@ -98,8 +96,8 @@ class TlsServer(Server):
     # -- the hot path
 
     def doRead(self) -> None:  # noqa: N802
-        if not self._reading or self._kept:
-            return  # `_give_kept` comes first
+        if not self._reading:
+            return
         turn = self._turn
         try:
             data = self._read(self._fd, self._read_size)
@@ -109,7 +107,7 @@ class TlsServer(Server):
             self._broken(error)
             return
         if not data:
-            self._truncated()
+            self._peer_finished()
             return
         if self.disconnecting:
             return
@@ -118,8 +116,8 @@ class TlsServer(Server):
             self._deliver(data)
         else:
             self._begin(data)
-        if self._bio_out.pending:
-            self._answer()
+        if self._rest:
+            self._update_reading()
         dirty = turn.dirty
         if len(dirty) == 1 and dirty[0] is self:  # as a rule
             dirty.clear()
@@ -130,8 +128,8 @@ class TlsServer(Server):
             turn.active = False
 
     def _answer(self) -> None:
-        """TLS itself has something to say."""
-        if self.connected:
+        """TLS itself may have something to say."""
+        if self._bio_out.pending and self.connected:
             if self._bio_out.pending > HIGH_WATER:  # alerts that nobody takes, for what is refused each time
                 self._pause(BY_BACK_PRESSURE)
             self._flush_soon()
@@ -146,9 +144,10 @@ class TlsServer(Server):
         self._bio_in.write(data)
         if self._shake():
             if self._paused:
-                self._keep(self._bio_in.read())
+                self._rest = self._bio_in.read()  # our close_notify would have OpenSSL drop what is in there
             else:
                 self._deliver(b"")
+        self._answer()
 
     def _shake(self) -> bool:
         """Whether the handshake is done, and there is a protocol."""
@@ -204,14 +203,15 @@ class TlsServer(Server):
                 break
             cipher = memoryview(cipher)[FEED:]
             if len(pieces) > MANY:
-                self._keep(bytes(cipher))
+                self._rest = bytes(cipher)
                 break
         if pieces and not self.disconnecting:
             self._give(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if failed is not None:
             self._tls_failed(failed)
         elif ended and self.connected and not self._read_closed:
-            self._peer_finished()
+            super()._peer_finished()
+        self._answer()
 
     def _give(self, data: bytes) -> None:
         self.received += len(data)
@@ -220,26 +220,6 @@ class TlsServer(Server):
             self.protocol.dataReceived(data)
         except BaseException:  # noqa: BLE001
             self._failed("dataReceived")
-
-    def _keep(self, cipher: bytes) -> None:
-        """For a later turn, when the protocol wants it."""
-        self._kept = cipher
-        self._reactor.callLater(0, self._give_kept)
-
-    def _update_reading(self) -> None:
-        super()._update_reading()
-        if self._kept and self._reading:
-            self._reactor.callLater(0, self._give_kept)
-
-    def _give_kept(self) -> None:
-        if not self._kept or not self._reading:
-            return
-        kept, self._kept = self._kept, b""
-        self._turn.active = True
-        self._deliver(kept)
-        if self._bio_out.pending:
-            self._answer()
-        self._turn.end()
 
     def flush(self) -> None:
         self._dirty = False
@@ -325,7 +305,7 @@ class TlsServer(Server):
         # Our close_notify is still to be sent.
         self._flush_soon()
 
-    def _truncated(self) -> None:
+    def _peer_finished(self) -> None:
         """A FIN without a close_notify before it: what came may not be all that was sent."""
         if not self.ready:
             self._goodbye = True
@@ -335,13 +315,7 @@ class TlsServer(Server):
         if not self.disconnecting:
             self.disconnecting = True
             self.end = End.TRUNCATED
-        self._peer_finished()
-
-    def peer_left(self, *, reset: bool) -> None:
-        if reset:
-            super().peer_left(reset=True)
-        elif not self._kept:
-            self._truncated()  # its close_notify would be there to be read
+        super()._peer_finished()
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """The peer broke the rules: it gets the alert that says so, then the end."""

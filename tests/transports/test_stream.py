@@ -343,6 +343,21 @@ def test_what_was_read_outlasts_its_peer(connect: Connect) -> None:
     assert got.data == b"accepted"
 
 
+def test_what_was_read_outlasts_a_failed_answer(connect: Connect) -> None:
+    """Nobody takes what we write any more; what came before is the protocol's all the same."""
+    got = Probe(on_made=lambda probe: probe.transport.pauseProducing())
+    connection = connect(got)
+    connection.server.give(b"accepted")
+    connection.client.close()
+    connection.server.write(b"an answer")
+    connection.loop.settle()
+    assert connection.server.owed == 0
+    connection.server.resumeProducing()
+    connection.loop.until(lambda: connection.owner.ends)
+    assert got.data == b"accepted"
+    assert connection.owner.ends == [End.PEER]
+
+
 def test_reads_that_a_protocol_bounds(connect: Connect) -> None:
     """They stay as short, whatever comes."""
     pieces: list[int] = []
