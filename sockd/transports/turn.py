@@ -53,6 +53,7 @@ class Turn:
         "_room",
         "_scheduled",
         "active",
+        "bios",
         "dirty",
         "hearing",
         "reactor",
@@ -62,6 +63,7 @@ class Turn:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._room = memoryview(b"")
+        self.bios: Any = None  # those of `transports.tls`, made by the first that needs them
         self.dirty: deque[Dirty] = deque()
         self._later: defaultdict[Any, Later] = defaultdict(Later)
         self.hearing: set[Any] = set()

@@ -1,5 +1,6 @@
 """A TLS connection: the handshake, bytes both ways, its ends, back-pressure, peers who break rules."""
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.stream import READ
-from sockd.transports.tls import FEED, RECORD, TlsServer
+from sockd.transports.tls import RECORD, TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client
@@ -273,28 +274,11 @@ def test_more_than_one_read_holds(link: Callable[..., Link]) -> None:
     assert protocol.data == data
 
 
-class Watched:
-    """A MemoryBIO, and the most that was ever in it."""
-
-    def __init__(self, bio: ssl.MemoryBIO) -> None:
-        self._bio = bio
-        self.most = 0
-
-    def write(self, data: memoryview) -> None:
-        self._bio.write(data)
-        self.most = max(self.most, self._bio.pending)
-
-    @property
-    def pending(self) -> int:
-        return self._bio.pending
-
-
 def test_much_in_one_read(link: Callable[..., Link]) -> None:
-    """The protocol gets it in one piece; OpenSSL, whose buffers never shrink, little by little."""
+    """The protocol gets it in one piece."""
     pieces: list[int] = []
     one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
     server: Any = one.server
-    watched = server._bio_in = Watched(server._bio_in)
     read, whole = server._read, bytearray()
     encrypted = READ + READ // RECORD * 22
 
@@ -311,7 +295,6 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     one.client.tls.send(bytes(READ))
     one.loop.until(lambda: pieces)
     assert pieces == [READ]
-    assert 0 < watched.most < FEED + RECORD
 
 
 def test_both_say_goodbye_in_turn(link: Callable[..., Link]) -> None:
@@ -375,3 +358,55 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
     one.client.tls.close()
     one.loop.until(lambda: one.owner.ends)
     assert len(protocol.lost) == 1
+
+
+def test_a_kernel_without_memory(link: Callable[..., Link]) -> None:
+    """What it couldn't take goes out when it has had time to find some."""
+    one = link(Probe(echo)).shaken()
+    write = one.server._write
+
+    def short(*_: object) -> int:
+        raise OSError(errno.ENOBUFS, "no room")
+
+    one.server._write = short
+    one.client.tls.send(b"hello")
+    one.loop.until(lambda: one.counters.refused)
+    assert one.server.owed == 5
+    one.server._write = write
+    one.loop.advance(1)
+    one.until(lambda: one.client.data == b"hello")
+    assert one.server.owed == 0
+
+
+def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None:
+    """All connections use the same buffers to OpenSSL: whatever is raised finds them empty again."""
+    one = link(Probe()).shaken()
+
+    class Exhausted:
+        def read(self, size: int) -> bytes:
+            raise MemoryError
+
+    one.server._tls = Exhausted()  # type: ignore[assignment]
+    one.loop.forgiving = True
+    one.client.tls.send(b"hello")
+    one.loop.until(lambda: one.owner.ends)
+    assert one.owner.ends == [End.RESET]
+    assert [bio.pending for bio in one.turn.bios] == [0, 0]
+
+
+@pytest.mark.parametrize("taken", [0, 1, 20])
+def test_a_kernel_that_takes_some_of_an_answer(link: Callable[..., Link], taken: int) -> None:
+    """The rest follows when there is room."""
+    one = link(Probe(echo)).shaken()
+    write = one.server._write
+
+    def some(number: int, data: bytes) -> int:
+        one.server._write = write
+        if not taken:
+            raise BlockingIOError
+        return write(number, data[:taken])
+
+    one.server._write = some  # type: ignore[assignment]
+    one.client.tls.send(b"hello")
+    one.until(lambda: one.client.data == b"hello")
+    assert (one.server.owed, one.server.sent, one.counters.bytes_out) == (0, 5, 5)

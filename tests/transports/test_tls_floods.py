@@ -19,6 +19,7 @@ from tests.tls_clients import Client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger
 from tests.transports.loop import Loop, Probe, Recorder, ended, small_buffers, tcp_pair
 from tests.transports.test_tls import Link
+from tests.transports.test_tls_paused import Words
 
 
 def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
@@ -112,3 +113,19 @@ def test_a_peer_that_resets_while_nothing_is_read() -> None:
     link.loop.settle()
     assert link.owner.ends == [End.RESET]
     link.close()
+
+
+@pytest.mark.parametrize("first", [b"", b"said before"])
+def test_what_follows_a_broken_record(first: bytes) -> None:
+    """It is nobody's: all connections use the same buffers to OpenSSL, and this one ends."""
+    probe = Probe()
+    words = Words(probe)
+    words.say(b"hello")
+    if first:
+        words.write(first)
+    words.write(b"broken")
+    words.sock.send(words.cipher()[:-1] + b"?" + b"and more")
+    words.link.loop.until(lambda: words.link.counters.refused)
+    assert probe.data == b"hello" + first
+    assert [bio.pending for bio in words.link.turn.bios] == [0, 0]
+    words.close()

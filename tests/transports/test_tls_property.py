@@ -12,19 +12,19 @@ from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.contexts import context
 from sockd.transports.stream import HIGH_WATER, READ, Server
-from sockd.transports.tls import FEED, PIECE, TlsServer
+from sockd.transports.tls import PIECE, TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
-from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, small_buffers
+from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, echo, small_buffers
 
 SIZES = st.one_of(
     st.integers(0, 300),
-    st.sampled_from([16383, 16384, 16385, FEED, FEED + 1, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
+    st.sampled_from([16383, 16384, 16385, 32768, 32769, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
 )
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["send", "write", "write twice"]), SIZES),
-        st.tuples(st.just("sprinkle"), st.integers(1, 3 * FEED // 23)),
+        st.tuples(st.just("sprinkle"), st.integers(1, 3 * 32768 // 23)),
         # of what the client's end has to send, and of what has come for it
         st.tuples(st.sampled_from(["feed", "take"]), st.one_of(st.integers(1, 60), st.integers(1, 300_000))),
         st.tuples(st.sampled_from(["pause", "resume", "turn"]), st.none()),
@@ -112,26 +112,71 @@ class Tls(Plain):
         self.outgoing += self.bio_out.read()
 
 
-class Stage:
-    """A connection of one sort, its protocol and its client's end."""
+class Neighbour:
+    """Another connection in the same reactor, whose bytes come so few at a time that records are torn."""
 
-    def __init__(self, client: Plain, protocol: Probe, *, roomy: bool) -> None:
+    def __init__(self, loop: Loop, turn: Turn) -> None:
+        self.loop, self.client, self.owner = loop, Tls(ssl.TLSVersion.TLSv1_3), Recorder(loop)
+        ours, self.sock = socket.socketpair()
+        for sock in (ours, self.sock):
+            sock.setblocking(False)
+        certificate = made("localhost")
+        settings = context(certificate.chain, certificate.key)
+        self.server = TlsServer(ours, Peer.unix(0, 2), turn, self.owner, "y", Counters(), settings)
+        self.server.start(lambda: Probe(echo))
+        self.client.start()
+        self.sent = bytearray()
+
+    def say(self) -> None:
+        data = pattern(len(self.sent), 60)
+        self.sent += data
+        self.client.send(data)
+        self.move(23)
+
+    def move(self, most: int) -> None:
+        del self.client.outgoing[: self.sock.send(self.client.outgoing[:most])]
+        self.loop.turn()
+        with suppress(BlockingIOError):
+            self.client.take(self.sock.recv(1 << 20))
+
+    def end(self) -> None:
+        """It was not disturbed."""
+        for _ in range(1000):
+            if self.client.got == self.sent:
+                break
+            self.move(1 << 20)
+        assert self.client.got == self.sent
+        self.sock.close()
+        self.loop.until(lambda: self.owner.ends)
+
+
+class Stage:
+    """A connection of one sort, its protocol and its client's end; `echoing`: it writes what comes."""
+
+    def __init__(self, client: Plain, half: bool, *, roomy: bool, echoing: bool) -> None:
+        kind, on_data = HalfProbe if half else Probe, echo if echoing else None
+        protocol = kind(on_data=on_data)
+        self.echoing = echoing
+        self.neighbour: Neighbour | None = None
         self.loop, self.client, self.protocol = Loop(), client, protocol
         self.owner, self.counters = Recorder(self.loop), Counters()
         ours, self.sock = socket.socketpair() if roomy else small_buffers()
         for sock in (ours, self.sock):
             sock.setblocking(False)
-        common: Any = (ours, Peer.unix(0, 1), Turn(self.loop), self.owner, "x", self.counters)
+        turn = Turn(self.loop)
+        common: Any = (ours, Peer.unix(0, 1), turn, self.owner, "x", self.counters)
         if isinstance(client, Tls):
             certificate = made("localhost")
             tls = TlsServer(*(*common, context(certificate.chain, certificate.key)))
             tls.start(lambda: protocol)
             self.server: Server = tls
             client.start()
+            self.neighbour = Neighbour(self.loop, turn)
         else:
             self.server = Server(*common)
             self.server.start(protocol)
-        self.sent, self.written = bytearray(), bytearray()
+        self.sent = bytearray()
+        self.written = self.sent if echoing else bytearray()
         self.finished = False
 
     def until(self, condition: Any) -> None:
@@ -158,7 +203,11 @@ class Stage:
                 self.client.take(data)
 
     def step(self, what: str, size: Any) -> None:
+        if self.neighbour is not None:
+            self.neighbour.say()
         match what:
+            case "write" | "write twice" if self.echoing:
+                self.step("send", size)
             case "send":
                 data = pattern(len(self.sent), size)
                 self.sent += data
@@ -215,6 +264,8 @@ class Stage:
                     break
         self.until(lambda: self.client.closed)
         self.sock.close()
+        if self.neighbour is not None:
+            self.neighbour.end()
         self.loop.settle()
         events = self.protocol.events if isinstance(self.protocol, HalfProbe) else []
         counters = self.counters
@@ -231,18 +282,25 @@ class Stage:
     version=st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]),
     half=st.booleans(),
     roomy=st.booleans(),
+    echoing=st.booleans(),
     steps=STEPS,
     ends=ENDS,
 )
 def test_the_same_as_without(
-    version: ssl.TLSVersion, half: bool, roomy: bool, steps: list[tuple[str, Any]], ends: list[str]
+    version: ssl.TLSVersion,
+    half: bool,
+    roomy: bool,
+    echoing: bool,
+    steps: list[tuple[str, Any]],
+    ends: list[str],
 ) -> None:
     """Bytes, their order, ends, half-closes and counters, whatever the chunks, the pauses and the waiting.
 
-    `roomy`: the kernel takes as much as one read takes from it, else a few KiB at a time.
+    `roomy`: the kernel takes as much as one read takes from it, else a few KiB at a time. What another
+    connection is amid of makes no difference either.
     """
     results = [
-        Stage(client, HalfProbe() if half else Probe(), roomy=roomy).play(steps, ends)
+        Stage(client, half, roomy=roomy, echoing=echoing).play(steps, ends)
         for client in (Plain(), Tls(version))
     ]
     assert results[0] == results[1]
