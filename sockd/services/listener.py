@@ -275,7 +275,7 @@ class Listener:
 
     def _take(self, sock: socket.socket, sockaddr: Any) -> None:
         self.counters.accepted += 1
-        local = sock.family == socket.AF_UNIX
+        local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
         connections, admission = self._connections, self._connections.admission
         opening = Opening(self.factory, connections, self.counters)
