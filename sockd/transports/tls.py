@@ -17,15 +17,12 @@ from twisted.python.failure import Failure
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.handshake import step, words
+from sockd.transports.records import RECORD, read_on
 from sockd.transports.stream import BY_BACK_PRESSURE, HIGH_WATER, Owner, Server
 from sockd.transports.turn import Turn
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
 PIECE = 64 * 1024
-# A record holds at most this much (RFC 8446, 5.1): who reads so much leaves nothing of it behind.
-RECORD = 16 * 1024
-# After so many records others have their turn: 128 KiB of records with a byte each took 5 ms in one event.
-MANY = 512
 
 
 class TlsServer(Server):
@@ -138,7 +135,9 @@ class TlsServer(Server):
             bio.write(cipher)
             data = self._tls.read(RECORD)
             if bio.pending or not data:
-                data, why = self._read_on(data)
+                data, self._rest, why = read_on(self._tls, bio, data)
+                if self._rest and self._reading:
+                    self._update_reading()
         except BaseException as error:
             bio.read()
             if not isinstance(error, ssl.SSLError):
@@ -157,28 +156,6 @@ class TlsServer(Server):
                 self._failed("dataReceived")
         if why is not None:
             self._stopped(why)
-
-    def _read_on(self, data: bytes) -> tuple[bytes, ssl.SSLError | None]:
-        """What follows in `_bio_in`, after this; and what else than data ended it."""
-        bio, read = self._bio_in, self._tls.read
-        pieces = []
-        try:
-            while data:
-                pieces.append(data)
-                if not bio.pending:  # to be told so by an exception takes longer than all the rest
-                    return b"".join(pieces), None
-                if len(pieces) > MANY:
-                    self._rest = bio.read()
-                    if self._reading:
-                        self._update_reading()
-                    return b"".join(pieces), None
-                data = read(RECORD)
-        except ssl.SSLError as error:
-            why = error
-        else:
-            why = ssl.SSLZeroReturnError()
-        bio.read()
-        return b"".join(pieces), why
 
     def _stopped(self, why: ssl.SSLError) -> None:
         """There was something else than data in what came."""

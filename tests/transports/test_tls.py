@@ -12,8 +12,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
+from sockd.transports.records import RECORD
 from sockd.transports.stream import READ
-from sockd.transports.tls import RECORD, TlsServer
+from sockd.transports.tls import TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client
