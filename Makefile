@@ -72,11 +72,13 @@ bench-check: $(TEST_READY)  ## count system calls and instructions against bench
 
 # uv finds one set of versions for all Pythons and platforms that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-annotate --no-header pyproject.toml
+	--no-emit-index-url --no-annotate --no-header --upgrade
 lock: $(TEST_READY)  ## choose the newest versions anew and pin them, with their hashes, in .ci/*.txt
-	$(LOCK) --upgrade --group build --output-file .ci/requirements.txt
-	$(LOCK) --upgrade --group build --group test --constraints .ci/requirements.txt --output-file .ci/requirements-test.txt
-	$(LOCK) --upgrade --group bench --constraints .ci/requirements.txt --output-file .ci/requirements-bench.txt
+	$(LOCK) pyproject.toml --group build --output-file .ci/requirements.txt
+	$(LOCK) pyproject.toml --group build --group test --constraints .ci/requirements.txt --output-file .ci/requirements-test.txt
+	$(LOCK) pyproject.toml --group bench --constraints .ci/requirements.txt --output-file .ci/requirements-bench.txt
+	$(LOCK) --group conformance --constraints .ci/requirements.txt --output-file .ci/requirements-conformance.txt \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package=\1/p' .ci/requirements.txt)  # they are in .venv
 
 wheel: $(TEST_READY)  ## build dist/*.whl
 	$(BIN)/python -m build --no-isolation --wheel
@@ -98,9 +100,11 @@ $(RUN_READY): .ci/requirements.txt pyproject.toml
 	@$(BIN)/twistd --help >/dev/null  # writes Twisted's cache of plugins
 	@touch $@
 
-$(TEST_READY): .ci/requirements-test.txt $(RUN_READY)
+$(TEST_READY): .ci/requirements-test.txt .ci/requirements-conformance.txt $(RUN_READY)
 	@echo "Adding the tests' tools to .venv (once)"
 	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-test.txt
+	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-conformance.txt \
+		--upgrade --target .venv/conformance
 	@touch $@
 
 $(BENCH_READY): .ci/requirements-bench.txt $(TEST_READY)

@@ -8,6 +8,12 @@ _OURS = "it is Twisted's listening port that is tested"
 _FULL = "without descriptors newcomers wait in the backlog; Twisted accepts and closes them"
 _INNER = "it looks at what no interface names: sessionno, logstr, stopReading"
 _TLS = "startTLS is not offered"
+_NO_CONTEXTS = (
+    "contexts are made of a plan, long before a connection; Twisted's factories of them aren't asked"
+)
+_UNSHAKEN = "one end leaves, or stops to read, before the handshake is done: there is no protocol at sockd's"
+_ABORTS = "Twisted's end is told of the connection before the handshake; to close it then is to abort it"
+_AT_ONCE = "a close_notify that came with the last bytes is told at once, though they made the protocol pause"
 _DESCRIPTORS = "descriptors are not passed over Unix sockets (IUNIXTransport)"
 _ZONE = "the zone of a link-local address is in its scopeID alone, as in Python's own"
 _LINGERS = "it reads on for the peer's FIN, so that what is on its way isn't lost by a reset"
@@ -52,6 +58,35 @@ _CLIENT_ENDS = _EITHER | {
     "test_nonStreamingProducer": _NEXT_TURN,
     "test_streamingProducer": _SENDS,
 }
+_TLS_EITHER = {
+    "test_badContext": _NO_CONTEXTS,
+    "test_disconnectAfterWriteAfterStartTLS": _TLS,
+    "test_fullWriteBuffer": _UNSHAKEN,
+    "test_logPrefix": _CONTEXT,
+}
+_TLS_SERVERS = _TLS_EITHER | {
+    "test_closePeerOnEMFILE": _FULL,
+    "test_connectionLostLogMsg": _OURS,
+    "test_fullWriteBufferAfterByteExchange": _INNER,
+    "test_resumeProducingAbort": _UNSHAKEN,
+    "test_resumeProducingThrows": _UNSHAKEN,
+    "test_startedListeningLogMessage": _OURS,
+}
+_SERVERS_OVER_TLS = {
+    "test_connectionLostAfterPausedTransport": _AT_ONCE,
+    "test_doubleHalfClose": _UNSHAKEN,
+    "test_resumeProducingWhileDisconnecting": _LINGERS,
+}
+_CLIENTS_OVER_TLS = {
+    "test_addresses": _CLIENTS,
+    "test_badContext": _TLS,
+    "test_connectPortNotNumeric": _CLIENTS,
+    "test_connectPortOverflow": _CLIENTS,
+    "test_connectPortUnderflow": _CLIENTS,
+    "test_connectPortZero": _CLIENTS,
+    "test_logPrefix": _CONTEXT,
+    "test_unregisterProducerAfterDisconnect": _ABORTS,
+}
 
 INAPPLICABLE: dict[str, dict[str, str]] = {
     "SockdReactor": {
@@ -61,4 +96,9 @@ INAPPLICABLE: dict[str, dict[str, str]] = {
     "ServersInALane": _SERVERS,
     "Clients": _CLIENT_ENDS,
     "Both": _SERVERS | _CLIENT_ENDS,
+    "TlsServers": _TLS_SERVERS,
+    "TlsServersInALane": _TLS_SERVERS,
+    "TlsClients": _TLS_EITHER,
+    "ServersOverTls": _SERVERS_OVER_TLS,
+    "ClientsOverTls": _CLIENTS_OVER_TLS,
 }

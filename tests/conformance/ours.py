@@ -1,4 +1,4 @@
-"""Reactors whose TCP and Unix connections are sockd's own transports, for Twisted's tests of transports.
+"""Reactors whose connections are sockd's own transports, for Twisted's tests of transports.
 
 sockd itself only has servers. Twisted's tests look closer at clients, so these have the same transport too.
 """
@@ -6,7 +6,7 @@ sockd itself only has servers. Twisted's tests look closer at clients, so these 
 import os
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,11 +19,14 @@ from zope.interface import implementer
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.reactor import SockdReactor
+from sockd.services.contexts import server_context
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.lanes import Lane, Selector
 from sockd.transports.stream import Server, twisted_address
+from sockd.transports.tls import TlsServer
 from sockd.transports.turn import Turn
 from sockd.transports.unix import credentials
+from tests.certificates import tls_plan
 
 # A peer gets so long (seconds) to answer our FIN.
 LINGER = 0.2
@@ -34,8 +37,9 @@ UNSENT = 1 << 26
 class Owner:
     """Of one connection or several; what a protocol raised is logged, as the tests expect."""
 
-    def __init__(self, reactor: "Ours") -> None:
+    def __init__(self, reactor: "Ours", *, secure: bool) -> None:
         self.reactor = reactor
+        self.secure = secure
         self.servers: set[Server] = set()
         self.timer: Any = None
 
@@ -58,30 +62,49 @@ class Owner:
     def protocol_failed(self, where: str) -> None:
         log.err(None, f"exception in {where}")
 
-    def serve(self, sock: socket.socket, sockaddr: Any, factory: Any) -> bool:
+    def serve(self, sock: socket.socket, sockaddr: Any, factory: Any) -> None:
         """Give an accepted or connected socket to a protocol, unless the factory wants it not."""
         sock.setblocking(False)
         local = sock.family == socket.AF_UNIX
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
-        protocol = factory.buildProtocol(twisted_address(sock.family, sockaddr))
+        address = twisted_address(sock.family, sockaddr)
+        common = sock, peer, self.reactor.turn, self, "test", Counters()
+        if self.secure:
+            self._shake(
+                TlsServer(*common, server_context(tls_plan())), lambda: factory.buildProtocol(address)
+            )
+            return
+        protocol = factory.buildProtocol(address)
         if protocol is None:
             sock.close()
-            return False
-        server = Server(sock, peer, self.reactor.turn, self, "test", Counters())
+            return
+        server = Server(*common)
+        self._watch(server)
+        server.start(protocol)
+
+    def _shake(self, server: TlsServer, make: Callable[[], Any]) -> None:
+        def build() -> Any:
+            protocol = make()
+            if protocol is None:
+                server.abortConnection()
+            return protocol
+
+        self._watch(server)
+        server.start(build)
+
+    def _watch(self, server: Server) -> None:
         server.limit_unsent(UNSENT)
         self.servers.add(server)
         if self.timer is None:
             self.timer = self.reactor.callLater(LINGER, self.sweep)
-        server.start(protocol)
-        return True
 
 
 @implementer(IListeningPort)
 class Port(Owner):
     """What a listener of sockd's is but for its limits."""
 
-    def __init__(self, reactor: "Ours", sock: socket.socket, factory: Any) -> None:
-        super().__init__(reactor)
+    def __init__(self, reactor: "Ours", sock: socket.socket, factory: Any, *, secure: bool = False) -> None:
+        super().__init__(reactor, secure=secure)
         sock.setblocking(False)
         self.sock = sock
         self.factory = factory
@@ -111,8 +134,10 @@ class Port(Owner):
 class Connector(Owner):
     """Connects at once, or never: the other end is in the same process."""
 
-    def __init__(self, reactor: "Ours", family: int, sockaddr: Any, factory: Any) -> None:
-        super().__init__(reactor)
+    def __init__(
+        self, reactor: "Ours", family: int, sockaddr: Any, factory: Any, *, secure: bool = False
+    ) -> None:
+        super().__init__(reactor, secure=secure)
         self.family = family
         self.sockaddr = sockaddr
         self.factory = factory
@@ -222,6 +247,72 @@ class Both(Ours):
     """sockd's talk to each other."""
 
     clients = laned = True
+
+
+class TlsServers(Ours):
+    """Twisted's clients talk TLS to sockd's servers."""
+
+    servers = False
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        family, sockaddr = _resolved(interface or "0.0.0.0", port)
+        return Port(self, _listening(family, sockaddr, backlog), factory, secure=True)
+
+
+class TlsServersInALane(TlsServers):
+    laned = True
+
+
+class TlsClients(Ours):
+    """sockd's transports connect to Twisted's, as the servers of TLS that they always are."""
+
+    servers = False
+
+    def listenSSL(
+        self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = ""
+    ) -> Any:
+        return super().listenTCP(port, _as_tls_client(factory), backlog, interface)
+
+    def connectSSL(
+        self,
+        host: str,
+        port: int,
+        factory: Any,
+        contextFactory: Any,
+        timeout: Any = 30,
+        bindAddress: Any = None,
+    ) -> Any:
+        return Connector(self, *_resolved(host, port), factory, secure=True)
+
+
+class ServersOverTls(TlsServers):
+    """TLS where a suite asks for TCP."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        return self.listenSSL(port, factory, None, backlog, interface)
+
+    def connectTCP(self, host: str, port: int, factory: Any, *others: Any, **named: Any) -> Any:
+        return super().connectTCP(host, port, _as_tls_client(factory), *others, **named)
+
+
+class ClientsOverTls(TlsClients):
+    """TLS where a suite asks for TCP."""
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        return self.listenSSL(port, factory, None, backlog, interface)
+
+    def connectTCP(self, host: str, port: int, factory: Any, *others: Any, **named: Any) -> Any:
+        return self.connectSSL(host, port, factory, None, *others, **named)
+
+
+def _as_tls_client(factory: Any) -> Any:
+    """Of protocols that speak Twisted's own TLS; it is imported here, as most suites are run without it."""
+    from twisted.internet.ssl import ClientContextFactory  # noqa: PLC0415
+    from twisted.protocols.tls import TLSMemoryBIOFactory  # noqa: PLC0415
+
+    return TLSMemoryBIOFactory(ClientContextFactory(), True, factory)
 
 
 def _resolved(host: str, port: int) -> tuple[int, Any]:

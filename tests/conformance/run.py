@@ -1,7 +1,8 @@
 """`python -m tests.conformance.run SUITES REACTOR RESULT`: a part of Twisted's own tests, of a reactor.
 
 RESULT becomes a JSON file: how many tests were run, which were skipped and why, and which failed. A process
-of its own, as these tests replace the global reactor and want trial around them.
+of its own, as these tests replace the global reactor and want trial around them. Those of TLS need pyOpenSSL,
+which Twisted's other end is made of, in PYTHONPATH: the Makefile puts it into .venv/conformance.
 """
 
 import functools
@@ -29,17 +30,30 @@ LIMIT = 5
 # Tests of what the installed reactor does.
 INSTALLED = ("internet", "policies", "process", "stdio", "tcp", "tcp_internals", "threads", "udp", "unix")
 
-# Suites whose connections can be sockd's transports.
-TRANSPORTS = (
-    "AbortConnectionTests",
-    "TCP4ClientTestsBuilder",
-    "TCP6ClientTestsBuilder",
-    "TCPConnectionTestsBuilder",
-    "TCPPortTestsBuilder",
-    "TCPTransportTestsBuilder",
-    "UNIXTestsBuilder",
-    "UnixClientTestsBuilder",
-)
+# Suites whose connections can be sockd's transports, by what they are asked for.
+TRANSPORTS = {
+    "transports": (
+        "AbortConnectionTests",
+        "TCP4ClientTestsBuilder",
+        "TCP6ClientTestsBuilder",
+        "TCPConnectionTestsBuilder",
+        "TCPPortTestsBuilder",
+        "TCPTransportTestsBuilder",
+        "UNIXTestsBuilder",
+        "UnixClientTestsBuilder",
+    ),
+    # Of TLS.
+    "tls-servers": (
+        "AbortSSLConnectionTests",
+        "SSLClientTestsMixin",
+        "StartTLSClientTestsMixin",  # it is Twisted's client that starts it
+        "TLSPortTestsBuilder",
+    ),
+    "tls-clients": ("AbortSSLConnectionTests", "SSLClientTestsMixin"),
+    # Of TCP, with TLS instead: those that look at sockd's end, and aren't for TLS too.
+    "servers-over-tls": ("TCPConnectionTestsBuilder",),
+    "clients-over-tls": ("TCP4ClientTestsBuilder",),
+}
 
 
 def built(reactor: str, only: tuple[str, ...] | None = None) -> Iterator[type]:
@@ -85,7 +99,7 @@ def suites(which: str, reactor: str) -> TestSuite:
             loader.loadModule(importlib.import_module(f"twisted.test.test_{n}")) for n in INSTALLED
         )
     selectreactor.install()  # as in trial; the tests make their own
-    classes = list(built(reactor, TRANSPORTS if which == "transports" else None))
+    classes = list(built(reactor, TRANSPORTS.get(which)))
     for one in classes:
         one.timeout = LIMIT  # type: ignore[attr-defined]
         for name, why in INAPPLICABLE.get(reactor.rpartition(".")[2], {}).items():
