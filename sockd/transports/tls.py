@@ -23,6 +23,8 @@ from sockd.transports.turn import Turn
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
 PIECE = 64 * 1024
+# Waits for a later turn in the place of data: `read` tells of a close_notify again, whatever follows.
+CLOSE_NOTIFY = b"\x15"
 
 
 class TlsServer(Server):
@@ -163,8 +165,17 @@ class TlsServer(Server):
             return
         if not isinstance(why, ssl.SSLZeroReturnError):
             self._tls_failed(why)
-        elif self.connected and not self._read_closed:  # the peer's close_notify
+        elif self._paused and not self.disconnecting:
+            self._rest = CLOSE_NOTIFY  # the protocol has yet to work off what came before
+        elif self.connected and not self._read_closed:
             super()._peer_finished()
+
+    def peer_left(self, *, reset: bool) -> None:
+        if self._rest == CLOSE_NOTIFY and not reset:
+            self._rest = b""
+            super()._peer_finished()
+        else:
+            super().peer_left(reset=reset)
 
     def _hear(self, said: bytes) -> None:
         """TLS itself has something to say."""

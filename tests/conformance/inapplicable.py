@@ -13,7 +13,6 @@ _NO_CONTEXTS = (
 )
 _UNSHAKEN = "one end leaves, or stops to read, before the handshake is done: there is no protocol at sockd's"
 _ABORTS = "Twisted's end is told of the connection before the handshake; to close it then is to abort it"
-_AT_ONCE = "a close_notify that came with the last bytes is told at once, though they made the protocol pause"
 _DESCRIPTORS = "descriptors are not passed over Unix sockets (IUNIXTransport)"
 _ZONE = "the zone of a link-local address is in its scopeID alone, as in Python's own"
 _LINGERS = "it reads on for the peer's FIN, so that what is on its way isn't lost by a reset"
@@ -73,7 +72,6 @@ _TLS_SERVERS = _TLS_EITHER | {
     "test_startedListeningLogMessage": _OURS,
 }
 _SERVERS_OVER_TLS = {
-    "test_connectionLostAfterPausedTransport": _AT_ONCE,
     "test_doubleHalfClose": _UNSHAKEN,
     "test_resumeProducingWhileDisconnecting": _LINGERS,
 }

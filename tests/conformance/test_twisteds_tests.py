@@ -66,7 +66,7 @@ def test_the_transports(reactor: str, least: int, tmp_path: Path) -> None:
         ("tls-servers", "TlsServers", 11),
         ("tls-servers", "TlsServersInALane", 11),
         ("tls-clients", "TlsClients", 12),
-        ("servers-over-tls", "ServersOverTls", 3),
+        ("servers-over-tls", "ServersOverTls", 4),
         ("clients-over-tls", "ClientsOverTls", 7),
     ],
 )

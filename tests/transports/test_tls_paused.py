@@ -158,3 +158,47 @@ def test_raises_at_what_was_kept() -> None:
     assert words.link.owner.failures == ["dataReceived"]
     assert words.link.owner.ends == [End.FAILED]
     words.close()
+
+
+def test_the_end_came_with_what_made_it_pause() -> None:
+    """It hears of that when it resumes: until then it may answer."""
+    probe = Probe(pause)
+    words = Words(probe)
+    words.say(b"last", bye=True)
+    assert probe.data == b"last"
+    assert not probe.lost
+    words.server.write(b"answer")
+    words.server.resumeProducing()
+    words.server.pauseProducing()
+    words.link.loop.settle()
+    assert not probe.lost
+    words.server.resumeProducing()
+    words.link.loop.settle()
+    assert ended(probe)
+    assert words.link.owner.ends == [End.PEER]
+    assert words.server.sent == 6
+    words.close()
+
+
+@pytest.mark.parametrize("bye", [True, False])
+def test_gone_before_it_resumes(bye: bool) -> None:
+    """Who has waited long enough hears of the end all the same, and whether it was a clean one."""
+    probe = Probe(pause)
+    words = Words(probe)
+    words.say(b"last", bye=bye)
+    assert not probe.lost
+    words.server.peer_left(reset=False)
+    words.link.loop.settle()
+    assert words.link.owner.ends == [End.PEER if bye else End.TRUNCATED]
+    words.close()
+
+
+def test_paused_at_once_with_nothing_to_keep() -> None:
+    """A peer that leaves then was cut off, as ever."""
+    words = Words(Probe(on_made=pause))
+    words.send()
+    words.link.loop.until(lambda: words.server.ready)
+    words.server.peer_left(reset=False)
+    words.link.loop.settle()
+    assert words.link.owner.ends == [End.TRUNCATED]
+    words.close()
