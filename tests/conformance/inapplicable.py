@@ -57,6 +57,21 @@ _CLIENT_ENDS = _EITHER | {
     "test_nonStreamingProducer": _NEXT_TURN,
     "test_streamingProducer": _SENDS,
 }
+_INSTALLED = {
+    "testPortRepr": _OURS,
+    "test_cannotBind": _OURS,
+    "test_directConnectionLostCall": _OURS,
+    "test_exceptInConnectionLostCall": _OURS,
+    "test_exceptInStop": _OURS,
+    "test_pidFile": _OURS,
+    "test_reprWithNewStyleFactory": _OURS,
+    "test_restartAfterExcept": _OURS,
+    "test_restartListening": _OURS,
+    "test_serverRepr": _OURS,
+    "test_socketLocking": _OURS,
+    "test_uncleanServerSocketLocking": _OURS,
+    "test_writeNotificationRaises": _LINGERS,
+}
 _TLS_EITHER = {
     "test_badContext": _NO_CONTEXTS,
     "test_disconnectAfterWriteAfterStartTLS": _TLS,
@@ -92,6 +107,7 @@ INAPPLICABLE: dict[str, dict[str, str]] = {
     },
     "Servers": _SERVERS,
     "ServersInALane": _SERVERS,
+    "ServersInstalled": _INSTALLED,
     "Clients": _CLIENT_ENDS,
     "Both": _SERVERS | _CLIENT_ENDS,
     "TlsServers": _TLS_SERVERS,

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IConnector, IListeningPort
+from twisted.internet.main import installReactor
 from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -120,11 +121,19 @@ class Port(Owner):
         self.acceptor.accept(True)
 
     def stopListening(self) -> Deferred[None]:
-        if self.sock.fileno() != -1:
+        if self.connected:
             self.acceptor.leave()
             self.sock.close()
             self.factory.doStop()
         return succeed(None)
+
+    @property
+    def connected(self) -> bool:
+        return self.sock.fileno() != -1
+
+    @property
+    def disconnected(self) -> bool:
+        return not self.connected
 
     def getHost(self) -> Any:
         return twisted_address(self.sock.family, self.sock.getsockname())
@@ -185,6 +194,10 @@ class Ours(SockdReactor):
         self.lane: Any = Lane(self.turn) if self.laned else self
         self.ports: list[Port] = []
 
+    @classmethod
+    def install(cls) -> None:
+        installReactor(cls())
+
     def stop(self) -> None:
         """Sockets close after the turn (`Turn.bury`); the tests look at once for what is left."""
         if self.turn._scheduled:
@@ -235,6 +248,16 @@ class Servers(Ours):
 
 class ServersInALane(Ours):
     laned = True
+
+
+class ServersInstalled(Servers):
+    """As the process's one reactor."""
+
+    def iterate(self, delay: float = 0) -> None:
+        """Trial lets pass two turns before it looks for what is left; the last to close takes one more."""
+        super().iterate(delay)
+        while self.turn._scheduled:
+            super().iterate()
 
 
 class Clients(Ours):

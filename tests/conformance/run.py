@@ -11,7 +11,7 @@ import importlib.util
 import json
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,8 +27,21 @@ from tests.conformance.inapplicable import INAPPLICABLE
 # Nothing here needs so long (seconds) if it works; Twisted's own limit is two minutes.
 LIMIT = 5
 
-# Tests of what the installed reactor does.
-INSTALLED = ("internet", "policies", "process", "stdio", "tcp", "tcp_internals", "threads", "udp", "unix")
+# Tests of what the installed reactor does; some look at its connections.
+INSTALLED = {
+    "installed": (
+        "internet",
+        "policies",
+        "process",
+        "stdio",
+        "tcp",
+        "tcp_internals",
+        "threads",
+        "udp",
+        "unix",
+    ),
+    "installed-transports": ("policies", "tcp", "unix"),
+}
 
 # Suites whose connections can be sockd's transports, by what they are asked for.
 TRANSPORTS = {
@@ -93,19 +106,25 @@ def skipping(method: Callable[..., object], why: str) -> Callable[..., object]:
 
 def suites(which: str, reactor: str) -> TestSuite:
     loader = TestLoader()
-    if which == "installed":
+    if modules := INSTALLED.get(which):
         namedAny(f"{reactor}.install")()
-        return TestSuite(
-            loader.loadModule(importlib.import_module(f"twisted.test.test_{n}")) for n in INSTALLED
-        )
+        found = [importlib.import_module(f"twisted.test.test_{module}") for module in modules]
+        leave_out(reactor, (one for module in found for one in loader.findTestClasses(module)))
+        return TestSuite(map(loader.loadModule, found))
     selectreactor.install()  # as in trial; the tests make their own
     classes = list(built(reactor, TRANSPORTS.get(which)))
     for one in classes:
         one.timeout = LIMIT  # type: ignore[attr-defined]
+    leave_out(reactor, classes)
+    return TestSuite(map(loader.loadClass, classes))
+
+
+def leave_out(reactor: str, classes: Iterable[type]) -> None:
+    """What doesn't apply is not run."""
+    for one in classes:
         for name, why in INAPPLICABLE.get(reactor.rpartition(".")[2], {}).items():
             if method := getattr(one, name, None):
                 setattr(one, name, skipping(method, why))
-    return TestSuite(loader.loadClass(one) for one in classes)
 
 
 def main(which: str, reactor: str, result: Path) -> None:
