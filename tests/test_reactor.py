@@ -1,12 +1,15 @@
 """Our reactor where it differs from Twisted's: turns without timers, who wants no log context, what fails."""
 
 import errno
+import os
 import select
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from twisted.internet import error
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python import context
@@ -213,24 +216,151 @@ def test_interrupted(reactor: SockdReactor) -> None:
 
 
 def test_how_long_a_turn_waits(reactor: SockdReactor) -> None:
-    """For ever without timers, else until the first; not at all before it runs and as it ends."""
+    """Without an alarm: for ever if there are no timers, else until the first; not before and after."""
     reactor._poller = told = Told(reactor._poller, [])
     reactor._take_turn()
     reactor.running = True
     reactor._take_turn()
     late = reactor.callLater(1000, int)
     reactor._take_turn()
+    reactor._take_turn()
     late.cancel()
     reactor.running = False
     late = reactor.callLater(1000, int)
     reactor._take_turn()
     late.cancel()
-    first, forever, until, ending = told.waits
+    first, forever, until, again, ending = told.waits
     assert (first, forever, ending) == (0, -1, 0)
-    assert 990 < until <= 1000
+    assert 990 < again <= until <= 1000
     reactor.threadCallQueue.append((told.waits.clear, (), {}))
     reactor._take_turn()
     assert told.waits == [0]
+
+
+class Bell:
+    """An alarm that notes what it is set to."""
+
+    fileno = 1 << 20
+
+    def __init__(self) -> None:
+        self.set_to: list[int] = []
+
+    def set(self, seconds: float) -> None:
+        self.set_to.append(round(seconds))
+
+
+def test_when_the_alarm_is_set(reactor: SockdReactor) -> None:
+    """When the first timer is another and earlier one, or it rang; else turns look at no timer."""
+    bell: Any = Bell()
+    reactor._poller = told = Told(reactor._poller, [])
+    reactor._alarm = bell
+    reactor.running = True
+    reactor.callLater(1000, int)
+    soon = reactor.callLater(100, int)
+    for _ in range(3):
+        reactor._take_turn()
+    assert bell.set_to == [100]
+    reactor.callLater(2000, int)
+    reactor._take_turn()
+    assert bell.set_to == [100]
+    soon.reset(50)
+    for _ in range(3):
+        reactor._take_turn()
+    assert bell.set_to == [100, 50]
+    soon.cancel()
+    reactor._take_turn()
+    told.told = [(bell.fileno, select.EPOLLIN)]
+    reactor._take_turn()
+    told.told = []
+    for _ in range(3):
+        reactor._take_turn()
+    assert bell.set_to[:2] == [100, 50]
+    assert len(bell.set_to) == 3
+    assert set(told.waits) == {-1}
+    for call in reactor.getDelayedCalls():
+        call.cancel()
+
+
+def started(reactor: SockdReactor) -> None:
+    """Run the loop until it crashes, without what a daemon has around it."""
+    reactor.running = reactor._started = True
+    reactor.mainLoop()
+
+
+SECONDS = st.sampled_from([0, 0, 0.0005, 0.001, 0.003, 0.01])
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["callLater", "callLater", "cancel", "reset", "delay"]), st.integers(0, 9), SECONDS
+    ),
+    max_size=20,
+)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["alarm", "no-alarm"])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS, apart=SECONDS)
+def test_timers(
+    steps: list[tuple[str, int, float]], apart: float, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set, cancelled, moved by each other: who isn't cancelled is called, and not too early."""
+
+    def none() -> None:
+        raise OSError(errno.ENOSYS, "not here")
+
+    if not there:
+        monkeypatch.setattr(module, "Alarm", none)
+    reactor = SockdReactor()
+    calls: list[Any] = []
+    called: list[tuple[float, float]] = []
+
+    def step(left: list[tuple[str, int, float]]) -> None:
+        if not left:
+            wait_for_all()
+            return
+        what, which, seconds = left[0]
+        if what == "callLater":
+            number = len(calls)
+            calls.append(
+                reactor.callLater(
+                    seconds, lambda: called.append((reactor.seconds(), calls[number].getTime()))
+                )
+            )
+        elif calls and calls[which % len(calls)].active():
+            call = calls[which % len(calls)]
+            call.cancel() if what == "cancel" else getattr(call, what)(seconds)
+        reactor.callLater(apart, step, left[1:])
+
+    def wait_for_all() -> None:
+        if any(call.active() for call in calls):
+            reactor.callLater(0.001, wait_for_all)
+        else:
+            reactor.crash()
+
+    reactor.callLater(0, step, steps)
+    try:
+        started(reactor)
+    finally:
+        end(reactor)
+        monkeypatch.undo()
+    assert len(called) == sum(bool(call.called) for call in calls)
+    assert all(call.called or call.cancelled for call in calls)
+    assert all(now >= due for now, due in called)
+
+
+def test_an_alarm_that_cannot_be_watched(reactor: SockdReactor) -> None:
+    """epoll has no room for it: timers go without."""
+
+    class Full(Told):
+        def register(self, number: int, events: int) -> None:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    before = set(os.listdir("/proc/self/fd"))
+    real = reactor._poller
+    reactor._poller = Full(real, [])
+    reactor.callLater(0, reactor.crash)
+    started(reactor)
+    reactor._poller = real
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_turn_that_fails(reactor: SockdReactor, logged: list[LogEvent]) -> None:
