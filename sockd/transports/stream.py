@@ -489,7 +489,7 @@ class Server(_Often):
 
     def limit_read(self, count: int) -> None:
         """Read no more than `count` bytes at once: for a protocol that makes much of little."""
-        self._read_size = min(count, READ)
+        self._read_size = min(count, READ - 1)  # a read of READ would have the next ones take more
 
     def limit_unsent(self, count: int) -> None:
         """Cut the connection (`End.SLOW`) when more than `count` bytes wait unsent."""

@@ -10,7 +10,7 @@ import pytest
 
 from sockd.metrics import End
 from sockd.transports.cut import ConnectionCutError
-from sockd.transports.stream import HIGH_WATER, UNSENT, Server
+from sockd.transports.stream import HIGH_WATER, READ, UNSENT, Server
 from tests.transports.loop import Connect, Connection, Probe, broken, echo, ended, small_buffers, tcp_pair
 
 MEGABYTE = 1 << 20
@@ -366,3 +366,21 @@ def test_reads_that_a_protocol_bounds(connect: Connect) -> None:
     connection.client.send(bytes(2500))
     connection.loop.settle()
     assert pieces == [1000, 1000, 500]
+
+
+def test_a_bound_of_a_whole_read_is_one(connect: Connect) -> None:
+    """Full reads are followed by larger ones only where a protocol has said nothing."""
+    connection = connect(Probe(), tcp_pair())
+    sizes: list[int] = []
+    read = connection.server._read
+
+    def noted(number: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(number, size)
+
+    connection.server._read = noted
+    connection.server.limit_read(READ)
+    connection.client.setblocking(True)
+    connection.client.sendall(bytes(4 * READ))
+    connection.loop.until(lambda: len(connection.protocol.data) == 4 * READ)
+    assert max(sizes) <= READ
