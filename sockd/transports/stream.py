@@ -30,8 +30,8 @@ from sockd.transports.turn import Turn
 # saves a quarter of the CPU for messages of a megabyte. The kernel fills the bytes that the protocol gets.
 READ = 64 * 1024
 READ_IN_BULK = 512 * 1024
-# While more connections than these wait for their peers to read, nobody's reads are in bulk: what was read is
-# theirs to hold.
+# While more connections than these wait for their peers to read, or are paused by their protocols, nobody's
+# reads are in bulk: what was read is theirs to hold.
 WAITING = 64
 # Above so many bytes unsent we stop reading from the peer: it gets no further answers before it took these.
 HIGH_WATER = 64 * 1024
@@ -558,9 +558,13 @@ class Server(_Often):
     # -- IPushProducer: what the protocol says of reading
 
     def pauseProducing(self) -> None:  # noqa: N802
+        if self.connected and not self._paused & BY_PROTOCOL:
+            self._turn.waiting += 1
         self._pause(BY_PROTOCOL)
 
     def resumeProducing(self) -> None:  # noqa: N802
+        if self.connected and self._paused & BY_PROTOCOL:
+            self._turn.waiting -= 1
         self._resume(BY_PROTOCOL)
 
     def stopProducing(self) -> None:  # noqa: N802
@@ -766,6 +770,8 @@ class Server(_Often):
     def _lost(self, why: Failure) -> None:
         if not self.connected:
             return
+        if self._paused & BY_PROTOCOL:
+            self._turn.waiting -= 1
         self.connected = False
         self._fin_sent = True
         self.disconnected = True

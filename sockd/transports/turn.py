@@ -44,7 +44,7 @@ class Turn:
     answer costs two changes of the epoll set. `active` is true while an event is being handled; `dirty` are
     those to whom it gave something to send; `hearing` are the lanes that had events since what is sent to
     many was seen to last: it waits for what else will be said to them. `waiting` counts those who have sent
-    as much as their peers would take.
+    as much as their peers would take, and those whom their protocols have paused.
     """
 
     __slots__ = (

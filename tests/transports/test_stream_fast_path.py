@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sockd.metrics import Counters
 from sockd.peers import Peer
-from sockd.transports.stream import HIGH_WATER, READ, READ_IN_BULK, WAITING, Server
+from sockd.transports.stream import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Server
 from sockd.transports.turn import Turn
 from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, tcp_pair
 
@@ -199,7 +199,9 @@ class World:
             )
         ]  # fmt: skip
         counters = self.counters
-        assert self.turn.waiting == sum(server._writing for server in self.servers)
+        assert self.turn.waiting == sum(
+            server._writing + (server.connected and server._paused & BY_PROTOCOL) for server in self.servers
+        )
         return [*of_each, counters.bytes_in, counters.bytes_out, dict(counters.refused), self.owner.failures]
 
 
@@ -293,3 +295,21 @@ def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
         wanted = len(connection.protocol.data) + 4 * READ
         connection.loop.until(lambda wanted=wanted: len(connection.protocol.data) == wanted)  # type: ignore[misc]
         assert max(sizes) == expected
+
+
+def test_who_is_paused_may_hold_what_was_read(connect: Connect) -> None:
+    """It counts among those who wait, once, until its protocol wants more or it ends."""
+    connection = connect(Probe())
+    server, turn = connection.server, connection.turn
+    for _ in range(2):
+        server.pauseProducing()
+        assert turn.waiting == 1
+    server.resumeProducing()
+    server.resumeProducing()
+    assert turn.waiting == 0
+    server.pauseProducing()
+    server.abortConnection()
+    connection.loop.until(lambda: connection.owner.ends)
+    server.pauseProducing()
+    server.resumeProducing()
+    assert turn.waiting == 0
