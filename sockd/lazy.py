@@ -25,11 +25,19 @@ class LazyModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what is known of any module; whoever goes through them all asks for it
+        # What is known of any module: whoever goes through them all asks for it. But `import *` goes without
+        # `__all__` by what is there so far, which would be nothing.
+        if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         loading: _Loading = self.__spec__.loader_state  # type: ignore[union-attr]
         loading.load(self)
         return ModuleType.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Whoever replaces a name, as debuggers do, has the last word: not the module when it is loaded."""
+        if not name.startswith("__"):
+            hasattr(self, name)
+        ModuleType.__setattr__(self, name, value)
 
 
 class _Loading:

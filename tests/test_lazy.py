@@ -53,6 +53,25 @@ def test_what_looks_at_all_modules_loads_none(modules: Path) -> None:
     assert not is_loaded(one)
 
 
+def test_all_names_are_imported(modules: Path) -> None:
+    """`import *` asks for `__all__`, and takes what there is where that is missing."""
+    for text in ("__all__ = ['name']\nname = 1\n", "name = 1\n"):
+        sys.modules.pop("put_off_one", None)
+        importlib.invalidate_caches()
+        put_off(modules, text)
+        names: dict[str, object] = {}
+        exec("from put_off_one import *", names)
+        assert names["name"] == 1
+
+
+def test_what_is_replaced_stays_so(modules: Path) -> None:
+    """Loading the module later doesn't bring back what somebody, who only set it, put something else for."""
+    one = put_off(modules, "name = 1\nother = 2\n")
+    one.name = "mine"
+    assert one.other == 2
+    assert one.name == "mine"
+
+
 def test_a_name_that_is_missing_is_no_reason_to_load_again(modules: Path) -> None:
     """Not even while the module is being loaded, and somebody whom it imports looks back."""
     (modules / "looks_back.py").write_text("import put_off_one\nfound = hasattr(put_off_one, 'late')\n")
