@@ -148,6 +148,8 @@ class TlsServer(Server):
             data, why = b"", error
         if said := self._bio_out.read():
             self._hear(said)
+        if why is not None and not isinstance(why, (ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
+            self._goodbye = True  # OpenSSL takes nothing any more, but the protocol gets what came before
         if data and not self.disconnecting:
             size = len(data)
             self.received += size

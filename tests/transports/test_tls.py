@@ -1,6 +1,7 @@
 """A TLS connection: the handshake, bytes both ways, its ends, back-pressure, peers who break rules."""
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from sockd.metrics import Counters, End
 from sockd.peers import Peer
 from sockd.transports.records import RECORD
-from sockd.transports.stream import READ
+from sockd.transports.stream import HIGH_WATER, READ
 from sockd.transports.tls import TlsServer
 from sockd.transports.turn import Turn
 from tests.certificates import made
@@ -198,6 +199,24 @@ def test_garbage_after_the_handshake(link: Callable[..., Link]) -> None:
     assert one.owner.ends == [End.TLS]
     assert one.counters.refused == {"TLS: decryption failed or bad record mac": 1}
     assert protocol.lost
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_garbage_after_what_is_answered(link: Callable[..., Link], version: ssl.TLSVersion) -> None:
+    """That an answer can't be sent any more is no fault of a protocol that writes much at once."""
+    one = link(Probe(lambda probe, data: probe.transport.write(data * HIGH_WATER)), version).shaken()
+    one.server.limit_unsent(1)
+    one.client.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, True)  # they are read at once
+    one.client.tls.send(b"hello")
+    os.write(one.client.tls.fileno(), b"GET / HTTP/1.0\r\n\r\n")
+    one.client.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, False)
+    said: list[str] = []
+    one.loop.until(lambda: said.append(one.client.alert()) or said[-1], one.client.tls)  # type: ignore[func-returns-value]
+    assert said[-1] == "alert protocol version"
+    assert one.protocol is not None
+    assert one.protocol.data == b"hello"
+    assert one.counters.refused == {"TLS: wrong version number": 1}
+    assert one.owner.failures == []
 
 
 def test_gone_in_the_handshake(link: Callable[..., Link]) -> None:
