@@ -51,11 +51,13 @@ def loaded(directory: Path, program: str, *words: str, **environ: str) -> set[st
         "print(*(name for name in sys.modules if type(sys.modules[name]).__name__ != 'LazyModule'), file=err)"
     )
     code = f"import atexit, sys\nerr = sys.__stderr__\natexit.register(lambda: {say})\n{program}"
+    # What measures the tests' branches has modules of its own.
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     here = {name: str(directory) for name in ("RUNTIME_DIRECTORY", "LOGS_DIRECTORY")}
     result = subprocess.run(
         [sys.executable, "-c", code, *words],
         cwd=directory,
-        env={**os.environ, **here, **environ},
+        env={**unmeasured, **here, **environ},
         capture_output=True,
         check=False,
         timeout=60,
