@@ -180,6 +180,19 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     return accepted, client
 
 
+def noted_reads(server: Server) -> list[int]:
+    """How much is asked for by each read from now on, in bytes."""
+    sizes: list[int] = []
+    read = server._read
+
+    def noted(number: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(number, size)
+
+    server._read = noted
+    return sizes
+
+
 class Probe(Protocol):
     """A protocol that keeps what it was told; `on_data` and `on_lost` are what it does then."""
 

@@ -11,7 +11,17 @@ import pytest
 from sockd.metrics import End
 from sockd.transports.cut import ConnectionCutError
 from sockd.transports.stream import HIGH_WATER, READ, UNSENT, Server
-from tests.transports.loop import Connect, Connection, Probe, broken, echo, ended, small_buffers, tcp_pair
+from tests.transports.loop import (
+    Connect,
+    Connection,
+    Probe,
+    broken,
+    echo,
+    ended,
+    noted_reads,
+    small_buffers,
+    tcp_pair,
+)
 
 MEGABYTE = 1 << 20
 
@@ -371,14 +381,7 @@ def test_reads_that_a_protocol_bounds(connect: Connect) -> None:
 def test_a_bound_of_a_whole_read_is_one(connect: Connect) -> None:
     """Full reads are followed by larger ones only where a protocol has said nothing."""
     connection = connect(Probe(), tcp_pair())
-    sizes: list[int] = []
-    read = connection.server._read
-
-    def noted(number: int, size: int) -> bytes:
-        sizes.append(size)
-        return read(number, size)
-
-    connection.server._read = noted
+    sizes = noted_reads(connection.server)
     connection.server.limit_read(READ)
     connection.client.setblocking(True)
     connection.client.sendall(bytes(4 * READ))

@@ -13,7 +13,7 @@ from sockd.metrics import Counters
 from sockd.peers import Peer
 from sockd.transports.stream import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Server
 from sockd.transports.turn import Turn
-from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, tcp_pair
+from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, noted_reads, tcp_pair
 
 PEERS = 3
 AGAIN, GONE, SHORT = -1, -2, -3
@@ -254,14 +254,7 @@ def test_written_before_the_event() -> None:
 def test_reads_grow_and_shrink(connect: Connect) -> None:
     """A full read has the next one take more, a smaller one brings them back."""
     connection = connect(Probe(), tcp_pair())
-    sizes: list[int] = []
-    read = connection.server._read
-
-    def noted(number: int, size: int) -> bytes:
-        sizes.append(size)
-        return read(number, size)
-
-    connection.server._read = noted
+    sizes = noted_reads(connection.server)
     connection.client.setblocking(True)
     for data in (b"x", bytes(READ), bytes(READ), b"x", b"x"):
         connection.client.sendall(data)
@@ -274,14 +267,7 @@ def test_reads_grow_and_shrink(connect: Connect) -> None:
 def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
     """What a read took may have to be kept: while many wait for their peers to read, all read little."""
     connection = connect(Probe(), tcp_pair())
-    sizes: list[int] = []
-    read = connection.server._read
-
-    def noted(number: int, size: int) -> bytes:
-        sizes.append(size)
-        return read(number, size)
-
-    connection.server._read = noted
+    sizes = noted_reads(connection.server)
     connection.client.setblocking(True)
     for waiting, expected in (
         (0, READ_IN_BULK),
