@@ -98,7 +98,7 @@ class SockdReactor(EPollReactor):
         there = self._selectables
         for number, event in events:
             one = there.get(number)
-            if one is None:  # the event before had it leave
+            if one is None:  # the alarm; or the event before had it leave
                 if self._alarm is not None and number == self._alarm.fileno:
                     self._look = True
                 continue

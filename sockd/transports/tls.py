@@ -23,8 +23,9 @@ from sockd.transports.turn import Turn
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
 PIECE = 64 * 1024
-# Waits for a later turn in the place of data: `read` tells of a close_notify again, whatever follows.
-CLOSE_NOTIFY = b"\x15"
+# Waits for a later turn in the place of data: `read` tells of a close_notify again, whatever follows. It is
+# known by its identity, as a peer may send any bytes.
+CLOSE_NOTIFY = b"close_notify"
 
 
 class TlsServer(Server):
@@ -173,7 +174,7 @@ class TlsServer(Server):
             super()._peer_finished()
 
     def peer_left(self, *, reset: bool) -> None:
-        if self._rest == CLOSE_NOTIFY and not reset:
+        if self._rest is CLOSE_NOTIFY and not reset:
             self._rest = b""
             super()._peer_finished()
         else:

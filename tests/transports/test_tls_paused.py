@@ -202,3 +202,18 @@ def test_paused_at_once_with_nothing_to_keep() -> None:
     words.link.loop.settle()
     assert words.link.owner.ends == [End.TRUNCATED]
     words.close()
+
+
+def test_the_beginning_of_an_alert_is_no_alert() -> None:
+    """What may become a close_notify waits for its protocol, and the FIN after it is no clean end."""
+    words = Words(Probe(on_made=pause))
+    words.sock.send(words.cipher() + b"\x15")
+    words.link.loop.until(lambda: words.server.ready)
+    words.server.peer_left(reset=False)
+    words.link.loop.settle()
+    assert not words.link.owner.ends
+    words.sock.shutdown(socket.SHUT_WR)
+    words.server.resumeProducing()
+    words.link.loop.until(lambda: words.link.owner.ends)
+    assert words.link.owner.ends == [End.TRUNCATED]
+    words.close()
