@@ -1,5 +1,5 @@
 """`python -m sockd` is the sockd command."""
 
-from sockd.cli import main
+from sockd.cli.main import main
 
 main()

@@ -10,21 +10,20 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
-from sockd.admin.notify import Notify
-from sockd.controlling import Controls
-from sockd.expiry import Expiry
-from sockd.plan import Plan
-from sockd.reloading import Reloading
-from sockd.reports import Reports
-from sockd.services.endpoint import Endpoint, Surroundings
-from sockd.services.refusals import EVERY
-from sockd.services.sockets import Sockets
-from sockd.services.states import State
-from sockd.status import Outcome, in_words
-from sockd.transports.inet import OpenError
-from sockd.transports.turn import Turn
-from sockd.units import counted, format_duration
-from sockd.welcome import tell_listening
+from sockd.base.units import counted, format_duration
+from sockd.control.listener import Controls
+from sockd.control.status import Outcome, in_words
+from sockd.plan.plan import Plan
+from sockd.reload import Reloading
+from sockd.systemd.notify import Notify
+from sockd.systemd.reports import Reports
+from sockd.transports.flush import Turn
+from sockd.transports.sockets.inet import OpenError
+from sockd.tree.endpoint import Endpoint, Surroundings, tell_listening
+from sockd.tree.expiry import Expiry
+from sockd.tree.reporting import EVERY
+from sockd.tree.sockets import Sockets
+from sockd.tree.states import State
 
 # How long (seconds) a protocol's service gets to finish its work when the drain's time is over.
 GRACE = 0.5

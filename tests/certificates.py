@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sockd.plan import CertificatePlan, TlsPlan
+from sockd.plan.plan import CertificatePlan, TlsPlan
 
 DAY = dt.timedelta(days=1)
 

@@ -10,7 +10,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.task import deferLater
 
 from tests.daemons import Daemons
-from tests.services.house import House
+from tests.tree.house import House
 
 settings.register_profile(
     "sockd",

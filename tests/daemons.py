@@ -12,13 +12,13 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from sockd.admin.language import Refused
-from sockd.admin.notify import Notify
+from sockd.commands import commands
+from sockd.control.language import Refused
 from sockd.daemon import Daemon
-from sockd.plan import EndpointPlan, LogPlan, Plan
-from sockd.services.sockets import Sockets
-from sockd.steering import commands
-from tests.services.house import Events, House
+from sockd.plan.plan import EndpointPlan, LogPlan, Plan
+from sockd.systemd.notify import Notify
+from sockd.tree.sockets import Sockets
+from tests.tree.house import Events, House
 
 DRAIN = 5.0
 

@@ -6,20 +6,10 @@ from typing import Any, cast
 
 from pydantic import BaseModel, Field, field_validator
 
-from sockd.config.types import (
-    Boolean,
-    Duration,
-    Integer,
-    LogPath,
-    Mode,
-    Networks,
-    OptionalRate,
-    Size,
-    Text,
-)
+from sockd.base.units import Rate
+from sockd.config.types import Boolean, Duration, Integer, LogPath, Mode, Networks, OptionalRate, Size, Text
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
-from sockd.units import Rate
 
 
 class Nested(BaseModel):

@@ -7,13 +7,13 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel
 
-from sockd.addresses import Address, Kind
+from sockd.base.addresses import Address, Kind
+from sockd.base.errors import Place, Problem, SockdError
 from sockd.daemon import GRACE
-from sockd.errors import Place, Problem, SockdError
-from sockd.services.endpoint import Endpoint
-from sockd.services.supervisor import PATIENCE
+from sockd.tree.endpoint import Endpoint
+from sockd.tree.supervisor import PATIENCE
 from tests.daemons import DRAIN, Daemons, Running
-from tests.services.house import Datagrams, House, Probes, Service, raising
+from tests.tree.house import Datagrams, House, Probes, Service, raising
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
 

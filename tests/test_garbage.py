@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import Clock
 
-from sockd.garbage import ENOUGH, EVERY, THRESHOLDS, Garbage
+from sockd.program import ENOUGH, EVERY, THRESHOLDS, Garbage
 
 
 @pytest.fixture(autouse=True)

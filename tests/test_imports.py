@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-NO_TLS = {"OpenSSL", "cryptography", "service_identity", "sockd.inspect", "sockd.pem", "sockd.transports.tls"}
-NO_NETWORK = NO_TLS | {"asyncio", "ssl", "twisted", "zope", "sockd.daemon", "sockd.services", "sockd.tap"}
-NO_FILE = NO_NETWORK | {"importlib.metadata", "pydantic", "yaml", "sockd.plan"}
-NO_CLIENT = {"click", "sockd.cli", "sockd.commands"}
+NO_TLS = {
+    "OpenSSL",
+    "cryptography",
+    "service_identity",
+    "sockd.plan.certificates",
+    "sockd.plan.pem",
+    "sockd.transports.tls",
+}
+NO_NETWORK = NO_TLS | {"asyncio", "ssl", "twisted", "zope", "sockd.daemon", "sockd.tree", "sockd.tap"}
+NO_FILE = NO_NETWORK | {"importlib.metadata", "pydantic", "yaml", "sockd.plan.plan"}
+NO_CLIENT = {"click", "sockd.cli.main", "sockd.cli"}
 # OpenSSL is 4 MB of memory at rest; Twisted, asyncio and pydantic import what leads to it, and don't use it.
 NO_OPENSSL = {"_hashlib", "_ssl", "secrets", "ssl"}
 UNUSED = {"_bz2", "_csv", "_lzma", "bdb", "calendar", "http.client", "urllib.request"}
@@ -22,7 +29,7 @@ endpoints:
   chat: {listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0'], protocol: chat}
   log: {listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0'], protocol: line-log, options: {path: app.log}}
 """
-COMMAND = "from sockd.cli import main as run\n"
+COMMAND = "from sockd.cli.main import main as run\n"
 TWISTD = "from twisted.scripts.twistd import run\n"
 # What is to be served has been opened, and so loaded, when the reactor is to run.
 DAEMON = """\
@@ -32,8 +39,8 @@ run()
 """
 # The same, once `sockd run` has put off what is not to be loaded with Twisted.
 RUN = """\
-from sockd import lazy
-from sockd.cli import main as run
+from sockd.cli import lazy
+from sockd.cli.main import main as run
 
 def put_off(*names, put_off=lazy.put_off):
     put_off(*names)
@@ -83,7 +90,7 @@ def test_check_needs_no_network(directory: Path) -> None:
 def test_clients_read_no_file(words: list[str], directory: Path) -> None:
     """Asking a daemon needs neither what runs it nor what reads its file."""
     modules = loaded(directory, COMMAND + "run()", *words)
-    assert "sockd.commands.status" in modules
+    assert "sockd.cli.status" in modules
     assert modules & NO_FILE == set()
 
 
@@ -91,7 +98,7 @@ def test_completion_reads_no_file(directory: Path) -> None:
     """What a shell completes comes while somebody waits with a finger on a key."""
     asked = {"_SOCKD_COMPLETE": "bash_complete", "COMP_WORDS": "sockd suspend e", "COMP_CWORD": "2"}
     modules = loaded(directory, COMMAND + "run()", **asked)
-    assert "sockd.commands.control" in modules
+    assert "sockd.cli.control" in modules
     assert modules & NO_FILE == set()
 
 

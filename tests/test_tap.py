@@ -26,15 +26,17 @@ from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
 
 import sockd
-from sockd import process, reserve, tap
-from sockd.controlling import Controls
-from sockd.errors import SockdError
-from sockd.handover import passing
-from sockd.handover.value import HandedEndpoint, Handover
-from sockd.logs import Destination
-from sockd.plan import Directories, LogPlan, Plan
-from sockd.transports.inherited import Inherited
-from tests.services.house import Events, House, Probes, Service
+from sockd import program, tap
+from sockd.base import descriptors
+from sockd.base.errors import SockdError
+from sockd.control.listener import Controls
+from sockd.log import Destination
+from sockd.plan.plan import LogPlan, Plan
+from sockd.process.directories import Directories
+from sockd.systemd.inherited import Inherited
+from sockd.upgrade import passing
+from sockd.upgrade.value import HandedEndpoint, Handover
+from tests.tree.house import Events, House, Probes, Service
 
 FILE = """
 endpoints:
@@ -81,7 +83,7 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(reactor, "seconds", reactor.seconds)
     pool = reactor.getThreadPool()
     monkeypatch.setattr(pool, "threadFactory", pool.threadFactory)
-    monkeypatch.setattr(tap, "deferToThread", lambda read: succeed(None).addCallback(lambda _: read()))
+    monkeypatch.setattr(program, "deferToThread", lambda read: succeed(None).addCallback(lambda _: read()))
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     for number, handler in zip(SIGNALS, before, strict=True):
@@ -118,7 +120,7 @@ def options(*arguments: str, **parent: Any) -> tap.Options:
 
 def made(
     house: House, *, handed: Handover | None = None, reads: Any = None, **parent: Any
-) -> tuple[tap.Top, Reactor, Service]:
+) -> tuple[program.Top, Reactor, Service]:
     """A daemon made for these options of twistd's, its reactor and its service."""
     service = Service()
     plan = Plan(
@@ -128,7 +130,7 @@ def made(
     reactor = Reactor(house)
     directories = Directories(Path("/run/sockd"), Path("/var/log/sockd"))
     sockets = passing.adopt(handed) if handed else {}
-    daemon = tap.Top(plan, reactor, parent, reads or (lambda: plan), directories, handed, sockets)
+    daemon = program.Top(plan, reactor, parent, reads or (lambda: plan), directories, handed, sockets)
     return daemon, reactor, service
 
 
@@ -163,7 +165,7 @@ def test_help_names_the_file() -> None:
 def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read and made, nothing opened; time is the clock that never steps."""
     raised: list[bool] = []
-    monkeypatch.setattr(reserve, "keep", lambda: raised.append(True))
+    monkeypatch.setattr(descriptors, "keep", lambda: raised.append(True))
     if how == "environment":
         monkeypatch.setenv("SOCKD_CONFIG", str(file))
     daemon = tap.makeService(
@@ -210,7 +212,7 @@ def test_nothing_can_be_opened(
     def read(*_: object) -> Plan:
         raise OSError(errno.ENFILE, "Too many open files in system")
 
-    monkeypatch.setattr(tap, "read", read)
+    monkeypatch.setattr(program, "read", read)
     with pytest.raises(SystemExit) as caught:
         tap.makeService(options("-c", str(file)))
     assert caught.value.code == 78
@@ -227,14 +229,14 @@ def test_a_user_who_can_not_read_it(
         asked.append((uid, gid, euid, read().file))
         return ("one", "two")
 
-    monkeypatch.setattr(process, "refusal_as", refusal)
+    monkeypatch.setattr(program, "refusal_as", refusal)
     monkeypatch.chdir(file.parent)
     with pytest.raises(SystemExit) as caught:
         tap.makeService(options("-c", file.name, uid=7, euid=1))
     assert caught.value.code == 77
     assert capsys.readouterr().err == "one\ntwo\n"
     assert asked == [(7, None, True, file)]
-    monkeypatch.setattr(process, "refusal_as", lambda *_: ())
+    monkeypatch.setattr(program, "refusal_as", lambda *_: ())
     tap.makeService(options("-c", file.name, gid=7, syslog=True))
 
 
@@ -242,7 +244,7 @@ def test_a_user_who_can_not_read_it(
 def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root is warned of, and a control socket that could not be opened again; neither is told otherwise."""
     why = "" if root else "no right to write to /run"
-    monkeypatch.setattr(process, "is_root", lambda: root)
+    monkeypatch.setattr(program, "is_root", lambda: root)
     monkeypatch.setattr(Controls, "missing", lambda *_: why)
     daemon, _, _ = made(house, syslog=True)
     events = Events()
@@ -256,12 +258,12 @@ def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.Monk
 
 def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That the plan may need more than there can be is a warning of the file's, at the start and later."""
-    monkeypatch.setattr(reserve, "limit", lambda: 1000)
-    monkeypatch.setattr(reserve, "keep", lambda: None)
+    monkeypatch.setattr(descriptors, "limit", lambda: 1000)
+    monkeypatch.setattr(descriptors, "keep", lambda: None)
     daemon = tap.makeService(options("-c", str(file), syslog=True))
     (warning,) = daemon.plan.warnings
     assert "the process may have 1000 " in str(warning)
-    again = tap._read_aside(file, Directories(file.parent, file.parent), {})
+    again = program.read_aside(file, Directories(file.parent, file.parent), {})
     assert again.warnings == (warning,)
 
 
@@ -274,13 +276,13 @@ def struck(house: House, number: signal.Signals) -> None:
     house.loop.advance(0)
 
 
-def ended(house: House, daemon: tap.Top) -> None:
+def ended(house: House, daemon: program.Top) -> None:
     """Stopped, to the end."""
     stopped = daemon.stopService()
     house.run_clock(lambda: stopped.called)
 
 
-def close(daemon: tap.Top) -> None:
+def close(daemon: program.Top) -> None:
     if daemon._destination is not None and daemon._destination.path is not None:
         os.close(daemon._destination._descriptor)
 
@@ -377,7 +379,7 @@ def test_first_signal_stops_second_hurries(number: signal.Signals, house: House)
 def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A required endpoint's giving up stops with 69; Ctrl-C during its drain cuts that short."""
     statuses: list[int] = []
-    monkeypatch.setattr(process, "exit_with", statuses.append)
+    monkeypatch.setattr(program, "exit_with", statuses.append)
     daemon, reactor, service = made(house, syslog=True)
     daemon.take_signals()
     daemon._leave(69)
@@ -394,11 +396,11 @@ def test_reading_in_a_thread(file: Path) -> None:
     """What makes it lenient to the reactor is undone, also where the file is wrong."""
     before = (sys.getswitchinterval(), gc.isenabled())
     directories = Directories(file.parent, file.parent)
-    plan = tap._read_aside(file, directories, {"uid": 7, "gid": 8})
+    plan = program.read_aside(file, directories, {"uid": 7, "gid": 8})
     assert plan.control_user == 7
     file.write_text("nonsense")
     with pytest.raises(SockdError):
-        tap._read_aside(file, directories, {})
+        program.read_aside(file, directories, {})
     assert (sys.getswitchinterval(), gc.isenabled()) == before
 
 
@@ -434,7 +436,7 @@ def test_sockets_that_systemd_passed(house: House, monkeypatch: pytest.MonkeyPat
     """They are for the listeners of their name."""
     with socket.create_server(("127.0.0.1", 0)) as web:
         given = Inherited(named={"web": [web]}, problems=["odd"])
-        monkeypatch.setattr(tap, "take", lambda *_: given)
+        monkeypatch.setattr(program, "take", lambda *_: given)
         daemon, _, _ = made(house, syslog=True)
         assert daemon.around.sockets.how_many("web") == 1
 
@@ -523,7 +525,7 @@ def test_running_the_new_program(
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
-    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
+    monkeypatch.setattr("sockd.process.reactor.install", lambda: seen.append(["our reactor"]))
     handover = Handover(file="", runtime="", logs="", started=1.0, options=("--syslog", "--prefix=web"))
     descriptor = passing.write(handover)
     monkeypatch.setenv(passing.VARIABLE, str(descriptor))
@@ -579,7 +581,7 @@ def test_table_at_a_terminal(
 def test_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`sockd run` is twistd in the foreground, without a pid file and with our own reactor."""
     seen: list[list[str]] = []
-    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
+    monkeypatch.setattr("sockd.process.reactor.install", lambda: seen.append(["our reactor"]))
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))
     tap.run(tmp_path / "a.yaml")
@@ -592,7 +594,7 @@ def test_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_program_before_had_another_reactor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Which twistd was asked for by its name: that one is asked for again."""
     seen: list[list[str]] = []
-    monkeypatch.setattr("sockd.reactor.install", lambda: seen.append(["our reactor"]))
+    monkeypatch.setattr("sockd.process.reactor.install", lambda: seen.append(["our reactor"]))
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:3]))
     handover = Handover(file="", runtime="", logs="", started=1.0, options=("--reactor=poll",))

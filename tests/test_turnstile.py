@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from sockd.turnstile import Turnstile
+from sockd.reload import Turnstile
 
 
 class Work:

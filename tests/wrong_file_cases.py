@@ -6,9 +6,9 @@
 import re
 from pathlib import Path
 
-from sockd.errors import FileWrongError
-from sockd.plan import Directories
-from sockd.planning import read
+from sockd.base.errors import FileWrongError
+from sockd.plan.build import read
+from sockd.process.directories import Directories
 from tests import pem_files
 from tests.fake_registry import registry
 

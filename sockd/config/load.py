@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from sockd.base.errors import Place, Problem
 from sockd.config import document, problems
-from sockd.config.files import Daemon, Defaults, Main
+from sockd.config.file import Daemon, Defaults, Main
+from sockd.config.form import Section
 from sockd.config.model import NAME, Endpoint, Listeners
 from sockd.config.problems import Steps, place_of
-from sockd.config.section import Section
 from sockd.config.types import Text
 from sockd.config.values import Mapping, Value, read_as, shown
-from sockd.errors import Place, Problem
 
 MOST_FILES = 1000  # that may be included
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag
 from pydantic.json_schema import WithJsonSchema
 
-from sockd import addresses
-from sockd.addresses import Address, Kind
-from sockd.config.guarding import NO_PROXIES, Access, ProxyProtocol, Tls
+from sockd.base import addresses
+from sockd.base.addresses import Address, Kind
+from sockd.config.form import Section, no_default
+from sockd.config.guards import NO_PROXIES, Access, ProxyProtocol, Tls
 from sockd.config.hosts import SomeNetworksOrOff
-from sockd.config.section import Section, no_default
 from sockd.config.types import (
     Account,
     Boolean,

@@ -5,10 +5,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from sockd.base.errors import Place, Problem, offer
+from sockd.base.units import counted
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
-from sockd.errors import Place, Problem
-from sockd.nearest import offer
-from sockd.units import counted
 
 Steps = tuple[str | int, ...]  # from the root of a file to a value
 

@@ -5,10 +5,10 @@ import re
 import stat
 from pathlib import Path
 
-from sockd import reserve
-from sockd.config import usual
-from sockd.errors import Place, Problem
+from sockd.base import descriptors
+from sockd.base.errors import Place, Problem
 
+USUAL_FILE = "/etc/sockd/sockd.yaml"  # where the file is unless -c or $SOCKD_CONFIG names another
 LARGEST_FILE = 4 * 2**20  # bytes; some 20,000 endpoints
 WHOLE = 0  # the line of a problem that no line of the file has
 
@@ -30,7 +30,7 @@ def read(path: Path) -> str:
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-        descriptor = reserve.take(lambda: os.open(path, flags))
+        descriptor = descriptors.take(lambda: os.open(path, flags))
         try:
             what = os.fstat(descriptor)
             if stat.S_ISDIR(what.st_mode):
@@ -42,7 +42,7 @@ def read(path: Path) -> str:
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        hint = ": write -c FILE to name yours" if name == usual.FILE else ""
+        hint = ": write -c FILE to name yours" if name == USUAL_FILE else ""
         raise UnreadableError(Place(name, WHOLE), f"there is no such file{hint}") from error
     except OSError as error:
         raise UnreadableError(Place(name, WHOLE), f"the file can't be read: {error.strerror}") from error

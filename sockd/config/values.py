@@ -3,7 +3,7 @@
 import re
 from typing import Any, Self
 
-from sockd.errors import Place
+from sockd.base.errors import Place
 
 # What YAML 1.2's core schema reads as something else than a string when it is not quoted.
 _NULL = re.compile(r"(?:null|Null|NULL|~|)")

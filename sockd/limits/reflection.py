@@ -3,7 +3,7 @@
 from collections.abc import Collection, Container, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 
 # Services answer from ports below this one, clients don't ask from there (CVE-2024-2169, RFC 862 loops).
 _FIRST_CLIENT_PORT = 1024

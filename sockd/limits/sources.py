@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from sockd.limits.buckets import SOURCES, Buckets
-from sockd.limits.networks import Network, Networks, packed
-from sockd.peers import Peer
-from sockd.units import Rate
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
+from sockd.limits.access import Network, Networks, packed
+from sockd.limits.rates import SOURCES, Buckets
 
 Source = str | bytes | int | None
 _EXEMPT = ""  # no source is that

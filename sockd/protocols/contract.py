@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sockd.metrics import Counters
-from sockd.peers import Peer
-from sockd.units import Rate
+from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
 
 if TYPE_CHECKING:
     from twisted.logger import Logger  # `sockd check` does without, and starts the sooner

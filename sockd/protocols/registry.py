@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from sockd.errors import ProtocolUnavailableError
-from sockd.nearest import offer
+from sockd.base.errors import ProtocolUnavailableError, offer
 from sockd.protocols.contract import Specification
 
 GROUP = "sockd.protocols"

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from sockd.config.files import Main
+from sockd.config.file import Main
 from sockd.config.types import MODE_SCHEMA
 from sockd.protocols.registry import Registry
 

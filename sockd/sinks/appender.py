@@ -10,9 +10,30 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sockd import reserve
-from sockd.errors import SockdError
-from sockd.sinks.descriptors import descriptor
+from sockd.base import descriptors
+from sockd.base.errors import SockdError
+
+_MOST_LINKS = 40  # as the kernel has it (path_resolution(7))
+
+
+def descriptor(path: Path) -> int | None:
+    """The number behind `/dev/stdout`, `/dev/fd/3`, `/proc/self/fd/3` or a link to one; else None.
+
+    Opening such a path again would give a place in the file of its own, so that two who append to one
+    redirected output overwrite each other; and another user may not be allowed to.
+    """
+    ours = f"/proc/{os.getpid()}/fd"
+    name = str(path)
+    for _ in range(_MOST_LINKS):
+        directory, _, last = name.rpartition("/")
+        if os.path.realpath(directory or "/") == ours and last.isascii() and last.isdigit():
+            return int(last)
+        try:
+            name = os.path.join(directory, os.readlink(name))
+        except OSError:
+            return None
+    return None
+
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
@@ -237,7 +258,7 @@ class Appender:
     def _opened(self, target: Target) -> _Opened:
         ours = descriptor(target.path)
         try:
-            fd = reserve.take(lambda: _created_or_found(target)) if ours is None else os.dup(ours)
+            fd = descriptors.take(lambda: _created_or_found(target)) if ours is None else os.dup(ours)
             found = os.fstat(fd)
         except OSError as error:
             raise _problem(target.path, error) from None

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd import reserve
+from sockd.base import descriptors
 
 # Accepted in one event; the other transports have their turn in between. In a storm of 15,000 connections a
 # second theirs came 3 ms later with 64, half a millisecond with 8, and as many were accepted.
@@ -95,11 +95,11 @@ class Acceptor:
                 return
 
     def _accept_one(self) -> bool:
-        if not self._reserved and reserve.lent():
+        if not self._reserved and descriptors.lent():
             self._rest()  # a thread has just found that there are no others
             return False
         try:
-            sock, sockaddr = reserve.take(self.sock.accept) if self._reserved else self.sock.accept()
+            sock, sockaddr = descriptors.take(self.sock.accept) if self._reserved else self.sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:

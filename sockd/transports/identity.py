@@ -20,7 +20,7 @@ from service_identity.hazmat import (
     verify_service_identity,
 )
 
-from sockd.text import visible
+from sockd.base.text import visible
 
 # Of a name that a certificate claims, so much is shown.
 _LONGEST_SHOWN = 255

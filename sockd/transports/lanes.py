@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd import reserve
-from sockd.transports.turn import SLICE, Turn
+from sockd.base import descriptors
+from sockd.transports.flush import SLICE, Turn
 
 # Asked for at a time: what can't be handled within a slice needn't be fetched.
 MANY = 64
@@ -97,7 +97,7 @@ class Lane:
 
     def _open(self) -> None:
         # Who is to be watched has a connection already, be it the last that could be had.
-        self._poller = reserve.take(select.epoll)
+        self._poller = descriptors.take(select.epoll)
         self._reactor.addReader(self)
 
     def _close(self) -> None:

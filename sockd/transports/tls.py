@@ -14,12 +14,11 @@ from typing import Any
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.transports.handshake import step, words
-from sockd.transports.records import RECORD, read_on
-from sockd.transports.stream import BY_BACK_PRESSURE, HIGH_WATER, Owner, Server
-from sockd.transports.turn import Turn
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import BY_BACK_PRESSURE, HIGH_WATER, Owner, Server
+from sockd.transports.flush import Turn
+from sockd.transports.openssl import RECORD, read_on, step, words
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
 PIECE = 64 * 1024

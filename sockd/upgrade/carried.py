@@ -1,4 +1,4 @@
-"""What of the process, and of twistd's options, goes on in the next program."""
+"""What belongs to the process, as one program hands it to the next."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.python.reflect import fullyQualifiedName
 
-from sockd.handover.value import Handover
-from sockd.plan import Directories
+from sockd.process.directories import Directories
+from sockd.upgrade.value import Handover
 
 # twistd's options with a value that the next program needs too. The user, the directory and the umask it was
 # given are the process' own by then.

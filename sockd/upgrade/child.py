@@ -11,12 +11,11 @@ from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from sockd import reserve
-from sockd.handover import passing
-from sockd.handover.errors import UpgradeRefusedError
-from sockd.handover.value import Handover
-from sockd.text import visible
-from sockd.upgrade.program import rehearsal_environment
+from sockd.base import descriptors
+from sockd.base.text import visible
+from sockd.upgrade import passing
+from sockd.upgrade.exec import rehearsal_environment
+from sockd.upgrade.value import Handover, UpgradeRefusedError
 
 LONGEST = 60.0  # seconds
 MOST_SAID = 64 * 1024  # bytes of each stream that are kept
@@ -32,7 +31,7 @@ def rehearse(
     """
     child = _Child(reactor)
     try:
-        with reserve.beyond():
+        with descriptors.beyond():
             _start(child, reactor, argv, environ, handover)
     except OSError as error:
         raise UpgradeRefusedError(f"the rehearsal can't be started: {error.strerror or error}") from None

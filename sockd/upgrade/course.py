@@ -12,20 +12,18 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from sockd.admin.language import Refused
+from sockd.base.errors import SockdError
+from sockd.control.language import Refused
+from sockd.control.status import Outcome
 from sockd.daemon import Daemon
-from sockd.diff import diff
-from sockd.errors import SockdError
-from sockd.handover.errors import UpgradeRefusedError
+from sockd.plan.diff import diff
 from sockd.protocols.contract import State
-from sockd.reloading import tell_refused
-from sockd.services.supervisor import describe
-from sockd.status import Outcome
+from sockd.reload import tell_refused
+from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
+from sockd.upgrade.exec import Signals, exec_argv, replace
 from sockd.upgrade.freezing import freeze_service, handover, stragglers
-from sockd.upgrade.program import exec_argv
-from sockd.upgrade.replace import replace
-from sockd.upgrade.signals import Signals
+from sockd.upgrade.value import UpgradeRefusedError
 
 # So long (seconds) services may take until they can tell their state: a write to a file is to end before.
 PATIENCE = 5.0

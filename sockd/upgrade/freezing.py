@@ -8,14 +8,19 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sockd.daemon import Daemon
-from sockd.handover.errors import UpgradeRefusedError
-from sockd.handover.value import HandedConnection, HandedEndpoint, HandedListener, Handover
 from sockd.protocols.contract import State
-from sockd.services.connections import Connections
-from sockd.services.endpoint import Endpoint
-from sockd.services.supervisor import describe
-from sockd.transports.opened import Opened
-from sockd.transports.stream import Server
+from sockd.transports.connection import Server
+from sockd.transports.sockets.opened import Opened
+from sockd.tree.connections import Connections
+from sockd.tree.endpoint import Endpoint
+from sockd.tree.supervisor import describe
+from sockd.upgrade.value import (
+    HandedConnection,
+    HandedEndpoint,
+    HandedListener,
+    Handover,
+    UpgradeRefusedError,
+)
 
 
 def survives(server: Server) -> bool:

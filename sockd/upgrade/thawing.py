@@ -4,16 +4,17 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sockd.addresses import Address, parse
+from sockd.base.addresses import Address, parse
+from sockd.base.metrics import Counters, End
+from sockd.control.status import Outcome
 from sockd.daemon import Daemon
-from sockd.handover.value import HandedEndpoint, HandedListener, Handover
-from sockd.metrics import Counters, End
-from sockd.services.endpoint import Endpoint
-from sockd.services.sockets import Sockets, Store
-from sockd.status import Outcome
-from sockd.transports.inherited import address_of
-from sockd.transports.opened import Opened
-from sockd.transports.stream import Server, twisted_address
+from sockd.systemd.inherited import address_of
+from sockd.transports.connection import Server
+from sockd.transports.sockets.opened import Opened
+from sockd.transports.twisted import twisted_address
+from sockd.tree.endpoint import Endpoint
+from sockd.tree.sockets import Sockets, Store
+from sockd.upgrade.value import HandedEndpoint, HandedListener, Handover
 
 
 def sockets_of(handed: Handover, by_number: Mapping[int, socket.socket], store: Store) -> Sockets:

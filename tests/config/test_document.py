@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sockd.base.errors import Place
 from sockd.config import document, source
 from sockd.config.document import DEEPEST, parse
 from sockd.config.values import Items, Mapping, Value
-from sockd.errors import Place
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from sockd.base.errors import Place
 from sockd.config.hosts import Accounts, Names, PeerNames, SomeNetworks, SomeNetworksOrOff
 from sockd.config.values import Items, Scalar
-from sockd.errors import Place
 
 HERE = Place("f")
 

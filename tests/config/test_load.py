@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from sockd.base.errors import Place
 from sockd.config import load as load_module
+from sockd.config.form import merge
 from sockd.config.load import load
 from sockd.config.model import Endpoint, Keepalive, Limits, Required, Socket
-from sockd.config.section import merge
 from sockd.config.values import Mapping
-from sockd.errors import Place
 
 ENDPOINT = "{{listen: 'tcp://127.0.0.1:{}', protocol: echo}}"
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from sockd.base.errors import Place
 from sockd.config.document import parse
 from sockd.config.problems import of_model, place_of, show
 from sockd.config.values import Mapping
-from sockd.errors import Place
 
 
 class Inner(BaseModel, extra="forbid"):

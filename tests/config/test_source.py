@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.config import usual
+from sockd.config import source
 from sockd.config.source import LARGEST_FILE, UnreadableError, decode, read
 
 
@@ -47,7 +47,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_the_usual_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who named no file learns how to name one."""
-    monkeypatch.setattr(usual, "FILE", str(tmp_path / "sockd.yaml"))
+    monkeypatch.setattr(source, "USUAL_FILE", str(tmp_path / "sockd.yaml"))
     assert problem(tmp_path / "sockd.yaml") == "there is no such file: write -c FILE to name yours"
 
 

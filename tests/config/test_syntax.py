@@ -8,9 +8,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.config import document, source, syntax
+from sockd.base.errors import Problem
+from sockd.config import document, source
+from sockd.config import document as syntax
 from sockd.config.document import parse
-from sockd.errors import Problem
 
 # Not a parameter of the test: pytest-twisted runs a hypothesis test once only.
 loaders = st.sampled_from([yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
@@ -53,4 +54,4 @@ def test_words(text: str, problem: str) -> None:
 def test_a_parser_without_words() -> None:
     """A problem that names none is still told."""
     error = yaml.MarkedYAMLError(problem_mark=yaml.Mark("f", 0, 0, 0, "", 0))
-    assert syntax.problem(error, "", "f").text == "this is not YAML: "
+    assert syntax.problem_of(error, "", "f").text == "this is not YAML: "

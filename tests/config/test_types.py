@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
+from sockd.base.errors import Place
+from sockd.base.units import Rate as RateValue
 from sockd.config.types import (
     Account,
     Boolean,
@@ -23,10 +25,8 @@ from sockd.config.types import (
     Text,
 )
 from sockd.config.values import Items, Mapping, Scalar, read_as, shown
-from sockd.errors import Place
-from sockd.plan import Directories
+from sockd.process.directories import Directories
 from sockd.protocols.contract import Options
-from sockd.units import Rate as RateValue
 
 HERE = Place("f")
 

@@ -17,16 +17,17 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.reactor import SockdReactor
-from sockd.services.contexts import server_context
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.process.reactor import SockdReactor
 from sockd.transports.acceptor import Acceptor
+from sockd.transports.connection import Server
+from sockd.transports.flush import Turn
 from sockd.transports.lanes import Lane, Selector
-from sockd.transports.stream import Server, twisted_address
+from sockd.transports.sockets.unix import credentials
 from sockd.transports.tls import TlsServer
-from sockd.transports.turn import Turn
-from sockd.transports.unix import credentials
+from sockd.transports.twisted import twisted_address
+from sockd.tree.contexts import server_context
 from tests.certificates import tls_plan
 
 # A peer gets so long (seconds) to answer our FIN.

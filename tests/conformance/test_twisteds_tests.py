@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.inapplicable import INAPPLICABLE
 from tests.hostile.scene import loudly_skip
 
-OURS = "sockd.reactor.SockdReactor"
+OURS = "sockd.process.reactor.SockdReactor"
 STOCK = "twisted.internet.epollreactor.EPollReactor"
 
 

@@ -192,8 +192,8 @@ def test_not_running(serve: Serve) -> None:
 # Asks as somebody else, having loaded what it needs before.
 OTHER = """
 import os, sys
-from sockd.admin.client import ask
-from sockd.admin.language import Refused
+from sockd.control.client import ask
+from sockd.control.language import Refused
 path, uid, groups = sys.argv[1], int(sys.argv[2]), [int(group) for group in sys.argv[3:]]
 os.setgroups(groups)
 os.setgid(uid)

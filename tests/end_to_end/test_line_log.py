@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.transports.datagram import BATCH
+from sockd.transports.datagrams.port import BATCH
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import ROOT, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process

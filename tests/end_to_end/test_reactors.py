@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.services.connections import DIRECT
+from sockd.tree.connections import DIRECT
 from tests.certificates import made
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import receive

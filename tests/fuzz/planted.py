@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from sockd.addresses import AddressError, Kind, parse
+from sockd.base.addresses import AddressError, Kind, parse
 
 
 def find_me(data: bytes) -> None:

@@ -5,9 +5,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from sockd.limits.access import Access
-from sockd.limits.networks import Network
-from sockd.peers import Peer
+from sockd.base.peers import Peer
+from sockd.limits.access import Access, Network
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.limits.networks import Network, Networks, packed
+from sockd.limits.access import Network, Networks, packed
 
 # Few leading bits, so that networks and hosts meet often.
 NUMBERS_4 = st.integers(0, 255).map(lambda number: number << 24 | number)

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
+from sockd.base.peers import Peer
 from sockd.limits import reflection
 from sockd.limits.reflection import Reflection
-from sockd.peers import Peer
 
 NEAR = [ip_network(text) for text in ("127.0.0.0/8", "10.0.0.0/8", "::1/128", "fe80::/10")]
 EVERYONE = [ip_network("0.0.0.0/0"), ip_network("::/0")]

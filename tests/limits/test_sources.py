@@ -6,9 +6,9 @@ from ipaddress import ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
 from sockd.limits.sources import Sources, neighbours, source
-from sockd.peers import Peer
-from sockd.units import Rate
 
 HOSTS = (
     "192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "10.0.0.1",

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from sockd.metrics import Counters
-from sockd.peers import Peer
+from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from sockd.errors import ProtocolUnavailableError
+from sockd.base.errors import ProtocolUnavailableError
 from sockd.protocols.registry import Registry, of_distribution
 from tests.fake_registry import SAMPLE, Point, registry
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from sockd.addresses import AddressError, parse
+from sockd.base.addresses import AddressError, parse
+from sockd.base.errors import Place, ProtocolUnavailableError
 from sockd.config import document
-from sockd.config.files import Daemon, Main
+from sockd.config.file import Daemon, Main
 from sockd.config.values import Mapping, Scalar
-from sockd.errors import Place, ProtocolUnavailableError
 from sockd.protocols.registry import Registry
 from sockd.reference.schema import schema
 from tests.fake_registry import registry

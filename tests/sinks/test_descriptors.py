@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.sinks.descriptors import descriptor
+from sockd.sinks.appender import descriptor
 
 
 @pytest.mark.parametrize(

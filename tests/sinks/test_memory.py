@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sockd.sinks import memory
+from sockd.sinks import file
 
 
 def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             return 1
 
     monkeypatch.setattr(ctypes, "CDLL", Library)
-    memory.keep_freed()
+    file.keep_freed()
     assert told == [(-1, 8 * 2**20), (-3, 2 * 2**20)]
 
 
@@ -29,4 +29,4 @@ def test_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """One without the options serves as well."""
     library: Any = object
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: library())
-    memory.keep_freed()
+    file.keep_freed()

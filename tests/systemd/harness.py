@@ -135,7 +135,7 @@ class Machine:
         self.path("/opt/sockd/bin").mkdir()
         for name in ("python", "python3", version):
             self.path(f"/opt/sockd/bin/{name}").symlink_to(home / "bin" / version)
-        for name, module in (("sockd", "sockd.cli:main"), ("twistd", "twisted.scripts.twistd:run")):
+        for name, module in (("sockd", "sockd.cli.main:main"), ("twistd", "twisted.scripts.twistd:run")):
             package, _, function = module.partition(":")
             text = f"import sys\nfrom {package} import {function}\nsys.exit({function}())\n"
             self.write(f"/opt/sockd/bin/{name}", f"#!/opt/sockd/bin/python\n{text}", 0o755)

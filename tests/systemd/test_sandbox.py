@@ -196,7 +196,7 @@ def test_as_many_descriptors_as_the_unit_allows(running: Service) -> None:
     """The soft limit, made for select(2), has been raised to the hard one, but for what is kept back."""
     code = """
 import resource
-from sockd import reserve
+from sockd.base import descriptors as reserve
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 with reserve.beyond():
     beyond, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

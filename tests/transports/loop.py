@@ -12,10 +12,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.transports.stream import Server
-from sockd.transports.turn import Turn
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import Server
+from sockd.transports.flush import Turn
 
 # A condition that doesn't come true within so many turns never will; each waits for the kernel.
 _TURNS = 20_000

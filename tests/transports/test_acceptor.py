@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.python.failure import Failure
 
-from sockd import reserve
+from sockd.base import descriptors
 from sockd.transports.acceptor import ACCEPTS, BREATHER, Acceptor
 from tests.transports.loop import Loop
 
@@ -176,7 +176,7 @@ def test_others_wait_while_reserved_descriptors_are_lent(door: Door) -> None:
     door.connect(1)
     door.acceptor.accept(True)
     reserved = door.another(reserved=True)
-    with reserve.beyond():
+    with descriptors.beyond():
         door.acceptor.doRead()
         assert not door.taken
         assert not door.loop.readers

@@ -2,8 +2,8 @@
 
 from twisted.internet.error import ConnectionLost
 
-from sockd.metrics import End
-from sockd.transports.cut import ConnectionCutError
+from sockd.base.metrics import End
+from sockd.transports.connection import ConnectionCutError
 
 
 def test_a_cut_is_a_lost_connection() -> None:

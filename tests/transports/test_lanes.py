@@ -11,8 +11,8 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from sockd.transports import lanes
+from sockd.transports.flush import Turn
 from sockd.transports.lanes import MANY, Lane
-from sockd.transports.turn import Turn
 from tests.transports.loop import Loop
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockd.transports.crc32c import crc32c
-from sockd.transports.proxy import LONGEST, LONGEST_LINE, Header, ProxyError, ProxyInfo
+from sockd.transports.proxy import LONGEST, LONGEST_LINE, Header, ProxyError, ProxyInfo, crc32c
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 IPV4 = bytes((192, 0, 2, 1, 192, 0, 2, 9)) + (40000).to_bytes(2, "big") + (7007).to_bytes(2, "big")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.transports.records import RECORD
-from sockd.transports.stream import HIGH_WATER, READ
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import HIGH_WATER, READ
+from sockd.transports.flush import Turn
+from sockd.transports.openssl import RECORD
 from sockd.transports.tls import TlsServer
-from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, broken, echo, ended, tcp_pair

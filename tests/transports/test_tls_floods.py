@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sockd.limits.idle import overdue
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.transports.contexts import context
-from sockd.transports.stream import HIGH_WATER, READ
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import HIGH_WATER, READ
+from sockd.transports.flush import Turn
+from sockd.transports.openssl import context
 from sockd.transports.tls import TlsServer
-from sockd.transports.turn import Turn
+from sockd.tree.sweep import overdue
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sockd.metrics import End
-from sockd.transports.records import MANY
+from sockd.base.metrics import End
+from sockd.transports.openssl import MANY
 from tests.transports.loop import HalfProbe, Probe, ended
 from tests.transports.test_tls import Link
 

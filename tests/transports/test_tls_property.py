@@ -8,12 +8,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
-from sockd.transports.contexts import context
-from sockd.transports.stream import HIGH_WATER, READ, Server
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import HIGH_WATER, READ, Server
+from sockd.transports.flush import Turn
+from sockd.transports.openssl import context
 from sockd.transports.tls import PIECE, TlsServer
-from sockd.transports.turn import Turn
 from tests.certificates import made
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, echo, small_buffers
 

@@ -12,15 +12,14 @@ from typing import Any
 from twisted.internet import reactor as installed
 from twisted.internet.protocol import Protocol
 
-from sockd.handover import passing
-from sockd.handover.value import HandedConnection, HandedEndpoint, HandedListener, Handover
-from sockd.metrics import Counters, End
-from sockd.peers import Peer
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
 from sockd.transports.acceptor import Acceptor
-from sockd.transports.stream import Server
-from sockd.transports.turn import Turn
-from sockd.upgrade.replace import replace
-from sockd.upgrade.signals import Signals, resume_signals
+from sockd.transports.connection import Server
+from sockd.transports.flush import Turn
+from sockd.upgrade import passing
+from sockd.upgrade.exec import Signals, replace, resume_signals
+from sockd.upgrade.value import HandedConnection, HandedEndpoint, HandedListener, Handover
 
 reactor: Any = installed
 

@@ -12,15 +12,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.logger import globalLogPublisher
 
-from sockd.handover.encoding import decode, encode
-from sockd.handover.errors import UpgradeRefusedError
-from sockd.handover.value import Handover
-from sockd.plan import Plan
-from sockd.services.sockets import NoStore
+from sockd.plan.plan import Plan
+from sockd.tree.sockets import NoStore
 from sockd.upgrade import course as module
 from sockd.upgrade import thawing
 from sockd.upgrade.course import Course
+from sockd.upgrade.passing import decode, encode
 from sockd.upgrade.rehearsal import problems
+from sockd.upgrade.value import Handover, UpgradeRefusedError
 from tests.daemons import Daemons, Running
 from tests.transports.loop import Probe, echo
 

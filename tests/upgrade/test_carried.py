@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from twisted.scripts._twistd_unix import ServerOptions
 
-from sockd.handover.value import Handover
-from sockd.plan import Directories
+from sockd.process.directories import Directories
 from sockd.upgrade.carried import Carried
+from sockd.upgrade.value import Handover
 
 LOGGER = "--logger=twisted.logger._observer.LogPublisher"
 DIRECTORIES = Directories(Path("/run/sockd"), Path("/var/log/sockd"))

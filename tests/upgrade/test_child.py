@@ -14,15 +14,14 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from sockd.handover.errors import HandoverError, UpgradeRefusedError
-from sockd.handover.value import Handover
 from sockd.upgrade import child
 from sockd.upgrade.child import MOST_SAID, rehearse
+from sockd.upgrade.value import Handover, HandoverError, UpgradeRefusedError
 
 HANDOVER = Handover(file="f", runtime="r", logs="l", started=1.0, reload="from the running program")
 READ = """
 import os
-from sockd.handover.passing import take
+from sockd.upgrade.passing import take
 print(take(os.environ).reload)
 """
 

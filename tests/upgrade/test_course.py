@@ -11,14 +11,14 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogLevel
 
-from sockd.addresses import Address, Kind
-from sockd.errors import SockdError
-from sockd.handover.errors import HandoverError, UpgradeRefusedError
-from sockd.reloading import TOLD
-from sockd.services.endpoint import Endpoint
+from sockd.base.addresses import Address, Kind
+from sockd.base.errors import SockdError
+from sockd.reload import TOLD
+from sockd.tree.endpoint import Endpoint
 from sockd.upgrade.course import PATIENCE
+from sockd.upgrade.value import HandoverError, UpgradeRefusedError
 from tests.daemons import DRAIN, Daemons, Running
-from tests.services.house import House, Probes, Service, raising
+from tests.tree.house import House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade
 
 TCP = "tcp://127.0.0.1:0"

@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from sockd.addresses import Address, Kind
-from sockd.handover.encoding import encode
-from sockd.handover.errors import UpgradeRefusedError
-from sockd.handover.value import Handover
-from sockd.metrics import End
-from sockd.services.sockets import Sockets
-from sockd.transports.opened import Opened
+from sockd.base.addresses import Address, Kind
+from sockd.base.metrics import End
+from sockd.transports.sockets.opened import Opened
+from sockd.tree.sockets import Sockets
 from sockd.upgrade.freezing import freeze_service, handover, stragglers, survives
+from sockd.upgrade.passing import encode
+from sockd.upgrade.value import Handover, UpgradeRefusedError
 from tests.daemons import Daemons, Running
-from tests.services.house import Datagrams, House, Probes, Service
+from tests.tree.house import Datagrams, House, Probes, Service
 from tests.upgrade.succession import PROCESS, Lastings
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"

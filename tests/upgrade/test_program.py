@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sockd.handover.passing import VARIABLE
-from sockd.upgrade.program import environment, exec_argv, rehearsal_environment
+from sockd.upgrade.exec import environment, exec_argv, rehearsal_environment
+from sockd.upgrade.passing import VARIABLE
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from twisted.internet.protocol import Factory, Protocol
 
-from sockd.handover.encoding import decode, encode
-from sockd.handover.value import HandedConnection, HandedEndpoint, Handover
-from sockd.peers import Peer
-from sockd.plan import Directories, EndpointPlan, LogPlan, Plan
-from sockd.planning import read
+from sockd.base.peers import Peer
+from sockd.plan.build import read
+from sockd.plan.plan import EndpointPlan, LogPlan, Plan
+from sockd.process.directories import Directories
 from sockd.protocols.contract import DatagramProtocol, Host
-from sockd.upgrade.rehearsal import problems
-from sockd.upgrade.stage import DeafPort, DeafSocket, StillReactor
-from tests.services.house import House
+from sockd.upgrade.passing import decode, encode
+from sockd.upgrade.rehearsal import DeafPort, DeafSocket, StillReactor, problems
+from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
 from tests.transports.loop import Connection, Probe
+from tests.tree.house import House
 
 ADDRESS = "tcp://127.0.0.1:7007"
 HERE = "tests/upgrade/test_rehearsal.py"

@@ -10,23 +10,23 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
-from sockd.addresses import Address, Kind
-from sockd.errors import SockdError
-from sockd.handover.value import HandedEndpoint
-from sockd.plan import EndpointPlan
-from sockd.protocols.chat.specification import ChatOptions
+from sockd.base.addresses import Address, Kind
+from sockd.base.errors import SockdError
+from sockd.plan.plan import EndpointPlan
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.specification import specification as chat
 from sockd.protocols.echo.specification import EchoOptions
 from sockd.protocols.echo.specification import specification as echo
-from sockd.protocols.line_log.specification import LineLogOptions
+from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.specification import specification as line_log
-from sockd.services.sockets import Sockets
-from sockd.transports.inherited import address_of
-from sockd.transports.opened import Opened
-from sockd.transports.options import SocketOptions
+from sockd.systemd.inherited import address_of
+from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.options import SocketOptions
+from sockd.tree.sockets import Sockets
 from sockd.upgrade import thawing
+from sockd.upgrade.value import HandedEndpoint
 from tests.daemons import Daemons, Running
-from tests.services.house import Datagrams, House, Probes, Service, raising
+from tests.tree.house import Datagrams, House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade, succeeded
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"

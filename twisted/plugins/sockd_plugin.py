@@ -11,5 +11,5 @@ sockd = ServiceMaker(
 )
 
 sockd_reactor = Reactor(
-    "sockd", "sockd.reactor", "epoll(7), with less around each event; `sockd run` uses it"
+    "sockd", "sockd.process.reactor", "epoll(7), with less around each event; `sockd run` uses it"
 )

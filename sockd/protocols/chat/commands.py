@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sockd.protocols.chat import display, framing, names
-from sockd.protocols.chat.chat import Chat
+from sockd.protocols.chat import lines
 from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.rooms import Chat
 
 Run = Callable[[Chat, Member, str], None]
 
@@ -20,15 +20,16 @@ class Command:
     needed: int = 0
 
 
-def hear(chat: Chat, member: Member, line: bytes | framing.Mark) -> None:
+def hear(chat: Chat, member: Member, line: bytes | lines.Mark) -> None:
     """Do what a line from a member asks for. Whatever it holds, the answer is for that member alone."""
-    if isinstance(line, framing.Mark):
-        chat.reply(member, f"that line was over {framing.LONGEST} bytes, so nobody was shown it")
+    if isinstance(line, lines.Mark):
+        chat.reply(member, f"that line was over {lines.LONGEST_READ} bytes, so nobody was shown it")
         return
-    text = display.clean(line)
-    if display.too_long(text):
+    text = lines.clean(line)
+    if lines.too_long(text):
         chat.reply(
-            member, f"that line is over {display.LONGEST} bytes as it would be shown, so nobody was shown it"
+            member,
+            f"that line is over {lines.LONGEST_SHOWN} bytes as it would be shown, so nobody was shown it",
         )
     elif text.startswith("/") and not text.startswith("//"):
         _command(chat, member, text)
@@ -43,7 +44,7 @@ def _command(chat: Chat, member: Member, text: str) -> None:
     if command is None:
         chat.reply(
             member,
-            f"there is no command /{display.shortened(word)}; /help lists them, // sends a text with /",
+            f"there is no command /{lines.shortened(word)}; /help lists them, // sends a text with /",
         )
     elif len(rest.split(maxsplit=command.needed)) < command.needed:
         chat.reply(member, f"write /{word.lower()} {command.arguments}")
@@ -79,9 +80,9 @@ def _quit(chat: Chat, member: Member, rest: str) -> None:
 
 
 def _named(chat: Chat, member: Member, name: str) -> bool:
-    if names.is_name(name):
+    if lines.is_name(name):
         return True
-    chat.reply(member, f"{display.shortened(name)} is not a name: {names.RULE}")
+    chat.reply(member, f"{lines.shortened(name)} is not a name: {lines.RULE}")
     return False
 
 

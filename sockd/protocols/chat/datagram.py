@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
+from sockd.limits.rates import Pace
 from sockd.protocols.chat import commands
-from sockd.protocols.chat.framing import Lines
-from sockd.protocols.chat.pace import Pace
+from sockd.protocols.chat.lines import Lines
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
 
 SILENCE = 300.0  # seconds without a datagram until a member is taken for gone

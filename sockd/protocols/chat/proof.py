@@ -9,10 +9,10 @@ from collections.abc import Container
 from hashlib import blake2b
 from ipaddress import ip_address
 
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
+from sockd.limits.rates import Pace
 from sockd.limits.reflection import no_client
-from sockd.peers import Peer
-from sockd.protocols.chat.pace import Pace
-from sockd.units import Rate
 
 PROVE = b"/prove"
 VALID = 60.0  # seconds; a code is good for this long at least, and for twice as long at most

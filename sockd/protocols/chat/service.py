@@ -4,11 +4,46 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sockd.protocols.chat import survival
-from sockd.protocols.chat.chat import Chat
-from sockd.protocols.chat.specification import ChatOptions
-from sockd.protocols.chat.visits import Visits
+from twisted.logger import Logger
+
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
+from sockd.limits.rates import Pace
+from sockd.protocols.chat import rooms
+from sockd.protocols.chat.options import ChatOptions
+from sockd.protocols.chat.rooms import Chat
 from sockd.protocols.contract import Host, State
+
+TOLD = Rate(20, 1.0)  # lines; of those beyond, the next line has the number
+
+
+class Visits:
+    """Tells of one endpoint's at a bounded rate. Time is passed in, in seconds."""
+
+    def __init__(self, endpoint: str, log: Logger, now: float) -> None:
+        self._endpoint = endpoint
+        self._log = log
+        self._pace = Pace(TOLD, now)
+        self.untold = 0
+
+    def began(self, peer: Peer, name: str, now: float) -> None:
+        self._tell("{endpoint}: {peer} joined as {name}", peer, now, name=name, event="member joined")
+
+    def ended(self, peer: Peer, name: str, reason: str, now: float) -> None:
+        self._tell(
+            "{endpoint}: {peer}, {name}, left: {reason}",
+            peer, now, name=name, reason=reason, event="member left",
+        )  # fmt: skip
+
+    def _tell(self, text: str, peer: Peer, now: float, **fields: str) -> None:
+        if self._pace.delay(now):
+            self.untold += 1
+            return
+        self._pace.take(now)
+        untold, self.untold = self.untold, 0
+        more = " ({untold} more came or left)" if untold else ""
+        self._log.info(text + more, endpoint=self._endpoint, peer=peer.text, untold=untold, **fields)
+
 
 if TYPE_CHECKING:
     from sockd.protocols.chat.proof import Proof
@@ -55,10 +90,10 @@ class ChatService:
         self._settling = SETTLING
 
     def freeze(self) -> State:
-        return {"chat": survival.freeze(self.chat), "secret": self._secret, "untold": self.visits.untold}
+        return {"chat": rooms.freeze(self.chat), "secret": self._secret, "untold": self.visits.untold}
 
     def thaw(self, state: State) -> None:
-        survival.thaw(self.chat, state["chat"])
+        rooms.thaw(self.chat, state["chat"])
         self._secret = bytes(state["secret"])
         self.visits.untold = int(state["untold"])
         self._settling = SETTLING

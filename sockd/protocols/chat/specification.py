@@ -1,45 +1,9 @@
 """What chat is to sockd: its options, and how its parts are made. Imports nothing of Twisted's network."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationInfo
-
-from sockd.config.types import Form, Integer, Rate, read_text, size
-from sockd.config.values import shown
-from sockd.protocols.chat import names
-from sockd.protocols.contract import DatagramProtocol, Host, Options, Service, Specification
-from sockd.units import Rate as SoManyPer
-
-
-def _read_room(value: Any, _info: ValidationInfo) -> str:
-    text = read_text(value)
-    if not names.is_name(text):
-        raise ValueError(f"{shown(text)} is not a room's name: {names.RULE}")
-    return text
-
-
-Room = Annotated[str, Form(_read_room, str, {"type": "string", "pattern": f"^{names.PATTERN}$"})]
-Queue = Annotated[int, size(8 * 1024, 1024 * 1024)]
-
-
-class ChatOptions(Options):
-    room: Room = Field("lobby", description="The room that everybody is in at first; it is always there.")
-    rooms: Integer = Field(
-        100, ge=1, le=10_000, description="How many rooms there may be at a time, the first one included."
-    )
-    history: Integer = Field(
-        20, ge=0, le=1000, description="How many of a room's last lines somebody who joins is shown."
-    )
-    members: Integer = Field(
-        1000, ge=1, le=100_000, description="How many members there may be at a time, in all rooms together."
-    )
-    rate: Rate = Field(
-        SoManyPer(5, 1.0),
-        description="How fast a member may send lines; so many at once, and the rest as the time passes.",
-    )
-    queue: Queue = Field(
-        64 * 1024, description="How many bytes may wait for a member that does not read before it is dropped."
-    )
+from sockd.protocols.chat.options import ChatOptions
+from sockd.protocols.contract import DatagramProtocol, Host, Service, Specification
 
 
 def _stream(host: Host[ChatOptions]) -> Any:

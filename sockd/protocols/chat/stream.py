@@ -6,13 +6,13 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sockd.metrics import End
+from sockd.base.metrics import End
+from sockd.limits.rates import Pace
 from sockd.protocols.chat import commands
-from sockd.protocols.chat.framing import Lines, Mark
-from sockd.protocols.chat.pace import Pace
+from sockd.protocols.chat.lines import Lines, Mark
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions
 from sockd.protocols.contract import Host, State
 
 WEIGHT = 1024  # bytes received that count as much as a line, so that blank or endless lines are no way round

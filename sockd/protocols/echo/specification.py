@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import Field
 
+from sockd.base.units import Rate
 from sockd.config.types import Networks, Text
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
-from sockd.units import Rate
 
 # This machine and private networks (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
 _NEAR = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
@@ -31,14 +31,14 @@ class EchoOptions(Options):
 
 
 def _stream(host: Host[EchoOptions]) -> Any:
-    from sockd.protocols.echo.stream import EchoFactory  # noqa: PLC0415
+    from sockd.protocols.echo.echo import EchoFactory  # noqa: PLC0415
 
     return EchoFactory(host.options.prefix.encode())
 
 
 def _datagram(host: Host[EchoOptions]) -> DatagramProtocol:
     from sockd.limits.reflection import Reflection  # noqa: PLC0415
-    from sockd.protocols.echo.datagram import EchoDatagrams  # noqa: PLC0415
+    from sockd.protocols.echo.echo import EchoDatagrams  # noqa: PLC0415
 
     reflection = Reflection(host.options.answer, host.udp_ports)
     return EchoDatagrams(host.options.prefix.encode(), reflection)

@@ -4,11 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from sockd.lines import Sort, split
-from sockd.peers import Peer
+from sockd.base.lines import Sort, split
+from sockd.base.peers import Peer
 from sockd.protocols.contract import DatagramProtocol
-from sockd.protocols.line_log.backlog import Backlog
 from sockd.protocols.line_log.records import Mark, Records
+from sockd.protocols.line_log.service import Backlog
 from sockd.protocols.line_log.stream import MOST, STEP_BEYOND_ASCII, LineLog
 from sockd.sinks.file import FileSink
 

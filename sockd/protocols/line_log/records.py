@@ -9,8 +9,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
 
-from sockd.lines import place_to_cut
-from sockd.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape, replaced
+from sockd.base.lines import place_to_cut
+from sockd.base.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape, replaced
 
 
 class Mark(StrEnum):

@@ -1,34 +1,9 @@
 """What line-log is to sockd: its options, and how its parts are made."""
 
-import os
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from sockd.config.types import LogPath, Mode, size
-from sockd.protocols.contract import DatagramProtocol, Host, Options, Service, Specification
-from sockd.sinks.descriptors import descriptor
-
-
-class LineLogOptions(Options):
-    path: LogPath = Field(
-        description="The file; relative: in the logs directory. A FIFO will do, and so will `/dev/stdout`."
-    )
-    format: Literal["text", "json", "raw"] = Field(
-        "text",
-        description="`text`: a line with time, endpoint and peer before it; `json`: an object a line; "
-        "`raw`: the bytes alone, neither escaped nor marked.",
-    )
-    max_line: Annotated[int, size(64, 16 * 2**20)] = Field(
-        64 * 1024, description="The longest line; a longer one is cut into several records."
-    )
-    mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
-
-    def claims(self) -> tuple[str, ...]:
-        """The file: two that append to one would each mend the other's last line. Devices may be shared."""
-        path = os.path.realpath(self.path)
-        shared = path.startswith(("/dev/", "/proc/")) or descriptor(self.path) is not None
-        return () if shared else (f"the file {path}",)
+from sockd.protocols.contract import DatagramProtocol, Host, Service, Specification
+from sockd.protocols.line_log.options import LineLogOptions
 
 
 def _service(host: Host[LineLogOptions]) -> Service:

@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sockd.lines import LineSplitter, Part, Sort
+from sockd.base.lines import LineSplitter, Part, Sort
 from sockd.protocols.contract import State
-from sockd.protocols.line_log.backlog import Backlog
 from sockd.protocols.line_log.records import Mark, Records
+from sockd.protocols.line_log.service import Backlog
 from sockd.sinks.file import FileSink
 
 # What a read gave is recorded in steps of so many bytes: they stay in the processor's cache, and one of

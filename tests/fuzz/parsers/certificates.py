@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sockd import inspect
+from sockd.plan import certificates
 from sockd.transports.identity import IdentityError, verified_name
 from tests.fuzz.parsers.checks import is_message
 
@@ -27,14 +27,14 @@ def inspect_certificate(data: bytes) -> None:
     directory = _directory()
     file, key = directory / "server.pem", directory / "server.key"
     file.write_bytes(data if data.startswith(b"-----") else _BEGIN + base64.b64encode(data) + _END)
-    plan, found = inspect.certificate(file, key, NOW)
-    authorities, more = inspect.authorities(file, NOW)
+    plan, found = certificates.certificate(file, key, NOW)
+    authorities, more = certificates.authorities(file, NOW)
     for finding in (*found, *more):
         is_message(finding.text)
     assert plan is not None or any(not finding.warning for finding in found)
     assert authorities is not None or any(not finding.warning for finding in more)
     if plan is not None:
-        again, _ = inspect.certificate(file, key, NOW)
+        again, _ = certificates.certificate(file, key, NOW)
         assert again == plan
         for name in plan.names:
             assert name

@@ -2,14 +2,14 @@
 
 import re
 
-from sockd.peers import Peer
-from sockd.protocols.chat.framing import Lines
+from sockd.base.peers import Peer
+from sockd.base.text import UNSAFE
+from sockd.protocols.chat.lines import Lines
 from sockd.protocols.chat.proof import Proof
-from sockd.text import UNSAFE
 from tests.fuzz.parsers.checks import chunks
 from tests.protocols.chat.net import Net
 from tests.protocols.chat.session import Session
-from tests.protocols.chat.test_framing import plain, taken
+from tests.protocols.chat.test_lines import plain, taken
 
 _LONGEST = 1400  # bytes of a message: one datagram
 _BEGINNINGS = re.compile(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from sockd.text import UNSAFE
+from sockd.base.text import UNSAFE
 
 LONGEST_MESSAGE = 2000  # characters; of a line that is wrong no more is shown than that
 

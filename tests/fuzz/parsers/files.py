@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
-from sockd import addresses, plan, planning, rendering
-from sockd.addresses import LONGEST_PATH, Address, AddressError
+from sockd.base import addresses
+from sockd.base.addresses import LONGEST_PATH, Address, AddressError
+from sockd.base.errors import FileWrongError, Problem
 from sockd.config import document, source
-from sockd.errors import FileWrongError, Problem
+from sockd.plan import build, show
+from sockd.process.directories import Directories
 from sockd.protocols.registry import Registry, of_distribution
 from tests.fuzz.parsers.checks import is_message
 
@@ -45,17 +47,17 @@ def read_plan(data: bytes) -> None:
     """A plan, of which `sockd check --yaml` writes a file that gives the same plan, or problems."""
     file = _directory() / _NAME
     file.write_bytes(data)
-    directories = plan.Directories(Path("/run/sockd"), Path("/var/log/sockd"))
+    directories = Directories(Path("/run/sockd"), Path("/var/log/sockd"))
     try:
-        read = planning.read(file, directories, _registry)
+        read = build.read(file, directories, _registry)
     except FileWrongError as error:
         _are_problems(error.problems)
         return
     _are_problems(read.warnings)
-    for line in rendering.table(read, 0.0).splitlines():
+    for line in show.table(read, 0.0).splitlines():
         assert line.isprintable(), line
-    file.write_text(rendering.render(read))
-    assert planning.read(file, directories, _registry) == read
+    file.write_text(show.render(read))
+    assert build.read(file, directories, _registry) == read
 
 
 def read_address(data: bytes) -> None:

@@ -4,12 +4,12 @@ import base64
 import json
 import re
 
-from sockd.lines import LineSplitter, Part
-from sockd.protocols.echo.stream import Echo
+from sockd.base.lines import LineSplitter, Part
+from sockd.base.text import UNSAFE, escape
+from sockd.protocols.echo.echo import Echo
 from sockd.protocols.line_log.records import Mark, records_for
-from sockd.text import UNSAFE, escape
+from tests.base.test_lines import flat, reference
 from tests.fuzz.parsers.checks import chunks
-from tests.test_lines import flat, reference
 
 _LIMIT = 8
 _NOW = 1_795_150_800_123_456_789

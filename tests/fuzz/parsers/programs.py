@@ -5,12 +5,11 @@ import json
 import os
 import socket
 
-from sockd.admin import requests
-from sockd.admin.language import Refused
-from sockd.handover import encoding
-from sockd.handover.errors import HandoverError
-from sockd.handover.value import Handover
-from sockd.transports import inherited
+from sockd.control import requests
+from sockd.control.language import Refused
+from sockd.systemd import inherited
+from sockd.upgrade import passing
+from sockd.upgrade.value import Handover, HandoverError
 from tests.fuzz.parsers.checks import are_messages, is_message
 
 _FIRST = 700  # a descriptor that nobody here uses: those from 3 on are the fuzzer's
@@ -41,12 +40,12 @@ def _is_refusal(refused: Refused) -> None:
 def hand_over(data: bytes) -> None:
     """A value that is written as it is read, perhaps a whole handover; or a line that says what is wrong."""
     try:
-        value = encoding.decode(data)
-        again = encoding.decode(encoding.encode(value))
+        value = passing.decode(data)
+        again = passing.decode(passing.encode(value))
         assert again == value or "NaN" in data.decode(errors="replace")
         handover = Handover.from_value(value)
         list(handover.fds())
-        assert Handover.from_value(encoding.decode(encoding.encode(handover.to_value()))) == handover
+        assert Handover.from_value(passing.decode(passing.encode(handover.to_value()))) == handover
     except HandoverError as error:
         _is_said(str(error))
 

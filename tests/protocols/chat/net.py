@@ -7,11 +7,12 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 
-from sockd.metrics import Counters
-from sockd.peers import Peer
+from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
 from sockd.protocols.chat.datagram import Door
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions, specification
+from sockd.protocols.chat.specification import specification
 from sockd.protocols.contract import Host
 
 DAVE = Peer.inet(("192.0.2.4", 4004))

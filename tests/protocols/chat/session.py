@@ -6,9 +6,10 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
-from sockd.metrics import End
+from sockd.base.metrics import End
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.specification import ChatOptions, specification
+from sockd.protocols.chat.specification import specification
 from sockd.protocols.chat.stream import Connection
 from sockd.protocols.contract import Host
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.protocols.chat.chat import Chat
 from sockd.protocols.chat.commands import COMMANDS, hear
-from sockd.protocols.chat.framing import LONGEST, TOO_LONG
+from sockd.protocols.chat.lines import LONGEST_READ, TOO_LONG
 from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.rooms import Chat
 
 DATAGRAM = 1400
 
@@ -101,10 +101,10 @@ def test_too_long(pair: Pair) -> None:
     """A line over the bound is refused, with a reply that says so; so is one that grows beyond it."""
     hear(pair.chat, pair.alice, TOO_LONG)
     assert pair.sent == [b"-- that line was over 1024 bytes, so nobody was shown it\n"]
-    told, heard = pair.says(b"\x00" * LONGEST)
+    told, heard = pair.says(b"\x00" * LONGEST_READ)
     assert told == "-- that line is over 1300 bytes as it would be shown, so nobody was shown it\n"
     assert not heard
-    assert pair.says(b"x" * LONGEST) == ("", f"<alice> {'x' * LONGEST}\n")
+    assert pair.says(b"x" * LONGEST_READ) == ("", f"<alice> {'x' * LONGEST_READ}\n")
 
 
 WORDS = st.sampled_from(
@@ -121,7 +121,7 @@ SHOWN = re.compile(
 )
 
 
-@given(LINES.filter(lambda line: len(line) <= LONGEST))
+@given(LINES.filter(lambda line: len(line) <= LONGEST_READ))
 def test_nothing_can_be_forged(line: bytes) -> None:
     """Whatever a line holds, others see one line at most, begun as only that member's can be."""
     pair = Pair()

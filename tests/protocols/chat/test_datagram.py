@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 from sockd.protocols.chat.room import Member
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.protocols.chat import display
+from sockd.protocols.chat import lines
 
 
 def dangerous(text: str) -> list[str]:
@@ -25,7 +25,7 @@ def dangerous(text: str) -> list[str]:
 @given(st.binary(max_size=200))
 def test_any_bytes(line: bytes) -> None:
     """No bytes give a text with anything dangerous in it, nor one that can't be sent on."""
-    text = display.clean(line)
+    text = lines.clean(line)
     assert not dangerous(text)
     assert text.encode().decode() == text
 
@@ -33,7 +33,7 @@ def test_any_bytes(line: bytes) -> None:
 @given(st.text(max_size=200))
 def test_any_text(text: str) -> None:
     """No text does either, and what holds nothing dangerous is passed on as it is."""
-    shown = display.visible(text.encode("utf-8", "replace").decode())
+    shown = lines.visible(text.encode("utf-8", "replace").decode())
     assert not dangerous(shown)
     if text.isprintable() and not any(unicodedata.category(each) == "Cf" for each in text):
         assert shown == text
@@ -56,7 +56,7 @@ def test_any_text(text: str) -> None:
 )
 def test_examples(line: bytes, shown: str) -> None:
     """Escapes are made visible, invalid UTF-8 is replaced, all else is left alone."""
-    assert display.clean(line) == shown
+    assert lines.clean(line) == shown
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ def test_examples(line: bytes, shown: str) -> None:
 )
 def test_telnet(line: bytes, shown: str) -> None:
     """What a telnet client says of its own accord is dropped; other bytes of 255 are just not UTF-8."""
-    assert display.clean(line) == shown
+    assert lines.clean(line) == shown
 
 
 def test_growth() -> None:
     """A text is too long by its bytes as they are shown."""
-    assert not display.too_long("é" * 650)
-    assert display.too_long("é" * 651)
+    assert not lines.too_long("é" * 650)
+    assert lines.too_long("é" * 651)
 
 
 def test_shortened() -> None:
     """Replies repeat the beginning of what was written."""
-    assert display.shortened("x" * 40) == "x" * 40
-    assert display.shortened("x" * 41) == "x" * 39 + "…"
+    assert lines.shortened("x" * 40) == "x" * 40
+    assert lines.shortened("x" * 41) == "x" * 39 + "…"

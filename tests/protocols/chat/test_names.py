@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.protocols.chat.names import folded, is_name
+from sockd.protocols.chat.lines import folded, is_name
 
 ALLOWED = string.ascii_letters + string.digits + "-_"
 

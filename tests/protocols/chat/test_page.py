@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sockd.protocols.chat.commands import COMMANDS
-from sockd.protocols.chat.specification import ChatOptions
+from sockd.protocols.chat.options import ChatOptions
 
 PAGE = Path(__file__).parents[3] / "docs/protocols/chat.md"
 

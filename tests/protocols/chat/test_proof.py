@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 from sockd.protocols.chat import proof
 from sockd.protocols.chat.proof import Proof
 

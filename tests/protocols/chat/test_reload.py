@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from sockd.base.units import Rate
+from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import SETTLING, SWEEP
-from sockd.protocols.chat.specification import ChatOptions
-from sockd.units import Rate
 from tests.protocols.chat.net import DAVE, UNIX, Net
 from tests.protocols.chat.session import Session, heard
 

@@ -6,8 +6,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from sockd.protocols.chat.specification import ChatOptions, specification
-from sockd.units import Rate
+from sockd.base.units import Rate
+from sockd.protocols.chat.options import ChatOptions
+from sockd.protocols.chat.specification import specification
 
 
 def test_defaults() -> None:
@@ -56,4 +57,7 @@ def test_check_stays_quick() -> None:
         " 'twisted.internet.protocol' in sys.modules)"
     )
     printed = subprocess.check_output([sys.executable, "-c", program], text=True).strip()
-    assert printed == "['sockd.protocols.chat.names', 'sockd.protocols.chat.specification'] False"
+    assert printed == (
+        "['sockd.protocols.chat.lines', 'sockd.protocols.chat.options', 'sockd.protocols.chat.specification']"
+        " False"
+    )

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from sockd.metrics import End
-from sockd.units import Rate
+from sockd.base.metrics import End
+from sockd.base.units import Rate
 from tests.protocols.chat.session import Session, Transport, heard
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 from sockd.protocols.chat.service import SETTLING, SWEEP
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 from tests.protocols.chat.session import Session, heard

@@ -2,8 +2,8 @@
 
 from twisted.logger import Logger, formatEvent
 
-from sockd.peers import Peer
-from sockd.protocols.chat.visits import Visits
+from sockd.base.peers import Peer
+from sockd.protocols.chat.service import Visits
 
 DAVE = Peer.inet(("192.0.2.4", 4004))
 

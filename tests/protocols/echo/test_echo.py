@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
-from sockd.metrics import Counters
-from sockd.peers import Peer
+from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
 from sockd.protocols.contract import Host
 from sockd.protocols.echo.specification import EchoOptions, specification
 

@@ -5,9 +5,9 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from sockd.peers import Peer
-from sockd.protocols.line_log.backlog import Backlog
+from sockd.base.peers import Peer
 from sockd.protocols.line_log.records import records_for
+from sockd.protocols.line_log.service import Backlog
 from sockd.protocols.line_log.stream import LineLog, LineLogFactory
 
 

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger, formatEvent
 
-from sockd.lines import Sort, split
+from sockd.base.lines import Sort, split
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log import stream
-from sockd.protocols.line_log.backlog import Backlog
+from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import Mark, records_for
-from sockd.protocols.line_log.service import LineLogService
-from sockd.protocols.line_log.specification import LineLogOptions
+from sockd.protocols.line_log.service import Backlog, LineLogService
 from sockd.protocols.line_log.stream import LineLog
 from tests.protocols.line_log.connected import MemorySink, Transport, Turns, build, connect, thawed
 from tests.sinks.stepped import StepWorker, result

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 from sockd.protocols.line_log.datagram import SINK_FULL, WAITING, LineLogDatagrams
 from sockd.protocols.line_log.records import records_for
 from sockd.protocols.line_log.stream import MOST, STEP

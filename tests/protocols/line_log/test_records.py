@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.lines import Sort, split
+from sockd.base.lines import Sort, split
+from sockd.base.text import UNSAFE, escape
 from sockd.protocols.line_log.records import Mark, Records, records_for, timestamp
-from sockd.text import UNSAFE, escape
 
 NOW = 1_795_150_800_123_456_789  # nanoseconds
 TIME = "2026-11-20T05:00:00.123456Z"

@@ -13,10 +13,11 @@ from twisted.internet import reactor as installed
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
-from sockd.peers import Peer
+from sockd.base.peers import Peer
 from sockd.protocols.contract import Host
+from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.service import LineLogService
-from sockd.protocols.line_log.specification import LineLogOptions, specification
+from sockd.protocols.line_log.specification import specification
 from sockd.sinks.appender import SinkError
 
 PEER = Peer.unix(0, 7)

@@ -1,1 +1,0 @@
-"""Between the daemon and those who watch and steer it: systemd, and the sockd command."""

@@ -1,0 +1,261 @@
+"""Where bytes arrive, written as a URL: `tcp://127.0.0.1:7007`, `unix://echo.sock`."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+from sockd.base.errors import SockdError, offer
+
+LONGEST_PATH = 107  # bytes; sun_path of unix(7) holds 108 with the NUL at its end
+
+
+class AddressError(SockdError):
+    """What was written is no address that sockd can listen on."""
+
+
+WILDCARDS = ("*", "0.0.0.0", "::")  # hosts that stand for every address of the machine
+RESERVED = "sockd-listener-"  # so begin the names under which systemd keeps our own sockets for us
+
+
+class Kind(StrEnum):
+    TCP = "tcp"
+    TLS = "tls"
+    UDP = "udp"
+    UNIX = "unix"
+    UNIXGRAM = "unixgram"
+    SYSTEMD = "systemd"
+
+    @property
+    def stream(self) -> bool:
+        """Connections may arrive here: what systemd hands over is not known before it does."""
+        return self not in (Kind.UDP, Kind.UNIXGRAM)
+
+    @property
+    def datagram(self) -> bool:
+        """Datagrams may arrive here."""
+        return self not in (Kind.TCP, Kind.TLS, Kind.UNIX)
+
+    @property
+    def inet(self) -> bool:
+        return self in (Kind.TCP, Kind.TLS, Kind.UDP)
+
+    @property
+    def ports(self) -> "Kind":
+        """The kind whose ports it takes: TLS is spoken on those of TCP."""
+        return Kind.TCP if self is Kind.TLS else self
+
+    @property
+    def local(self) -> bool:
+        """A Unix socket of either sort, that we open."""
+        return self in (Kind.UNIX, Kind.UNIXGRAM)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Address:
+    """One address.
+
+    `host` and `port` (host is a canonical literal or `*`), or a Unix `path` (or `@name`), or, as the `path`
+    too, the name of sockets that systemd hands over: the FileDescriptorName= of systemd.socket(5).
+    """
+
+    kind: Kind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def socket(self) -> "Address":
+        """The same for all that may be spoken on one socket: TLS or not."""
+        return self if self.kind is self.kind.ports else replace(self, kind=self.kind.ports)
+
+    @property
+    def abstract(self) -> bool:
+        """A name of unix(7)'s abstract namespace: there is no file."""
+        return self.kind.local and self.path.startswith("@")
+
+    def __str__(self) -> str:
+        if not self.kind.inet:
+            return f"{self.kind}://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.kind}://{host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """The address that is written here; AddressError with what was probably meant."""
+    _check(text)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        raise AddressError(f"{text!r} is not an address: {_meant(text)}")
+    if scheme not in Kind.__members__.values():
+        raise AddressError(f"unknown kind of address {scheme!r}{offer(scheme, map(str, Kind))}")
+    kind = Kind(scheme)
+    if kind.inet:
+        return _inet(kind, rest)
+    return Address(kind, path=_path(f"{kind}://", rest) if kind.local else _name(rest))
+
+
+def parse_path(text: str) -> Address:
+    """The Unix stream socket whose path is written here, without a scheme; AddressError as `parse` has it."""
+    _check(text)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in Kind.__members__.values():
+        raise AddressError(f"{text!r}: this is always a Unix socket: write {rest or 'NAME.sock'} alone")
+    return Address(Kind.UNIX, path=_path("", text))
+
+
+def resolve(address: Address, runtime: Path) -> Address:
+    """The same address with its path made absolute, below `runtime`; AddressError where that is too long."""
+    if not address.kind.local:
+        return address
+    if address.abstract:
+        what, path = "the name", address.path
+    else:
+        what, path = "the path", str(runtime / address.path)
+    length = len(path.encode())
+    if length > LONGEST_PATH:
+        raise AddressError(
+            f"{what} {path} is {length} bytes long: a Unix socket's has at most {LONGEST_PATH}"
+        )
+    return replace(address, path=path)
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Whether the kernel would refuse to have both open; paths are compared as they stand."""
+    if one.kind.local and other.kind.local:
+        # Abstract names are looked up by type, files in a directory are not.
+        return one.path == other.path and (one.kind is other.kind or not one.abstract)
+    if one.kind is Kind.SYSTEMD:
+        return one == other
+    if one.kind.ports is not other.kind.ports or one.port != other.port or not one.port:
+        return False
+    return one.host == other.host or (
+        not _families(one).isdisjoint(_families(other)) and (_wildcard(one) or _wildcard(other))
+    )
+
+
+def _wildcard(address: Address) -> bool:
+    return address.host in WILDCARDS
+
+
+def _families(address: Address) -> frozenset[int]:
+    return frozenset({4, 6} if address.host == "*" else {6} if ":" in address.host else {4})
+
+
+def _check(text: str) -> None:
+    if not text.isprintable():
+        raise AddressError(f"{text[:200]!r} holds a character that can't be printed")
+    if len(text) > 1000:
+        raise AddressError(f"{text[:40]!r}... is too long for an address")
+
+
+def _meant(text: str) -> str:
+    for guess in _guesses(text):
+        with suppress(AddressError):
+            return f"write {parse(guess)}"
+    return "write it like tcp://127.0.0.1:7007 or unix://echo.sock"
+
+
+def _guesses(text: str) -> Iterator[str]:
+    word, _, rest = text.partition(":")
+    if word.lower() in Kind.__members__.values():
+        kind = Kind(word.lower())
+        yield f"{kind}://{rest if kind.local else rest.lstrip('/')}"
+    elif text.startswith(("/", "./", "@")) or text.endswith(".sock"):
+        yield f"unix://{text}"
+    elif re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-f:]+\]):[0-9]+", text):
+        yield f"tcp://{text}"
+
+
+def _path(scheme: str, text: str) -> str:
+    if text in ("", "@"):
+        raise AddressError(f"there is no path: write {scheme}/run/NAME.sock, or {scheme}NAME.sock")
+    if text.startswith("@"):
+        return text
+    if text.endswith("/") or text.rpartition("/")[2] in (".", ".."):
+        raise AddressError(f"{text!r} is a directory: a socket needs a name")
+    path = re.sub("/(\\./|/)*", "/", text).removeprefix("./")
+    if path.startswith(("~", "@")):
+        raise AddressError(f"{text!r}: '{path[0]}' has no meaning here, write the whole path")
+    return path
+
+
+def _name(text: str) -> str:
+    """As systemd.socket(5) has them, which takes any ASCII but ':' and what can't be printed."""
+    if not text:
+        raise AddressError("there is no name: write systemd://NAME, as FileDescriptorName= of a .socket unit")
+    if not re.fullmatch("[ -9;-~]{1,255}", text):
+        raise AddressError(
+            f"{text[:60]!r} is no FileDescriptorName=: that is 1 to 255 ASCII characters, none of them ':'"
+        )
+    if text.startswith(RESERVED):
+        raise AddressError(f"{text!r}: sockd keeps names that begin with {RESERVED!r} for itself")
+    return text
+
+
+def _inet(kind: Kind, text: str) -> Address:
+    found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*):(?P<port>[^:]*)", text)
+    if not found:
+        raise AddressError(f"{kind}://{text}: {_without_port(kind, text)}")
+    return Address(kind, _host(kind, found["host"], found["port"]), _port(found["port"]))
+
+
+def _without_port(kind: Kind, text: str) -> str:
+    if ":" not in text or re.fullmatch(r"\[[^\]]*\]", text):
+        return f"there is no port, write {kind}://{text}:PORT"
+    host, _, port = text.rpartition(":")
+    for literal, number in ((host, port), (text, "PORT")):
+        try:
+            return f"an IPv6 address stands in brackets, write {kind}://[{IPv6Address(literal)}]:{number}"
+        except ValueError:
+            continue
+    return "this is not HOST:PORT"
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch("[0-9]+", text):
+        hint = "nothing may follow the port" if re.match("[0-9]+/", text) else "write a number"
+        raise AddressError(
+            f"port {text!r} is not a number: {hint}" if text else "there is no port after the ':'"
+        )
+    if len(text) > 10 or int(text) > 65535:
+        raise AddressError(f"port {text[:20]} is out of range (0 to 65535)")
+    if text != str(int(text)):
+        raise AddressError(f"port {text} begins with a zero: write {int(text)}")
+    return int(text)
+
+
+def _host(kind: Kind, text: str, port: str) -> str:
+    if text == "*":
+        return text
+    if not text:
+        raise AddressError(
+            f"there is no host: write {kind}://*:{port} for all, {kind}://127.0.0.1:{port} for one"
+        )
+    literal = text[1:-1] if text.startswith("[") else text
+    if "%" in literal:
+        raise AddressError(f"the zone in {text} is not known to sockd: leave the % and what follows out")
+    host: IPv4Address | IPv6Address
+    try:
+        host = IPv6Address(literal) if text.startswith("[") else IPv4Address(literal)
+    except ValueError:
+        raise AddressError(_no_literal(text, literal)) from None
+    if isinstance(host, IPv6Address) and host.ipv4_mapped:
+        raise AddressError(f"{text} is an IPv4 address in disguise: write {host.ipv4_mapped}")
+    if host.is_multicast or str(host) == "255.255.255.255":
+        raise AddressError(f"{text} is an address of many: sockd listens on addresses of its own machine")
+    return str(host)
+
+
+def _no_literal(text: str, literal: str) -> str:
+    if text.startswith("["):
+        try:
+            return f"{text} is not an IPv6 address: write {ip_address(literal)} without brackets"
+        except ValueError:
+            return f"{text} is not an IPv6 address"
+    if re.fullmatch("[0-9.]+", text):
+        return f"{text} is not an IPv4 address"
+    return f"{text!r} is a name, and names are not looked up: write 127.0.0.1, [::1], * or another address"

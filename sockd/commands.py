@@ -1,0 +1,118 @@
+"""What the control socket's commands do to the daemon."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from sockd.base.errors import offer
+from sockd.base.metrics import End
+from sockd.control.language import Refused
+from sockd.control.status import Moments, connection_value, endpoint_value, program
+from sockd.daemon import Daemon
+from sockd.process.rights import Rights
+from sockd.tree.endpoint import Endpoint
+
+
+def commands(daemon: Daemon, upgrade: Callable[[], Any]) -> Mapping[str, Callable[..., Any]]:
+    """All of them, by name; each raises Refused where it can't do what is asked."""
+    steering = Steering(daemon)
+    return {
+        "status": steering.status,
+        "diff": steering.diff,
+        "reload": steering.reload,
+        "suspend": steering.suspend,
+        "resume": steering.resume,
+        "restart": steering.restart,
+        "drain": steering.drain,
+        "connections": steering.connections,
+        "kick": steering.kick,
+        "upgrade": upgrade,
+    }
+
+
+class Steering:
+    """Arguments have been checked (admin/requests.py); results are in docs/control.md."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    @cached_property
+    def _rights(self) -> Rights:
+        """Of the process, which has dropped by now what it doesn't need."""
+        return Rights.ours()
+
+    def _moments(self) -> Moments:
+        return Moments(self._daemon.seconds())
+
+    def _endpoint(self, name: str) -> Endpoint:
+        endpoint = self._daemon.by_name.get(name)
+        if endpoint is None:
+            raise Refused(
+                os.EX_USAGE, f"there is no endpoint {name[:100]!r}{offer(name, self._daemon.by_name)}"
+            )
+        return endpoint
+
+    # -- looking
+
+    def status(self) -> dict[str, Any]:
+        daemon, moments = self._daemon, self._moments()
+        return {
+            **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
+            "reload": daemon.reloading.last and daemon.reloading.last.value(),
+            "upgrade": daemon.last_upgrade and daemon.last_upgrade.value(),
+            "endpoints": [endpoint_value(endpoint, moments, self._rights) for endpoint in daemon.endpoints],
+            "leaving": daemon.leaving,
+            "control": {"refused": dict(daemon.controls.counters.refused)},
+        }
+
+    async def diff(self) -> dict[str, Any]:
+        return await self._daemon.reloading.diff()
+
+    def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Any]:
+        endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
+        moments = self._moments()
+        found = sorted(
+            (server.number, server, one)
+            for one in endpoints
+            for server in one.connections
+            if server.number > after
+        )
+        return {
+            "connections": [connection_value(one, server, moments) for _, server, one in found[:most]],
+            "more": len(found) > most,
+        }
+
+    # -- steering
+
+    async def reload(self) -> dict[str, Any]:
+        return await self._daemon.reloading.reload()
+
+    def suspend(self, *, endpoint: str) -> dict[str, Any]:
+        self._endpoint(endpoint).suspend(True)
+        return {"endpoint": endpoint}
+
+    def resume(self, *, endpoint: str) -> dict[str, Any]:
+        self._endpoint(endpoint).suspend(False)
+        return {"endpoint": endpoint}
+
+    async def restart(self, *, endpoint: str) -> dict[str, Any]:
+        await self._endpoint(endpoint).restart(self._daemon.plan.drain)
+        return {"endpoint": endpoint}
+
+    async def drain(self, *, endpoint: str) -> dict[str, Any]:
+        drain = self._endpoint(endpoint).drain_by_hand(self._daemon.plan.drain)
+        await drain.done
+        return {"endpoint": endpoint, "finished": drain.finished, "cut": drain.cut}
+
+    def kick(self, *, connections: list[int]) -> dict[str, Any]:
+        wanted = set(connections)
+        found = {
+            server.number: server
+            for endpoint in self._daemon.everywhere
+            for server in endpoint.connections
+            if server.number in wanted
+        }
+        for server in found.values():
+            server.cut(End.KICKED)
+        return {"kicked": sorted(found), "unknown": sorted(wanted - set(found))}

@@ -1,1 +1,0 @@
-"""The commands of `sockd` that talk to a running daemon."""

@@ -1,0 +1,125 @@
+"""What may stand in the main file; one that it includes holds `endpoints` alone."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
+
+from sockd.base import addresses
+from sockd.base.addresses import Address, Kind
+from sockd.config.form import Section
+from sockd.config.guards import Access, Tls
+from sockd.config.model import NAME, Endpoint, Limits, Restart, Socket
+from sockd.config.types import NOTHING, Account, Form, duration, read_text, wrong
+from sockd.config.values import shown
+
+
+class Log(Section):
+    """What the daemon says about itself."""
+
+    level: Literal["debug", "info", "warn", "error", "critical"] = Field(
+        "info", description="The least grave events that are logged."
+    )
+    format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto",
+        description="`journal` marks each line's level for systemd; `auto` is that under systemd, text on a"
+        " terminal, JSON otherwise.",
+    )
+
+
+# A path: no control characters, and no '~', which nothing here expands.
+_PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
+
+
+def _read_control(value: Any, _info: ValidationInfo) -> Address:
+    if isinstance(value, Address):
+        return value
+    text = read_text(value)
+    if re.fullmatch(NOTHING, text, re.IGNORECASE):  # a socket of this name is hardly what was meant
+        raise wrong(f"{shown(text)} is not a path: write one like control.sock")
+    try:
+        return addresses.parse_path(text)
+    except addresses.AddressError as error:
+        raise wrong(str(error)) from None
+
+
+Control = Annotated[
+    Address | None,
+    Form(
+        _read_control,
+        lambda address: address.path,
+        {"title": "path", "type": "string", "pattern": f"^{_PATH}$"},
+        off=True,
+    ),
+]
+
+
+class Daemon(Section):
+    """What is of the daemon and not of one endpoint."""
+
+    control: Control = Field(
+        Address(Kind.UNIX, path="control.sock"),
+        description="The Unix socket on which the `sockd` command talks to the daemon: a path, as in the"
+        " address of a Unix socket, or `off` for none.",
+    )
+    control_group: Account = Field(
+        None,
+        description="A group whose members may use the control socket, beside root and sockd's own user.",
+    )
+    drain: Annotated[float, duration(most=86400)] = Field(
+        10.0,
+        description="How long connections may take to finish when the daemon stops, before they are cut.",
+    )
+    log: Log = Field(Log(), description="What is logged, and in which form.")
+
+
+class Defaults(Section):
+    """What every endpoint gets where it says nothing itself, key by key."""
+
+    socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
+    tls: Tls = Field(Tls(), description="Defaults of the endpoints' `tls`.")
+    access: Access = Field(Access(), description="Defaults of the endpoints' `access`.")
+    limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
+    restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
+
+
+def _read_include(value: Any) -> Any:
+    patterns = value if isinstance(value, list | tuple) else [value]
+    return tuple(_read_pattern(pattern) for pattern in patterns)
+
+
+def _read_pattern(value: Any) -> str:
+    try:
+        text = read_text(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    if not re.fullmatch(_PATH, text):
+        raise wrong(f"{shown(text)} is not a path, nor a pattern of paths like conf.d/*.yaml")
+    return text
+
+
+_INCLUDE = {"type": "string", "pattern": f"^{_PATH}$"}
+
+
+class Main(Section):
+    """What the main file may hold."""
+
+    daemon: Daemon = Field(
+        Daemon(), description="How the daemon is spoken to, how it stops, and what it logs."
+    )
+    include: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_read_include),
+        WithJsonSchema(
+            {"title": "path or pattern, or a list", "anyOf": [_INCLUDE, {"type": "array", "items": _INCLUDE}]}
+        ),
+    ] = Field(
+        (),
+        description="More files with endpoints: paths or patterns from this file's directory.",
+    )
+    defaults: Defaults = Field(
+        Defaults(), description="What every endpoint gets where it says nothing itself."
+    )
+    endpoints: dict[Annotated[str, Field(pattern=NAME)], Endpoint] = Field(
+        description="The endpoints by their names: a lower-case letter, then at most 62 of `a-z0-9._-`."
+    )

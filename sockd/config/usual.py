@@ -1,3 +1,0 @@
-"""Where the file is that nobody named."""
-
-FILE = "/etc/sockd/sockd.yaml"

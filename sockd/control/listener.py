@@ -1,0 +1,155 @@
+"""The control socket as the plan wants it: opened, moved, closed."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sockd.base.metrics import Counters
+from sockd.control.conversation import Allowed
+from sockd.control.server import Control
+from sockd.plan.plan import Plan
+from sockd.process.rights import Rights
+from sockd.protocols.contract import State
+from sockd.transports.sockets.inet import OpenError
+from sockd.transports.sockets.opened import Opened, tune
+from sockd.transports.sockets.options import SocketOptions
+from sockd.tree.endpoint import Surroundings
+from sockd.tree.listener import WATCH
+
+
+class Controls:
+    """The control socket that there is, and the one that a reload has prepared."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self.counters = Counters()  # of all that there ever were
+        self._commands: Mapping[str, Callable[..., Any]] = {}
+        self.opened: Opened | None = None
+        self._next: Opened | None = None
+        self._moves = False
+        self.control: Control | None = None
+        self._retired: list[Control] = []
+        self._plan: Plan | None = None
+        self._watch: Any = None
+        self._lost = ""  # why a socket whose file is gone can't be opened anew
+
+    def open(self, plan: Plan) -> None:
+        """Open what the plan names; OpenError where that can't be."""
+        if plan.control is not None:
+            self.opened = self._around.sockets.open(plan.control, _options(plan))
+
+    def serve(self, plan: Plan, commands: Mapping[str, Callable[..., Any]]) -> None:
+        """Answer from now on."""
+        self._commands = commands
+        self._plan = plan
+        self._stop_watch()
+        if self.opened is not None:
+            self.control = self._make(self.opened, plan)
+            self.control.start()
+            if self.opened.file is not None:
+                self._watch = self._around.reactor.callLater(WATCH, self._look)
+
+    def _make(self, opened: Opened, plan: Plan) -> Control:
+        around = self._around
+        return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log, self.counters)
+
+    @staticmethod
+    def missing(plan: Plan, rights: Rights) -> str:
+        """Why it couldn't be opened again, as `rights` are; nothing where it could, or there is none."""
+        return "" if plan.control is None else rights.missing(plan.control, _options(plan))
+
+    def pending(self) -> list[tuple[socket.socket, State]]:
+        """The connections on which an upgrade was asked for."""
+        asked = [] if self.control is None else self.control.pending()
+        for control in self._retired:
+            asked += control.pending()
+        return asked
+
+    # -- its file
+
+    def _look(self) -> None:
+        """Whether the file is still ours: without it nobody could ask us for anything any more."""
+        self._watch = self._around.reactor.callLater(WATCH, self._look)
+        plan, opened = self._plan, self.opened
+        assert plan is not None and plan.control is not None  # noqa: S101, PT018
+        assert opened is not None and opened.file is not None  # noqa: S101, PT018
+        if opened.file.there():
+            return
+        address = str(plan.control)
+        try:
+            new = self._around.sockets.open(plan.control, _options(plan))
+        except OpenError as error:
+            if str(error) != self._lost:
+                self._lost = str(error)
+                self._around.log.error(  # noqa: TRY400 - a reason, not a bug
+                    "control: {address}: somebody removed or replaced the socket's file, and it can't be "
+                    "opened anew: {why}; trying again",
+                    address=address, why=self._lost, event="control",
+                )  # fmt: skip
+            return
+        self._lost = ""
+        self._around.log.warn(  # noqa: G010
+            "control: {address}: somebody removed or replaced the socket's file; opened anew",
+            address=address, event="control",
+        )  # fmt: skip
+        self._go_over(new, plan)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    # -- reload
+
+    def prepare(self, old: Plan, new: Plan) -> None:
+        """Open what the new plan names, if it is another; OpenError, with nothing changed, where not."""
+        self._moves = old.control != new.control
+        try:
+            if not self._moves:
+                if self.opened is not None and _options(old) != _options(new):
+                    tune(self.opened, _options(old), _options(new))
+            elif new.control is not None:
+                self._next = self._around.sockets.open(new.control, _options(new))
+        except OpenError as error:
+            raise OpenError(f"control: {new.control}: {error}") from error
+
+    def commit(self, plan: Plan) -> None:
+        """Go over to it; who asked on the old one still gets the answer."""
+        self._plan = plan
+        if self._moves:
+            opened, self._next = self._next, None
+            self._go_over(opened, plan)
+        elif self.control is not None:
+            self.control.allowed = _allowed(plan)
+
+    def _go_over(self, opened: Opened | None, plan: Plan) -> None:
+        if self.control is not None and self.opened is not None:
+            self._around.sockets.let_go(self.opened)
+            self.control.retire()
+            self._retired = [each for each in (*self._retired, self.control) if len(each)]
+        self.control, self.opened = None, opened
+        self.serve(plan, self._commands)
+
+    def close(self) -> None:
+        """Close whatever is open."""
+        self._stop_watch()
+        for control in self._retired:
+            control.close()
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            self._around.sockets.let_go(opened)
+            if self.control is None:
+                opened.sock.close()
+            else:
+                self.control.close()
+        self.control = None
+
+
+def _options(plan: Plan) -> SocketOptions:
+    mode = 0o600 if plan.control_group is None else 0o660
+    return SocketOptions(mode=mode, user=plan.control_user, group=plan.control_group)
+
+
+def _allowed(plan: Plan) -> Allowed:
+    return Allowed(os.geteuid(), plan.control_group)

@@ -1,0 +1,174 @@
+"""The running tree as the control socket tells it: plain values, in the file's words."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import floor
+from typing import Any
+
+from sockd import __version__
+from sockd.base.units import counted
+from sockd.log import timestamp
+from sockd.plan.plan import CertificatePlan
+from sockd.process.rights import Rights
+from sockd.transports.connection import Server
+from sockd.tree.endpoint import Endpoint, Watched
+from sockd.tree.listener import Listener
+from sockd.tree.states import Cause, State
+from sockd.tree.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the last reload or upgrade."""
+
+    ok: bool
+    message: str
+    at: float = field(default_factory=time.time)  # wall clock
+
+    @classmethod
+    def refused(cls, problems: Sequence[str]) -> "Outcome":
+        """Nothing has come of it, and why."""
+        first, *more = problems
+        return cls(False, f"{first} (and {len(more)} more)" if more else first)
+
+    @classmethod
+    def of(cls, value: Any) -> "Outcome | None":
+        """From its `value`, which another version may have written."""
+        try:
+            return cls(
+                bool(value["ok"]), str(value["message"]), datetime.fromisoformat(value["at"]).timestamp()
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def value(self) -> dict[str, Any]:
+        return {"at": timestamp(self.at), "ok": self.ok, "message": self.message}
+
+
+class Moments:
+    """Turns seconds of the reactor's clock into moments of the wall clock's."""
+
+    def __init__(self, now: float) -> None:
+        self._ahead = time.time() - now
+
+    def text(self, seconds: float) -> str:
+        return timestamp(seconds + self._ahead)
+
+
+def program(uptime: float, file: str, state: str) -> dict[str, Any]:
+    """What is of the process. `uptime` is in seconds."""
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime": round(uptime, 3),
+        "file": file,
+        "state": state,
+    }
+
+
+def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Any]:
+    """One endpoint, its protocol's service and its listeners."""
+    service = endpoint.service
+    there = Counter(id(server.counters) for server in endpoint.connections)
+    return {
+        "name": endpoint.name,
+        "protocol": endpoint.plan.protocol,
+        **_supervised(service, endpoint.causes, moments),
+        "connections": len(endpoint.connections),
+        "limit": endpoint.plan.limits.connections,
+        "refused": dict(endpoint.host.counters.refused),
+        "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
+        "listeners": [
+            _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments, rights)
+            for each in endpoint.watched
+        ],
+    }
+
+
+def _certificates(endpoint: Endpoint) -> Sequence[CertificatePlan]:
+    return endpoint.plan.tls.certificates if endpoint.plan.tls is not None else ()
+
+
+def _certificate_value(certificate: CertificatePlan) -> dict[str, Any]:
+    return {
+        "names": list(certificate.names),
+        "file": str(certificate.file),
+        "fingerprint": certificate.fingerprint,
+        "not_after": timestamp(certificate.not_after),
+        "days_left": floor((certificate.not_after - time.time()) / 86_400),
+    }
+
+
+def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moments) -> dict[str, Any]:
+    return {
+        "state": str(supervisor.state),
+        "causes": sorted(map(str, causes)),
+        "since": moments.text(supervisor.since),
+        "why": supervisor.why,
+        "restarts": supervisor.restarts,
+    }
+
+
+def _listener_value(
+    watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments, rights: Rights
+) -> dict[str, Any]:
+    listener, supervisor = watched.listener, watched.supervisor
+    listener.count_drops()
+    counters = listener.counters
+    asked, real = str(listener.plan.address), str(listener.address)
+    return {
+        "address": real if listener.plan.address.kind is listener.address.kind else f"{asked} ({real})",
+        **_supervised(supervisor, causes if supervisor.state is State.RUNNING else (), moments),
+        "connections": connections,
+        "accepted": counters.accepted,
+        "bytes_in": counters.bytes_in,
+        "bytes_out": counters.bytes_out,
+        "datagrams_in": counters.datagrams_in,
+        "datagrams_out": counters.datagrams_out,
+        "refused": dict(counters.refused),
+        "note": _note(listener, rights),
+    }
+
+
+def _note(listener: Listener, rights: Rights) -> str:
+    """What nobody would know otherwise before it is too late."""
+    if listener.opened is None or not listener.opened.ours:
+        return ""
+    why = rights.missing(listener.plan.address, listener.plan.socket)
+    return f"open, but couldn't be opened again: {why}" if why else ""
+
+
+def connection_value(endpoint: Endpoint, server: Server, moments: Moments) -> dict[str, Any]:
+    """One connection."""
+    return {
+        "id": server.number,
+        "endpoint": endpoint.name,
+        "listener": server.listener,
+        "peer": server.peer.text,
+        "identity": server.identity,
+        "since": moments.text(server.opened),
+        "bytes_in": server.received,
+        "bytes_out": server.sent,
+        "owed": server.owed,
+        "draining": endpoint.connections.draining(server),
+    }
+
+
+def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
+    """`3 endpoints, 12 listeners, 1 backing off, 40 connections`, for systemctl."""
+    tree = list(endpoints)
+    supervisors = [supervisor for endpoint in tree for supervisor in endpoint.supervisors]
+    states = Counter(each.state for each in (*supervisors, *(endpoint.service for endpoint in tree)))
+    suspended = sum(endpoint.suspended for endpoint in tree)
+    connections = sum(len(endpoint.connections) for endpoint in tree) + leaving
+    parts = [counted(len(tree), "endpoint"), counted(len(supervisors), "listener")]
+    if states[State.BACKING_OFF]:
+        parts.append(f"{states[State.BACKING_OFF]} backing off")
+    if suspended:
+        parts.append(f"{suspended} suspended")
+    parts.append(counted(connections, "connection"))
+    return ", ".join(parts)

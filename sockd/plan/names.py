@@ -1,0 +1,74 @@
+"""What the file names, looked up: protocols and their options, users, groups."""
+
+import grp
+import pwd
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from sockd.base.errors import Problem, ProtocolUnavailableError, offer
+from sockd.config import problems
+from sockd.config.load import Written
+from sockd.protocols.contract import Options, Specification
+from sockd.protocols.registry import Registry
+
+
+def specification(written: Written, registry: Registry, found: list[Problem]) -> Specification | None:
+    """The protocol of an endpoint, or None and a problem."""
+    name = written.endpoint.protocol
+    if not name:  # it could not be read, which is a problem already
+        if "protocol" in written.value and written.value["protocol"] == "":
+            found.append(written.problem("the name of a protocol is expected here", "protocol"))
+        return None
+    try:
+        return registry.get(name)
+    except ProtocolUnavailableError as error:
+        found.append(written.problem(str(error), "protocol"))
+        return None
+
+
+def options(
+    written: Written, model: type[Options], context: Mapping[str, Any], found: list[Problem]
+) -> Options | None:
+    """The options of an endpoint as its protocol reads them, or None and problems."""
+    steps = (*written.steps, "options")
+    value = written.value.get("options", {})
+    if not isinstance(value, dict):
+        return None  # which is a problem already
+    try:
+        return model.model_validate(value, context=dict(context))
+    except ValidationError as error:
+        found += problems.of_model(error, model, written.root, steps)
+    except Exception as error:  # noqa: BLE001 - whatever a third party's validator does
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        text = f"the protocol {written.endpoint.protocol!r} failed to read its options: {reason[:300]}"
+        found.append(written.problem(text, "options"))
+    return None
+
+
+def user(account: str | int | None) -> int | None:
+    """The number of a user; ValueError where there is none of this name."""
+    if not isinstance(account, str):
+        return account
+    try:
+        return pwd.getpwnam(account).pw_uid
+    except KeyError:
+        known = (entry.pw_name for entry in pwd.getpwall())
+        raise ValueError(f"there is no user {account!r} on this machine{_near(account, known)}") from None
+
+
+def group(account: str | int | None) -> int | None:
+    """The number of a group; ValueError where there is none of this name."""
+    if not isinstance(account, str):
+        return account
+    try:
+        return grp.getgrnam(account).gr_gid
+    except KeyError:
+        known = (entry.gr_name for entry in grp.getgrall())
+        raise ValueError(f"there is no group {account!r} on this machine{_near(account, known)}") from None
+
+
+def _near(account: str, known: Any) -> str:
+    text = offer(account, known)
+    return text if text.startswith(",") else ""  # rather than a list of all of them

@@ -1,0 +1,135 @@
+"""What will run: the file with every name resolved and every default filled in, frozen and comparable."""
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+from sockd.base.addresses import Address
+from sockd.base.errors import Place, Problem
+from sockd.base.units import Rate
+from sockd.protocols.contract import Options, Specification
+from sockd.transports.sockets.options import SocketOptions
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Limits:
+    connections: int
+    idle: float | None  # seconds; None is off
+    stall: float | None
+    datagrams: Rate | None
+    datagrams_per_source: Rate | None
+    connections_per_source: int | None = None
+    connect_rate: Rate | None = None  # of one source
+    handshake: float = 10.0
+    first_byte: float | None = None
+    lifetime: float | None = None
+    exempt: tuple[Network, ...] = ()  # whose peers the limits of one source do not concern
+
+
+@dataclass(frozen=True)
+class Restart:
+    delay: float  # seconds before the first new try; doubles
+    max_delay: float
+
+
+@dataclass(frozen=True)
+class ListenerPlan:
+    address: Address
+    socket: SocketOptions
+    tls: bool = False  # its connections begin with a handshake
+
+
+@dataclass(frozen=True)
+class CertificatePlan:
+    """A certificate, what it is good for, and its key; the contents count, not where they came from."""
+
+    names: tuple[str, ...]  # DNS names in lower case, some with a wildcard, and IP addresses as text
+    not_after: float  # wall clock
+    fingerprint: str  # SHA-256 in hexadecimal
+    chain: bytes = field(repr=False)  # PEM: the certificate, then those of its issuers
+    key: bytes = field(repr=False)  # PEM, not encrypted
+    file: Path = field(compare=False)
+    key_file: Path | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class TlsPlan:
+    """What an endpoint's TLS addresses show to peers, and ask of them."""
+
+    certificates: tuple[CertificatePlan, ...]  # the first is for who asks for none of their names
+    client_ca: bytes | None = field(repr=False)  # PEM; None asks for no certificate
+    client_names: tuple[str, ...]  # one of which a client's certificate is for; empty: any
+    min_version: str  # 1.2 or 1.3
+    names: tuple[str, ...] = field(default=(), compare=False)  # what the certificates were checked for
+    client_ca_file: Path | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class AccessPlan:
+    """Who may use an endpoint. Without `allow` it is whom `deny` leaves, without `users` and `groups` all."""
+
+    allow: tuple[Network, ...]
+    deny: tuple[Network, ...]
+    users: frozenset[int]  # of Unix sockets, as are groups
+    groups: frozenset[int]
+
+
+@dataclass(frozen=True)
+class EndpointPlan:
+    name: str
+    protocol: str
+    specification: Specification
+    options: Options
+    limits: Limits
+    restart: Restart
+    give_up_after: float | None  # seconds; None: not required
+    listeners: tuple[ListenerPlan, ...]
+    place: Place = field(compare=False)  # where its name stands
+    tls: TlsPlan | None = None
+    access: AccessPlan | None = None
+    proxy_from: tuple[Network, ...] = ()  # who begins its connections with a PROXY header
+
+
+@dataclass(frozen=True)
+class LogPlan:
+    level: str  # debug, info, warn, error, critical
+    format: str  # auto, text, json, journal
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the file asks for; equal plans run the same, wherever they were written."""
+
+    file: Path = field(compare=False)
+    drain: float  # seconds
+    log: LogPlan
+    endpoints: tuple[EndpointPlan, ...]
+    control: Address | None = None  # the control socket; None for none
+    control_user: int | None = None  # uid that its file gets; None leaves the creator's
+    control_group: int | None = None  # gid whose members may use it, beside root and our own user
+    disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, and not wrong
+
+    def run_as(self, uid: int | None, gid: int | None) -> "Plan":
+        """The plan of a daemon that is this user once it has bound: Unix sockets are to be that user's."""
+        endpoints = tuple(_owned(endpoint, uid, gid) for endpoint in self.endpoints)
+        return replace(self, endpoints=endpoints, control_user=uid)
+
+
+def _owned(endpoint: EndpointPlan, uid: int | None, gid: int | None) -> EndpointPlan:
+    listeners = (
+        replace(
+            listener,
+            socket=replace(
+                listener.socket,
+                user=uid if listener.socket.user is None else listener.socket.user,
+                group=gid if listener.socket.group is None else listener.socket.group,
+            ),
+        )
+        if listener.address.kind.local
+        else listener
+        for listener in endpoint.listeners
+    )
+    return replace(endpoint, listeners=tuple(listeners))

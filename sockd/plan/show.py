@@ -1,0 +1,267 @@
+"""A plan as people read it: a file that gives the same plan, and a table of what will run."""
+
+import json
+import re
+from dataclasses import fields
+from typing import Any
+
+import yaml
+
+from sockd.base.addresses import Kind
+from sockd.base.errors import Place
+from sockd.base.text import aligned
+from sockd.base.units import counted, format_duration
+from sockd.config import model
+from sockd.config.guards import Tls
+from sockd.config.types import OFF, write_networks
+from sockd.config.values import Scalar, read_as
+from sockd.plan import applies
+from sockd.plan.build import usual_limits
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart, TlsPlan
+from sockd.transports.sockets.options import SocketOptions
+
+
+def daemon_tree(plan: Plan) -> dict[str, Any]:
+    """The settings of the daemon in the file's words."""
+    tree: dict[str, Any] = {"control": OFF if plan.control is None else plan.control.path}
+    if plan.control_group is not None:
+        tree["control_group"] = plan.control_group
+    log = {"level": plan.log.level, "format": plan.log.format}
+    return tree | {"drain": format_duration(plan.drain), "log": log}
+
+
+def restart_tree(restart: Restart) -> dict[str, Any]:
+    """Times of restarting in the file's words."""
+    return model.Restart(delay=restart.delay, max_delay=restart.max_delay).model_dump(mode="json")
+
+
+def required_tree(give_up_after: float | None) -> Any:
+    """`required` in the file's words."""
+    return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
+
+
+def limits_tree(limits: Limits) -> dict[str, Any]:
+    """The limits in the file's words."""
+    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    return model.Limits(**values | {"exempt": limits.exempt or None}).model_dump(mode="json")
+
+
+def socket_tree(socket: SocketOptions) -> dict[str, Any]:
+    """The socket options in the file's words."""
+    keepalive = socket.keepalive and model.Keepalive(
+        idle=socket.keepalive.idle, interval=socket.keepalive.interval, count=socket.keepalive.count
+    )
+    values = {field.name: getattr(socket, field.name) for field in fields(socket)}
+    tree = model.Socket(**values | {"keepalive": keepalive}).model_dump(mode="json")
+    return {key: OFF if value is None else value for key, value in tree.items()}
+
+
+def guards_tree(endpoint: EndpointPlan) -> dict[str, Any]:
+    """`tls`, `access` and `proxy_protocol` in the file's words."""
+    tree: dict[str, Any] = {}
+    if endpoint.tls is not None:
+        tree["tls"] = tls_tree(endpoint.tls)
+    if endpoint.access is not None:
+        access = endpoint.access
+        lists = {
+            "allow": write_networks(access.allow),
+            "deny": write_networks(access.deny),
+            "users": sorted(access.users),
+            "groups": sorted(access.groups),
+        }
+        tree["access"] = {key: value for key, value in lists.items() if value}
+    if endpoint.proxy_from:
+        tree["proxy_protocol"] = {"from": write_networks(endpoint.proxy_from)}
+    return tree
+
+
+def tls_tree(tls: TlsPlan) -> dict[str, Any]:
+    """`tls` in the file's words: of the files, only where they are."""
+    pairs = [{"certificate": str(one.file), "key": str(one.key_file)} for one in tls.certificates]
+    tree: dict[str, Any] = dict(pairs[0]) if not pairs[1:] else {"certificates": pairs}
+    if tls.names:
+        tree["names"] = list(tls.names)
+    if tls.client_ca_file is not None:
+        tree["client_ca"] = str(tls.client_ca_file)
+    if tls.client_names:
+        tree["client_names"] = list(tls.client_names)
+    return tree | {"min_version": tls.min_version}
+
+
+_HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what YAML 1.2 would read as something else than text, and nothing else."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, False)  # lists stand in from their key
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_STRING, text, None if _plain(text) else '"')
+
+
+def _plain(text: str) -> bool:
+    """Whether YAML reads it as this text without quotes."""
+    return bool(_HARMLESS.fullmatch(text)) and read_as(Scalar(text, Place(""))) == "string"
+
+
+def _word(dumper: _Dumper, value: float | None) -> yaml.ScalarNode:
+    return dumper.represent_scalar(_STRING, json.dumps(value))
+
+
+_STRING = "tag:yaml.org,2002:str"
+_Dumper.add_representer(str, _text)
+for _type in (bool, int, float, type(None)):
+    _Dumper.add_representer(_type, _word)
+
+
+def render(plan: Plan) -> str:
+    """A file that, read on the same machine, gives an equal plan; every name resolved, nothing inherited."""
+    tree = {
+        "daemon": daemon_tree(plan),
+        "endpoints": {
+            endpoint.name: _endpoint(endpoint, enabled=enabled)
+            for enabled, endpoints in ((True, plan.endpoints), (False, plan.disabled))
+            for endpoint in endpoints
+        },
+    }
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def table(plan: Plan, now: float) -> str:
+    """What will run, a line for each address, with all that is not as usual; `now` is wall clock.
+
+    What several addresses of an endpoint have in common stands in the first of its lines.
+    """
+    rows = [("endpoint", "address", "protocol", "differs from the default")]
+    for endpoint in (*plan.endpoints, *plan.disabled):
+        name, protocol = endpoint.name, endpoint.protocol
+        unusual = [] if endpoint in plan.endpoints else ["disabled"]
+        shared = _shared_socket(endpoint)
+        unusual += _flat(_unusual(endpoint) | shared) + _certificates(endpoint.tls, now)
+        for listener in endpoint.listeners:
+            own = {key: value for key, value in _unusual_socket(listener).items() if key not in shared}
+            speaks = ["tls: true"] if _begins_tls(listener) else []
+            rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *speaks, *_flat(own)])))
+            name, protocol, unusual = "", "", []
+    return aligned(rows)
+
+
+def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
+    """What the certificates are good for, and for how many days more."""
+    words = []
+    for one in () if tls is None else tls.certificates:
+        days = int((one.not_after - now) // 86400)
+        names = in_line(list(one.names)) if one.names[1:] else in_line("".join(one.names) or str(one.file))
+        words.append(f"certificate: {names} ({counted(days, 'day')} left)")
+    return words
+
+
+def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
+    tree: dict[str, Any] = {} if enabled else {"enabled": False}
+    tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
+    tree["protocol"] = endpoint.protocol
+    options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if options:
+        tree["options"] = options
+    tree |= guards_tree(endpoint)
+    tree["limits"] = _limits(endpoint)
+    tree["restart"] = restart_tree(endpoint.restart)
+    if endpoint.give_up_after is not None:
+        tree["required"] = required_tree(endpoint.give_up_after)
+    return tree
+
+
+def _listener(listener: ListenerPlan) -> Any:
+    tree: dict[str, Any] = {"address": str(listener.address)}
+    if _begins_tls(listener):
+        tree["tls"] = True
+    socket = _unusual_socket(listener)
+    if socket:
+        tree["socket"] = socket
+    return tree if tree.keys() > {"address"} else tree["address"]
+
+
+def _begins_tls(listener: ListenerPlan) -> bool:
+    """Whether TLS is spoken on an address whose kind doesn't say so."""
+    return listener.tls and listener.address.kind is not Kind.TLS
+
+
+_GUARDS = (
+    *(("tls", key) for key in ("client_ca", "client_names", "min_version")),
+    *(("access", key) for key in ("allow", "deny", "users", "groups")),
+    ("proxy_protocol", "from"),
+)
+
+
+def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
+    """What of an endpoint is not as it would be with nothing written."""
+    tree = _endpoint(endpoint, enabled=True)
+    limits = usual_limits(endpoint.specification).model_dump(mode="json")
+    restart = model.Restart().model_dump(mode="json")
+    unusual = dict(tree.get("options", {}))
+    unusual |= _different(tree["limits"], limits)
+    unusual |= {f"restart.{key}": value for key, value in _different(tree["restart"], restart).items()}
+    if tree.get("tls", {}).get("min_version") == Tls().min_version:
+        del tree["tls"]["min_version"]
+    for section, key in _GUARDS:
+        if key in tree.get(section, {}):
+            unusual[f"{section}.{key}"] = tree[section][key]
+    if "required" in tree:
+        unusual["required"] = tree["required"]["give_up_after"]
+    return unusual
+
+
+def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
+    addresses = [listener.address for listener in endpoint.listeners]
+    written = limits_tree(endpoint.limits)
+    return {key: value for key, value in written.items() if applies.limit(key, addresses)}
+
+
+def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
+    written, usual = socket_tree(listener.socket), _USUAL_SOCKET
+    unusual = _different(written, usual)
+    if listener.socket.keepalive and "keepalive" in unusual:
+        unusual["keepalive"] = _different(written["keepalive"], usual["keepalive"])
+    return unusual
+
+
+_USUAL_SOCKET: dict[str, Any] = {
+    key: OFF if value is None else value for key, value in model.Socket().model_dump(mode="json").items()
+}
+
+
+def _different(tree: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if value != usual[key]}
+
+
+def _shared_socket(endpoint: EndpointPlan) -> dict[str, Any]:
+    """What is unusual, and the same, on all the sockets of an endpoint that it applies to, of several."""
+    shared = {}
+    for key in model.Socket.model_fields:
+        sockets = [one for one in endpoint.listeners if applies.socket_key(key, one.address)]
+        values = [_unusual_socket(one).get(key) for one in sockets]
+        if values[1:] and values[0] is not None and values.count(values[0]) == len(values):
+            shared[key] = values[0]
+    return shared
+
+
+def _flat(tree: dict[str, Any]) -> list[str]:
+    """`key: value` for each, on one line, in characters that every terminal shows."""
+    return [_line({key: value})[1:-1] for key, value in tree.items()]
+
+
+def in_line(value: Any) -> str:
+    """A value on one line, in characters that every terminal shows."""
+    if isinstance(value, str) and _plain(value):
+        return value  # many are compared in a reload, and the dumper takes its time
+    return _line([value])[1:-1]
+
+
+def _line(value: Any) -> str:
+    form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": float("inf")}
+    return str(yaml.dump(value, Dumper=_Dumper, **form)).strip()

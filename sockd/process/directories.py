@@ -1,0 +1,74 @@
+"""Where relative paths of the file lead: sockets to the runtime directory, records to the logs."""
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sockd.base.errors import SockdError
+
+
+@dataclass(frozen=True)
+class Directories:
+    """Where relative paths lead: sockets to `runtime`, line-log's files to `logs`."""
+
+    runtime: Path
+    logs: Path
+
+
+SYSTEM_RUNTIME = Path("/run/sockd")
+
+
+def directories(environ: Mapping[str, str], uid: int) -> Directories:
+    """Where relative paths lead: as systemd says, else root's usual places, else the user's own."""
+    runtime = _first(environ.get("RUNTIME_DIRECTORY"))
+    logs = _first(environ.get("LOGS_DIRECTORY"))
+    if uid == 0:
+        return Directories(runtime or SYSTEM_RUNTIME, logs or Path("/var/log/sockd"))
+    return Directories(runtime or _user("user_runtime_path"), logs or _user("user_log_path"))
+
+
+def runtime_directories(environ: Mapping[str, str], uid: int) -> Iterator[Path]:
+    """Where the daemon that somebody asks for may have its sockets; the likeliest first."""
+    if runtime := _first(environ.get("RUNTIME_DIRECTORY")):
+        yield runtime
+        return
+    yield SYSTEM_RUNTIME
+    if uid != 0:
+        yield _user("user_runtime_path")
+
+
+def _first(value: str | None) -> Path | None:
+    """Of several directories, separated by colons, the first; a relative one is meant from here."""
+    for path in (value or "").split(":"):
+        if path:
+            return Path(path).absolute()
+    return None
+
+
+def _user(kind: str) -> Path:
+    import platformdirs  # noqa: PLC0415 - needed by those without systemd only, and start-up should be quick
+
+    try:
+        with warnings.catch_warnings():  # that there is no login session is no news to an administrator
+            warnings.simplefilter("ignore")
+            path: Path = getattr(platformdirs, kind)("sockd", appauthor=False)
+    except OSError as error:
+        variable = "RUNTIME_DIRECTORY" if kind == "user_runtime_path" else "LOGS_DIRECTORY"
+        raise SockdError(f"there is no safe directory of the user's ({error}): set {variable}") from error
+    return path
+
+
+def make_directories(wanted: Directories, uid: int | None, gid: int | None) -> None:
+    """Make those that are missing, for the user that the daemon will run as (None: who it is already).
+
+    What can't be made is left to whoever needs it: the message then names the address or the file.
+    """
+    for path in (wanted.runtime, wanted.logs):
+        with suppress(OSError):
+            if not path.is_dir():
+                path.mkdir(mode=0o755, parents=True)
+                if uid is not None or gid is not None:
+                    os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)

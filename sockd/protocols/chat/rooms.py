@@ -1,0 +1,302 @@
+"""All rooms of one endpoint, and what happens in them.
+
+Who wrote a line can be told from its beginning, which no member chooses: `<name> text`, `* name text` for an
+action, `[from name] text` in private, and `-- text` for what the chat itself says.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sockd.protocols.chat.lines import folded
+from sockd.protocols.chat.room import Member, Room
+
+LISTED = 1000  # bytes of names that one reply lists
+
+
+class Chat:
+    """Callers pass names that `is_name` allows and texts that `clean` made.
+
+    A member's `send` may report that member's departure while it is being called.
+    """
+
+    def __init__(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+        self.rooms: dict[str, Room] = {}
+        self.members: dict[str, Member] = {}
+        self._awaited: dict[str, Member] = {}  # who was there in the program before, and did not come yet
+        self.tune(room=room, rooms=rooms, history=history, members=members, queue=queue)
+        self.guests = 0
+        self._outbox: deque[tuple[bytes, tuple[Member, ...], Member | None]] = deque()
+        self._telling = False
+
+    # -- change
+
+    def tune(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+        """Take these bounds, and this first room; whoever is somewhere stays there.
+
+        `queue` is how many bytes may wait for a member; what joining shows stays below half of it. Lines
+        beyond a lower bound are kept until things `settle`, so that another `tune` takes it all back.
+        """
+        self._room_limit = rooms
+        self._history = history
+        self._replay = queue // 2
+        self._member_limit = members
+        for each in self.rooms.values():
+            each.bound(history, self._replay)
+        self.lobby = self.room(room)
+        self.lobby.name = room  # the case may be another
+
+    def room(self, name: str) -> Room:
+        """The room of that name, which is made if it isn't there."""
+        room = self.rooms.get(folded(name))
+        if room is None:
+            room = self.rooms[folded(name)] = Room(name, self._history, self._replay)
+        return room
+
+    def settle(self) -> None:
+        """Forget what is beyond the bounds by now, rooms that nobody is in, and who did not come."""
+        awaited, self._awaited = self._awaited, {}
+        for member in awaited.values():
+            self.depart(member, "lost the connection")
+        for key, room in tuple(self.rooms.items()):
+            room.trim()
+            if not room.members and room is not self.lobby:
+                del self.rooms[key]
+
+    def expect(self, name: str, room: Room | None) -> None:
+        """A member of the program before is to `come_back` until things settle."""
+        member = self._awaited[folded(name)] = self._admitted(name, Member(_nobody, _nobody))
+        if room is not None:
+            room.enter(member)
+
+    def come_back(
+        self, name: str, room: str | None, send: Callable[[bytes], object], close: Callable[[], object]
+    ) -> Member:
+        """The member of that name goes on where it was; nobody is told."""
+        member = self._awaited.pop(folded(name), None)
+        if member is not None:
+            member.send, member.close = send, close
+            return member
+        if folded(name) in self.members:
+            raise ValueError(f"{name} is there twice")
+        member = self._admitted(name, Member(send, close))
+        if room is not None:
+            self.room(room).enter(member)
+        return member
+
+    def _admitted(self, name: str, member: Member) -> Member:
+        member.name = name
+        member.present = True
+        member.replay = self._replay
+        self.members[folded(name)] = member
+        return member
+
+    # -- coming and going
+
+    def admit(self, member: Member) -> bool:
+        """Take a member in, under a guest's name, to be welcomed next; False when the chat is full."""
+        if len(self.members) >= self._member_limit:
+            return False
+        # Numbers go on, so that nobody gets the name that somebody else was known by a moment ago.
+        while True:
+            self.guests += 1
+            name = f"guest{self.guests}"
+            if name not in self.members:
+                break
+        self._admitted(name, member)
+        return True
+
+    def turn_away(self, member: Member) -> None:
+        self.reply(member, f"all {self._member_limit} places are taken; try again later")
+        member.close()
+
+    def welcome(self, member: Member) -> None:
+        self.reply(
+            member, f"welcome, you are {member.name}; /nick NAME changes that, /help lists the commands"
+        )
+        self._enter(member, self.lobby)
+
+    def depart(self, member: Member, reason: str, *, announced: bool = True) -> None:
+        """Take a member out, once; the room hears why."""
+        if member.present:
+            member.present = False
+            del self.members[folded(member.name)]
+            self._leave(member, reason, announced=announced)
+
+    def join(self, member: Member, name: str) -> None:
+        room = self.rooms.get(folded(name))
+        if room is not None and room is member.room:
+            self.reply(member, f"you are in {room.name} already")
+            return
+        left = member.room
+        if room is None:
+            vacated = left is not None and left is not self.lobby and len(left.members) == 1
+            if len(self.rooms) - vacated >= self._room_limit:
+                self.reply(member, f"there are {len(self.rooms)} rooms and can't be more; /rooms lists them")
+                return
+            room = self.room(name)
+        self._leave(member, f"went to {room.name}")
+        self._enter(member, room)
+
+    def leave(self, member: Member) -> None:
+        room = member.room
+        if room is None:
+            self.reply(member, "you are in no room")
+            return
+        self._leave(member, "")
+        self.reply(member, f"you left {room.name}; /join ROOM enters one, /quit leaves the chat")
+
+    def _enter(self, member: Member, room: Room) -> None:
+        if not member.present:
+            return  # its connection broke under the last words it was sent
+        room.enter(member)
+        self._tell(room, f"-- {member.name} joined\n".encode(), but=member)
+        history = room.recent(member.replay)
+        if history:
+            self.reply(member, f"said in {room.name} before:")
+            for line in history:
+                member.send(line)
+        self.reply(member, f"you are in {room.name}, with {_others(room, member)}")
+
+    def _leave(self, member: Member, reason: str, *, announced: bool = True) -> None:
+        room, member.room = member.room, None
+        if room is None:
+            return
+        del room.members[member]
+        if room.members:
+            if announced:
+                why = f": {reason}" if reason else ""
+                self._tell(room, f"-- {member.name} left{why}\n".encode())
+        elif room is not self.lobby:
+            del self.rooms[folded(room.name)]
+
+    # -- talking
+
+    def say(self, member: Member, text: str) -> None:
+        self._speak(member, f"<{member.name}> {text}\n")
+
+    def act(self, member: Member, text: str) -> None:
+        self._speak(member, f"* {member.name} {text}\n")
+
+    def whisper(self, member: Member, name: str, text: str) -> None:
+        """To one member, in whatever room; nothing of it is kept."""
+        other = self.members.get(folded(name))
+        if other is None:
+            self.reply(member, f"nobody here is called {name}")
+            return
+        other.send(f"[from {member.name}] {text}\n".encode())
+        member.send(f"[to {other.name}] {text}\n".encode())
+
+    def _speak(self, member: Member, shown: str) -> None:
+        room = member.room
+        if room is None:
+            self.reply(member, "you are in no room, so nobody hears that; /join ROOM enters one")
+            return
+        line = shown.encode()
+        room.remember(line)
+        self._tell(room, line, but=member)
+
+    # -- names
+
+    def rename(self, member: Member, name: str) -> None:
+        other = self.members.get(folded(name))
+        if other is not None and other is not member:
+            self.reply(member, f"{other.name} is somebody else's name")
+            return
+        before = member.name
+        if name == before:
+            self.reply(member, f"you are {name} already")
+            return
+        del self.members[folded(before)]
+        self.members[folded(name)] = member
+        member.name = name
+        self.reply(member, f"you are now {name}")
+        if member.room is not None:
+            self._tell(member.room, f"-- {before} is now {name}\n".encode(), but=member)
+
+    def who(self, member: Member) -> None:
+        room = member.room
+        if room is None:
+            self.reply(member, "you are in no room; /rooms lists them")
+            return
+        names = listed((each.known_as for each in room.members), len(room.members))
+        self.reply(member, f"in {room.name}: {names}")
+
+    def list_rooms(self, member: Member) -> None:
+        rooms = (f"{room.name} ({len(room.members)})" for room in self.rooms.values())
+        self.reply(member, f"rooms: {listed(rooms, len(self.rooms))}")
+
+    # -- bytes to members
+
+    def reply(self, member: Member, *lines: str) -> None:
+        """What the chat itself says, to one member, in one piece."""
+        member.send("".join(f"-- {line}\n" for line in lines).encode())
+
+    def _tell(self, room: Room, line: bytes, but: Member | None = None) -> None:
+        # A member whose connection breaks while it is written to leaves in the middle of this. What the room
+        # is told of that waits its turn, so that all hear everything in one order.
+        self._outbox.append((line, tuple(room.members), but))
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._outbox:
+                line, members, but = self._outbox.popleft()
+                for member in members:
+                    if member is not but:
+                        member.send(line)
+        finally:
+            self._telling = False
+
+
+def _nobody(*_arguments: object) -> None:
+    """Stands in for who is awaited."""
+
+
+def _others(room: Room, member: Member) -> str:
+    others = len(room.members) - 1
+    if not others:
+        return "nobody else so far"
+    return listed((each.name for each in room.members if each is not member), others)
+
+
+def listed(items: Iterable[str], count: int) -> str:
+    """As many of `count` items as fit into one reply, and how many more there are."""
+    shown: list[str] = []
+    size = 0
+    for item in items:
+        size += len(item.encode()) + 2
+        if size > LISTED:
+            return f"{', '.join(shown)} and {count - len(shown)} more"
+        shown.append(item)
+    return ", ".join(shown)
+
+
+def freeze(chat: Chat) -> dict[str, Any]:
+    return {
+        "guests": chat.guests,
+        "rooms": [
+            {
+                "name": room.name,
+                "history": list(room.history),
+                "members": [member.name for member in room.members],
+            }
+            for room in chat.rooms.values()
+        ],
+        "elsewhere": [member.name for member in chat.members.values() if member.room is None],
+    }
+
+
+def thaw(chat: Chat, state: dict[str, Any]) -> None:
+    """Have a new chat take it over, in its order; the members are awaited."""
+    chat.guests = int(state["guests"])
+    chat.rooms.clear()
+    for each in state["rooms"]:
+        room = chat.room(each["name"])
+        for line in each["history"]:
+            room.remember(bytes(line))
+        for name in each["members"]:
+            chat.expect(name, room)
+    for name in state["elsewhere"]:
+        chat.expect(name, None)
+    chat.lobby = chat.room(chat.lobby.name)

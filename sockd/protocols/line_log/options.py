@@ -1,0 +1,31 @@
+"""The options of a line-log endpoint, as its file has them."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sockd.config.types import LogPath, Mode, size
+from sockd.protocols.contract import Options
+from sockd.sinks.appender import descriptor
+
+
+class LineLogOptions(Options):
+    path: LogPath = Field(
+        description="The file; relative: in the logs directory. A FIFO will do, and so will `/dev/stdout`."
+    )
+    format: Literal["text", "json", "raw"] = Field(
+        "text",
+        description="`text`: a line with time, endpoint and peer before it; `json`: an object a line; "
+        "`raw`: the bytes alone, neither escaped nor marked.",
+    )
+    max_line: Annotated[int, size(64, 16 * 2**20)] = Field(
+        64 * 1024, description="The longest line; a longer one is cut into several records."
+    )
+    mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
+
+    def claims(self) -> tuple[str, ...]:
+        """The file: two that append to one would each mend the other's last line. Devices may be shared."""
+        path = os.path.realpath(self.path)
+        shared = path.startswith(("/dev/", "/proc/")) or descriptor(self.path) is not None
+        return () if shared else (f"the file {path}",)

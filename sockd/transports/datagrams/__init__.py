@@ -1,0 +1,1 @@
+"""Datagram ports: batches in, batches out."""

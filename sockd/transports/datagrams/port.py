@@ -1,0 +1,301 @@
+"""A datagram socket in the reactor: batches in, bounded for each turn, replies out."""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import compress
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
+from sockd.limits.access import Access, Network
+from sockd.limits.rates import Bucket
+from sockd.limits.sources import Sources
+from sockd.transports.datagrams.mmsg import NoAddressError, outbox
+from sockd.transports.datagrams.receive import receiver
+from sockd.transports.datagrams.senders import Senders
+from sockd.transports.flush import Turn
+
+# Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
+BATCH = 64
+# Bytes in one event, for the same reason; those that came in one call with the last of them are over it.
+SIZE = 256 * 1024
+# Read at most of a socket that is to be closed: more than its buffer holds, unless they keep coming.
+QUEUED = 16384
+# So few replies are sent one by one, which is quicker than to lay out arrays for them.
+FEW = 10
+# Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
+SO_MEMINFO = 55
+_MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
+
+Batch = Sequence[tuple[bytes, Peer]]
+
+
+@implementer(IReadDescriptor)
+class DatagramPort:
+    """One datagram socket, and the rates at which its datagrams are accepted.
+
+    `protocol` (a DatagramProtocol) is set before the first `read(True)`.
+    `failed(where)` is called while an exception of the protocol is being handled, `lost(error, self)` when
+    the reactor won't call us any more.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        turn: Turn,
+        counters: Counters,
+        failed: Callable[[str], None],
+        lost: Callable[[BaseException, object], None],
+        rate: Rate | None = None,
+        rate_per_source: Rate | None = None,
+        exempt: Iterable[Network] = (),
+    ) -> None:
+        self.sock = sock
+        self.fileno = sock.fileno
+        self.protocol: Any = None
+        self.counters = counters
+        self._turn = turn
+        self._reactor = turn.reactor
+        self.failed = failed
+        self._lost = lost
+        self._guarded = False  # whether access bars anybody
+        self.limit(rate, rate_per_source, exempt)
+        self._source = source = receiver(sock, turn, BATCH, SIZE // BATCH)
+        self._senders = Senders(source.told, local=sock.family == socket.AF_UNIX)
+        self._outbox = outbox(BATCH)
+        self._reading = False
+        self._dropped = 0  # by the kernel, as far as counted
+
+    logs_nothing = True  # with a prefix: it spares the reactor a context for each event
+
+    def logPrefix(self) -> str:  # noqa: N802
+        return "sockd"
+
+    def limit(self, rate: Rate | None, rate_per_source: Rate | None, exempt: Iterable[Network] = ()) -> None:
+        """From now on accept no more than that; the rate of a source doesn't concern `exempt` networks."""
+        self._all = Bucket(rate, self._reactor.seconds()) if rate else None
+        self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
+        self._limits_changed()
+
+    def forget(self) -> None:
+        """Let go of sources whose buckets are full again, while nobody sends."""
+        if self._sources is not None:
+            self._sources.forget(self._reactor.seconds())
+
+    def admit(self, access: Access | None) -> None:
+        """From now on take datagrams from, and send them to, whom this allows; None allows everybody."""
+        self._guarded = access is not None
+        self._limits_changed()
+        self._senders.admit(access)
+
+    def _limits_changed(self) -> None:
+        self._limited = self._guarded or self._all is not None or self._sources is not None
+
+    def read(self, wanted: bool) -> None:
+        """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
+        if wanted != self._reading:
+            self._reading = wanted
+            if wanted:
+                self.count_drops()
+                self._reactor.addReader(self)
+            else:
+                self._reactor.removeReader(self)
+
+    def count_drops(self) -> None:
+        """Count what the kernel dropped as its buffer was full, while we were held or too slow."""
+        told = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        dropped = _MEMINFO.unpack(told)[-1] if len(told) == _MEMINFO.size else 0
+        if dropped > self._dropped:
+            self.counters.refused["dropped by the kernel"] += dropped - self._dropped
+            self._dropped = dropped
+
+    # -- in
+
+    def take_queued(self) -> None:
+        """Read what has arrived already: closing would lose it."""
+        for _ in range(QUEUED // BATCH):
+            # Not where it was the reading that failed, or where a batch brought the service down.
+            if not self._reading or not self._read_batch():
+                return
+
+    def doRead(self) -> None:  # noqa: N802
+        if self._source.plain:
+            self._read_one()
+        else:
+            self._read_batch()
+
+    def _read_one(self) -> None:
+        """As `_read_batch` for one datagram, in half the time; if there are more the reactor comes back."""
+        counters = self.counters
+        try:
+            data, key = self._source.receive_one()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            counters.refused[_word(error)] += 1
+            return
+        if data is None:
+            counters.refused["longer than the kernel's limit"] += 1
+            return
+        counters.datagrams_in += 1
+        if not data:
+            counters.empty += 1
+        peer = self._senders.one(key)
+        reason = self._limited and self._refusal(peer)
+        if reason:
+            counters.refused[reason] += 1
+            return
+        counters.bytes_in += len(data)
+        self._deliver(((data, peer),))
+
+    def _read_batch(self) -> bool:
+        """Deliver at most BATCH datagrams, or SIZE bytes; whether there may be more."""
+        counters = self.counters
+        datagrams: list[bytes] = []
+        peers: list[Peer] = []
+        size = count = 0
+        more = True
+        while more and count < BATCH and size < SIZE:
+            try:
+                came, keys, taken, more = self._source.receive(BATCH - count)
+            except (BlockingIOError, InterruptedError):
+                more = False
+            except OSError as error:
+                # A reply that nobody took comes back as an error of the socket; the next datagram is sound.
+                counters.refused[_word(error)] += 1
+                count += 1
+            else:
+                count += taken
+                size += sum(map(len, came))
+                if len(came) < taken:
+                    counters.refused["longer than the kernel's limit"] += taken - len(came)
+                datagrams += came
+                peers += self._senders.of(keys)
+        if datagrams:
+            counters.datagrams_in += len(datagrams)
+            if not all(datagrams):
+                counters.empty += datagrams.count(b"")
+            batch = list(zip(datagrams, peers, strict=True))
+            passed = self._passed(batch, peers)
+            counters.bytes_in += size if len(passed) == len(batch) else sum([len(data) for data, _ in passed])
+            if passed:
+                self._deliver(passed)
+        return more
+
+    def _passed(self, batch: Batch, peers: Sequence[Peer]) -> Batch:
+        """What access and the rates let through; the rest is counted."""
+        refused = self.counters.refused
+        if self._guarded:
+            reasons = self._senders.refusals(peers)
+            if any(reasons):
+                refused.update(filter(None, reasons))
+                allowed = [reason is None for reason in reasons]
+                batch, peers = list(compress(batch, allowed)), list(compress(peers, allowed))
+        # One source's first: what it has too much of is not to use up what all may have.
+        if self._sources is not None and peers:
+            granted = self._sources.take_many(peers, self._reactor.seconds())
+            if not all(granted):
+                refused["datagrams_per_source"] += granted.count(False)
+                batch = list(compress(batch, granted))
+        if self._all is not None and batch:
+            taken = self._all.take_many(len(batch), self._reactor.seconds())
+            if taken < len(batch):
+                refused["datagrams"] += len(batch) - taken
+                batch = batch[:taken]
+        return batch
+
+    def _refusal(self, peer: Peer) -> str | None:
+        """As `_passed` for one: the counter's name of the reason why not, or None."""
+        barred = self._senders.refusal(peer)
+        if barred is not None:
+            return barred
+        now = self._reactor.seconds()
+        if self._sources is not None and self._sources.take(peer, now) is not None:
+            return "datagrams_per_source"
+        return "datagrams" if self._all is not None and not self._all.take(now) else None
+
+    def _deliver(self, batch: Batch) -> None:
+        self._turn.active = True
+        try:
+            self.protocol.datagrams(batch)
+        except BaseException:  # noqa: BLE001
+            self.failed("datagrams")
+        self._turn.end()
+
+    # -- out
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        """Answer a peer from the address that it asked; False (and counted) where that is refused."""
+        if peer.sockaddr is None:
+            self.counters.refused["no return address"] += 1
+            return False
+        if self._guarded:
+            barred = self._senders.refusal(peer)  # it may have been heard before a reload
+            if barred is not None:
+                self.counters.refused[barred] += 1
+                return False
+        try:
+            if peer.control:
+                self.sock.sendmsg((data,), peer.control, 0, peer.sockaddr)
+            else:
+                self.sock.sendto(data, peer.sockaddr)
+        except OSError as error:
+            self.counters.refused[_word(error)] += 1
+            return False
+        self.counters.datagrams_out += 1
+        self.counters.bytes_out += len(data)
+        return True
+
+    def send_many(self, replies: Batch) -> None:
+        """As `send` for each of them, in order, and quicker; what is refused is counted and left out."""
+        if len(replies) == 1:
+            self.send(*replies[0])
+            return
+        for start in range(0, len(replies), BATCH):
+            self._send_batch(replies[start : start + BATCH])
+
+    def _send_batch(self, replies: Batch) -> None:
+        # Whom access bars, or who has no address, is rare: then they are looked at one by one.
+        if self._outbox is not None and len(replies) > FEW and not self._bars(replies):
+            with suppress(NoAddressError):
+                size, refused = self._outbox.send(self.sock.fileno(), replies)
+                self._count_sent(replies, size, refused)
+                return
+        for data, peer in replies:
+            self.send(data, peer)
+
+    def _bars(self, replies: Batch) -> bool:
+        """Whether access bars one of them."""
+        return self._guarded and any(self._senders.refusals([peer for _, peer in replies]))
+
+    def _count_sent(self, replies: Batch, size: int, refused: Sequence[tuple[int, OSError]]) -> None:
+        for number, error in refused:
+            self.counters.refused[_word(error)] += 1
+            size -= len(replies[number][0])
+        self.counters.datagrams_out += len(replies) - len(refused)
+        self.counters.bytes_out += size
+
+    # -- endings
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: N802
+        """The reactor is done with it: there was an exception that nobody caught."""
+        self._reading = False
+        self._lost(reason.value or Exception(str(reason)), self)
+
+    def leave(self) -> None:
+        """Leave the reactor; the socket stays open."""
+        self.read(False)
+        self.count_drops()
+
+
+def _word(error: OSError) -> str:
+    """The counter's name of a refusal by the kernel."""
+    return f"kernel: {errno.errorcode.get(error.errno or 0, 'error')}"

@@ -1,0 +1,1 @@
+"""How a listening socket of each family is opened and tuned."""

@@ -1,0 +1,1 @@
+"""The running tree: endpoints, their supervisors, listeners and connections."""

@@ -1,0 +1,362 @@
+"""One endpoint running: its protocol's service first, then its listeners, each supervised alone."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import TimeoutError as TookTooLongError
+from twisted.logger import Logger
+
+from sockd.base.addresses import Kind
+from sockd.plan.plan import EndpointPlan, ListenerPlan
+from sockd.protocols.contract import Host
+from sockd.transports.flush import Turn
+from sockd.tree.admission import Admission
+from sockd.tree.connections import Connections, Drain
+from sockd.tree.listener import Listener
+from sockd.tree.protocol import Engine
+from sockd.tree.reporting import Refusals
+from sockd.tree.sockets import Sockets, UdpPorts
+from sockd.tree.states import Cause, GiveUp, State, effect
+from sockd.tree.supervisor import PATIENCE, Supervisor, cancellable
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all endpoints of one daemon share. `random()` gives numbers from 0 up to 1."""
+
+    reactor: Any
+    turn: Turn
+    log: Logger
+    random: Callable[[], float]
+    gave_up: Callable[["Endpoint"], None]  # a required endpoint did not run for too long
+    udp_ports: UdpPorts = field(default_factory=UdpPorts)  # that are open
+    changed: Callable[[], None] = lambda: None  # a state or a cause has
+    sockets: Sockets = field(default_factory=Sockets)
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))  # of connections
+
+
+@dataclass(eq=False)
+class Watched:
+    """A listener and who keeps it running."""
+
+    listener: Listener
+    supervisor: Supervisor
+
+
+class Endpoint:
+    """`bind` opens the listeners, `start` lets them serve once the protocol's service runs."""
+
+    def __init__(self, plan: EndpointPlan, surroundings: Surroundings) -> None:
+        self.plan = plan
+        self.name = plan.name
+        self.around = surroundings
+        self._log = surroundings.log
+        self._reactor = surroundings.reactor
+        self._draining = False
+        self.restarting = False
+        self._also_restart: list[Deferred[None]] = []  # who asked for that while it was under way
+        self._started = False
+        self.suspended = False  # by hand
+        self.upgrading = False  # the program is about to be replaced
+        self.parting = False  # it will be, once some connections have finished
+        host: Host[Any] = Host(
+            endpoint=plan.name,
+            options=plan.options,
+            reactor=self._reactor,
+            log=self._log,
+            fail=self._service_failed,
+            udp_ports=surroundings.udp_ports,
+        )
+        self.connections = Connections(
+            plan.name,
+            plan.limits,
+            surroundings.turn,
+            self._log,
+            host.counters,
+            self.update,
+            surroundings.numbers,
+            Admission(plan),
+        )
+        self.engine = Engine(plan.specification, host)
+        self.service = self._supervise("service", self.engine)
+        self.watched: list[Watched] = []
+        for listener_plan in plan.listeners:
+            self.watched += self.make_listeners(listener_plan)
+        self._refusals = Refusals(plan.name, self._log)
+        self._give_up: GiveUp | None = None
+        self._require()
+
+    @property
+    def host(self) -> Host[Any]:
+        return self.engine.host
+
+    @property
+    def listeners(self) -> list[Listener]:
+        return [each.listener for each in self.watched]
+
+    @property
+    def supervisors(self) -> list[Supervisor]:
+        return [each.supervisor for each in self.watched]
+
+    def make_listeners(self, plan: ListenerPlan) -> list[Watched]:
+        """One for an address, one for each socket that systemd passed under a name; none is started."""
+        if plan.address.kind is not Kind.SYSTEMD:
+            return [self._make_listener(plan, 0)]
+        passed = self.around.sockets.how_many(plan.address.path)
+        return [self._make_listener(plan, number) for number in range(max(1, passed))]
+
+    def _make_listener(self, plan: ListenerPlan, number: int) -> Watched:
+        def failed(error: BaseException) -> None:
+            watched.supervisor.failed(error)
+
+        listener = Listener(
+            plan,
+            number,
+            self.plan.limits,
+            self.plan.specification,
+            self.connections,
+            self.around.turn,
+            self._log,
+            self.around.sockets,
+            self.around.udp_ports,
+            self._make_datagram_protocol,
+            failed,
+        )
+        watched = Watched(listener, self._supervise(str(plan.address), listener))
+        return watched
+
+    def _supervise(self, name: str, child: Any) -> Supervisor:
+        around = self.around
+        return Supervisor(
+            self.name, name, child, self.plan.restart, self._reactor, around.random, self._log, self.update
+        )
+
+    def _service_failed(self, error: BaseException) -> None:
+        self.service.failed(error)
+
+    def _make_datagram_protocol(self) -> Any:
+        assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
+        return self.plan.specification.datagram(self.host)
+
+    # -- start
+
+    def bind(self) -> None:
+        """Open every address; what can't be opened is tried again later."""
+        for supervisor in self.supervisors:
+            supervisor.start()
+
+    def start(self) -> Deferred[Any]:
+        """Start the protocol; fires when it and all listeners were tried."""
+        self._started = True
+        self.service.start()
+        self.update()
+        return DeferredList([s.tried for s in (self.service, *self.supervisors)])
+
+    def serve(self) -> None:
+        """Its protocol's service and its listeners have been started: let them serve."""
+        self._started = True
+        self.update()
+
+    @property
+    def running(self) -> bool:
+        """Its protocol's service is up and it can be reached by at least one address."""
+        return self.service.state is State.RUNNING and any(
+            supervisor.state is State.RUNNING for supervisor in self.supervisors
+        )
+
+    @property
+    def causes(self) -> frozenset[Cause]:
+        """Why its open listeners don't accept, if they don't."""
+        causes = set()
+        if self.service.state is not State.RUNNING:
+            causes.add(Cause.SERVICE_DOWN)
+        if self.suspended:
+            causes.add(Cause.BY_HAND)
+        if self.connections.room() <= 0:
+            causes.add(Cause.AT_LIMIT)
+        if self._draining or self.restarting or self.parting:
+            causes.add(Cause.DRAINING)
+        if self.upgrading:
+            causes.add(Cause.UPGRADING)
+        return frozenset(causes)
+
+    def update(self) -> None:
+        """Something changed: have the listeners, the connections and the give-up timer follow."""
+        if not self._started:
+            return
+        allowed = effect(self.causes)
+        self.connections.hold(not allowed.reads)
+        for listener in self.listeners:
+            listener.factory = self.engine.factory
+            listener.serve(allowed)
+        if self._give_up is not None and not self._draining:
+            self._give_up.update(running=self.running)
+        self.around.changed()
+
+    def _require(self) -> None:
+        if self._give_up is not None:
+            self._give_up.cancel()
+            self._give_up = None
+        after = self.plan.give_up_after
+        if after is not None:
+            self._give_up = GiveUp(after, self.plan.restart.max_delay, self._reactor, self._gave_up)
+
+    def _gave_up(self) -> None:
+        self.around.gave_up(self)
+
+    # -- reload
+
+    def adopt(self, plan: EndpointPlan, host: Host[Any], factory: Any) -> None:
+        """Go over to a plan of the same protocol; whoever is here stays. The listeners are the caller's."""
+        old, self.plan = self.plan, plan
+        replaced = self.engine.adopt(host, factory)
+        if replaced is not None:
+            try:
+                replaced.doStop()
+            except BaseException:  # noqa: BLE001
+                self.connections.protocol_failed("doStop")
+        if old.restart != plan.restart:
+            for supervisor in (self.service, *self.supervisors):
+                supervisor.restart(plan.restart)
+        if (old.give_up_after, old.restart) != (plan.give_up_after, plan.restart):
+            self._require()
+        if old.limits != plan.limits:
+            self.connections.limit(plan.limits)
+            for listener in self.listeners:
+                listener.limit(plan.limits)
+
+    def admit_anew(self, admission: Admission) -> None:
+        """Other rules of who may connect hold from now on, also for those who are here."""
+        self.connections.admit_anew(admission)
+        for listener in self.listeners:
+            listener.admit_anew()
+
+    def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
+        """Have these listeners, in this order; what the others counted stays counted."""
+        stay = {id(each.listener.counters) for each in wanted}
+        for each in without:
+            each.listener.count_drops()
+            if id(each.listener.counters) not in stay:
+                self._refusals.keep(each.listener.counters)
+        self.watched = wanted
+
+    # -- upgrade
+
+    def part(self, parting: bool) -> None:
+        """Accept nothing new while connections finish that would not survive."""
+        self.parting = parting
+        self.update()
+
+    def hold(self, held: bool) -> None:
+        """Neither accept nor read anything: the state is about to be handed over."""
+        self.upgrading = held
+        self.update()
+
+    # -- by hand
+
+    def suspend(self, suspended: bool) -> None:
+        """Accept nothing new, or do so again; connections live on."""
+        self.suspended = suspended
+        self.update()
+
+    def drain_by_hand(self, within: float) -> Drain:
+        """Suspend it, and let the connections that there are finish within so many seconds."""
+        self.suspend(True)
+        return self.connections.drain_some(self.connections, within)
+
+    async def restart(self, within: float) -> None:
+        """Let the connections finish within so many seconds, start the protocol anew, try what is closed."""
+        if self.restarting:
+            restarted: Deferred[None] = Deferred()
+            self._also_restart.append(restarted)
+            await restarted
+            return
+        try:
+            await self._restart(within)
+        finally:
+            also, self._also_restart = self._also_restart, []
+            for each in also:
+                each.callback(None)
+
+    async def _restart(self, within: float) -> None:
+        self.restarting = True
+        self.update()
+        try:
+            await self.connections.drain_some(self.connections, within).done
+            for listener in self.listeners:
+                listener.end_protocol()
+            # A third party's stop may never come to an end.
+            stopping = cancellable(ensureDeferred(self.service.stop()))
+            with suppress(TookTooLongError, CancelledError):
+                await stopping.addTimeout(PATIENCE, self._reactor)
+        finally:
+            self.restarting = False
+            self.update()
+        if self._draining:
+            return  # it was removed, or the daemon stops
+        self.engine = Engine(self.plan.specification, replace(self.host, service=None))
+        self.service = self._supervise("service", self.engine)
+        self.suspended = False
+        self.service.start()
+        for supervisor in self.supervisors:
+            supervisor.retry()
+        self.update()
+
+    # -- stop
+
+    async def drain(self) -> None:
+        """Close the listeners, having taken in who was queued; returns when the last connection has ended."""
+        self._draining = True
+        if self._give_up is not None:
+            self._give_up.cancel()
+        self.update()
+        self._tell_service("drain")
+        for listener in self.listeners:
+            listener.drain()
+        await DeferredList([ensureDeferred(supervisor.stop()) for supervisor in self.supervisors])
+        await self.connections.drain()
+
+    def cut(self) -> None:
+        """End the connections that are left."""
+        self.connections.cut()
+
+    async def stop(self) -> None:
+        """Stop the protocol's service, when the connections are gone. Cancelling cuts that short."""
+        self.connections.close()
+        try:
+            await self.service.stop()
+        finally:
+            self.tell_refusals()
+
+    def tell_refusals(self) -> None:
+        """Log what was refused since the last time, if anything was."""
+        self.connections.admission.forget(self._reactor.seconds())
+        for listener in self.listeners:
+            listener.forget()
+            listener.count_drops()
+        self._refusals.tell(self.host.counters, *(listener.counters for listener in self.listeners))
+
+    def reopen(self) -> None:
+        """Have the service open its files anew, if it has any."""
+        self._tell_service("reopen")
+
+    def _tell_service(self, what: str) -> None:
+        method = getattr(self.host.service, what, None)
+        if method is not None:
+            try:
+                method()
+            except BaseException:  # noqa: BLE001
+                self.connections.protocol_failed(what)
+
+
+def tell_listening(tell: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
+    """Log where an endpoint can be reached."""
+    tell(
+        "{endpoint}: listening on {address}",
+        endpoint=endpoint.name, address=str(listener.address), protocol=endpoint.plan.protocol,
+        event="listening",
+    )  # fmt: skip

@@ -1,0 +1,143 @@
+"""What a connection goes through before its protocol: a PROXY header, access and sources, a handshake."""
+
+from typing import Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import Server
+from sockd.transports.proxy import Header, ProxyError
+from sockd.transports.twisted import twisted_address
+from sockd.tree.admission import PROXY_HEADER
+from sockd.tree.connections import Connections
+
+
+class Opening:
+    """One connection's. As long as it waits for a header it is the protocol of a plain connection."""
+
+    def __init__(self, factory: Any, connections: Connections, counters: Counters) -> None:
+        self._factory = factory
+        self._connections = connections
+        self._counters = counters
+        # Of the context that the handshake is with: a reload in between is for later connections.
+        self._client_names = connections.admission.client_names
+        self._server: Any = None
+        self._header: Header | None = None  # while it is waited for
+
+    def admitted(self, server: Server) -> bool:
+        """Whether its peer may; if not it is closed, and counted, before anything is read."""
+        reason = self._connections.refusal(server)
+        if reason is not None:
+            self._counters.refused[reason] += 1
+            server.sock.close()
+        return reason is None
+
+    def begin(self, server: Any) -> None:
+        """Go on with the handshake, if there is one, and the protocol."""
+        if server.secure:
+            self._server = server
+            self._connections.add(server, self._shaken)
+            return
+        protocol = self._build(server)
+        if protocol is not None:
+            self._connections.add(server, protocol)
+
+    def _build(self, server: Server) -> Any:
+        """The protocol; None, and the reason counted, where there is none."""
+        end = End.REFUSED
+        try:
+            protocol = self._factory.buildProtocol(twisted_address(server.sock.family, server.peer.sockaddr))
+        except BaseException:  # noqa: BLE001
+            self._connections.protocol_failed("buildProtocol")
+            protocol, end = None, End.FAILED
+        else:
+            if protocol is None:
+                self._counters.refused["by the protocol"] += 1
+        if protocol is None:
+            self._connections.reject(server, end)
+        return protocol
+
+    def _shaken(self) -> Any:
+        """After the handshake: who it is, and the protocol."""
+        if self._client_names is not None:
+            from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415 - brings much
+
+            try:
+                der = self._server.session.getpeercert(True)
+                self._server.identity = verified_name(der, self._client_names)
+            except IdentityError:
+                self._counters.refused["TLS: certificate name"] += 1
+                self._connections.reject(self._server, End.BARRED)
+                return None
+        return self._build(self._server)
+
+    # -- a header
+
+    def with_header(self, server: Any) -> None:
+        """Wait for the header, within `limits.handshake`; what doesn't come from a proxy is closed."""
+        if not self._connections.admission.is_proxy(server.peer):
+            self._counters.refused[PROXY_HEADER] += 1
+            server.sock.close()
+            return
+        self._server = server
+        self._header = Header()
+        server.ready = server.admitted = False
+        if server.secure:
+            server.begin_with(self._take)
+            self._connections.add(server, self._shaken)
+        else:
+            self._connections.add(server, self)
+
+    def _take(self, data: bytes) -> bytes | None:
+        """The bytes after the header; None while it isn't whole, or where the connection ends for it."""
+        server = self._server
+        assert self._header is not None  # noqa: S101 - it is waited for
+        try:
+            found = self._header.feed(data)
+        except ProxyError:
+            self._refuse(PROXY_HEADER)
+            return None
+        if found is None:
+            return None
+        if not self._connections.admission.is_proxy(server.peer):  # any more, after a reload
+            self._refuse(PROXY_HEADER)
+            return None
+        info, rest = found
+        if info.source is not None:
+            server.peer = Peer.inet(info.source)
+        reason = self._connections.refusal(server)
+        if reason is not None:
+            self._refuse(reason)
+            return None
+        server.admitted = True
+        return rest
+
+    def _refuse(self, reason: str) -> None:
+        self._counters.refused[reason] += 1
+        self._server.cut(End.BARRED)
+
+    # -- the protocol of a plain connection, until the header has come
+
+    def makeConnection(self, transport: Any) -> None:  # noqa: N802
+        """It only waits."""
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        rest = self._take(data)
+        if rest is None:
+            return
+        server = self._server
+        # The header is not the protocol's.
+        self._counters.bytes_in -= server.received - len(rest)
+        server.received = len(rest)
+        server.begins()
+        protocol = self._build(server)
+        if protocol is None:
+            return
+        server.start(protocol)
+        if rest:
+            server.give(rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        """There was no protocol yet."""

@@ -1,0 +1,127 @@
+"""What the log says of connections: once each, at the end, and above a rate summarised by reason."""
+
+from collections import Counter
+from typing import Any
+
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from sockd.base.metrics import Counters, End, summary
+from sockd.base.units import Rate
+from sockd.limits.rates import Bucket
+from sockd.transports.connection import Server
+from sockd.tree.supervisor import describe
+
+# So many lines a second tell of one connection each (and so many of a protocol that raised).
+TOLD = Rate(20, 1.0)
+FAILURES_TOLD = Rate(1, 1.0)
+
+
+class Endings:
+    """Tells of one endpoint's connections and of its protocol's exceptions at a bounded rate."""
+
+    def __init__(self, endpoint: str, reactor: Any, log: Logger) -> None:
+        self._endpoint = endpoint
+        self._reactor = reactor
+        self._log = log
+        self._told = Bucket(TOLD, reactor.seconds())
+        self._failures_told = Bucket(FAILURES_TOLD, reactor.seconds())
+        self._untold: Counter[str] = Counter()
+        self._timer: Any = None
+
+    def tell(self, server: Server, end: End) -> None:
+        """A connection ended."""
+        now = self._reactor.seconds()
+        if not self._told.take(now):
+            self._keep(end)
+            return
+        known = {"identity": server.identity, "why": server.why}
+        more = {name: text for name, text in known.items() if text}
+        who = "{peer} ({identity})" if server.identity else "{peer}"
+        how = "{end} ({why})" if server.why else "{end}"
+        self._log.info(
+            f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"
+            " {bytes_out} out",
+            endpoint=self._endpoint,
+            listener=server.listener,
+            peer=server.peer.text,
+            end=end.value,
+            seconds=now - server.opened,
+            bytes_in=server.received,
+            bytes_out=server.sent,
+            event="connection ended",
+            **more,
+        )
+
+    def protocol_failed(self, where: str) -> None:
+        """The protocol raised; called while the exception is being handled."""
+        if not self._failures_told.take(self._reactor.seconds()):
+            self._keep(f"exception in {where}")
+            return
+        failure = Failure()
+        assert failure.value is not None  # noqa: S101
+        self._log.failure(
+            "{endpoint}: the protocol raised in {where}: {why}",
+            failure,
+            endpoint=self._endpoint,
+            where=where,
+            why=describe(failure.value),
+            level=LogLevel.error,
+            event="protocol failed",
+        )
+
+    def _keep(self, what: str) -> None:
+        self._untold[what] += 1
+        if self._timer is None:
+            self._timer = self._reactor.callLater(1.0, self._summarise)
+
+    def _summarise(self) -> None:
+        self._timer = None
+        untold, self._untold = self._untold, Counter()
+        self._log.info(
+            "{endpoint}: within a second also: {summary}",
+            endpoint=self._endpoint,
+            summary=summary(untold),
+            ends=dict(untold),
+            event="connections ended",
+        )
+
+    def close(self) -> None:
+        """Tell now what was to be told later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._summarise()
+
+
+# Seconds between two such lines of an endpoint.
+EVERY = 60.0
+
+
+class Refusals:
+    """Tells what was refused since it told last, by one endpoint and its listeners."""
+
+    def __init__(self, endpoint: str, log: Logger) -> None:
+        self._endpoint = endpoint
+        self._log = log
+        self._kept: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
+
+    def keep(self, counters: Counters) -> None:
+        """A listener goes; what it refused is still to be told."""
+        self._kept += counters.refused
+
+    def tell(self, *all_counters: Counters) -> None:
+        """One line, if there is anything new."""
+        total = Counter(self._kept)
+        for counters in all_counters:
+            total += counters.refused
+        new = total - self._told
+        if new:
+            self._told = total
+            self._log.info(
+                "{endpoint}: refused: {summary}",
+                endpoint=self._endpoint,
+                summary=summary(new),
+                refused=dict(new.most_common()),
+                event="refused",
+            )

@@ -1,0 +1,170 @@
+"""Where listeners get their sockets from: those that were handed to us open, else new ones."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+from sockd.base.addresses import Address, overlap
+from sockd.transports.sockets.inet import OpenError
+from sockd.transports.sockets.opened import Opened, open_address, shares, tune
+from sockd.transports.sockets.options import SocketOptions
+
+
+class Store(Protocol):
+    """Who keeps a second hold on our listening sockets, in case that the process ends: systemd's fd store."""
+
+    active: bool
+    size: int  # how many it has room for
+
+    def keep(self, opened: Opened) -> None: ...
+    def has(self, opened: Opened) -> None: ...
+    def forget(self, opened: Opened) -> None: ...
+
+
+class NoStore:
+    """There is none."""
+
+    active = False
+    size = 0
+
+    def keep(self, opened: Opened) -> None:
+        """Nobody keeps it."""
+
+    has = keep
+
+    def forget(self, opened: Opened) -> None:
+        """Nobody kept it."""
+
+
+class Sockets:
+    """The sockets of all listeners.
+
+    `given` are sockets of ours that survived the program that opened them, by the address that its file had;
+    `named` are those of .socket units, by their name.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, list[Opened]] | None = None,
+        given: Iterable[tuple[Address, Opened]] = (),
+        store: Store | None = None,
+    ) -> None:
+        self._given: dict[Address, list[Opened]] = {}
+        for address, opened in given:
+            self._given.setdefault(address.socket, []).append(opened)
+        self._named = dict(named or {})
+        self._claimed: set[str] = set()
+        self.store: Store = store or NoStore()
+        self._stay = False
+
+    @property
+    def stay(self) -> bool:
+        """Whether what is closed now is to be found again by the program that comes next."""
+        return self._stay and self.store.active
+
+    def leave_to_store(self) -> None:
+        """The process ends: what the store keeps, stays."""
+        self._stay = True
+
+    def open(self, address: Address, options: SocketOptions) -> Opened:
+        """The socket that we have for this address, or a new one; OpenError where there can be none."""
+        opened = self._take(address, options) or open_address(address, options)
+        self.store.keep(opened)
+        return opened
+
+    def _take(self, address: Address, options: SocketOptions) -> Opened | None:
+        # Where the machine has no IPv6, `*` is an IPv4 socket.
+        address = address.socket
+        for wanted in (address, replace(address, host="0.0.0.0") if address.host == "*" else address):
+            for opened in self._given.get(wanted, ()):
+                if shares(opened) == options.reuse_port:
+                    self._given[wanted].remove(opened)
+                    tune(opened, None, options)
+                    return opened
+        self._make_way(address, options)
+        return None
+
+    def _make_way(self, address: Address, options: SocketOptions) -> None:
+        """Close what we had open and would be in the way: the file changed meanwhile."""
+        for other, found in self._given.items():
+            if other != address and not overlap(other, address):
+                continue
+            for opened in tuple(found):
+                if not (options.reuse_port and shares(opened)):  # else both may be open
+                    found.remove(opened)
+                    self.discard(opened)
+
+    @property
+    def passed(self) -> Mapping[str, list[Opened]]:
+        """systemd's, by their names."""
+        return self._named
+
+    def how_many(self, name: str) -> int:
+        """How many sockets systemd passed under this name."""
+        return len(self._named.get(name, ()))
+
+    def named(self, name: str, number: int) -> Opened:
+        """The nth socket of this name; a duplicate, so that it can be had again."""
+        passed = self._named.get(name, [])
+        if number >= len(passed):
+            raise OpenError(f"systemd passed no socket named {name}")
+        self._claimed.add(name)
+        return passed[number].duplicate()
+
+    def close(self, opened: Opened, *, stays: bool = False) -> None:
+        """Close our hold on it; without `stays` the store's as well."""
+        if not stays and opened.ours:
+            self.store.forget(opened)
+        opened.sock.close()
+
+    def let_go(self, opened: Opened) -> None:
+        """Have the store forget it and remove its file, unless the next program is to find them."""
+        if not self.stay:
+            self.store.forget(opened)
+            if opened.file is not None:
+                with suppress(OSError):
+                    opened.file.remove()
+
+    def discard(self, opened: Opened) -> None:
+        """The same, and close it."""
+        self.let_go(opened)
+        opened.sock.close()
+
+    def unclaimed(self) -> list[str]:
+        """The names of systemd's that no endpoint listens on."""
+        return sorted(name for name in self._named if name not in self._claimed)
+
+    def drop_given(self) -> None:
+        """Close what an earlier program had open and this file doesn't mention."""
+        for found in self._given.values():
+            for opened in found:
+                self.discard(opened)
+        self._given.clear()
+
+
+class UdpPorts:
+    """The UDP ports that we listen on: several listeners may have the same."""
+
+    def __init__(self) -> None:
+        self._ports: Counter[int] = Counter()
+
+    def __contains__(self, port: object) -> bool:
+        return port in self._ports
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def add(self, port: int) -> None:
+        self._ports[port] += 1
+
+    def discard(self, port: int) -> None:
+        """One listener fewer has it."""
+        if self._ports[port] > 1:
+            self._ports[port] -= 1
+        else:
+            del self._ports[port]

@@ -1,0 +1,230 @@
+"""One child kept running: started, restarted after a delay when it fails, stopped once."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockd.base.errors import SockdError
+from sockd.plan.plan import Restart
+from sockd.tree.states import TRANSITIONS, BackOff, Event, State
+
+# So much (characters) of an error that is not ours goes into the log and the status.
+LONGEST = 1000
+# So long (seconds) the start of the others waits to be told until a child's start has succeeded or failed.
+PATIENCE = 5.0
+
+
+class Child(Protocol):
+    """What is supervised; both may return a Deferred. After a failure `start` is called again, not `stop`."""
+
+    def start(self) -> Any: ...
+    def stop(self) -> Any: ...
+
+
+class Supervisor:
+    """Runs a child alone: its failure is nobody else's.
+
+    `changed()` is called after each change of `state`; `why` is the last error, `restarts` how often it was
+    started again, `since` when the state began (seconds of the reactor's clock). `tried` fires when the first
+    start has succeeded or failed.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        name: str,
+        child: Child,
+        restart: Restart,
+        reactor: Any,
+        random: Callable[[], float],
+        log: Logger,
+        changed: Callable[[], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self.name = name
+        self.state = State.STOPPED
+        self.why = ""
+        self.restarts = 0
+        self.since: float = reactor.seconds()
+        self.tried: Deferred[None] = Deferred()
+        self._child = child
+        self._reactor = reactor
+        self._random = random
+        self._back_off = BackOff(restart, random)
+        self._log = log
+        self._changed = changed
+        self._starting: Deferred[Any] | None = None
+        self._timer: Any = None
+        self._ever_started = False
+        self.on_trial = False  # a failure is told by who tries
+
+    def start(self) -> None:
+        """Begin; what fails is tried again until `stop`."""
+        if self._move(Event.START):
+            self._start_child()
+
+    def retry(self) -> None:
+        """Don't wait any longer for the next try, if one is waited for."""
+        if self.state is State.BACKING_OFF:
+            self._stop_timer()
+            self._due()
+
+    def pause(self) -> Callable[[], None]:
+        """Put off the next try, if one is waited for; what this returns goes on waiting."""
+        if self.state is not State.BACKING_OFF or self._timer is None:
+            return lambda: None
+        due = self._timer.getTime()
+        self._stop_timer()
+
+        def go_on() -> None:
+            if self.state is State.BACKING_OFF and self._timer is None:
+                self._timer = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._due)
+
+        return go_on
+
+    def restart(self, restart: Restart) -> None:
+        """From now on these delays hold."""
+        self._back_off = BackOff(restart, self._random)
+
+    def failed(self, error: BaseException) -> None:
+        """The running child reports that it can't go on."""
+        self._failed(Failure(error, type(error), error.__traceback__))
+
+    async def stop(self) -> None:
+        """End the child; returns when it has ended. Cancelling cancels the child's own stop."""
+        if not self._move(Event.STOP):
+            return
+        self._stop_timer()
+        self._abandon_start()
+        self._tried()
+        try:
+            if self._ever_started:
+                await cancellable(maybeDeferred(self._child.stop))
+        except CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            self.why = describe(error)
+            self._log.error(
+                "{endpoint}: {name} failed to stop: {why}",
+                endpoint=self.endpoint, name=self.name, why=self.why, event="stop failed",
+            )  # fmt: skip
+        finally:
+            self._move(Event.ENDED)
+
+    def _move(self, event: Event) -> bool:
+        state = TRANSITIONS.get((self.state, event))
+        if state is None:
+            return False
+        now = self._reactor.seconds()
+        if self.state is State.RUNNING:
+            self._back_off.stayed_up(now - self.since)
+        self.state = state
+        self.since = now
+        self._changed()
+        return True
+
+    def _start_child(self) -> None:
+        self._ever_started = True
+        starting = self._starting = maybeDeferred(self._child.start)
+        if self.state is not State.STARTING:
+            self._abandon_start()  # it reported a failure before it returned
+        starting.addCallbacks(self._started, self._start_failed, (starting,), {}, (starting,))
+        if self._starting is not None:
+            self._timer = self._reactor.callLater(PATIENCE, self._takes_long)
+
+    def _started(self, _: object, starting: Deferred[Any]) -> None:
+        if self._starting is starting:
+            self._starting = None
+            self._stop_timer()
+            was = self.why
+            self.why = ""
+            self._move(Event.STARTED)
+            if was:
+                self._log.info(
+                    "{endpoint}: {name} runs again (it was: {why})",
+                    endpoint=self.endpoint, name=self.name, why=was, event="recovered",
+                )  # fmt: skip
+            self._tried()
+
+    def _start_failed(self, failure: Failure, starting: Deferred[Any]) -> None:
+        if self._starting is starting:
+            self._failed(failure)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self._move(Event.FAILED):
+            return
+        self._stop_timer()
+        self._abandon_start()
+        delay = self._back_off.delay()
+        why = describe(failure.value) if failure.value else str(failure)
+        # The same failure over and over is told once.
+        tell = self._log.debug if why == self.why or self.on_trial else self._log.warn
+        self.why = why
+        tell(
+            "{endpoint}: {name}: {why}; next try in {delay}",
+            endpoint=self.endpoint, name=self.name, why=why, delay=f"{delay:.1f}s", event="backing off",
+        )  # fmt: skip
+        self._timer = self._reactor.callLater(delay, self._due)
+        self._tried()
+
+    def _takes_long(self) -> None:
+        """It may still come up; but nobody else waits for it."""
+        self._timer = None
+        self._log.warn(
+            "{endpoint}: {name} has not started after {seconds:g}s; still waiting for it",
+            endpoint=self.endpoint, name=self.name, seconds=PATIENCE, event="slow start",
+        )  # fmt: skip
+        self._tried()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _abandon_start(self) -> None:
+        starting, self._starting = self._starting, None
+        if starting is not None and not starting.called:
+            _cancel(starting)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.restarts += 1
+        self._move(Event.DUE)
+        self._start_child()
+
+    def _tried(self) -> None:
+        if not self.tried.called:
+            self.tried.callback(None)
+
+
+def cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
+    """The same result, but who cancels this doesn't wait for what the child makes of being cancelled."""
+    result: Deferred[Any] = Deferred(lambda _: _cancel(deferred))
+
+    def pass_on(value: Any) -> None:
+        if not result.called:
+            result.callback(value)
+
+    deferred.addBoth(pass_on)
+    return result
+
+
+def _cancel(deferred: Deferred[Any]) -> None:
+    with suppress(BaseException):  # of a third party's canceller
+        deferred.cancel()
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: ours as it is, anybody else's with its type and the place it comes from."""
+    if isinstance(error, SockdError):
+        return str(error)
+    said = "".join(traceback.format_exception_only(error))[:LONGEST]
+    text = " ".join(said.split())
+    frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text

@@ -1,0 +1,146 @@
+"""The moment of an upgrade: the handover is written, and exec starts the new program in this process."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+from sockd.base import descriptors
+from sockd.upgrade import passing
+from sockd.upgrade.passing import VARIABLE
+from sockd.upgrade.value import Handover, UpgradeRefusedError
+
+# What systemd told the first program of the sockets that it passed: they come with the handover now.
+_SPENT = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+# What speaks to systemd in the daemon's name: no business of a rehearsal's.
+_MAIN_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+# Python's own options that take a value, and may have it in an argument of its own.
+_WITH_VALUE = "WX"
+
+
+def exec_argv(
+    *arguments: str, executable: str = sys.executable, original: Sequence[str] = tuple(sys.orig_argv)
+) -> list[str]:
+    """`python -P … -m sockd ARGUMENTS`, by the same Python with the same options of its own.
+
+    `pip install --upgrade` replaces what that Python imports. With -P nothing is imported from the present
+    directory, wherever that may be by now.
+    """
+    return [executable, "-P", *_interpreter_options(original), "-m", "sockd", *arguments]
+
+
+def _interpreter_options(original: Sequence[str]) -> Iterator[str]:
+    rest = iter(original[1:])
+    for argument in rest:
+        if not argument.startswith("-") or argument in ("-", "--"):
+            return
+        if argument.startswith("--"):  # --check-hash-based-pycs MODE is the only one that runs a program
+            yield argument
+            yield from _value(rest)
+            continue
+        for index, letter in enumerate(argument[1:], 1):
+            if letter in "mc":  # the program; before it stand options of one letter each
+                if index > 1:
+                    yield argument[:index]
+                return
+            if letter in _WITH_VALUE:
+                yield argument
+                if index == len(argument) - 1:
+                    yield from _value(rest)
+                break
+        else:
+            if argument != "-P":
+                yield argument
+
+
+def _value(rest: Iterator[str]) -> Iterator[str]:
+    value = next(rest, None)
+    if value is not None:
+        yield value
+
+
+def environment(environ: Mapping[str, str], handover: int) -> dict[str, str]:
+    """That of the new program, which finds its handover at this file descriptor."""
+    kept = {name: value for name, value in environ.items() if name not in _SPENT}
+    return kept | {VARIABLE: str(handover)}
+
+
+def rehearsal_environment(environ: Mapping[str, str], handover: int) -> dict[str, str]:
+    """That of the child in which the new program rehearses."""
+    kept = environment(environ, handover)
+    return {name: value for name, value in kept.items() if name not in _MAIN_ONLY}
+
+
+class Signals:
+    """Those that this program handles, held back until the next one (or this one again) has its handlers.
+
+    The mask survives exec, handlers don't. The kernel may give a signal to another thread, which doesn't
+    block it: then it is sent once more, to this one.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._mask: set[Any] = set()
+
+    def hold(self) -> None:
+        """Begin, in the main thread. What handlers did before may still wait for a turn of the reactor."""
+        if not self._handlers:
+            handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+            self._handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
+            for number in self._handlers:
+                signal.signal(number, _send_once_more)
+
+    def settle(self) -> None:
+        """Right before exec: send once more what another thread got; Python itself might do so too late."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def release(self) -> None:
+        """This program goes on: its handlers are back, and get what came meanwhile."""
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if handlers:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+
+def _send_once_more(number: int, _frame: FrameType | None) -> None:
+    signal.pthread_kill(threading.get_ident(), number)  # Python's handlers run in the main thread
+
+
+def resume_signals() -> None:
+    """The new program has installed its handlers: let it have what came since the old one held them."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+
+
+def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, signals: Signals) -> NoReturn:
+    """Become the new program, with the handover and its sockets; every other descriptor closes.
+
+    HandoverError or UpgradeRefusedError: nothing has changed, and this program goes on.
+    """
+    # The new program opens files, its own modules for some, before it can close any.
+    with descriptors.beyond():
+        _replace(argv, environ, handover, signals)
+
+
+def _replace(argv: list[str], environ: Mapping[str, str], handover: Handover, signals: Signals) -> NoReturn:
+    file = passing.write(handover)
+    fds = [*handover.inherited(), file]
+    signals.hold()
+    try:
+        passing.inherit(fds, True)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        signals.settle()
+        os.execve(argv[0], argv, environment(environ, file))  # noqa: S606 - no shell is meant
+    except (OSError, ValueError) as error:
+        passing.inherit(fds, False)
+        os.close(file)
+        signals.release()
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UpgradeRefusedError(f"the new program can't be started: {argv[0]}: {why}") from None

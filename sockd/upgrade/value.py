@@ -1,0 +1,137 @@
+"""What a running daemon hands over, as one frozen value that another version can read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sockd import __version__
+from sockd.base.errors import SockdError
+from sockd.process.directories import Directories
+from sockd.protocols.contract import State
+from sockd.transports.sockets.unix import SocketFile
+
+
+class HandoverError(SockdError):
+    """What was to be handed over can't be, or can't be read."""
+
+
+class UpgradeRefusedError(SockdError):
+    """The running program goes on; `problems` are the lines that say why."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class HandedListener:
+    """An open listening or datagram socket."""
+
+    fd: int
+    address: str  # that is open: its port is never 0
+    endpoint: str
+    planned: str = ""  # as the plan has it, where that differs
+    file: SocketFile | None = None
+    name: str | None = None  # under which systemd passed it to us
+
+    def to_value(self) -> State:
+        file = self.file and {
+            "path": self.file.path,
+            "device": self.file.device,
+            "inode": self.file.inode,
+        }
+        return {**vars(self), "file": file}
+
+
+@dataclass(frozen=True)
+class HandedConnection:
+    """An established connection: what its Server and its protocol were frozen to."""
+
+    server: dict[str, Any]
+    protocol: State
+
+    def to_value(self) -> State:
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class HandedEndpoint:
+    """What goes on of an endpoint; `service` is empty where the service has no state, or there is none."""
+
+    protocol: str  # its name in the file
+    service: tuple[State, ...] = ()
+    connections: tuple[HandedConnection, ...] = ()
+    # By the address that is open; with `reuse_port` several listeners may have the same.
+    datagrams: dict[str, list[State]] = field(default_factory=dict)
+    suspended: bool = False
+    counters: State = None
+
+    def to_value(self) -> State:
+        connections = [connection.to_value() for connection in self.connections]
+        return {**vars(self), "service": list(self.service), "connections": connections}
+
+
+@dataclass(frozen=True)
+class Handover:
+    """All of it. Unknown keys are ignored when it is read, and what has a default may be missing."""
+
+    file: str
+    runtime: str  # directory
+    logs: str  # directory
+    started: float  # when the first of these programs was; seconds of CLOCK_MONOTONIC, as all times here
+    options: tuple[str, ...] = ()  # of twistd
+    pid_file: str | None = None
+    listeners: tuple[HandedListener, ...] = ()
+    endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
+    control: tuple[dict[str, Any], ...] = ()  # connections of who waits for this upgrade: `fd` and `state`
+    reload: State = None  # the last one's result, as the status shows it
+    begun: float = 0.0  # when this upgrade was
+    held: float = 0.0  # since when nobody is served
+    drained: int = 0  # connections that could not go on
+    log: dict[str, Any] | None = None  # the open log file: its descriptor and its path
+    comm: str = ""  # the process' name, as ps shows it
+    numbers: int = 1  # the next connection's
+    version: str = __version__  # that hands over
+
+    @property
+    def directories(self) -> Directories:
+        """Where relative paths lead, then as now."""
+        return Directories(Path(self.runtime), Path(self.logs))
+
+    def fds(self) -> Iterator[int]:
+        """All sockets."""
+        for listener in self.listeners:
+            yield listener.fd
+        for endpoint in self.endpoints.values():
+            for connection in endpoint.connections:
+                yield connection.server.get("fd", -1)
+        for asker in self.control:
+            yield asker.get("fd", -1)
+
+    def inherited(self) -> Iterator[int]:
+        """All descriptors that go on: the sockets, and the log's."""
+        yield from self.fds()
+        if self.log is not None:
+            yield self.log["fd"]
+
+    def to_value(self) -> State:
+        return {
+            **vars(self),
+            "options": list(self.options),
+            "control": list(self.control),
+            "listeners": [listener.to_value() for listener in self.listeners],
+            "endpoints": {name: endpoint.to_value() for name, endpoint in self.endpoints.items()},
+        }
+
+    @classmethod
+    def from_value(cls, value: State) -> "Handover":
+        """HandoverError where something is missing or is not of its type."""
+        try:
+            return TypeAdapter(Handover).validate_python(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise HandoverError(f"what was handed over can't be used: {place}: {first['msg']}") from None

@@ -1,0 +1,220 @@
+"""What people see of the daemon's answers, on a terminal and elsewhere."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from sockd.cli import tables
+from sockd.cli.tables import Page
+from tests.answers import BUSY, NOW, changes, connection, endpoint, listener, status
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+PIPED = """\
+sockd 0.1.0, pid 4711, up 3m 20s, running
+file: /etc/sockd/sockd.yaml
+last reload: 1m 0s ago, refused: the file is wrong
+last upgrade: 2h 0m ago, ok
+leaving: 1 connection of what was removed
+control socket: refused: 3 x not allowed, 1 x accepting failed
+
+endpoint  listener              state                     for  connections          in      out
+echo      (echo)                running                   3m   2 of 1000
+echo      tcp://127.0.0.1:7007  running                   3m   2, 17 ever           1.2KiB  4.8MiB
+echo      udp://127.0.0.1:7007  running                   3m   1 datagram, 0 sent   12B     0B
+applog    (line-log)            backing off               3m   0 of 1000
+applog    tcp://127.0.0.1:5514  backing off               2s   0, 0 ever            0B      0B
+applog    systemd://log         running, held, suspended  3m   5 datagrams, 0 sent  0B      0B
+
+echo udp://127.0.0.1:7007: refused: 3 x datagrams_per_source, 1 x datagrams
+applog: app.log: [red]No space[/red]\\x1b left (1 restart)
+applog tcp://127.0.0.1:5514: in use by another program (3 restarts)"""
+
+NARROW = """\
+endpoint  listener              state          for  connections   in      out
+echo      (echo)                running        3m   2 of 1000
+          tcp://127.0.0.1:7007  running        3m   2, 17 ever    1.2KiB  4.8MiB
+          udp://127.0.0.1:7007  running        3m   1 datagram,   12B     0B
+                                                    0 sent
+applog    (line-log)            backing off    3m   0 of 1000
+          tcp://127.0.0.1:5514  backing off    2s   0, 0 ever     0B      0B
+          systemd://log         running,       3m   5 datagrams,  0B      0B
+                                held,               0 sent
+                                suspended"""
+
+
+def terminal(page: Page, width: int) -> str:
+    """What a terminal of this width is sent."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=True, color_system="standard", highlight=False)
+    console.print(tables.rich(page))
+    return out.getvalue()
+
+
+def uncoloured(text: str) -> list[str]:
+    return [line.rstrip() for line in COLOURS.sub("", text).splitlines()]
+
+
+def test_status() -> None:
+    """Piped, each listener is a line with every value whole."""
+    assert tables.plain(tables.status(BUSY, NOW)) == PIPED
+
+
+def test_status_on_a_terminal() -> None:
+    """It has the terminal's width; an endpoint's name stands once; what needs attention has a colour."""
+    sent = terminal(tables.status(BUSY, NOW), 80)
+    lines = uncoloured(sent)
+    assert max(map(len, lines)) <= 80
+    assert "\n".join(lines[7:17]) == NARROW
+    assert lines[18:] == PIPED.splitlines()[-3:]
+    for colour, word in ((32, "running"), (31, "backing off"), (33, "suspended")):
+        assert re.search(f"\x1b\\[{colour}m{word}", sent)
+
+
+def test_a_wide_terminal() -> None:
+    """Nothing is folded where there is room."""
+    lines = uncoloured(terminal(tables.status(BUSY, NOW), 200))
+    assert len(lines) == len(PIPED.splitlines())
+
+
+def test_long_addresses_are_folded() -> None:
+    """None of it is lost, however narrow the terminal is."""
+    long = "unix:///run/user/1000/sockd/with/a/long/path.sock"
+    page = tables.status(status(endpoint("echo", listener(long))), NOW)
+    assert long in tables.plain(page)
+    lines = uncoloured(terminal(page, 80))
+    assert max(map(len, lines)) <= 80
+    assert "".join(line[10:].split("  ")[0] for line in lines[5:]).replace(" ", "").endswith(long)
+
+
+@pytest.mark.parametrize(("name", "width"), [("echo", 40), ("a-name-as-long-as-names-may-be" * 2, 80)])
+def test_no_room_for_a_table(name: str, width: int) -> None:
+    """Nothing is lost: the rows are folded."""
+    page = tables.status(status(endpoint(name, listener("tcp://127.0.0.1:7007"))), NOW)
+    shown = COLOURS.sub("", terminal(page, width))
+    assert max(map(len, shown.splitlines())) <= width
+    found = "".join(shown.split())
+    for row in page.rows:
+        assert "".join("".join(row).split()) in found
+
+
+def test_status_of_nothing() -> None:
+    """Without endpoints there is no table."""
+    head = ["sockd 0.1.0, pid 4711, up 3m 20s, running", "file: /etc/sockd/sockd.yaml"]
+    page = tables.status(status(), NOW)
+    assert tables.plain(page).splitlines() == head
+    assert uncoloured(terminal(page, 80)) == head
+
+
+def test_something_that_failed_before() -> None:
+    """Restarts are told though nothing is wrong any more."""
+    page = tables.status(status(endpoint("echo", restarts=2)), NOW)
+    assert page.notes == ("echo: it failed before (2 restarts)",)
+
+
+def test_a_note() -> None:
+    """What there is to know of a listener stands below the table; an older daemon has none."""
+    one, other = listener("tcp://127.0.0.1:80", note="open, but …"), listener("tcp://127.0.0.1:8080", note="")
+    page = tables.status(status(endpoint("echo", one, other, listener("tcp://127.0.0.1:8081"))), NOW)
+    assert page.notes == ("echo tcp://127.0.0.1:80: open, but …",)
+
+
+def test_nothing_is_read_as_markup() -> None:
+    """Text of others is shown as it is, and drives no terminal."""
+    name = "[bold]a[/bold]\x1b[2J\u202e"
+    page = tables.connections([connection(1, peer=name, endpoint=name)], NOW)
+    shown = "[bold]a[/bold]\\x1b[2J\\u{202e}"
+    assert page.rows[0][3] == shown
+    assert tables.plain(page).splitlines()[1].startswith(f"1   {shown}")
+    assert shown in COLOURS.sub("", terminal(page, 200))
+    assert "\x1b[2J" not in terminal(page, 200)
+
+
+def test_connections() -> None:
+    """A row for each; sizes in words."""
+    found = [connection(1), connection(22, owed=7000, draining=True, peer="uid=0,pid=7", bytes_in=1)]
+    page = tables.connections(found, NOW)
+    assert tables.plain(page).splitlines() == [
+        "id  endpoint  listener              peer             for  in  out  owed    state",
+        "1   echo      tcp://127.0.0.1:7007  127.0.0.1:40000  3m   0B  0B   0B",
+        "22  echo      tcp://127.0.0.1:7007  uid=0,pid=7      3m   1B  0B   6.8KiB  draining",
+    ]
+    assert "\x1b[33mdraining" in terminal(page, 100)
+
+
+def test_whom_a_certificate_names() -> None:
+    """It stands behind the address; an older daemon tells of none."""
+    old = connection(2)
+    del old["identity"]
+    page = tables.connections([connection(1, identity="anna.example"), old], NOW)
+    assert [row[3] for row in page.rows] == ["127.0.0.1:40000 (anna.example)", "127.0.0.1:40000"]
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "told"),
+    [
+        (["example.org"], 61, "for example.org is valid for 61 days"),
+        (["a", "b", "c"], 1, "for a, b, c is valid for 1 day"),
+        (["a", "b", "c", "d", "e"], 0, "for a, b, c and 2 more is valid for less than a day"),
+        ([], -1, "for no host is valid no more"),
+    ],
+)
+def test_certificates(names: list[str], days: int, told: str) -> None:
+    """Whether it is time to renew them."""
+    old = endpoint("old")
+    del old["certificates"]
+    lobby = endpoint("lobby", certificates=[{"names": names, "days_left": days}])
+    assert tables.status(status(lobby, old), NOW).notes == (f"lobby: the certificate {told}",)
+
+
+def test_changes() -> None:
+    """Each sort of change, by name, with what it is about."""
+    found = changes(
+        **{
+            "added": [{"name": "new", "details": ["tcp://*:1", "udp://*:1"]}],
+            "removed": [{"name": "old", "details": []}],
+            "re-bound": [{"name": "web", "details": ["+ tcp://*:2\x1b"]}],
+            "re-tuned": [{"name": "lobby", "details": ["limits.connections: 1000 -> 500"]}],
+            "unchanged": ["x", "y"],
+            "daemon": ["drain: 10s -> 20s"],
+        }
+    )
+    assert tables.changes(found["changes"], "nothing changed").splitlines() == [
+        "added      new",
+        "             tcp://*:1",
+        "             udp://*:1",
+        "removed    old",
+        "re-bound   web",
+        "             + tcp://*:2\\x1b",
+        "re-tuned   lobby",
+        "             limits.connections: 1000 -> 500",
+        "daemon     drain: 10s -> 20s",
+        "unchanged  x, y",
+    ]
+
+
+def test_no_changes() -> None:
+    """That nothing changed is said."""
+    assert tables.changes(changes()["changes"], "nothing changed") == "nothing changed"
+    found = changes(unchanged=["x", "y"])["changes"]
+    assert tables.changes(found, "nothing changed") == "nothing changed\nunchanged  x, y"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0B"), (1023, "1023B"), (1024, "1.0KiB"), (1536, "1.5KiB"), (2**20, "1.0MiB"), (2**50, "1024.0TiB")],
+)
+def test_sizes(number: int, text: str) -> None:
+    """About how many bytes."""
+    assert tables.size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-4, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m 0s"), (3601, "1h 0m"), (90_061, "1d 1h")],
+)
+def test_ages(seconds: float, text: str) -> None:
+    """The two largest units; a clock that was set back is no age."""
+    assert tables.age(seconds) == text

@@ -1,0 +1,137 @@
+"""A control socket in a Loop, with commands of the test's own, and clients that ask it."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from twisted.logger import Logger, formatEvent
+
+from sockd.control.conversation import Allowed
+from sockd.control.server import Command, Control
+from sockd.transports.flush import Turn
+from tests.transports.loop import Loop
+
+Event = dict[str, Any]
+
+
+class House:
+    """The socket, what serves it, and what the log was told."""
+
+    def __init__(self, directory: Path, commands: dict[str, Command], allowed: Allowed | None = None) -> None:
+        self.path = str(directory / "control.sock")
+        self.loop = Loop()
+        self.loop.forgiving = True
+        self.events: list[Event] = []
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.setblocking(False)
+        self.sock.bind(self.path)
+        self.sock.listen(100)
+        self.commands = commands
+        self.control = self.new(self.sock, allowed)
+        self.control.start()
+        self.clients: list[Client] = []
+
+    def new(self, sock: socket.socket, allowed: Allowed | None = None) -> Control:
+        """Another Control in the same loop."""
+        turn = Turn(self.loop)
+        log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
+        return Control(sock, turn, self.commands, allowed or Allowed(os.getuid(), None), log)
+
+    def client(self) -> "Client":
+        self.clients.append(Client(self))
+        return self.clients[-1]
+
+    def told(self) -> list[str]:
+        return [formatEvent(event) for event in self.events]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.control.close()
+        for client in self.clients:
+            client.sock.close()
+        self.loop.settle()
+        assert not self.loop.getDelayedCalls()
+        assert not self.loop.readers
+        assert not self.loop.writers
+
+
+class Client:
+    """One connection to the control socket."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.connect(house.path)
+        except OSError:
+            self.sock.close()
+            raise
+        self.sock.setblocking(False)
+        self.got = b""
+        self.ended = False
+
+    def send(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self.sock.send(data) :]
+            except BlockingIOError:
+                self.house.loop.turn()
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        self.send(line(command, **arguments))
+        return self.answer()
+
+    def read(self) -> None:
+        """What there is now."""
+        self.house.loop.settle()
+        while not self.ended:
+            try:
+                data = self.sock.recv(1 << 20)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data = b""
+            self.got += data
+            self.ended = not data
+            self.house.loop.settle()
+
+    def answer(self) -> Any:
+        """The next line that came."""
+        self.read()
+        first, newline, self.got = self.got.partition(b"\n")
+        assert newline, "there is no answer"
+        return json.loads(first)
+
+    def has_two_lines(self) -> bool:
+        self.read()
+        return self.got.count(b"\n") == 2
+
+    def silent(self) -> bool:
+        """Whether nothing came."""
+        self.read()
+        return not self.got and not self.ended
+
+
+def line(command: str, **arguments: Any) -> bytes:
+    return json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n"
+
+
+def right(result: Any) -> dict[str, Any]:
+    return {"version": 1, "ok": True, "result": result}
+
+
+def wrong(status: int, *problems: str) -> dict[str, Any]:
+    return {"version": 1, "ok": False, "status": status, "problems": list(problems)}
+
+
+def answering(result: Any) -> Callable[..., Any]:
+    """A command that gives this."""
+    return lambda **_: result

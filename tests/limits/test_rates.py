@@ -1,0 +1,153 @@
+"""Rates: never more than a burst and what time gives, for any order of asking; memory bounded."""
+
+from collections import Counter
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockd.base.units import Rate
+from sockd.limits.rates import SHARED, SOURCES, Bucket, Buckets
+
+RATES = st.builds(Rate, st.integers(1, 1000), st.sampled_from([1.0, 60.0, 3600.0]))
+WAITS = st.lists(st.floats(0, 10, allow_nan=False), max_size=200)
+
+
+@given(rate=RATES, waits=WAITS)
+def test_never_more_than_the_rate(rate: Rate, waits: list[float]) -> None:
+    """Within any time from the start: at most the burst and the rate times that time."""
+    bucket, now, taken = Bucket(rate, 0.0), 0.0, 0
+    for wait in waits:
+        now += wait
+        taken += bucket.take(now)
+        assert taken <= bucket.burst + rate.per_second * now + 1e-6
+
+
+@given(rate=RATES, waits=WAITS)
+def test_who_asks_slowly_is_never_refused(rate: Rate, waits: list[float]) -> None:
+    """Refusals cost nothing: whoever waits for the rate gets what it gives, however often it asked before."""
+    bucket, now = Bucket(rate, 0.0), 0.0
+    for wait in waits:
+        now += wait
+        bucket.take(now)
+    now += 1 / rate.per_second + 1e-6
+    assert bucket.take(now)
+
+
+def test_a_second_at_once() -> None:
+    """One second's worth may come at once, and at least one of a rate below that."""
+    bucket = Bucket(Rate(5, 1.0), 0.0)
+    assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert bucket.take(0.2)
+    assert not bucket.take(0.2)
+    slow = Bucket(Rate(1, 60.0), 0.0)
+    assert [slow.take(0.0), slow.take(30.0), slow.take(60.0)] == [True, False, True]
+
+
+def test_sources_are_counted_apart() -> None:
+    """One source's flood is nobody else's."""
+    buckets = Buckets[str](Rate(1, 1.0))
+    assert [buckets.take("a", 0.0), buckets.take("a", 0.0), buckets.take("b", 0.0)] == [True, False, True]
+    assert len(buckets) == 2
+
+
+# Whole sixteenths of a second: what is filled in then is a multiple of far more than rounding.
+ASKED = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 64).map(lambda n: n / 16)), max_size=200)
+
+
+MANY = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 64).map(lambda n: n / 16), st.integers(0, 70)), max_size=50
+)
+
+
+@given(rate=RATES, asked=MANY)
+def test_many_at_once(rate: Rate, asked: list[tuple[int, float, int]]) -> None:
+    """As many as could be taken one by one; also where sources share buckets."""
+    for most in (SOURCES, 2):
+        at_once, by_one, now = Buckets[int](rate, most), Buckets[int](rate, most), 0.0
+        all_at_once, all_by_one = Bucket(rate, 0.0), Bucket(rate, 0.0)
+        for source, wait, count in asked:
+            now += wait
+            assert all_at_once.take_many(count, now) == sum(all_by_one.take(now) for _ in range(count))
+            if count:
+                taken = sum(by_one.take(source, now) for _ in range(count))
+                assert at_once.take_many(source, count, now) == taken
+
+
+@given(rate=RATES, asked=ASKED)
+def test_as_a_bucket_for_each(rate: Rate, asked: list[tuple[int, float]]) -> None:
+    """As long as there is room it is as if each source had a bucket of its own for ever."""
+    buckets, now = Buckets[int](rate), Fraction(0)
+    per_second = Fraction(rate.count) / Fraction(rate.per)
+    burst = max(Fraction(1), per_second)
+    plain = dict.fromkeys(range(6), (burst, now))
+    for source, wait in asked:
+        now += Fraction(wait)
+        level, at = plain[source]
+        level = min(burst, level + (now - at) * per_second)
+        taken = buckets.take(source, float(now))
+        assert taken == (level >= 1)
+        plain[source] = level - taken, now
+
+
+@given(rate=RATES, asked=ASKED, most=st.integers(0, 4))
+def test_never_more_than_the_rate_however_many_ask(
+    rate: Rate, asked: list[tuple[int, float]], most: int
+) -> None:
+    """No source gets more than a bucket of its own would give, nor are there more buckets than allowed."""
+    buckets, now = Buckets[int](rate, most), 0.0
+    taken: Counter[int] = Counter()
+    for source, wait in asked:
+        now += wait
+        taken[source] += buckets.take(source, now)
+        assert taken[source] <= max(1.0, rate.per_second) + rate.per_second * now + 1e-3
+        assert len(buckets) <= most
+
+
+def test_nobody_is_evicted_by_the_number_of_others() -> None:
+    """A tripped source stays tripped while others fill the table; those that find no room share buckets."""
+    buckets = Buckets[int](Rate(1, 3600.0), most=3)
+    assert [buckets.take(source, 0.0) for source in (1, 2, 3)] == [True] * 3
+    shared = [buckets.take(source, 1.0) for source in range(10, 10 + 2 * SHARED)]
+    assert shared == [True] * SHARED + [False] * SHARED  # a number is its own hash
+    assert not any(buckets.take(source, 2.0) for source in (1, 2, 3))
+    assert len(buckets) == 3
+
+
+def test_neighbours_share_one_bucket() -> None:
+    """Who has a whole network uses up one shared bucket, not all of them."""
+    buckets = Buckets[int](Rate(1, 3600.0), most=0, neighbours=lambda source: source // 100)
+    assert [buckets.take(source, 0.0) for source in (100, 101, 199, 200)] == [True, False, False, True]
+
+
+def test_who_shared_stays_until_it_is_full() -> None:
+    """A source doesn't get a second bucket by there being room again."""
+    buckets = Buckets[int](Rate(2, 1.0), most=1)
+    assert buckets.take(1, 0.0)
+    assert [buckets.take(2, 0.4) for _ in range(3)] == [True, True, False]
+    assert not buckets.take(2, 0.6)  # 1 is forgotten by now
+    assert len(buckets) == 0
+    assert buckets.take(2, 1.5)
+    assert len(buckets) == 1
+
+
+def test_full_buckets_are_forgotten() -> None:
+    """By asking for another, a few at a time, or when told to."""
+    buckets = Buckets[int](Rate(2, 1.0))
+    for source in range(100):
+        buckets.take(source, source / 1000)
+    buckets.forget(0.5)
+    assert len(buckets) == 99  # the first is full half a second after it gave one of two
+    for source in range(200, 300):
+        buckets.take(source, 10.0)
+    assert len(buckets) == 100
+    buckets.forget(20.0)
+    assert len(buckets) == 0
+
+
+def test_table_of_sources_is_bounded() -> None:
+    """As many as it says, by default too."""
+    buckets = Buckets[int](Rate(1, 3600.0))
+    for source in range(SOURCES + 10):
+        buckets.take(source, 0.0)
+    assert len(buckets) == SOURCES

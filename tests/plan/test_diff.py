@@ -1,0 +1,478 @@
+"""Differences of two plans: what kind each is, and in which words it is told."""
+
+import datetime as dt
+import re
+from collections import Counter
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, SecretStr
+
+from sockd.base.addresses import parse
+from sockd.base.errors import Place
+from sockd.base.units import Rate
+from sockd.plan import build
+from sockd.plan.diff import Changes, Kind, diff
+from sockd.plan.plan import (
+    AccessPlan,
+    CertificatePlan,
+    EndpointPlan,
+    Limits,
+    ListenerPlan,
+    LogPlan,
+    Plan,
+    Restart,
+    TlsPlan,
+)
+from sockd.protocols.contract import Options, Specification
+from sockd.transports.sockets.options import Keepalive, SocketOptions
+from tests.fake_registry import FileOptions, SampleOptions, registry
+from tests.pem_files import FIXTURES, certificate, key_pem, pem, root, write
+from tests.wrong_file_cases import DIRECTORIES
+
+SPECIFICATIONS = {name: registry().get(name) for name in ("sample", "file", "streams")}
+PLACE = Place("f")
+
+
+def read(directory: Path, text: str) -> Plan:
+    file = directory / "sockd.yaml"
+    file.write_text(text)
+    return build.read(file, DIRECTORIES, registry())
+
+
+def of(directory: Path, old: str, new: str) -> Changes:
+    return diff(read(directory, old), read(directory, new))
+
+
+def details(directory: Path, old: str, new: str) -> list[str]:
+    """What is told of the one endpoint whose lines these are."""
+    texts = (
+        "endpoints:\n  a:\n" + "".join(f"    {line}\n" for line in text.splitlines()) for text in (old, new)
+    )
+    (change,) = of(directory, *texts).endpoints
+    return [str(change.kind), *change.details]
+
+
+# -- any two plans -----------------------------------------------------------------------------------------
+
+sockets = st.builds(
+    SocketOptions,
+    backlog=st.integers(1, 2),
+    keepalive=st.none() | st.builds(Keepalive, st.integers(1, 2), st.integers(1, 2), st.just(6)),
+    group=st.none() | st.just(7),
+)
+addresses = st.sampled_from(["tcp://*:0", "tcp://*:7", "udp://*:7", "unix:///a", "systemd://web"]).map(parse)
+options = {
+    "sample": st.builds(
+        SampleOptions,
+        word=st.text("ab", max_size=2),
+        rate=st.none() | st.builds(Rate, st.just(5), st.just(1.0)),
+    ),
+    "file": st.builds(FileOptions, path=st.sampled_from("ab").map(Path)),
+    "streams": st.just(Options()),
+}
+
+
+NETWORKS = (ip_network("10.0.0.0/8"),)
+
+
+def a_certificate(day: int, key: bytes = b"key") -> CertificatePlan:
+    return CertificatePlan(("a.org",), 86400.0 * day, str(day), b"chain", key, Path("/a.pem"), Path("/a.key"))
+
+
+tls = st.builds(
+    TlsPlan,
+    st.lists(
+        st.builds(a_certificate, st.integers(1, 2), st.sampled_from([b"key", b"other"])),
+        min_size=1,
+        max_size=2,
+    ).map(tuple),
+    st.sampled_from([None, b"ca"]),
+    st.sampled_from([(), ("b.org",)]),
+    st.sampled_from(["1.2", "1.3"]),
+    client_ca_file=st.none() | st.just(Path("/ca.pem")),
+)
+access = st.builds(
+    AccessPlan,
+    st.sampled_from([(), NETWORKS]),
+    st.just(NETWORKS),
+    st.frozensets(st.integers(0, 2), max_size=2),
+    st.just(frozenset()),
+)
+
+
+@st.composite
+def endpoints(draw: st.DrawFn, name: str) -> EndpointPlan:
+    protocol = draw(st.sampled_from(sorted(options)))
+    return EndpointPlan(
+        name=name,
+        protocol=protocol,
+        specification=SPECIFICATIONS[protocol],
+        options=draw(options[protocol]),
+        limits=Limits(draw(st.integers(1, 2)), draw(st.sampled_from([None, 5.0])), 30.0, None, None),
+        restart=Restart(draw(st.sampled_from([0.5, 1.0])), 30.0),
+        give_up_after=draw(st.sampled_from([None, 5.0, 60.0])),
+        listeners=tuple(
+            draw(st.lists(st.builds(ListenerPlan, addresses, sockets, st.booleans()), min_size=1, max_size=3))
+        ),
+        place=PLACE,
+        tls=draw(st.none() | tls),
+        access=draw(st.none() | access),
+        proxy_from=draw(st.sampled_from([(), NETWORKS])),
+    )
+
+
+@st.composite
+def some_plans(draw: st.DrawFn) -> Plan:
+    names = draw(st.lists(st.sampled_from("abcd"), unique=True))
+    all_of_them = [draw(endpoints(name)) for name in names]
+    running = draw(st.integers(0, len(names)))
+    return Plan(
+        file=Path("f"),
+        drain=draw(st.sampled_from([5.0, 10.0])),
+        log=LogPlan(draw(st.sampled_from(["info", "debug"])), "auto"),
+        endpoints=tuple(all_of_them[:running]),
+        control=draw(st.none() | st.just(parse("unix:///run/a"))),
+        control_group=draw(st.none() | st.just(4)),
+        disabled=tuple(all_of_them[running:]),
+    )
+
+
+def mirrored(line: str) -> str:
+    """What is told of the way back."""
+    if line[:2] in ("+ ", "- "):
+        return {"+": "-", "-": "+"}[line[0]] + line[1:]
+    return re.sub(r"(\{.*?\}|\[.*?\]|\S+?) -> (\{.*?\}|\[.*?\]|[^,]+)", r"\2 -> \1", line)
+
+
+@given(some_plans())
+def test_nothing_changes_without_a_change(plan: Plan) -> None:
+    """A plan does not differ from itself, nor from an equal one whose listeners stand in another order."""
+    turned = replace(
+        plan, endpoints=tuple(replace(one, listeners=one.listeners[::-1]) for one in plan.endpoints)
+    )
+    for other in (plan, turned):
+        changes = diff(plan, other)
+        assert {change.kind for change in changes.endpoints} <= {Kind.UNCHANGED}
+        assert not any(change.details for change in changes.endpoints)
+        assert changes.daemon == ()
+
+
+@given(some_plans(), some_plans())
+def test_kinds(old: Plan, new: Plan) -> None:
+    """Every endpoint has one kind, by what differs; details are there when there is a difference."""
+    changes = diff(old, new)
+    before = {one.name: one for one in old.endpoints}
+    after = {one.name: one for one in new.endpoints}
+    assert [change.name for change in changes.endpoints] == [
+        *after,
+        *(name for name in before if name not in after),
+    ]
+    for change in changes.endpoints:
+        one, other = before.get(change.name), after.get(change.name)
+        assert (change.old, change.new) == (one, other)
+        assert bool(change.details) is (change.kind is not Kind.UNCHANGED)
+        assert all(line.isprintable() for line in change.details)
+        if one is None or other is None:
+            assert change.kind is (Kind.ADDED if one is None else Kind.REMOVED)
+        elif one.protocol != other.protocol or Counter(one.listeners) != Counter(other.listeners):
+            assert change.kind is Kind.RE_BOUND
+        elif change.kind is Kind.RE_TUNED:
+            assert one != other
+        else:
+            assert change.kind is Kind.UNCHANGED
+            streams = any(listener.address.kind.stream for listener in one.listeners)
+            assert replace(one, listeners=()) == replace(
+                other, listeners=(), limits=other.limits if streams else one.limits
+            )
+    alike = (old.drain, old.log, old.control, old.control_group) == (
+        new.drain,
+        new.log,
+        new.control,
+        new.control_group,
+    )
+    assert (changes.daemon == ()) is alike
+
+
+@given(some_plans(), some_plans())
+def test_the_way_back(old: Plan, new: Plan) -> None:
+    """What undoes a change is told as the change is, with both sides swapped."""
+    back = {change.name: change for change in diff(new, old).endpoints}
+    for change in diff(old, new).endpoints:
+        assert sorted(map(mirrored, change.details)) == sorted(back[change.name].details)
+    assert sorted(map(mirrored, diff(old, new).daemon)) == sorted(diff(new, old).daemon)
+
+
+# -- words -------------------------------------------------------------------------------------------------
+
+ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (ONE, ONE, ["unchanged"]),
+        (
+            ONE,
+            "listen: [udp://*:7, unix://a]\nprotocol: sample",
+            ["re-bound", "+ udp://*:7", "+ unix:///run/sockd/a", "- tcp://127.0.0.1:7"],
+        ),
+        (
+            ONE,
+            ONE + "socket: {backlog: 50, keepalive: {idle: 5s}}",
+            ["re-bound", "socket of tcp://127.0.0.1:7: backlog 1024 -> 50, keepalive.idle 1m -> 5s"],
+        ),
+        (
+            ONE + "socket: {keepalive: off}",
+            ONE,
+            [
+                "re-bound",
+                "socket of tcp://127.0.0.1:7: keepalive off -> {idle: 1m, interval: 10s, count: 6}",
+            ],
+        ),
+        (
+            ONE + "options: {count: 2}\nlimits: {connections: 500}",
+            "listen: tcp://127.0.0.1:7\nprotocol: file\noptions: {path: a.log}",
+            [
+                "re-bound",
+                "protocol: sample -> file",
+                "options.count: 2 -> unset",
+                "options.path: unset -> /var/log/sockd/a.log",
+                "limits.connections: 500 -> 1000",
+                "limits.idle: 30s -> off",
+            ],
+        ),
+        (ONE, ONE + "limits: {connections: 500}", ["re-tuned", "limits.connections: 1000 -> 500"]),
+        (ONE, ONE + "limits: {idle: off}", ["re-tuned", "limits.idle: 30s -> off"]),
+        (
+            ONE + "options: {word: a, networks: [10.0.0.0/8], nested: {level: 2}}",
+            ONE + "options: {word: 'a b', networks: [], nested: {level: 3}, rate: 5/s}",
+            [
+                "re-tuned",
+                'options.word: a -> "a b"',
+                "options.rate: off -> 5/s",
+                "options.networks: [10.0.0.0/8] -> []",
+                "options.nested.level: 2 -> 3",
+            ],
+        ),
+        (
+            ONE + "restart: {delay: 1s}\nrequired: true",
+            ONE + "restart: {max_delay: 1m}\nrequired: {give_up_after: 5s}",
+            [
+                "re-tuned",
+                "restart.delay: 1s -> 500ms",
+                "restart.max_delay: 30s -> 1m",
+                "required.give_up_after: 1m -> 5s",
+            ],
+        ),
+        (
+            ONE + "limits: {connect_rate: 5/s}\naccess: {deny: 10.0.0.0/8}",
+            ONE + "limits: {exempt: 10.1.0.0/16, handshake: 5s}"
+            "\naccess: {deny: [10.0.0.0/9, 192.0.2.1], allow: '::1'}",
+            [
+                "re-tuned",
+                "limits.connect_rate: 5/s -> off",
+                "limits.handshake: 10s -> 5s",
+                "limits.exempt: off -> [10.1.0.0/16]",
+                "access.deny: [10.0.0.0/8] -> [10.0.0.0/9, 192.0.2.1/32]",
+                'access.allow: off -> ["::1/128"]',
+            ],
+        ),
+        (
+            ONE + "access: {deny: 10.0.0.0/8}",
+            ONE + "proxy_protocol: {from: 10.0.0.0/8}",
+            ["re-tuned", "access.deny: [10.0.0.0/8] -> off", "proxy_protocol.from: off -> [10.0.0.0/8]"],
+        ),
+        (ONE, ONE + "required: true", ["re-tuned", "required: false -> {give_up_after: 1m}"]),
+        (
+            "listen: udp://*:7\nprotocol: sample",
+            "listen: [udp://*:7, systemd://web]\nprotocol: sample\nlimits: {idle: 1s}",
+            ["re-bound", "+ systemd://web"],
+        ),
+    ],
+)
+def test_words(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
+    """Each difference is told as it stands in the file, and in the order of the file."""
+    assert details(tmp_path, old, new) == told
+
+
+def test_certificates(tmp_path: Path) -> None:
+    """A renewed certificate is told by the day of its end, and nothing of its key is."""
+    text = "listen: tls://127.0.0.1:7\nprotocol: sample\ntls: {certificate: a.pem, key: a.key"
+    write(tmp_path, "a.key", key_pem("leaf"))
+    write(tmp_path, "ca.pem", pem(root()))
+    told, plans = [], list[Plan]()
+    for year in (2098, 2099, 2099):
+        end = dt.datetime(year, 1, 1, tzinfo=dt.UTC)
+        write(tmp_path, "a.pem", pem(certificate("leaf", f"{len(plans)}.org", end=end)))
+        plans.append(read(tmp_path, "endpoints:\n  a:\n    " + text.replace("\n", "\n    ") + "}\n"))
+    for old, new in pairwise(plans):
+        (change,) = diff(old, new).endpoints
+        told.append([str(change.kind), *change.details])
+    assert told == [
+        ["re-tuned", 'tls.certificates: ["a.pem until 2098-01-01"] -> ["a.pem until 2099-01-01"]'],
+        ["re-tuned", "tls.certificates: changed"],
+    ]
+    assert details(tmp_path, text + "}", text + ", client_ca: ca.pem, client_names: a.org}") == [
+        "re-tuned",
+        f"tls.client_ca: off -> {tmp_path}/ca.pem",
+        "tls.client_names: off -> [a.org]",
+    ]
+    assert details(tmp_path, ONE, text + "}") == [
+        "re-bound",
+        "+ tls://127.0.0.1:7",
+        "- tcp://127.0.0.1:7",
+        'tls.min_version: off -> "1.2"',
+        'tls.certificates: off -> ["a.pem until 2099-01-01"]',
+    ]
+    assert details(tmp_path, text + "}", text + ", names: 2.org}") == ["unchanged"]
+
+
+def test_what_systemd_hands_over_begins_to_speak_tls(tmp_path: Path) -> None:
+    """It is a change of the listener."""
+    write(tmp_path, "a.pem", FIXTURES["chain"]())
+    write(tmp_path, "a.key", key_pem("leaf"))
+    both = "{}\nprotocol: sample\ntls: {{certificate: a.pem, key: a.key}}"
+    old = "listen: ['tls://*:7', systemd://web]"
+    new = "listen: ['tls://*:7', {address: systemd://web, tls: true}]"
+    assert details(tmp_path, both.format(old), both.format(new)) == [
+        "re-bound",
+        "socket of systemd://web: tls false -> true",
+    ]
+
+
+def test_listeners_that_share_a_port(tmp_path: Path) -> None:
+    """One more of the same address is one more; one that differs is told as a change of one of them."""
+    shared = "{address: 'tcp://*:7', socket: {reuse_port: true}}"
+    slow = "{address: 'tcp://*:7', socket: {reuse_port: true, backlog: 5}}"
+    for new, told in (
+        (f"[{shared}, {shared}, {shared}]", "+ tcp://*:7"),
+        (f"[{shared}]", "- tcp://*:7"),
+        (f"[{slow}, {shared}]", "socket of tcp://*:7: backlog 1024 -> 5"),
+    ):
+        old = f"listen: [{shared}, {shared}]\nprotocol: sample"
+        assert details(tmp_path, old, f"listen: {new}\nprotocol: sample") == ["re-bound", told]
+
+
+def test_swapped_addresses(tmp_path: Path) -> None:
+    """Two endpoints that swap their addresses show it both."""
+    text = "endpoints:\n  a: {{listen: {}, protocol: sample}}\n  b: {{listen: {}, protocol: sample}}\n"
+    changes = of(tmp_path, text.format("unix://x", "unix://y"), text.format("unix://y", "unix://x"))
+    assert changes.as_json()["re-bound"] == [
+        {"name": "a", "details": ["+ unix:///run/sockd/y", "- unix:///run/sockd/x"]},
+        {"name": "b", "details": ["+ unix:///run/sockd/x", "- unix:///run/sockd/y"]},
+    ]
+
+
+def test_enabled_and_disabled(tmp_path: Path) -> None:
+    """What is switched on or off comes or goes, and it is told why; a disabled one may change unseen."""
+    text = "endpoints: {{a: {{listen: unix://a, protocol: sample, enabled: {}}}}}"
+    on, off = text.format("true"), text.format("false")
+    for old, new, kind, detail in (
+        (on, off, Kind.REMOVED, "enabled: true -> false"),
+        (off, on, Kind.ADDED, "enabled: false -> true"),
+    ):
+        (change,) = of(tmp_path, old, new).endpoints
+        assert (change.kind, change.details) == (kind, (detail, "unix:///run/sockd/a"))
+    assert of(tmp_path, off, off.replace("//a", "//b")).endpoints == ()
+
+
+def test_the_daemon(tmp_path: Path) -> None:
+    """The daemon's own settings are told apart from the endpoints."""
+    endpoint = "\nendpoints: {a: {listen: unix://a, protocol: sample}}"
+    changes = of(
+        tmp_path,
+        "daemon: {control_group: root}" + endpoint,
+        "daemon: {control: off, drain: 20s, log: {level: debug}}" + endpoint,
+    )
+    assert changes.daemon == (
+        "control: /run/sockd/control.sock -> off",
+        "control_group: 0 -> off",
+        "drain: 10s -> 20s",
+        "log.level: info -> debug",
+    )
+    assert changes.summary() == "1 unchanged, the daemon's settings changed"
+
+
+def test_as_a_whole(tmp_path: Path) -> None:
+    """What programs read, and what a person reads first."""
+    text = "endpoints:\n" + "".join(
+        f"  {name}: {{listen: 'unix://{name}', protocol: sample}}\n" for name in "abcd"
+    )
+    new = text.replace("sample", "streams", 1).replace("  b:", "  x:").replace("//c'", "//c', required: true")
+    changes = of(tmp_path, text, new)
+    assert changes.as_json() == {
+        "added": [{"name": "x", "details": ["unix:///run/sockd/b"]}],
+        "removed": [{"name": "b", "details": ["unix:///run/sockd/b"]}],
+        "re-bound": [{"name": "a", "details": ["protocol: sample -> streams", "limits.idle: 30s -> 1m"]}],
+        "re-tuned": [{"name": "c", "details": ["required: false -> {give_up_after: 1m}"]}],
+        "unchanged": ["d"],
+        "daemon": [],
+    }
+    assert changes.summary() == "1 added, 1 removed, 1 re-bound, 1 re-tuned, 1 unchanged"
+    assert [change.name for change in changes.endpoints] == ["a", "x", "c", "d", "b"]
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    """Two plans without endpoints are no special case."""
+    assert of(tmp_path, "endpoints: {}", "endpoints: {}").summary() == "no endpoints"
+
+
+# -- third parties -----------------------------------------------------------------------------------------
+
+
+class Odd:
+    """A value that can't be shown as text."""
+
+
+class OddOptions(Options):
+    """Options that don't show all that they hold."""
+
+    password: SecretStr = SecretStr("")
+    token: str = Field("", alias="bearer-token", exclude=True)
+    odd: Any = None
+    words: tuple[str, ...] = ()
+
+
+def compared(old: Options, new: Options, specification: Specification | None = None) -> tuple[str, ...]:
+    def plan(options: Options, spoken: Specification) -> Plan:
+        listener = ListenerPlan(parse("tcp://*:7"), SocketOptions())
+        limits = Limits(1, None, None, None, None)
+        endpoint = EndpointPlan("a", "odd", spoken, options, limits, Restart(1, 1), None, (listener,), PLACE)
+        return Plan(Path("f"), 10.0, LogPlan("info", "auto"), (endpoint,))
+
+    spoken = Specification("", OddOptions)
+    (change,) = diff(plan(old, spoken), plan(new, specification or spoken)).endpoints
+    return change.details
+
+
+def test_secrets_are_not_shown() -> None:
+    """That they changed is told, and no more."""
+    one = OddOptions.model_validate({"password": "a", "bearer-token": "b"})
+    other = OddOptions.model_validate({"password": "c", "bearer-token": "d"})
+    assert compared(one, other) == ("options.password: changed", "options.bearer-token: changed")
+
+
+def test_what_has_no_form_as_text() -> None:
+    """An option that no text can be made of still is compared."""
+    one, other = OddOptions(odd=Odd()), OddOptions(odd=Odd(), words=("a",))
+    assert compared(one, other) == ("options.odd: changed", "options.words: changed")
+
+
+def test_long_values() -> None:
+    """A line stays a line that can be read."""
+    old, new = OddOptions(words=("a" * 1000,)), OddOptions(words=("b" * 1000,))
+    assert compared(old, new) == (f"options.words: [{'a' * 96}... -> [{'b' * 96}...",)
+    assert compared(old, OddOptions(words=("a" * 1001,))) == ("options.words: changed",)
+
+
+def test_another_package_of_the_same_name() -> None:
+    """What is spoken may change though its name stays."""
+    other = Specification("another", OddOptions)
+    assert compared(OddOptions(), OddOptions(), other) == ("protocol: odd of another package",)

@@ -1,0 +1,229 @@
+"""What each command does to a running daemon, and what it says came of it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from sockd import __version__
+from sockd.control.requests import ARGUMENTS
+from tests.daemons import DRAIN, Daemons, Running
+from tests.tree.house import Datagrams, House, Probes, Service
+
+TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
+
+
+@pytest.fixture
+def two(house: House, run: Daemons) -> Running:
+    """A daemon with two endpoints, `one` and `two`."""
+    return run(
+        house.plan(TCP, stream=Probes(), name="one"), house.plan(TCP, stream=Probes(), name="two")
+    ).start()
+
+
+def listed(running: Running, endpoint: str | None = None, after: int = 0, most: int = 1000) -> Any:
+    return running.told("connections", endpoint=endpoint, after=after, most=most)
+
+
+def unfinished(running: Running, number: int) -> None:
+    """Have the connection with this number not finish by itself."""
+    for endpoint in running.daemon.endpoints:
+        for server in endpoint.connections:
+            if server.number == number:
+                server.pauseProducing()
+
+
+def test_every_request_has_its_command(two: Running) -> None:
+    """And the other way round."""
+    assert set(two.daemon.commands) == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("command", ["suspend", "resume", "restart", "drain", "connections"])
+def test_an_endpoint_that_is_not_there(command: str, two: Running) -> None:
+    """64, and the nearest there is."""
+    more = {"after": 0, "most": 1} if command == "connections" else {}
+    assert two.refused(two.ask(command, endpoint="tow", **more)) == (
+        os.EX_USAGE, ("there is no endpoint 'tow', did you mean 'two'?",)
+    )  # fmt: skip
+
+
+def test_a_name_that_is_none(two: Running) -> None:
+    """However long it is and whatever is in it, the answer is one line that can be read."""
+    ((line,)) = two.refused(two.ask("suspend", endpoint="\x1b\n" * 1000))[1]
+    assert line.isprintable()
+    assert len(line) < 700
+
+
+# -- looking
+
+
+def test_status(two: Running) -> None:
+    """The program, and every endpoint in the order of the file."""
+    two.house.loop.advance(12.5)
+    status = two.told("status")
+    assert [endpoint["name"] for endpoint in status.pop("endpoints")] == ["one", "two"]
+    assert status == {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime": 12.5,
+        "file": "sockd.yaml",
+        "state": "running",
+        "reload": None,
+        "upgrade": None,
+        "leaving": 0,
+        "control": {"refused": {}},
+    }  # fmt: skip
+
+
+def test_states(house: House, run: Daemons) -> None:
+    """What the whole daemon is about."""
+    starting: Deferred[None] = Deferred()
+    running = run(house.plan(TCP, stream=Probes(), service=Service(lambda: starting)), drain=1.0).start()
+    assert running.told("status")["state"] == "starting"
+    starting.callback(None)
+    assert running.told("status")["state"] == "running"
+    running.daemon.upgrading = True
+    assert running.told("status")["state"] == "upgrading"
+    running.connect()
+    unfinished(running, 1)
+    stopped = running.daemon.stopService()
+    assert running.told("status")["state"] == "stopping"
+    assert not stopped.called
+
+
+def test_who_leaves(house: House, run: Daemons) -> None:
+    """Connections of an endpoint that is gone are counted and listed, and can be kicked, until they end."""
+    running = run(house.plan(TCP, stream=Probes(), name="old")).start()
+    running.connect()
+    unfinished(running, 1)
+    running.now(house.plan(TCP, stream=Probes(), name="new"))
+    running.told("reload")
+    status = running.told("status")
+    assert (status["leaving"], [each["name"] for each in status["endpoints"]]) == (1, ["new"])
+    (connection,) = listed(running)["connections"]
+    assert (connection["id"], connection["endpoint"], connection["draining"]) == (1, "old", True)
+    assert running.told("kick", connections=[1]) == {"kicked": [1], "unknown": []}
+    house.run_clock(lambda: not running.daemon.gone)
+    assert listed(running)["connections"] == []
+
+
+def test_connections(two: Running) -> None:
+    """All, or an endpoint's, in the order they came in; page by page."""
+    for endpoint in (1, 0, 1, 0):
+        two.connect(endpoint=endpoint)
+    everywhere = listed(two)
+    assert [each["id"] for each in everywhere["connections"]] == [1, 2, 3, 4]
+    assert [each["endpoint"] for each in everywhere["connections"]] == ["two", "one"] * 2
+    assert not everywhere["more"]
+    assert [each["id"] for each in listed(two, "one")["connections"]] == [2, 4]
+    found: list[int] = []
+    while True:
+        page = listed(two, after=found[-1] if found else 0, most=3)
+        found += [each["id"] for each in page["connections"]]
+        if not page["more"]:
+            break
+    assert found == [1, 2, 3, 4]
+    exactly = listed(two, most=4)
+    assert (len(exactly["connections"]), exactly["more"]) == (4, False)
+
+
+def test_one_connection(two: Running) -> None:
+    """Who, where, since when, how much."""
+    client = two.connect(b"hello")
+    (connection,) = listed(two)["connections"]
+    host, port = client.getsockname()
+    assert connection.pop("since").startswith("20")
+    assert connection == {
+        "id": 1, "endpoint": "one", "listener": str(two.address()), "peer": f"{host}:{port}", "identity": "",
+        "bytes_in": 5, "bytes_out": 5, "owed": 0, "draining": False,
+    }  # fmt: skip
+
+
+# -- steering
+
+
+def test_suspending_and_resuming(two: Running) -> None:
+    """Nothing new is accepted, who is there stays; then who waited is served."""
+    client = two.connect()
+    assert two.told("suspend", endpoint="one") == {"endpoint": "one"}
+    assert two.told("status")["endpoints"][0]["causes"] == ["suspended"]
+    waiting = two.house.connect(two.address(), b"hello")
+    client.send(b"y")
+    assert two.house.receive(client, 1) == b"y"
+    two.connect(endpoint=1)
+    assert len(listed(two, "one")["connections"]) == 1
+    assert two.told("resume", endpoint="one") == {"endpoint": "one"}
+    assert two.house.receive(waiting, 5) == b"hello"
+
+
+def test_draining(two: Running) -> None:
+    """Those that finish and those that are cut are told apart; then it is suspended."""
+    for _ in range(3):
+        two.connect()
+    unfinished(two, 2)
+    began = two.house.loop.seconds()
+    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 2, "cut": 1}
+    assert two.house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
+    assert two.told("status")["endpoints"][0]["causes"] == ["suspended"]
+    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "cut": 0}
+
+
+def test_draining_what_is_drained(two: Running) -> None:
+    """Both are answered, and each counts what it found; no time is added."""
+    two.connect()
+    unfinished(two, 1)
+    asked = [two.ask("drain", endpoint="one") for _ in range(2)]
+    began = two.house.loop.seconds()
+    assert [two.outcome(each)["cut"] for each in asked] == [1, 1]
+    assert two.house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
+
+
+def test_restarting(house: House, run: Daemons) -> None:
+    """The connections finish, the service is made anew, and it serves again, suspended or not."""
+    made: list[Service] = []
+
+    def make(_host: object) -> Service:
+        made.append(Service())
+        return made[-1]
+
+    running = run(house.plan(TCP, stream=Probes(), service=make, name="one")).start()
+    client = running.connect()
+    running.told("suspend", endpoint="one")
+    assert running.told("restart", endpoint="one") == {"endpoint": "one"}
+    assert house.receive(client, 1) == b""
+    assert [(service.started, service.stopped) for service in made] == [(1, 1), (1, 0)]
+    assert running.told("status")["endpoints"][0]["causes"] == []
+    running.connect()
+
+
+def test_kicking(two: Running) -> None:
+    """Wherever they are, each once; those that are not there are told."""
+    clients = [two.connect(endpoint=endpoint) for endpoint in (0, 1, 0)]
+    assert two.told("kick", connections=[3, 9, 2, 3, 7]) == {"kicked": [2, 3], "unknown": [7, 9]}
+    assert [two.house.receive(client, 1) for client in clients[1:]] == [b"", b""]
+    assert [each["id"] for each in listed(two)["connections"]] == [1]
+    assert {event["end"] for event in two.log.named("connection ended")} == {"kicked"}
+
+
+def test_upgrading(two: Running) -> None:
+    """It is somebody else's work."""
+    two.upgrade = lambda: {"version": "2"}
+    assert two.told("upgrade") == {"version": "2"}
+
+
+def test_nothing_runs(run: Daemons) -> None:
+    """A daemon without endpoints has an answer too."""
+    running = run(file=Path("/etc/sockd/sockd.yaml")).start()
+    assert running.told("status")["endpoints"] == []
+    assert listed(running) == {"connections": [], "more": False}
+    assert running.refused(running.ask("suspend", endpoint="echo"))[1] == (
+        "there is no endpoint 'echo': there are none here",
+    )
+
+
+def test_datagrams_have_no_connections(house: House, run: Daemons) -> None:
+    """Draining them takes no time."""
+    running = run(house.plan(UDP, datagram=Datagrams(), name="one")).start()
+    assert running.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "cut": 0}

@@ -1,0 +1,408 @@
+"""The log's three formats, what it cuts and escapes, and that nothing can make it wait."""
+
+import json
+import os
+import pty
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import Logger, LogLevel
+from twisted.python import log as legacy
+from twisted.python.failure import Failure
+
+from sockd import log as logs
+from sockd.base.text import UNSAFE
+from sockd.log import LONGEST, Destination, Observer, chosen_format, destination, timestamp
+from sockd.plan.plan import LogPlan
+
+STYLES = ("text", "json", "journal")
+TIME = 1795154400.1239  # 2026-11-20T06:00:00.123 UTC
+
+
+class Log:
+    """An observer that writes to a file, and a logger for it."""
+
+    def __init__(self, path: Path, level: str = "info", style: str = "text") -> None:
+        self.path = path
+        self.destination = Destination(path)
+        self.observer = Observer(self.destination, level, style)
+        self.logger = Logger("sockd", observer=self.observe)  # type: ignore[arg-type]
+
+    def observe(self, event: Any) -> None:
+        event["log_time"] = TIME
+        self.observer(event)
+
+    def lines(self) -> list[str]:
+        return self.path.read_text().splitlines()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture(autouse=True)
+def no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A destination lives as long as its process; a test's is closed."""
+    opened: list[Destination] = []
+    initialise = Destination.__init__
+
+    def remember(self: Destination, path: Path | None = None) -> None:
+        initialise(self, path)
+        opened.append(self)
+
+    monkeypatch.setattr(Destination, "__init__", remember)
+    yield
+    for one in opened:
+        if one._descriptor > 2:
+            os.close(one._descriptor)
+
+
+# -- formats
+
+
+def test_text(path: Path) -> None:
+    """Time, level, message."""
+    log = Log(path)
+    log.logger.info("{endpoint}: held", endpoint="applog")
+    log.logger.error("stopped")
+    assert log.lines() == [
+        "2026-11-20T06:00:00.123Z info  applog: held",
+        "2026-11-20T06:00:00.123Z error stopped",
+    ]
+
+
+def test_journal(path: Path) -> None:
+    """The priority of syslog; the journal knows the time."""
+    log = Log(path, "debug", "journal")
+    for level in ("debug", "info", "warn", "error", "critical"):
+        getattr(log.logger, level)(level)
+    assert log.lines() == ["<7>debug", "<6>info", "<4>warn", "<3>error", "<2>critical"]
+
+
+def test_json(path: Path) -> None:
+    """The message, and each value it was made of."""
+    log = Log(path, style="json")
+    log.logger.info("{endpoint}: {count}", endpoint="é", count=3, ends={"done": 2}, up=True, odd=object())
+    assert [json.loads(line) for line in log.lines()] == [
+        {
+            "time": "2026-11-20T06:00:00.123Z",
+            "level": "info",
+            "endpoint": "é",
+            "count": 3,
+            "ends": {"done": 2},
+            "up": True,
+            "message": "é: 3",
+        }
+    ]
+    assert "é" in log.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"), [("debug", 5), ("info", 4), ("warn", 3), ("error", 2), ("critical", 1)]
+)
+def test_levels(level: str, shown: int, path: Path) -> None:
+    """What is below isn't written."""
+    log = Log(path, level)
+    for one in ("debug", "info", "warn", "error", "critical"):
+        getattr(log.logger, one)("x")
+    assert len(log.lines()) == shown
+
+
+def test_what_twisted_tells_of_itself(path: Path) -> None:
+    """Its information is our detail; its warnings and errors are shown. Third parties' are their own."""
+    log = Log(path)
+    for namespace, level, shown in (
+        ("twisted.internet.udp", LogLevel.info, False),
+        ("log_legacy", LogLevel.info, False),
+        ("twisted.internet.udp", LogLevel.critical, True),
+        ("daytime", LogLevel.info, True),
+    ):
+        before = len(log.lines())
+        log.observe({"log_namespace": namespace, "log_level": level, "log_format": "x"})
+        assert (len(log.lines()) > before) == shown, (namespace, level)
+
+
+def test_event_of_nobody_known(path: Path) -> None:
+    """Twisted's old way of logging, and events without level or namespace, are written too."""
+    log = Log(path, "debug")
+    publisher = legacy.LogPublisher()
+    seen: list[Any] = []
+    publisher.addObserver(seen.append)
+    publisher.msg("old")
+    for event in (seen[0], {"log_format": "bare"}):
+        log.observe(dict(event))
+    assert log.lines()[-1].endswith("info  bare")
+
+
+def failing() -> Failure:
+    def within() -> None:
+        raise ValueError("a\nb\x1b[31m")
+
+    with pytest.raises(ValueError) as caught:
+        within()
+    return Failure(caught.value, None, caught.tb)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_traceback_of_a_bug(style: str, path: Path) -> None:
+    """It is shown, a line each, and can't forge one: continuation lines are marked as such."""
+    log = Log(path, style=style)
+    log.logger.failure("it broke", failing())
+    lines = log.lines()
+    text = "\n".join(lines)
+    assert "ValueError: a" in text
+    assert "within" in text
+    assert "\x1b" not in text
+    if style == "json":
+        (only,) = lines
+        assert json.loads(only)["message"].startswith("it broke: Traceback")
+    elif style == "text":
+        assert lines[0].startswith("2026")
+        assert all(line.startswith("    ") for line in lines[1:])
+    else:
+        assert all(line.startswith("<2>") for line in lines)
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_traceback_of_a_protocol(level: str, path: Path) -> None:
+    """What the message already tells in one line has its traceback where details are wanted."""
+    log = Log(path, level)
+    log.logger.failure("{why}", failing(), why="it raised", event="protocol failed", level=LogLevel.error)
+    assert (len(log.lines()) > 1) == (level == "debug")
+
+
+# -- forged lines and long ones
+
+
+@given(text=st.text(st.characters(codec="utf-8")), style=st.sampled_from(STYLES))
+def test_nothing_forges_a_line_or_drives_a_terminal(text: str, style: str) -> None:
+    """One event is one line without a control character, whatever its values hold; JSON gives them back."""
+    line = logs._FORMATS[style](
+        {"log_time": TIME, "log_format": "{why}", "why": text, "event": "x"}, "info", False
+    )
+    assert not UNSAFE.search(line)
+    if style == "json" and len(text) < 500:
+        assert json.loads(line)["why"] == text
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("character", ["x", "é", "\\", '"', "\x00", "\u202e", "\U000e0001"])
+def test_long_lines_are_cut(style: str, character: str, path: Path) -> None:
+    """At what a pipe takes without blocking, marked, still UTF-8, and JSON where it was JSON."""
+    log = Log(path, style=style)
+    log.logger.error("{endpoint}: {why}", endpoint="applog", why=character * 100_000)
+    (line,) = path.read_bytes().splitlines(keepends=True)
+    assert LONGEST // 4 < len(line) <= LONGEST
+    text = line.decode()
+    if style == "json":
+        fields = json.loads(text)
+        assert fields["endpoint"] == "applog"
+        assert fields["message"].startswith("applog: ")
+        assert fields["message"].endswith(" [cut]")
+    else:
+        assert text.endswith(" [cut]\n")
+
+
+def test_line_of_the_longest_length(path: Path) -> None:
+    """One that just fits isn't cut."""
+    log = Destination(path)
+    log.write("x" * (LONGEST - 1))
+    assert path.read_text() == "x" * (LONGEST - 1) + "\n"
+
+
+def test_undecodable_names(path: Path) -> None:
+    """A file name that isn't UTF-8 is shown escaped."""
+    for style in STYLES:
+        log = Log(path, style=style)
+        log.logger.info("{path}", path=os.fsdecode(b"a\xff.sock"))
+    assert all("a\\udcff.sock" in line for line in log.lines())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (TIME, "2026-11-20T06:00:00.123Z"),
+        (0.9999, "1970-01-01T00:00:00.999Z"),
+    ],
+)
+def test_timestamp(seconds: float, text: str) -> None:
+    """UTC, milliseconds cut off, so that time never runs ahead."""
+    assert timestamp(seconds) == text
+
+
+# -- where it goes
+
+
+@pytest.fixture
+def piped(path: Path) -> Iterator[tuple[int, Destination]]:
+    """A pipe nobody reads, and a destination that writes to it."""
+    os.mkfifo(path)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield reading, Destination(path)
+    os.close(reading)
+
+
+def read_all(descriptor: int) -> bytes:
+    """What is in a pipe."""
+    data = b""
+    with suppress(BlockingIOError):
+        while True:
+            data += os.read(descriptor, 65536)
+    return data
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_full_pipe_loses_and_counts(style: str, piped: tuple[int, Destination]) -> None:
+    """It never blocks; once somebody reads, how many lines were lost is told, in the format of the rest."""
+    reading, destination = piped
+    log = Logger("sockd", observer=Observer(destination, "info", style))
+    while not destination.lost:
+        log.info("x" * 1000)
+    for _ in range(9):
+        log.info("lost")
+    assert destination.lost == 10
+    read_all(reading)
+    log.info("heard")
+    lines = read_all(reading).decode().splitlines()
+    if style == "json":
+        assert [json.loads(line)["event"] for line in lines[-2:-1]] == ["log lost"]
+        assert json.loads(lines[-2])["lines"] == 10
+    assert "10 lines of the log were lost: nobody read them" in lines[-2]
+    assert "heard" in lines[-1]
+    assert destination.lost == 0
+
+
+def test_pipe_that_fills_again(piped: tuple[int, Destination]) -> None:
+    """While there is still no room, losses go on being counted."""
+    _, destination = piped
+    log = Logger("sockd", observer=Observer(destination, "info", "text"))
+    for expected in (1, 2, 3):
+        while destination.lost < expected:
+            log.info("x" * 4000)
+    assert destination.lost == 3
+
+
+def test_closed_pipe_loses_and_counts(piped: tuple[int, Destination]) -> None:
+    """A reader that went away ends nothing."""
+    reading, destination = piped
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, reading)
+    os.close(null)
+    destination.write("one\ntwo")
+    assert destination.lost == 2
+
+
+def test_reopening(path: Path) -> None:
+    """After logrotate moved the file, lines go to a fresh one."""
+    log = Destination(path)
+    log.write("one")
+    path.rename(path.with_suffix(".1"))
+    log.write("two")
+    log.reopen()
+    log.write("three")
+    assert path.with_suffix(".1").read_text() == "one\ntwo\n"
+    assert path.read_text() == "three\n"
+    assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_mode_of_a_fresh_file(path: Path) -> None:
+    """Whatever the umask, who reads the log may read the one that follows; an older file keeps its own."""
+    before = os.umask(0o077)
+    try:
+        log = Destination(path)
+        path.rename(path.with_suffix(".1"))
+        log.reopen()
+    finally:
+        os.umask(before)
+    assert path.with_suffix(".1").stat().st_mode & 0o777 == path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o600)
+    Destination(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_reopening_that_fails(path: Path) -> None:
+    """The old file stays in use."""
+    log = Destination(path)
+    path.rename(path.with_suffix(".1"))
+    path.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        log.reopen()
+    log.write("still")
+    assert path.with_suffix(".1").read_text() == "still\n"
+
+
+def test_a_fifo_that_nobody_reads(path: Path) -> None:
+    """Opening it is an error at once; the old file stays in use."""
+    log = Destination(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        log.reopen()
+
+
+def test_standard_output_is_not_reopened(capfd: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to open."""
+    log = Destination()
+    log.reopen()
+    log.give_to(1, 1)
+    log.write("out")
+    assert capfd.readouterr().out == "out\n"
+
+
+def test_given_to_the_user_it_runs_as(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that drops its privileges must be able to reopen its log."""
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
+    log = Destination(path)
+    log.give_to(7, None)
+    log.give_to(None, 8)
+    assert given == [(7, -1), (-1, 8)]
+
+
+def test_automatic_format(path: Path, piped: tuple[int, Destination]) -> None:
+    """The journal's where systemd says it reads, text on a terminal, JSON otherwise; a choice is a choice."""
+    automatic = LogPlan("info", "auto")
+    _, pipe = piped
+    status = os.fstat(pipe._descriptor)
+    journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+    assert chosen_format(automatic, pipe, journal) == "journal"
+    assert chosen_format(automatic, pipe, {"JOURNAL_STREAM": "1:2"}) == "json"
+    assert chosen_format(automatic, pipe, {}) == "json"
+    assert chosen_format(LogPlan("info", "text"), pipe, journal) == "text"
+    controlling, terminal = pty.openpty()
+    assert chosen_format(automatic, Destination(Path(os.ttyname(terminal))), {}) == "text"
+    os.close(controlling)
+    os.close(terminal)
+
+
+def test_destinations_of_twistds_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As twistd has it: a file named, its usual one for a daemon, standard output in the foreground."""
+    monkeypatch.chdir(tmp_path)
+    assert destination("a.log", True).path == tmp_path / "a.log"
+    assert destination(None, False).path == tmp_path / "twistd.log"
+    assert destination(None, True).path is None
+    assert destination("-", True).path is None
+    with pytest.raises(SystemExit, match="Daemons cannot log to stdout"):
+        destination("-", False)
+    with pytest.raises(
+        SystemExit, match=f"^can't open the log file {tmp_path}/none/a.log: No such file or directory$"
+    ):
+        destination("none/a.log", True)
+
+
+def test_fields_of_ours_are_ours(path: Path) -> None:
+    """An event that brings a `time` or a `level` of its own, as twisted.python.log does, changes neither."""
+    event = {"log_time": TIME, "log_level": LogLevel.warn, "log_format": "odd"}
+    own: dict[str, Any] = {"time": 5.0, "level": "harmless", "message": "else"}
+    Observer(Destination(path), "info", "json")(event | own)
+    written = json.loads(path.read_text())
+    assert written == {"time": "2026-11-20T06:00:00.123Z", "level": "warn", "message": "odd"}

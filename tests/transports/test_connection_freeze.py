@@ -1,0 +1,452 @@
+"""A connection that goes on in another program: the peer gets the same bytes, and sees no difference."""
+
+import json
+import socket
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from zope.interface import implementer
+
+from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
+from sockd.transports.connection import HIGH_WATER, Server
+from sockd.transports.flush import Turn
+from tests.transports.loop import Connect, Connection, HalfProbe, Loop, Probe, small_buffers, tcp_pair
+
+LONG = bytes(range(256)) * 1024  # more than small buffers and HIGH_WATER take
+
+
+class Lines(Probe):
+    """Answers each line with itself, the other way round; what it is frozen to is the line's beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = b""
+        self.thawed: list[Any] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        *lines, self.begun = (self.begun + data).split(b"\n")
+        for line in lines:
+            self.transport.write(line[::-1] + b"\n")
+
+    def freeze(self) -> Any:
+        return {"begun": self.begun}
+
+    def thaw(self, state: Any) -> None:
+        self.thawed.append(state)
+        self.begun = state["begun"]
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfLines(Lines):
+    """After the peer's FIN it says how the last line began, then closes."""
+
+    def readConnectionLost(self) -> None:
+        self.transport.write(b"rest: " + self.begun)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Its own end is no news."""
+
+
+class Ends(HalfProbe):
+    """Keeps the ends that it was told of, and has no state."""
+
+    def freeze(self) -> None:
+        """Nothing goes over."""
+
+    def thaw(self, state: Any) -> None:
+        assert state is None
+
+
+class Pieces:
+    """A push producer that writes numbered pieces while it may."""
+
+    def __init__(self, transport: Any, at: int, end: int) -> None:
+        self.transport = transport
+        self.at = at
+        self.end = end
+        self.paused = False
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        while not self.paused and self.at < self.end:
+            self.at += 1
+            self.transport.write(b"%8d" % self.at * 4096)
+        if self.at == self.end:
+            self.transport.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def stopProducing(self) -> None:
+        self.paused = True
+
+
+class Producing(Probe):
+    """Sends pieces, as many as its state says are left."""
+
+    def produce(self, at: int) -> None:
+        self.pieces = Pieces(self.transport, at, 40)
+        self.transport.registerProducer(self.pieces, True)
+        self.pieces.resumeProducing()
+
+    def freeze(self) -> Any:
+        return self.pieces.at
+
+    def thaw(self, state: Any) -> None:
+        self.produce(state)
+
+
+class Patient(Producing):
+    """Waits until its transport asks for the first piece."""
+
+    def thaw(self, state: Any) -> None:
+        self.pieces = Pieces(self.transport, state, 40)
+        self.transport.registerProducer(self.pieces, True)
+
+
+def exec_into(old: Connection, protocol: Any, *, held: bool = False) -> None:
+    """Have a protocol of a new program go on with the connection; nothing of the old one runs any more."""
+    server = old.server
+    assert server.freezable
+    state = json.loads(json.dumps(server.freeze(), default=lambda data: {"hex": data.hex()}))
+    for what in ("unsent", "rest"):
+        state[what] = bytes.fromhex(state[what]["hex"])
+    protocol_state = old.protocol.freeze()  # type: ignore[attr-defined]
+    sock = socket.socket(fileno=server.sock.detach())
+    sock.setblocking(False)
+    clock = old.loop.seconds()
+    old.loop = old.owner.selector = Loop()
+    old.loop.advance(clock)
+    old.turn = Turn(old.loop)
+    old.server = Server.thaw(state, sock, old.turn, old.owner, old.counters)
+    old.protocol = protocol
+    if held:
+        old.server.hold(True)
+    old.server.resume(protocol, protocol_state)
+
+
+def test_freezing_changes_nothing(connect: Connect) -> None:
+    """A rehearsal takes a snapshot, and the connection serves on."""
+    connection = connect(Lines())
+    connection.client.send(b"abc\nde")
+    connection.loop.settle()
+    assert connection.server.freeze() == connection.server.freeze()
+    connection.client.send(b"f\n")
+    assert connection.received() == b"cba\nfed\n"
+
+
+def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
+    """The log and the status tell of one connection, not of two."""
+    connection = connect(Lines(), tcp_pair())
+    connection.loop.advance(5)
+    connection.client.send(b"abc\nde")
+    connection.loop.until(lambda: connection.server.received)
+    connection.server.number = 17
+    connection.server.mark_received = 3
+    connection.server.limit_unsent(9000)
+    before = connection.server.freeze()
+    old_peer = connection.server.peer
+    exec_into(connection, Lines())
+    server = connection.server
+    assert server.freeze() == before
+    assert (server.number, server.received, server.sent, server.opened) == (17, 6, 4, 0.0)
+    assert (server.peer, server.peer.text, repr(server)) == (
+        old_peer,
+        old_peer.text,
+        f"<connection of {old_peer.text} to test://here>",
+    )
+
+
+def test_a_thawed_protocol_goes_on_where_the_frozen_one_stopped(connect: Connect) -> None:
+    """It has its transport in `thaw`, and no connectionMade."""
+    connection = connect(Lines())
+    connection.client.send(b"ab")
+    connection.loop.settle()
+    protocol = Lines()
+    exec_into(connection, protocol)
+    assert (protocol.thawed, protocol.made, protocol.connected) == ([{"begun": b"ab"}], 0, 1)
+    connection.client.send(b"c\n")
+    assert connection.received() == b"cba\n"
+
+
+@pytest.mark.parametrize("pair", [small_buffers, tcp_pair])
+def test_unsent_bytes_arrive_before_newer_ones(connect: Connect, pair: Any) -> None:
+    """Whether the kernel was full or the event's end had not come."""
+    connection = connect(Lines(), pair())
+    for _ in range(4):
+        connection.server.write(LONG)
+    connection.loop.turn()
+    connection.server.write(b"not flushed")
+    exec_into(connection, Lines())
+    connection.server.write(b", new")
+    got = bytearray()
+    while not got.endswith(b"new"):
+        connection.loop.until(lambda: _readable(connection.client), connection.client)
+        got += connection.client.recv(1 << 20)
+    assert got == 4 * LONG + b"not flushed, new"
+    assert connection.server.sent == len(got)
+
+
+def _readable(sock: socket.socket) -> bool:
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_peer_that_does_not_read_is_not_read_from(connect: Connect) -> None:
+    """Back-pressure is found anew from what is unsent."""
+    connection = connect(Lines(), small_buffers())
+    connection.server.write(LONG)
+    connection.loop.settle()
+    exec_into(connection, Lines())
+    assert connection.server.owed > HIGH_WATER
+    assert connection.server.paused
+    assert connection.received() == LONG
+    assert not connection.server.paused
+
+
+def test_nothing_is_read_while_it_is_held(connect: Connect) -> None:
+    """The endpoint's service may be down in the new program."""
+    connection = connect(Lines())
+    exec_into(connection, Lines(), held=True)
+    connection.client.send(b"abc\n")
+    assert connection.received() == b""
+    connection.server.hold(False)
+    assert connection.received() == b"cba\n"
+
+
+def test_a_pause_is_the_new_protocols_own(connect: Connect) -> None:
+    """Whom the old one waited for is gone; a protocol that must wait says so in thaw."""
+
+    class Waiting(Lines):
+        def thaw(self, state: Any) -> None:
+            self.transport.pauseProducing()
+
+    connection = connect(Lines())
+    connection.server.pauseProducing()
+    exec_into(connection, Waiting())
+    assert connection.server.paused
+    exec_into(connection, Lines())
+    assert not connection.server.paused
+
+
+def test_what_nobody_wanted_yet(connect: Connect) -> None:
+    """What came with a PROXY header, and the protocol was paused: the next one gets it first."""
+
+    class Waiting(Lines):
+        def thaw(self, state: Any) -> None:
+            super().thaw(state)
+            self.transport.pauseProducing()
+
+    connection = connect(Lines())
+    connection.server.pauseProducing()
+    connection.server.give(b"abc\n")
+    exec_into(connection, Waiting())
+    connection.client.send(b"de\n")
+    connection.loop.settle()
+    exec_into(connection, Lines())
+    assert connection.received() == b"cba\ned\n"
+
+
+def test_a_fin_that_was_wanted_follows_what_is_unsent(connect: Connect) -> None:
+    """The peer may still send, and is heard."""
+    connection = connect(Ends(), small_buffers())
+    connection.server.write(LONG)
+    connection.server.loseWriteConnection()
+    connection.loop.settle()
+    before_fin = Ends()
+    exec_into(connection, before_fin)
+    assert connection.received() == LONG
+    assert before_fin.events == ["write"]
+    after_fin = Ends()
+    exec_into(connection, after_fin)
+    connection.client.send(b"still here")
+    connection.loop.settle()
+    assert after_fin.data == b"still here"
+    connection.client.close()
+    connection.loop.until(lambda: connection.owner.ends)
+    assert connection.owner.ends == [End.DONE]
+    assert after_fin.events == ["read"]
+
+
+def test_an_end_goes_on(connect: Connect) -> None:
+    """A connection that was closing sends its rest, a FIN, and waits for the peer's."""
+    connection = connect(Lines(), small_buffers())
+    connection.server.write(LONG)
+    connection.server.loseConnection()
+    connection.loop.settle()
+    exec_into(connection, Lines())
+    assert connection.received() == LONG
+    assert connection.server.lingering
+    protocol = Lines()
+    exec_into(connection, protocol)
+    connection.client.send(b"ignored\n")
+    connection.loop.settle()
+    assert connection.owner.ends == []
+    connection.client.close()
+    connection.loop.until(lambda: connection.owner.ends)
+    assert connection.owner.ends == [End.DONE]
+    assert len(protocol.lost) == 1
+    assert not protocol.data
+
+
+def test_who_has_left_gets_the_rest(connect: Connect) -> None:
+    """The peer's FIN was read by the old program: what it is owed goes out, then the connection ends."""
+    connection = connect(Lines(), small_buffers())
+    connection.server.write(LONG)
+    connection.client.shutdown(socket.SHUT_WR)
+    connection.loop.settle()
+    exec_into(connection, Lines())
+    assert connection.received() == LONG
+    assert connection.owner.ends == [End.PEER]
+
+
+def test_a_producer_that_waited_is_asked_for_more(connect: Connect) -> None:
+    """Though the end of the connection was wanted already, and nothing is unsent at the moment."""
+    protocol = Producing()
+    connection = connect(protocol, small_buffers())
+    protocol.produce(0)
+    connection.server.loseConnection()
+    connection.loop.settle()
+    got = bytearray()
+    while len(got) < 40 * 8 * 4096:
+        exec_into(connection, Producing())
+        connection.loop.turn()
+        got += connection.client.recv(100_000)
+    assert got == b"".join(b"%8d" % number * 4096 for number in range(1, 41))
+    assert connection.received() == b""
+    assert connection.server.lingering
+
+
+def test_a_producer_that_waited_for_nothing_unsent_is_asked_for_more(connect: Connect) -> None:
+    """Between the last byte's way out and the producer's turn."""
+    frozen = Patient()
+    connection = connect(frozen)
+    frozen.thaw(39)
+    connection.server._producer_paused = True
+    connection.server.disconnecting = True
+    exec_into(connection, Patient())
+    assert connection.received() == b"%8d" % 40 * 4096
+
+
+def test_a_protocol_that_can_not_thaw_loses_its_connection(connect: Connect) -> None:
+    """Others are not to blame."""
+    connection = connect(Lines())
+
+    class Broken(Lines):
+        def thaw(self, state: Any) -> None:
+            raise ZeroDivisionError("a bug of a protocol")
+
+    exec_into(connection, Broken())
+    connection.loop.settle()
+    assert connection.owner.failures == ["thaw"]
+    assert connection.owner.ends == [End.FAILED]
+
+
+def test_an_aborted_connection_stays_where_it_is(connect: Connect) -> None:
+    """Its end is a matter of one turn of the reactor."""
+    connection = connect(Lines())
+    connection.server.abortConnection()
+    assert not connection.server.freezable
+    connection.loop.settle()
+    assert not connection.server.freezable
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"peer": None}, {"end": "no such word"}, {"unsent_limit": None}, {"unsent": 3}]
+)
+def test_a_state_that_is_wrong_is_refused(connect: Connect, wrong: dict[str, Any]) -> None:
+    """Another version may have written it: the rehearsal is to find that out."""
+    connection = connect(Lines())
+    state = {**connection.server.freeze(), **wrong} if wrong else {}
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Server.thaw(state, connection.server.sock, connection.turn, connection.owner, Counters())
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        Peer.inet(("192.0.2.1", 4000)),
+        Peer.inet(("::ffff:192.0.2.1", 4000, 0, 0)),
+        Peer.inet(("2001:db8::1", 4000, 0, 2), ((41, 50, b"\x01"),)),
+        Peer.unix(0, 12, "/run/x\udcff.sock"),
+        Peer.unix(0, 12, b"\x00abstract"),
+        Peer.unix(None, None),
+    ],
+)
+def test_a_peer_is_the_same_afterwards(peer: Peer) -> None:
+    """Equal, so that it gets its replies, and shown alike."""
+    thawed = Peer.thaw(peer.freeze())
+    assert (thawed, thawed.text, thawed.control) == (peer, peer.text, peer.control)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), st.binary(max_size=20) | st.just(b"x\n") | st.just(LONG[:50_000])),
+        st.tuples(st.just("say"), st.just(b"news\n") | st.just(LONG[:70_000])),
+        st.tuples(st.just("read"), st.integers(1, 100_000)),
+        st.tuples(st.sampled_from(["turn", "settle", "exec"]), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(steps=STEPS, half=st.booleans(), finish_at=st.integers(0, 30), small=st.booleans())
+def test_the_same_bytes_arrive_with_and_without(
+    steps: list[tuple[str, Any]], half: bool, finish_at: int, small: bool
+) -> None:
+    """Whenever programs change: the reference is what one protocol would have said to one stream of bytes."""
+    made = HalfLines if half else Lines
+    connection = Connection(made(), small_buffers() if small else None)
+    sent, got = bytearray(), bytearray()
+    said: list[bytes] = []
+    write = Server.write
+
+    def tell(server: Server, data: bytes) -> None:
+        said.append(data)
+        write(server, data)
+
+    finished = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Server, "write", tell)
+        for number, (step, what) in enumerate(steps):
+            match step:
+                case "send" if not finished:
+                    with suppress(BlockingIOError):
+                        sent += what[: connection.client.send(what)]
+                case "say" if not finished:
+                    connection.server.write(what)
+                case "read":
+                    with suppress(BlockingIOError):
+                        got += connection.client.recv(what)
+                case "turn":
+                    connection.loop.turn()
+                case "settle":
+                    connection.loop.settle()
+                case "exec" if connection.server.freezable:
+                    exec_into(connection, made())
+            if number == finish_at:
+                connection.client.shutdown(socket.SHUT_WR)
+                finished = True
+        if not finished:
+            connection.client.shutdown(socket.SHUT_WR)
+        if connection.server.freezable:
+            exec_into(connection, made())
+        got += connection.received()
+        got += connection.received()
+    *lines, begun = bytes(sent).split(b"\n")
+    answers = b"".join(line[::-1] + b"\n" for line in lines) + (b"rest: " + begun if half else b"")
+    assert got == b"".join(said)
+    assert b"".join(data for data in said if data not in (b"news\n", LONG[:70_000])) == answers
+    assert connection.counters.bytes_in == len(sent)
+    assert connection.counters.bytes_out == len(got)
+    assert connection.owner.ends == [End.DONE if half else End.PEER]
+    connection.close()

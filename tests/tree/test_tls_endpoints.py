@@ -1,0 +1,276 @@
+"""TLS of an endpoint: which certificate is shown, whose are taken, which versions and ciphers are spoken."""
+
+import ssl
+import subprocess
+from typing import Any
+
+import pytest
+
+from sockd.base.metrics import End
+from sockd.plan.plan import CertificatePlan
+from sockd.transports.openssl import TlsError
+from sockd.tree.contexts import server_context
+from sockd.tree.endpoint import Endpoint
+from tests.certificates import made, tls_plan
+from tests.tls_clients import Client
+from tests.tree.house import House, Probes, ends
+
+TLS = "tls://127.0.0.1:0"
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+BOTH = pytest.mark.parametrize("version", [V12, V13])
+
+
+def planned(*names: str) -> CertificatePlan:
+    return made(*names).plan(*names)
+
+
+def shown(client: Client) -> bytes | None:
+    """The certificate that the server showed."""
+    return client.tls.getpeercert(True)
+
+
+def der(*names: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(made(*names).chain.decode())
+
+
+# -- server names
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        ("a.example", ("a.example", "192.0.2.1")),
+        ("B.Example", ("b.example", "*.b.example")),
+        ("x.b.example", ("b.example", "*.b.example")),
+        ("special.b.example", ("special.b.example",)),
+        ("x.x.b.example", ("a.example", "192.0.2.1")),
+        ("elsewhere.example", ("a.example", "192.0.2.1")),
+        ("example", ("a.example", "192.0.2.1")),
+        (None, ("a.example", "192.0.2.1")),
+        ("192.0.2.1", ("a.example", "192.0.2.1")),
+    ],
+)
+def test_certificate_by_server_name(
+    asked: str | None, answer: tuple[str, ...], version: ssl.TLSVersion, house: House
+) -> None:
+    """The name itself, else a wildcard for one label, else the first; clients of an IP address name none."""
+    plan = tls_plan(
+        planned("a.example", "192.0.2.1"), planned("b.example", "*.b.example"), planned("special.b.example")
+    )
+    endpoint = house.run(TLS, stream=Probes(), tls=plan)
+    client = house.shaken(endpoint.listeners[0].address, version=version, name=asked)
+    assert shown(client) == der(*answer)
+
+
+def test_first_of_two_for_one_name(house: House) -> None:
+    """The order in the file decides."""
+    plan = tls_plan(planned("a.example"), planned("c.example", "b.example"), planned("b.example"))
+    endpoint = house.run(TLS, stream=Probes(), tls=plan)
+    client = house.shaken(endpoint.listeners[0].address, name="b.example")
+    assert shown(client) == der("c.example", "b.example")
+
+
+def hello(name: bytes) -> bytes:
+    """A ClientHello that asks for this name."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="x" * len(name))
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read().replace(b"x" * len(name), name)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"b\xc3\xa4r", b"a\nb", b"a\0b", b".", b"*.b", b"xn--\x80"])
+def test_odd_server_names(name: bytes, house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are answered with the first certificate or an alert; nothing is printed, whatever they are."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan(planned("a"), planned("b")))
+    client = house.connect(endpoint.listeners[0].address, hello(name))
+    assert house.receive(client, 1) in (b"\x15", b"\x16")
+    client.close()
+    house.until(lambda: not len(endpoint.connections))
+    assert capsys.readouterr() == ("", "")
+    house.shaken(endpoint.listeners[0].address)
+
+
+# -- clients' certificates
+
+
+def asking(house: House, *client_names: str) -> Endpoint:
+    """An endpoint that wants certificates of an authority, with one of these names if there are any."""
+    plan = tls_plan(client_ca=made("authority", authority=True).chain, client_names=client_names)
+    return house.run(TLS, stream=Probes(), tls=plan, connections_per_source=1)
+
+
+def refusal(house: House, endpoint: Endpoint, **how: Any) -> str:
+    """The alert that a client gets; the end is counted once, its source free again, and no protocol made."""
+    client = house.tls(endpoint.listeners[0].address, **how)
+    alerts: list[str] = []
+
+    def told() -> bool:
+        alert = client.alert()
+        if alert:
+            alerts.append(alert)
+        return bool(alert) or client.closed
+
+    house.loop.until(told, client.tls)
+    client.tls.close()
+    house.until(lambda: not len(endpoint.connections))
+    assert not endpoint.connections.admission.counted
+    assert endpoint.host.counters.refused.total() + endpoint.listeners[0].counters.refused.total() == 1
+    return alerts[0] if alerts else ""
+
+
+@BOTH
+def test_no_certificate(version: ssl.TLSVersion, house: House) -> None:
+    """Who shows none is told what is wrong."""
+    endpoint = asking(house)
+    alert = refusal(house, endpoint, version=version)
+    assert "certificate required" in alert or "handshake failure" in alert
+    assert endpoint.listeners[0].counters.refused == {"TLS: peer did not return a certificate": 1}
+    assert ends(house) == [End.HANDSHAKE]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("certificate", "why"),
+    [
+        (made("stranger"), "self-signed certificate"),
+        (made("guest", issuer="other authority"), "unable to get local issuer certificate"),
+        (made("late", issuer="authority", days=-0.5), "certificate has expired"),
+    ],
+    ids=["self-signed", "other authority", "expired"],
+)
+def test_certificate_that_is_not_trusted(
+    certificate: Any, why: str, version: ssl.TLSVersion, house: House
+) -> None:
+    """The reason is counted, and told in the log."""
+    endpoint = asking(house)
+    assert refusal(house, endpoint, version=version, certificate=certificate)
+    assert endpoint.listeners[0].counters.refused == {f"TLS: certificate verify failed: {why}": 1}
+    assert ends(house) == [End.HANDSHAKE]
+    assert f"no handshake (certificate verify failed: {why})" in house.log.messages()[-1]
+
+
+@BOTH
+def test_wrong_name(version: ssl.TLSVersion, house: House) -> None:
+    """It is trusted, but not meant."""
+    endpoint = asking(house, "anna.example", "*.example.org")
+    berta = made("berta.example", issuer="authority")
+    assert refusal(house, endpoint, version=version, certificate=berta) == ""
+    assert endpoint.listeners[0].counters.refused == {"TLS: certificate name": 1}
+    assert ends(house) == [End.BARRED]
+
+
+@BOTH
+@pytest.mark.parametrize("names", [(), ("berta.example", "anna.example")])
+def test_right_certificate(names: tuple[str, ...], version: ssl.TLSVersion, house: House) -> None:
+    """Whom it names is the connection's identity; the protocol can see it."""
+    endpoint = asking(house, *names)
+    anna = made("anna.example", issuer="authority")
+    client = house.shaken(endpoint.listeners[0].address, version=version, certificate=anna)
+    (server,) = endpoint.connections
+    assert server.identity == "anna.example"
+    client.tls.close()
+
+
+@BOTH
+def test_resumed_session_has_its_identity(version: ssl.TLSVersion, house: House) -> None:
+    """A client that comes back by a ticket is who it was."""
+    endpoint = asking(house, "anna.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    how: dict[str, Any] = {"version": version, "context": context}
+    first = house.shaken(
+        endpoint.listeners[0].address, certificate=made("anna.example", issuer="authority"), **how
+    )
+    session = first.tls.session
+    first.tls.close()
+    house.until(lambda: not len(endpoint.connections))
+    second = house.tls(endpoint.listeners[0].address, **how)
+    second.tls.session = session
+    house.loop.until(second.shake, second.tls)
+    house.until(lambda: all(server.ready for server in endpoint.connections))
+    assert second.tls.session_reused
+    assert [server.identity for server in endpoint.connections] == ["anna.example"]
+
+
+# -- versions and ciphers
+
+
+@pytest.mark.parametrize("least", ["1.2", "1.3"])
+@pytest.mark.parametrize("version", [V12, V13])
+def test_least_version(least: str, version: ssl.TLSVersion, house: House) -> None:
+    """Older ones are refused by an alert that says so."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan(min_version=least))
+    address = endpoint.listeners[0].address
+    if least == "1.3" and version is V12:
+        client = house.tls(address, version=version)
+        house.loop.until(client.alert, client.tls)
+        assert endpoint.listeners[0].counters.refused == {"TLS: unsupported protocol": 1}
+    else:
+        house.shaken(address, version=version)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_versions_that_are_over(version: ssl.TLSVersion, house: House) -> None:
+    """Whatever the client would do for it."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    client = house.tls(endpoint.listeners[0].address, version=version, context=context)
+    house.loop.until(client.alert, client.tls)
+    assert endpoint.listeners[0].counters.refused == {"TLS: unsupported protocol": 1}
+
+
+def negotiable(house: House, version: ssl.TLSVersion, ciphers: str) -> set[str]:
+    """Which of these the endpoint agrees to, one after the other, each alone."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan())
+    found = set()
+    listed = subprocess.run(
+        ["openssl", "ciphers", "-s", "-tls1_2", ciphers], capture_output=True, text=True, check=True
+    )
+    for cipher in listed.stdout.strip().split(":"):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.set_ciphers(f"{cipher}:@SECLEVEL=0")
+        except ssl.SSLError:
+            continue
+        client = house.tls(endpoint.listeners[0].address, version=version, context=context)
+        alerts: list[str] = []
+
+        def over(client: Client = client, alerts: list[str] = alerts) -> bool:
+            if alert := client.alert():
+                alerts.append(alert)
+            return bool(alerts) or (client.tls.version() is not None and client.shake())
+
+        house.loop.until(over, client.tls)
+        if not alerts:
+            found.add(cipher)
+        client.tls.close()
+        house.until(lambda: not len(endpoint.connections))
+    return found
+
+
+def test_no_weak_cipher(house: House) -> None:
+    """Of all that OpenSSL has for 1.2: forward secrecy and authenticated encryption only."""
+    assert negotiable(house, V12, "ALL:COMPLEMENTOFALL:@SECLEVEL=0") == {
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+    }
+
+
+def test_ciphers_of_the_latest_version(house: House) -> None:
+    """None with a short tag (RFC 8446, appendix B.4, has two of these)."""
+    context = server_context(tls_plan())
+    of_13 = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.3"}
+    assert of_13 == {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
+
+
+def test_key_that_openssl_refuses(house: House) -> None:
+    """The reason names the file, and none of its content."""
+    one, other = made("one"), made("other")
+    wrong = CertificatePlan((), 0.0, "", one.chain, other.key, one.plan().file)
+    with pytest.raises(TlsError, match=r"^test\.pem: key values mismatch$"):
+        server_context(tls_plan(wrong))
