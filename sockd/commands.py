@@ -73,13 +73,15 @@ class Steering:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
         moments = self._moments()
         found = sorted(
-            (server.number, server, one)
+            (connection.number, connection, one)
             for one in endpoints
-            for server in one.connections
-            if server.number > after
+            for connection in one.connections
+            if connection.number > after
         )
         return {
-            "connections": [connection_value(one, server, moments) for _, server, one in found[:most]],
+            "connections": [
+                connection_value(one, connection, moments) for _, connection, one in found[:most]
+            ],
             "more": len(found) > most,
         }
 
@@ -108,11 +110,11 @@ class Steering:
     def kick(self, *, connections: list[int]) -> dict[str, Any]:
         wanted = set(connections)
         found = {
-            server.number: server
+            connection.number: connection
             for endpoint in self._daemon.everywhere
-            for server in endpoint.connections
-            if server.number in wanted
+            for connection in endpoint.connections
+            if connection.number in wanted
         }
-        for server in found.values():
-            server.cut(End.KICKED)
+        for connection in found.values():
+            connection.cut(End.KICKED)
         return {"kicked": sorted(found), "unknown": sorted(wanted - set(found))}

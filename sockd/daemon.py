@@ -17,7 +17,7 @@ from sockd.plan.plan import Plan
 from sockd.reload import Reloading
 from sockd.systemd.notify import Notify
 from sockd.systemd.reports import Reports
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
 from sockd.tree.endpoint import Endpoint, Surroundings, tell_listening
 from sockd.tree.expiry import Expiry
@@ -61,7 +61,7 @@ class Daemon(Service):
         self.commands: Mapping[str, Callable[..., Any]] = {}
         self.around = Surroundings(
             reactor,
-            Turn(reactor),
+            Flusher(reactor),
             self.log,
             random,
             self._gave_up,

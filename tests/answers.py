@@ -65,7 +65,7 @@ def connection(number: int, **more: Any) -> dict[str, Any]:
         "since": STARTED,
         "bytes_in": 0,
         "bytes_out": 0,
-        "owed": 0,
+        "unsent": 0,
         "draining": False,
     } | more
 

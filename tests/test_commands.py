@@ -137,7 +137,7 @@ def test_one_connection(two: Running) -> None:
     assert connection.pop("since").startswith("20")
     assert connection == {
         "id": 1, "endpoint": "one", "listener": str(two.address()), "peer": f"{host}:{port}", "identity": "",
-        "bytes_in": 5, "bytes_out": 5, "owed": 0, "draining": False,
+        "bytes_in": 5, "bytes_out": 5, "unsent": 0, "draining": False,
     }  # fmt: skip
 
 

@@ -147,7 +147,7 @@ def test_nothing_to_run(house: House, run: Daemons) -> None:
 def unfinished(running: Running) -> socket.socket:
     """A client whose connection doesn't finish by itself."""
     client = running.connect()
-    (server,) = running.daemon.endpoints[0].connections._servers
+    (server,) = running.daemon.endpoints[0].connections
     server.pauseProducing()
     return client
 

@@ -23,7 +23,7 @@ _STYLES = {
     "backing off": "red",
 }
 # Columns whose values stay in one piece however narrow the terminal is.
-_WHOLE = ("id", "endpoint", "for", "in", "out", "owed")
+_WHOLE = ("id", "endpoint", "for", "in", "out", "unsent")
 _SHORT = 24  # characters; addresses that are no longer stay so as well
 _NAMES = 3  # of a certificate's
 _PACKETS = ("udp://", "unixgram://")
@@ -188,13 +188,13 @@ def connections(found: Iterable[Mapping[str, Any]], now: float) -> Page:
     """A row for each."""
     rows, styles = [], []
     for one in found:
-        sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["owed"]))
+        sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["unsent"]))
         state = "draining" if one["draining"] else ""
         since = age(now - _seconds(one["since"]), 1)
         peer = f"{one['peer']} ({one['identity']})" if one.get("identity") else one["peer"]
         rows.append((str(one["id"]), one["endpoint"], one["listener"], peer, since, *sizes, state))
         styles.append("yellow" if state else "")
-    head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "owed", "state")
+    head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "unsent", "state")
     return Page((), head, tuple(map(_visible, rows)), tuple(styles))
 
 

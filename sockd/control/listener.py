@@ -52,7 +52,7 @@ class Controls:
 
     def _make(self, opened: Opened, plan: Plan) -> Control:
         around = self._around
-        return Control(opened.sock, around.turn, self._commands, _allowed(plan), around.log, self.counters)
+        return Control(opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters)
 
     @staticmethod
     def missing(plan: Plan, rights: Rights) -> str:

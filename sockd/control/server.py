@@ -19,8 +19,8 @@ from sockd.control.requests import Request
 from sockd.limits.rates import Bucket
 from sockd.protocols.contract import State
 from sockd.transports.acceptor import BREATHER, Acceptor
-from sockd.transports.connection import Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import Flusher
 
 # So many connections at a time; the next ones wait in the backlog.
 MOST = 32
@@ -42,7 +42,7 @@ class Control:
     def __init__(
         self,
         sock: socket.socket,
-        turn: Turn,
+        flusher: Flusher,
         commands: Mapping[str, Command],
         allowed: Allowed,
         log: Logger,
@@ -51,11 +51,11 @@ class Control:
         self.allowed = allowed
         self.counters = counters or Counters()
         self._sock = sock
-        self._turn = turn
-        self._reactor = turn.reactor
+        self._flusher = flusher
+        self._reactor = flusher.reactor
         self._commands = commands
         self._log = log
-        self._conversations: dict[Server, Conversation] = {}
+        self._conversations: dict[Connection, Conversation] = {}
         self._acceptor: Acceptor | None = None
         self._again: Any = None
         now = self._reactor.seconds()
@@ -112,7 +112,7 @@ class Control:
 
     def _converse(self, sock: socket.socket, conversation: Conversation) -> Conversation:
         peer = Peer.unix(conversation.caller.uid, conversation.caller.pid)
-        server = Server(sock, peer, self._turn, self, "control", self.counters)
+        server = Connection(sock, peer, self._flusher, self, "control", self.counters)
         self._conversations[server] = conversation
         self._room_changed()
         server.limit_unsent(LONGEST_ANSWER)
@@ -146,7 +146,7 @@ class Control:
     def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
         return self._reactor
 
-    def ended(self, server: Server, end: End) -> None:  # noqa: ARG002 - why it ended is of no interest here
+    def ended(self, server: Connection, end: End) -> None:  # noqa: ARG002 - why it ended is of no interest here
         del self._conversations[server]
         self._room_changed()
 

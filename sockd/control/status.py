@@ -14,7 +14,7 @@ from sockd.base.units import counted
 from sockd.log import timestamp
 from sockd.plan.plan import CertificatePlan
 from sockd.process.rights import Rights
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.tree.endpoint import Endpoint, Watched
 from sockd.tree.listener import Listener
 from sockd.tree.states import Cause, State
@@ -73,7 +73,7 @@ def program(uptime: float, file: str, state: str) -> dict[str, Any]:
 def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Any]:
     """One endpoint, its protocol's service and its listeners."""
     service = endpoint.service
-    there = Counter(id(server.counters) for server in endpoint.connections)
+    there = Counter(id(connection.counters) for connection in endpoint.connections)
     return {
         "name": endpoint.name,
         "protocol": endpoint.plan.protocol,
@@ -142,19 +142,19 @@ def _note(listener: Listener, rights: Rights) -> str:
     return f"open, but couldn't be opened again: {why}" if why else ""
 
 
-def connection_value(endpoint: Endpoint, server: Server, moments: Moments) -> dict[str, Any]:
+def connection_value(endpoint: Endpoint, connection: Connection, moments: Moments) -> dict[str, Any]:
     """One connection."""
     return {
-        "id": server.number,
+        "id": connection.number,
         "endpoint": endpoint.name,
-        "listener": server.listener,
-        "peer": server.peer.text,
-        "identity": server.identity,
-        "since": moments.text(server.opened),
-        "bytes_in": server.received,
-        "bytes_out": server.sent,
-        "owed": server.owed,
-        "draining": endpoint.connections.draining(server),
+        "listener": connection.listener,
+        "peer": connection.peer.text,
+        "identity": connection.identity,
+        "since": moments.text(connection.opened),
+        "bytes_in": connection.received,
+        "bytes_out": connection.sent,
+        "unsent": connection.unsent,
+        "draining": endpoint.connections.draining(connection),
     }
 
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Selector
 from sockd.transports.twisted import twisted_address
 
@@ -63,7 +63,7 @@ class Owner(Protocol):
     """Who is told of a connection's end, and of a protocol that raised, and knows where it is watched."""
 
     def lane(self, *, secure: bool) -> Selector: ...
-    def ended(self, server: "Server", end: End) -> None: ...
+    def ended(self, connection: "Connection", end: End) -> None: ...
     def protocol_failed(self, where: str) -> None:
         """Called while the exception is being handled."""
 
@@ -75,6 +75,7 @@ class _Often:
         "_dirty",
         "_fd",
         "_fin_sent",
+        "_flusher",
         "_follows",
         "_high_water",
         "_one",
@@ -82,20 +83,19 @@ class _Often:
         "_read",
         "_read_size",
         "_reading",
-        "_turn",
         "_write",
         "_writing",
         "counters",
         "disconnecting",
-        "owed",
         "protocol",
         "received",
         "sent",
+        "unsent",
     )
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
-class Server(_Often):
+class Connection(_Often):
     """A connection that a listener accepted. Twisted's ITCPTransport for TCP and Unix sockets alike.
 
     Beyond that interface: `peer`, `received` and `sent` in bytes, `owed` (bytes unsent), `limit_unsent`.
@@ -139,7 +139,13 @@ class Server(_Often):
     )
 
     def __init__(
-        self, sock: socket.socket, peer: Peer, turn: Turn, owner: Owner, listener: str, counters: Counters
+        self,
+        sock: socket.socket,
+        peer: Peer,
+        flusher: Flusher,
+        owner: Owner,
+        listener: str,
+        counters: Counters,
     ) -> None:
         self.sock = sock
         # Not the socket's own methods: these take their arguments without a tuple, 1,100 instructions less
@@ -151,14 +157,14 @@ class Server(_Often):
         self.listener = listener
         self.counters = counters
         self.number = 0
-        self._turn = turn
-        self._reactor = turn.reactor
+        self._flusher = flusher
+        self._reactor = flusher.reactor
         self._owner = owner
         self.lane = owner.lane(secure=self.secure)
         self.protocol: Any = None
         self._one: bytes | memoryview | None = None  # to be sent, where it is all there is
         self._out: list[bytes | memoryview] = []  # else
-        self.owed = 0
+        self.unsent = 0
         self.received = 0
         self.sent = 0
         self._unsent_limit = UNSENT
@@ -209,12 +215,12 @@ class Server(_Often):
         """Give the connection to its protocol and begin to read."""
         self.protocol = protocol
         self._update_reading()
-        self._turn.active = True
+        self._flusher.active = True
         try:
             protocol.makeConnection(self)
         except BaseException:  # noqa: BLE001
             self._failed("connectionMade")
-        self._turn.end()
+        self._flusher.end()
 
     # -- from one program to the next
 
@@ -254,26 +260,26 @@ class Server(_Often):
 
     @classmethod
     def thaw(
-        cls, state: dict[str, Any], sock: socket.socket, turn: Turn, owner: Owner, counters: Counters
-    ) -> "Server":
+        cls, state: dict[str, Any], sock: socket.socket, flusher: Flusher, owner: Owner, counters: Counters
+    ) -> "Connection":
         """The connection of which this was frozen, over its (non-blocking) socket; `resume` starts it."""
-        server = cls(sock, Peer.thaw(state["peer"]), turn, owner, state["listener"], counters)
-        server.number = state["number"]
-        server.received, server.sent = state["received"], state["sent"]
-        server.limit_unsent(state["unsent_limit"])
+        connection = cls(sock, Peer.thaw(state["peer"]), flusher, owner, state["listener"], counters)
+        connection.number = state["number"]
+        connection.received, connection.sent = state["received"], state["sent"]
+        connection.limit_unsent(state["unsent_limit"])
         if state["unsent"]:
-            server._out.append(state["unsent"])
-            server.owed = len(state["unsent"])
-        server._rest = state["rest"]
-        server._producer_paused = state["producer_paused"]
-        server._read_closed = state["read_closed"]
-        server._fin_wanted, server._fin_sent = state["fin_wanted"], state["fin_sent"]
-        server.disconnecting, server.lingering = state["disconnecting"], state["lingering"]
-        server._follows = server.disconnecting or server._fin_wanted
-        server.end = None if state["end"] is None else End(state["end"])
-        server.opened, server.mark_time = state["opened"], state["mark_time"]
-        server.mark_received, server.mark_sent = state["mark_received"], state["mark_sent"]
-        return server
+            connection._out.append(state["unsent"])
+            connection.unsent = len(state["unsent"])
+        connection._rest = state["rest"]
+        connection._producer_paused = state["producer_paused"]
+        connection._read_closed = state["read_closed"]
+        connection._fin_wanted, connection._fin_sent = state["fin_wanted"], state["fin_sent"]
+        connection.disconnecting, connection.lingering = state["disconnecting"], state["lingering"]
+        connection._follows = connection.disconnecting or connection._fin_wanted
+        connection.end = None if state["end"] is None else End(state["end"])
+        connection.opened, connection.mark_time = state["opened"], state["mark_time"]
+        connection.mark_received, connection.mark_sent = state["mark_received"], state["mark_sent"]
+        return connection
 
     def resume(self, protocol: Any, state: Any) -> None:
         """Give a thawed connection to its protocol, with the state of that, and go on where it stopped.
@@ -282,7 +288,7 @@ class Server(_Often):
         """
         self.protocol = protocol
         producer_paused, self._producer_paused = self._producer_paused, False
-        self._turn.active = True
+        self._flusher.active = True
         try:
             protocol.transport = self
             protocol.connected = 1
@@ -294,10 +300,10 @@ class Server(_Often):
                 # It waited for what is unsent to go, and the end of the connection may wait for it.
                 self._pause_producer()
                 self._start_writing()
-            if self.owed or self.disconnecting or self._fin_wanted:
+            if self.unsent or self.disconnecting or self._fin_wanted:
                 self._flush_soon()
             self._update_reading()
-        self._turn.end()
+        self._flusher.end()
 
     # -- the hot path
 
@@ -305,7 +311,7 @@ class Server(_Often):
         if not self._reading:
             return  # it was paused by another event that epoll reported together with this one
         size, read = self._read_size, self._read
-        if size > READ and self._turn.waiting > WAITING:
+        if size > READ and self._flusher.waiting > WAITING:
             size = READ
         try:
             data = read(self._fd, size)
@@ -326,8 +332,8 @@ class Server(_Often):
             self._read_size = READ
         self.received += count
         self.counters.bytes_in += count
-        turn = self._turn
-        turn.active = True
+        flusher = self._flusher
+        flusher.active = True
         self._dirty = True  # it is flushed below, whatever else is to be flushed
         try:
             self.protocol.dataReceived(data)
@@ -336,7 +342,7 @@ class Server(_Often):
         self._dirty = False
         answer = self._one
         if answer is None or self._follows or self._writing:
-            if self.owed or self._asked:
+            if self.unsent or self._asked:
                 self.flush()
         else:
             # `_send_one`, of which the call would be 440 instructions of 8,000.
@@ -344,39 +350,39 @@ class Server(_Often):
             try:
                 count = write(self._fd, answer)
             except OSError as error:
-                self._unsent(error)
+                self._send_failed(error)
                 self._flushed()
             else:
                 self.sent += count
                 self.counters.bytes_out += count
-                if count == self.owed:
-                    self.owed = 0
+                if count == self.unsent:
+                    self.unsent = 0
                     self._one = None
                 else:
-                    self.owed -= count
+                    self.unsent -= count
                     self._one = memoryview(answer)[count:]
                     self._flushed()
-        if turn.dirty:
-            turn.end()
+        if flusher.dirty:
+            flusher.end()
         else:
-            turn.active = False
+            flusher.active = False
 
     def write(self, data: bytes) -> None:
         if type(data) is not bytes:
             data = bytes(memoryview(data))  # TypeError for str, and for int, of which bytes() makes zeros
         if not data or self._fin_sent:
             return
-        owed = self.owed
-        if owed:
+        unsent = self.unsent
+        if unsent:
             self._queue().append(data)
-            self.owed = owed = owed + len(data)
+            self.unsent = unsent = unsent + len(data)
         else:
             self._one = data
-            self.owed = owed = len(data)
+            self.unsent = unsent = len(data)
         if not self._dirty and not self._writing:
             self._dirty = True
-            self._turn.add(self)
-        if owed > self._high_water:
+            self._flusher.add(self)
+        if unsent > self._high_water:
             self._crowded()
 
     def _send_one(self, data: bytes | memoryview) -> None:
@@ -385,16 +391,16 @@ class Server(_Often):
         try:
             count = write(self._fd, data)
         except OSError as error:
-            self._unsent(error)
+            self._send_failed(error)
             self._flushed()
             return
         self.sent += count
         self.counters.bytes_out += count
-        if count == self.owed:
-            self.owed = 0
+        if count == self.unsent:
+            self.unsent = 0
             self._one = None
         else:
-            self.owed -= count
+            self.unsent -= count
             self._one = memoryview(data)[count:]
             self._flushed()
 
@@ -408,15 +414,15 @@ class Server(_Often):
             self._send_one(one)
         else:
             self._send_out()
-            if self.owed or self._follows:
+            if self.unsent or self._follows:
                 self._flushed()
 
     def _flushed(self) -> None:
         if not self.connected or self._aborted:
             return
-        if self.owed or self._producer_waits():
+        if self.unsent or self._producer_waits():
             self._start_writing()
-            if self.owed > self._high_water:
+            if self.unsent > self._high_water:
                 self._crowded()
         else:
             self._finish_if_wanted()
@@ -424,15 +430,15 @@ class Server(_Often):
     def doWrite(self) -> None:  # noqa: N802
         if not self._writing:
             return  # it ended in the read event that epoll reported together with this one
-        self._turn.active = True
+        self._flusher.active = True
         self._send_out()
-        if not self.owed and self._producer_waits():
+        if not self.unsent and self._producer_waits():
             self._producer_paused = False
             self._call("resumeProducing", self._producer.resumeProducing)
-        if not self.owed:
+        if not self.unsent:
             self._stop_writing()
             self._finish_if_wanted()
-        self._turn.end()
+        self._flusher.end()
 
     def _queue(self) -> list[bytes | memoryview]:
         """What is to be sent, in pieces."""
@@ -449,11 +455,11 @@ class Server(_Often):
             try:
                 count = write(self._fd, data)
             except OSError as error:
-                self._unsent(error)
+                self._send_failed(error)
                 return
             self.sent += count
             self.counters.bytes_out += count
-            self.owed -= count
+            self.unsent -= count
             if data is out[0] and len(out) > 1:
                 if count == len(data):
                     del out[0]
@@ -480,9 +486,9 @@ class Server(_Often):
         rest = self._rest
         if rest and self.connected and (self.disconnecting or not self._paused):
             self._rest = b""
-            self._turn.active = True
+            self._flusher.active = True
             self._deliver(rest)
-            self._turn.end()
+            self._flusher.end()
             self._update_reading()
 
     def _deliver(self, data: Any) -> None:
@@ -506,14 +512,14 @@ class Server(_Often):
 
     def _crowded(self) -> None:
         if not self._writing:
-            if self.owed <= self._unsent_limit and not (self._producer is not None and self._streaming):
+            if self.unsent <= self._unsent_limit and not (self._producer is not None and self._streaming):
                 return  # the end of the event may get rid of it
             self._send_out()
-            if self.owed:
+            if self.unsent:
                 self._start_writing()
-        if self.owed > self._unsent_limit:
+        if self.unsent > self._unsent_limit:
             self.cut(End.SLOW)
-        if self.owed <= self._high_water:
+        if self.unsent <= self._high_water:
             return
         self._pause(BY_BACK_PRESSURE)
         if self._producer is not None and self._streaming:
@@ -567,12 +573,12 @@ class Server(_Often):
 
     def pauseProducing(self) -> None:  # noqa: N802
         if self.connected and not self._paused & BY_PROTOCOL:
-            self._turn.waiting += 1
+            self._flusher.waiting += 1
         self._pause(BY_PROTOCOL)
 
     def resumeProducing(self) -> None:  # noqa: N802
         if self.connected and self._paused & BY_PROTOCOL:
-            self._turn.waiting -= 1
+            self._flusher.waiting -= 1
         self._resume(BY_PROTOCOL)
 
     def stopProducing(self) -> None:  # noqa: N802
@@ -592,13 +598,13 @@ class Server(_Often):
         self._producer_paused = False
         if not streaming:
             self._start_writing()
-        elif self.owed > self._high_water:
+        elif self.unsent > self._high_water:
             self._crowded()
 
     def unregisterProducer(self) -> None:  # noqa: N802
         self._producer = None
         self._follows = self.disconnecting or self._fin_wanted
-        if self.connected and self._follows and not self.owed:
+        if self.connected and self._follows and not self.unsent:
             self._flush_soon()
 
     def _producer_waits(self) -> bool:
@@ -613,13 +619,13 @@ class Server(_Often):
     def _start_writing(self) -> None:
         if not self._writing:
             self._writing = True
-            self._turn.waiting += 1
+            self._flusher.waiting += 1
             self.lane.addWriter(self)
 
     def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self._turn.waiting -= 1
+            self._flusher.waiting -= 1
             self.lane.removeWriter(self)
 
     # -- endings
@@ -660,7 +666,7 @@ class Server(_Often):
             self._asked = True
         elif not self._writing:
             self._dirty = True
-            self._turn.add(self)
+            self._flusher.add(self)
 
     def _finish_if_wanted(self) -> None:
         if (self.disconnecting or self._fin_wanted) and not self._aborted and not self._producer_waits():
@@ -701,11 +707,11 @@ class Server(_Often):
             self._lost(connectionDone)
             return
         if IHalfCloseableProtocol.providedBy(self.protocol) and not self.disconnecting:
-            self._turn.active = True
+            self._flusher.active = True
             self._call("readConnectionLost", self.protocol.readConnectionLost)
             if self._fin_sent and not self._aborted:
                 self._lost(connectionDone)
-            self._turn.end()
+            self._flusher.end()
             return
         self.disconnecting = self._follows = True
         self.end = self.end or End.PEER
@@ -713,13 +719,13 @@ class Server(_Often):
 
     def _end_after_peer(self) -> None:
         """The peer has finished, and so has the protocol: what is owed goes out first."""
-        if not self.owed and not self._producer_waits():
+        if not self.unsent and not self._producer_waits():
             self._lost(connectionDone)
 
     def _broken(self, error: OSError) -> None:
         self._abort(self.end or End.RESET, Failure(ConnectionLost(str(error))))
 
-    def _unsent(self, error: OSError) -> None:
+    def _send_failed(self, error: OSError) -> None:
         """Nothing was taken now."""
         if not isinstance(error, (BlockingIOError, InterruptedError)):
             self._unsendable(error)
@@ -779,7 +785,7 @@ class Server(_Often):
         if not self.connected:
             return
         if self._paused & BY_PROTOCOL:
-            self._turn.waiting -= 1
+            self._flusher.waiting -= 1
         self.connected = False
         self._fin_sent = True
         self.disconnected = True
@@ -789,7 +795,7 @@ class Server(_Often):
             self.lane.removeReader(self)
         self._drop_unsent()
         self._fd = -1  # its number is another's soon
-        self._turn.bury(self.sock)
+        self._flusher.bury(self.sock)
         self._stop_producer()
         if self.protocol is not None:  # else the handshake was not done
             try:
@@ -802,7 +808,7 @@ class Server(_Often):
     def _drop_unsent(self) -> None:
         self._one = None
         self._out.clear()
-        self.owed = 0
+        self.unsent = 0
         self._stop_writing()
 
     def _stop_producer(self) -> None:

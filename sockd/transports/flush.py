@@ -37,7 +37,7 @@ class Later(deque[Dirty]):
         self.since = perf_counter()
 
 
-class Turn:
+class Flusher:
     """Answers leave at the end of the event that caused them, each transport's in one system call.
 
     Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, an

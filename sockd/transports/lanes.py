@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockd.base import descriptors
-from sockd.transports.flush import SLICE, Turn
+from sockd.transports.flush import SLICE, Flusher
 
 # Asked for at a time: what can't be handled within a slice needn't be fetched.
 MANY = 64
@@ -38,9 +38,9 @@ class Lane:
     As long as it has a transport it costs a descriptor.
     """
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
-        self._reactor = turn.reactor
+    def __init__(self, flusher: Flusher) -> None:
+        self._flusher = flusher
+        self._reactor = flusher.reactor
         self._poller: Any = None
         self._there: dict[int, Any] = {}
         self._wanted: dict[int, int] = {}
@@ -109,7 +109,7 @@ class Lane:
     def doRead(self) -> None:  # noqa: N802
         """Have transports handle what there is for them, until the slice is over."""
         until = perf_counter() + SLICE
-        self._turn.hearing.add(self)
+        self._flusher.hearing.add(self)
         there, left = self._there, self._left
         while left:
             one, number, event = left.popleft()

@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import BY_BACK_PRESSURE, HIGH_WATER, Owner, Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import BY_BACK_PRESSURE, HIGH_WATER, Connection, Owner
+from sockd.transports.flush import Flusher
 from sockd.transports.openssl import RECORD, read_on, step, words
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
@@ -27,7 +27,7 @@ PIECE = 64 * 1024
 CLOSE_NOTIFY = b"close_notify"
 
 
-class TlsServer(Server):
+class TlsConnection(Connection):
     """Beyond a Server: the handshake comes first, `start` takes what makes the protocol after it.
 
     Bytes are counted as the protocol sees them. `loseWriteConnection` sends close_notify and leaves the
@@ -53,16 +53,16 @@ class TlsServer(Server):
         self,
         sock: socket.socket,
         peer: Peer,
-        turn: Turn,
+        flusher: Flusher,
         owner: Owner,
         listener: str,
         counters: Counters,
         context: ssl.SSLContext,
     ) -> None:
-        super().__init__(sock, peer, turn, owner, listener, counters)
-        if turn.bios is None:
-            turn.bios = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._bio_in, self._bio_out = turn.bios
+        super().__init__(sock, peer, flusher, owner, listener, counters)
+        if flusher.bios is None:
+            flusher.bios = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._bio_in, self._bio_out = flusher.bios
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
         self._build: Callable[[], Any] | None = None
@@ -114,20 +114,20 @@ class TlsServer(Server):
             return
         if self.disconnecting:
             return
-        turn = self._turn
-        turn.active = True
+        flusher = self._flusher
+        flusher.active = True
         self._dirty = True  # it is flushed below, whatever else is to be flushed
         if self.ready:
             self._deliver(data)
         else:
             self._begin(data)
         self._dirty = False
-        if self.owed or self._said or self._asked:
+        if self.unsent or self._said or self._asked:
             self.flush()
-        if turn.dirty:
-            turn.end()
+        if flusher.dirty:
+            flusher.end()
         else:
-            turn.active = False
+            flusher.active = False
 
     def _deliver(self, cipher: bytes) -> None:
         """Give the protocol in one piece all that the bytes so far hold: a read's, and one record at most."""
@@ -239,19 +239,19 @@ class TlsServer(Server):
                 count = self._write(self._fd, cipher)
             except OSError as error:
                 self._cipher, self._ours = cipher, False
-                self._unsent(error)
+                self._send_failed(error)
             else:
                 if count == len(cipher):
                     self.sent += size
                     self.counters.bytes_out += size
-                    self.owed = 0
+                    self.unsent = 0
                     self._relieve()
                 else:
                     self._cipher, self._ours = cipher, False
                     self._taken(count)
         else:
             self._send_out()
-        if self.owed or self._follows:
+        if self.unsent or self._follows:
             self._flushed()
 
     def _send_out(self) -> None:
@@ -260,7 +260,7 @@ class TlsServer(Server):
             try:
                 count = self._write(self._fd, self._cipher)
             except OSError as error:
-                self._unsent(error)
+                self._send_failed(error)
                 return
             self._taken(count)
             if self._cipher is not None:
@@ -277,7 +277,7 @@ class TlsServer(Server):
         else:
             self._cipher = None
         self._in_flight -= done
-        self.owed -= done
+        self.unsent -= done
         if not self._ours:
             self.sent += done
             self.counters.bytes_out += done
@@ -286,7 +286,7 @@ class TlsServer(Server):
         """Have the next piece ready to be sent; False when there is nothing."""
         out = self._out
         if out and self._goodbye:  # nothing can follow it
-            self.owed -= sum(map(len, out))
+            self.unsent -= sum(map(len, out))
             out.clear()
         if out and self.ready:
             data = out[0] if len(out) == 1 or len(out[0]) > PIECE else b"".join(out)
@@ -308,7 +308,7 @@ class TlsServer(Server):
             self._ours = True
             self._cipher = self._said
             self._in_flight = len(self._said)
-            self.owed += self._in_flight
+            self.unsent += self._in_flight
         else:
             return False
         self._said = b""
@@ -331,7 +331,7 @@ class TlsServer(Server):
             finally:
                 self._said += self._bio_out.read()
             self._send_out()
-            if self.owed:
+            if self.unsent:
                 self._start_writing()
                 return
         if self.connected:

@@ -8,7 +8,7 @@ from sockd.base.units import Rate
 from sockd.limits.access import Access, Networks
 from sockd.limits.sources import Sources
 from sockd.plan.plan import EndpointPlan, Limits, Network
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import groups_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Admission:
         self.source_limits = _source_limits(limits)
         if limits.connections_per_source is not None or limits.connect_rate is not None:
             self.sources = Sources(*self.source_limits)
-        self.counted: dict[Server, Peer] = {}
+        self.counted: dict[Connection, Peer] = {}
         self.context: ssl.SSLContext | None = None
         self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
         if plan.tls is not None:
@@ -62,40 +62,40 @@ class Admission:
         """Whether a header is believed that comes from here."""
         return self._proxies is not None and not peer.local and self._proxies.best(peer.host) is not None
 
-    def refusal(self, server: Server, now: float) -> str | None:
+    def refusal(self, connection: Connection, now: float) -> str | None:
         """The counter's name of the reason not to serve a connection; without one it is counted."""
-        barred = self.barred(server)
+        barred = self.barred(connection)
         if barred is None and self.sources is not None:
-            barred = self.sources.take(server.peer, now)
+            barred = self.sources.take(connection.peer, now)
             if barred is None:
-                self.counted[server] = server.peer
+                self.counted[connection] = connection.peer
         return barred
 
-    def barred(self, server: Server) -> str | None:
+    def barred(self, connection: Connection) -> str | None:
         """Whether `access` is against it."""
         if self.access is None:
             return None
-        groups = groups_of(server.sock) if self._groups_matter and server.peer.local else None
-        return self.access.refusal(server.peer, groups)
+        groups = groups_of(connection.sock) if self._groups_matter and connection.peer.local else None
+        return self.access.refusal(connection.peer, groups)
 
-    def succeed(self, old: "Admission", servers: Iterable[Server]) -> None:
+    def succeed(self, old: "Admission", connections: Iterable[Connection]) -> None:
         """Take the place of another one, whose connections these are."""
         if self.source_limits == old.source_limits:
             # What a source has used up of its rate is not given back to it by a reload.
             self.sources, self.counted = old.sources, old.counted
         else:
-            self.keep(servers)
+            self.keep(connections)
 
-    def keep(self, servers: Iterable[Server]) -> None:
+    def keep(self, connections: Iterable[Connection]) -> None:
         """Count connections that are there already."""
         if self.sources is not None:
-            for server in servers:
-                self.sources.keep(server.peer)
-                self.counted[server] = server.peer
+            for connection in connections:
+                self.sources.keep(connection.peer)
+                self.counted[connection] = connection.peer
 
-    def left(self, server: Server) -> None:
+    def left(self, connection: Connection) -> None:
         """A connection has ended."""
-        peer = self.counted.pop(server, None)
+        peer = self.counted.pop(connection, None)
         if peer is not None and self.sources is not None:
             self.sources.give_back(peer)
 

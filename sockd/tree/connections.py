@@ -11,8 +11,8 @@ from sockd.base.metrics import Counters, End
 from sockd.base.units import Rate
 from sockd.limits.rates import Bucket
 from sockd.plan.plan import Limits
-from sockd.transports.connection import Server
-from sockd.transports.flush import SLICE, Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import SLICE, Flusher
 from sockd.transports.lanes import Lane, Selector
 from sockd.tree import sweep
 from sockd.tree.admission import Admission
@@ -23,17 +23,17 @@ from sockd.tree.sweep import LINGER, overdue, verdict
 class Drain:
     """Some connections that are to finish; `done` fires when all have ended. `cut` counts those cut off."""
 
-    def __init__(self, servers: Iterable[Server]) -> None:
-        self.servers = dict.fromkeys(servers)
+    def __init__(self, connections: Iterable[Connection]) -> None:
+        self.connections = dict.fromkeys(connections)
         self.finished = 0
         self.cut = 0
         self.done: Deferred[None] = Deferred()
         self.timer: Any = None
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, connection: Connection, end: End) -> None:
         """One of them has ended, if it is one of them."""
-        if server in self.servers:
-            del self.servers[server]
+        if connection in self.connections:
+            del self.connections[connection]
             if end is End.CUT:
                 self.cut += 1
             else:
@@ -42,8 +42,8 @@ class Drain:
     def expired(self) -> None:
         """Their time is over."""
         self.timer = None
-        for server in tuple(self.servers):
-            server.cut(End.CUT)
+        for connection in tuple(self.connections):
+            connection.cut(End.CUT)
 
     def close(self) -> None:
         """All have ended."""
@@ -84,7 +84,7 @@ class Connections:
         self,
         endpoint: str,
         limits: Limits,
-        turn: Turn,
+        flusher: Flusher,
         log: Logger,
         counters: Counters,
         room_changed: Callable[[], None],
@@ -93,23 +93,25 @@ class Connections:
     ) -> None:
         self.endpoint = endpoint
         self._counters = counters
-        self._reactor = turn.reactor
+        self._reactor = flusher.reactor
         self._log = log
         self._room_changed = room_changed
         self._numbers = numbers
-        self._servers: dict[Server, None] = {}
-        self._finishing: set[Server] = set()  # drained ones whose protocol itself says when it has finished
-        self._beginning: set[Server] = set()  # drained ones that have no protocol yet
-        self._left: dict[Server, float] = {}  # paused ones whose peer left, and when that was seen
+        self._connections: dict[Connection, None] = {}
+        self._finishing: set[Connection] = (
+            set()
+        )  # drained ones whose protocol itself says when it has finished
+        self._beginning: set[Connection] = set()  # drained ones that have no protocol yet
+        self._left: dict[Connection, float] = {}  # paused ones whose peer left, and when that was seen
         self._held = False
-        self._draining: set[Server] = set()
+        self._draining: set[Connection] = set()
         self._drains: list[Drain] = []
         self._all: Drain | None = None  # of whoever is there, and whoever comes
         self._timer: Any = None
-        self._crowd = Lane(turn)
+        self._crowd = Lane(flusher)
         self._due = self._looked = 0.0
-        self._endings = Endings(endpoint, turn.reactor, log)
-        self._full_told = Bucket(_FULL_TOLD, turn.reactor.seconds())
+        self._endings = Endings(endpoint, flusher.reactor, log)
+        self._full_told = Bucket(_FULL_TOLD, flusher.reactor.seconds())
         self.limits = limits
         self.admission = admission
         self._every = self._pace()
@@ -128,91 +130,91 @@ class Connections:
         return min(_LONGEST_SWEEP, max(_SHORTEST_SWEEP, shortest / 16))
 
     def __len__(self) -> int:
-        return len(self._servers)
+        return len(self._connections)
 
-    def __iter__(self) -> Iterator[Server]:
-        return iter(self._servers)
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._connections)
 
     @property
     def drained(self) -> list[Deferred[None]]:
         """Fire when those have ended that are to finish at present."""
         return [drain.done for drain in self._drains]
 
-    def draining(self, server: Server) -> bool:
+    def draining(self, connection: Connection) -> bool:
         """Whether this one is to finish."""
-        return server in self._draining
+        return connection in self._draining
 
     def lane(self, *, secure: bool) -> Selector:
         """Where the next connection is watched; a single handshake takes as long as a slice."""
-        return self._reactor if len(self._servers) < (1 if secure else DIRECT) else self._crowd
+        return self._reactor if len(self._connections) < (1 if secure else DIRECT) else self._crowd
 
     def room(self) -> int:
         """How many more connections there may be."""
-        return self.limits.connections - len(self._servers)
+        return self.limits.connections - len(self._connections)
 
-    def refusal(self, server: Server) -> str | None:
+    def refusal(self, connection: Connection) -> str | None:
         """The counter's name of the reason not to serve a connection; without one it is counted."""
-        return self.admission.refusal(server, self._reactor.seconds())
+        return self.admission.refusal(connection, self._reactor.seconds())
 
-    def add(self, server: Server, protocol: Any) -> None:
+    def add(self, connection: Connection, protocol: Any) -> None:
         """Serve an accepted connection."""
-        self.keep(server)
+        self.keep(connection)
         if self.room() <= 0:
             self._tell_full()
             self._room_changed()
         if self._held:
-            server.hold(True)
-        server.start(protocol)
-        if self._all is not None and server in self._servers:
-            self._all.servers[server] = None
-            self._begin_drain(server)
+            connection.hold(True)
+        connection.start(protocol)
+        if self._all is not None and connection in self._connections:
+            self._all.connections[connection] = None
+            self._begin_drain(connection)
 
-    def go_on(self, server: Server, protocol: Any, state: Any) -> None:
+    def go_on(self, connection: Connection, protocol: Any, state: Any) -> None:
         """Serve a connection that was served by the program before."""
-        self.keep(server)
-        self.admission.keep([server])
+        self.keep(connection)
+        self.admission.keep([connection])
         if self.room() <= 0:
             self._room_changed()
         if self._held:
-            server.hold(True)
-        server.resume(protocol, state)
+            connection.hold(True)
+        connection.resume(protocol, state)
 
-    def keep(self, server: Server) -> None:
+    def keep(self, connection: Connection) -> None:
         """Count a connection as ours, and watch it."""
-        server.number = server.number or next(self._numbers)
-        self._servers[server] = None
+        connection.number = connection.number or next(self._numbers)
+        self._connections[connection] = None
         if self._timer is None:
             self._sweep_later()
 
     # -- transports.stream.Owner
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, connection: Connection, end: End) -> None:
         was_full = self.room() <= 0
-        del self._servers[server]
-        self._finishing.discard(server)
-        self._beginning.discard(server)
-        self._draining.discard(server)
-        self._left.pop(server, None)
-        self.admission.left(server)
-        self._endings.tell(server, end)
+        del self._connections[connection]
+        self._finishing.discard(connection)
+        self._beginning.discard(connection)
+        self._draining.discard(connection)
+        self._left.pop(connection, None)
+        self.admission.left(connection)
+        self._endings.tell(connection, end)
         if was_full:
             self._room_changed()
         for drain in tuple(self._drains):
-            drain.ended(server, end)
+            drain.ended(connection, end)
             self._close_if_done(drain)
 
     def protocol_failed(self, where: str) -> None:
         self._counters.refused[f"exception in {where}"] += 1
         self._endings.protocol_failed(where)
 
-    def reject(self, server: Server, end: End) -> None:
+    def reject(self, connection: Connection, end: End) -> None:
         """There will be no protocol for this connection, which may be one of ours already."""
-        if server in self._servers:
-            server.close(end)
+        if connection in self._connections:
+            connection.close(end)
             return
-        self.admission.left(server)
-        self._endings.tell(server, end)
-        server.sock.close()
+        self.admission.left(connection)
+        self._endings.tell(connection, end)
+        connection.sock.close()
 
     def _tell_full(self) -> None:
         if self._full_told.take(self._reactor.seconds()):
@@ -227,22 +229,22 @@ class Connections:
         """Read from none of them while the protocol's service is down."""
         if held != self._held:
             self._held = held
-            for server in self._servers:
-                server.hold(held)
+            for connection in self._connections:
+                connection.hold(held)
 
     def drain(self) -> Deferred[None]:
         """Let them finish, and all that still come; fires when all have ended."""
         if self._all is None:
-            self._all = self.drain_some(self._servers)
+            self._all = self.drain_some(self._connections)
         return self._all.done
 
-    def drain_some(self, servers: Iterable[Server], within: float | None = None) -> Drain:
+    def drain_some(self, connections: Iterable[Connection], within: float | None = None) -> Drain:
         """Let these finish, by and by; those that have not `within` so many seconds are cut."""
-        drain = Drain(servers)
+        drain = Drain(connections)
         self._drains.append(drain)
-        for server in tuple(drain.servers):
-            self._begin_drain(server)
-        if drain.servers:
+        for connection in tuple(drain.connections):
+            self._begin_drain(connection)
+        if drain.connections:
             if within is not None:
                 drain.timer = self._reactor.callLater(within, drain.expired)
             if self._timer is not None:
@@ -253,15 +255,15 @@ class Connections:
         return drain
 
     def _close_if_done(self, drain: Drain) -> None:
-        if not drain.servers and drain in self._drains:
+        if not drain.connections and drain in self._drains:
             if drain is not self._all:
                 self._drains.remove(drain)
             drain.close()
 
     def cut(self) -> None:
         """End all of them now."""
-        for server in tuple(self._servers):
-            server.cut(End.CUT)
+        for connection in tuple(self._connections):
+            connection.cut(End.CUT)
 
     def close(self) -> None:
         """No connections are left: stop the timers and tell what was held back."""
@@ -270,44 +272,44 @@ class Connections:
             self._timer = None
         self._endings.close()
 
-    def _begin_drain(self, server: Server) -> None:
-        if server in self._draining:
+    def _begin_drain(self, connection: Connection) -> None:
+        if connection in self._draining:
             return
-        self._draining.add(server)
-        if server.lingering:
+        self._draining.add(connection)
+        if connection.lingering:
             return
-        server.mark_time = self._reactor.seconds()
-        if server.ready:
-            self._ask_to_finish(server)
+        connection.mark_time = self._reactor.seconds()
+        if connection.ready:
+            self._ask_to_finish(connection)
         else:
-            self._beginning.add(server)
+            self._beginning.add(connection)
 
-    def _ask_to_finish(self, server: Server) -> None:
-        drain = getattr(server.protocol, "drain", None)
+    def _ask_to_finish(self, connection: Connection) -> None:
+        drain = getattr(connection.protocol, "drain", None)
         if drain is not None:
-            self._finishing.add(server)
+            self._finishing.add(connection)
             try:
                 drain()
             except BaseException:  # noqa: BLE001
                 self.protocol_failed("drain")
-                server.cut(End.FAILED)
+                connection.cut(End.FAILED)
 
-    def _notice_gone(self, servers: Iterable[Server], now: float) -> None:
-        paused = [server for server in servers if server.paused]
+    def _notice_gone(self, connections: Iterable[Connection], now: float) -> None:
+        paused = [connection for connection in connections if connection.paused]
         if not paused:
             return
-        left, reset = sweep.left(server.sock for server in paused)
-        for server in paused:
-            number = server.fileno()
+        left, reset = sweep.left(connection.sock for connection in paused)
+        for connection in paused:
+            number = connection.fileno()
             if number in reset:
                 # While we are held, what it had sent before is kept to be read.
-                if number in left or not server.held:
-                    server.peer_left(reset=True)
+                if number in left or not connection.held:
+                    connection.peer_left(reset=True)
             elif number in left:
                 # A protocol that pauses may have something of the peer's yet to work off: it gets its time.
-                since = self._left.setdefault(server, now)
-                if server.held or (self.limits.stall is not None and now - since >= self.limits.stall):
-                    server.peer_left(reset=False)
+                since = self._left.setdefault(connection, now)
+                if connection.held or (self.limits.stall is not None and now - since >= self.limits.stall):
+                    connection.peer_left(reset=False)
 
     def _sweep_later(self) -> None:
         self._due = self._reactor.seconds() + self._every
@@ -324,10 +326,10 @@ class Connections:
             self._every = self._pace()
         self._due = now + self._every
         self._looked = now
-        servers = tuple(self._servers)
-        self._sweep_on(servers[n : n + _SOME] for n in range(0, len(servers), _SOME))
+        connections = tuple(self._connections)
+        self._sweep_on(connections[n : n + _SOME] for n in range(0, len(connections), _SOME))
 
-    def _sweep_on(self, pieces: Iterator[tuple[Server, ...]]) -> None:
+    def _sweep_on(self, pieces: Iterator[tuple[Connection, ...]]) -> None:
         """Some of them at a time: of ten thousand it takes 5 ms, and more where they end."""
         self._timer = None
         if self._reactor.seconds() - self._looked > STOPPED:
@@ -335,7 +337,7 @@ class Connections:
             return
         until = perf_counter() + SLICE
         for piece in pieces:
-            there = [server for server in piece if server in self._servers]
+            there = [connection for connection in piece if connection in self._connections]
             self._sweep_some(there, self._reactor.seconds())
             if self._timer is not None:
                 return  # a drain began, which has its own pace
@@ -343,78 +345,78 @@ class Connections:
                 self._looked = self._reactor.seconds()
                 self._timer = self._reactor.callLater(0, self._sweep_on, pieces)
                 return
-        if self._servers:
+        if self._connections:
             now = self._reactor.seconds()
             self._due = max(now, self._due)
             self._timer = self._reactor.callLater(self._due - now, self._sweep)
 
-    def _sweep_some(self, servers: Sequence[Server], now: float) -> None:
-        self._notice_gone(servers, now)
+    def _sweep_some(self, connections: Sequence[Connection], now: float) -> None:
+        self._notice_gone(connections, now)
         limits = self.limits
         timed = limits.first_byte is not None or limits.lifetime is not None
-        for server in servers:
-            draining = server in self._draining
-            if (timed or draining or not server.ready) and self._late(server, now):
+        for connection in connections:
+            draining = connection in self._draining
+            if (timed or draining or not connection.ready) and self._late(connection, now):
                 continue
             idle = QUIET if draining else limits.idle
             end = verdict(
-                server,
+                connection,
                 now,
-                None if server in self._finishing else idle,
+                None if connection in self._finishing else idle,
                 limits.stall,
                 _LINGER_DRAINED if draining else LINGER,
             )
             if end is None:
                 continue
             if end is End.DONE:
-                server.linger_expired()
+                connection.linger_expired()
             elif end is not End.IDLE:
-                server.cut(end)
-            elif not server.disconnecting:
-                server.close(End.DRAINED if draining else End.IDLE)
+                connection.cut(end)
+            elif not connection.disconnecting:
+                connection.close(End.DRAINED if draining else End.IDLE)
             elif not draining:
-                server.cut(end)  # it closes, but its producer never comes to an end
+                connection.cut(end)  # it closes, but its producer never comes to an end
 
-    def _late(self, server: Server, now: float) -> bool:
+    def _late(self, connection: Connection, now: float) -> bool:
         """End a connection that didn't begin in time, or has lasted for long enough; whether that is all."""
-        if server in self._beginning and server.ready:
-            self._beginning.remove(server)
-            self._ask_to_finish(server)
+        if connection in self._beginning and connection.ready:
+            self._beginning.remove(connection)
+            self._ask_to_finish(connection)
         limits = self.limits
-        end = overdue(server, now, limits.handshake, limits.first_byte, limits.lifetime)
+        end = overdue(connection, now, limits.handshake, limits.first_byte, limits.lifetime)
         if end is End.LIFETIME:
             self._counters.refused["lifetime"] += 1
-            server.close(end)
+            connection.close(end)
         elif end is not None:
-            self._refuse(server, "handshake" if end is End.HANDSHAKE else "first_byte", end)
-        elif server in self._beginning and now - server.mark_time >= _LINGER_DRAINED:
-            server.cut(End.DRAINED)
-        elif not server.ready and server.disconnecting and now - server.begun >= limits.handshake:
-            server.cut(server.end or End.HANDSHAKE)  # it doesn't take the alert
-        elif server.end is End.LIFETIME and self._outlives(server, now):
-            server.cut(End.LIFETIME)
-        return not server.ready and not server.lingering
+            self._refuse(connection, "handshake" if end is End.HANDSHAKE else "first_byte", end)
+        elif connection in self._beginning and now - connection.mark_time >= _LINGER_DRAINED:
+            connection.cut(End.DRAINED)
+        elif not connection.ready and connection.disconnecting and now - connection.begun >= limits.handshake:
+            connection.cut(connection.end or End.HANDSHAKE)  # it doesn't take the alert
+        elif connection.end is End.LIFETIME and self._outlives(connection, now):
+            connection.cut(End.LIFETIME)
+        return not connection.ready and not connection.lingering
 
-    def _outlives(self, server: Server, now: float) -> bool:
+    def _outlives(self, connection: Connection, now: float) -> bool:
         """Whether it had as long again as it may stall to take what it was owed, little by little perhaps."""
         limits = self.limits
         return (
             limits.lifetime is not None
-            and not server.lingering
-            and now - server.opened >= limits.lifetime + (limits.stall or LINGER)
+            and not connection.lingering
+            and now - connection.opened >= limits.lifetime + (limits.stall or LINGER)
         )
 
-    def _refuse(self, server: Server, reason: str, end: End) -> None:
+    def _refuse(self, connection: Connection, reason: str, end: End) -> None:
         self._counters.refused[reason] += 1
-        server.cut(end)
+        connection.cut(end)
 
     def admit_anew(self, admission: Admission) -> None:
         """From now on this one says who may connect; whom it doesn't allow is cut."""
         old, self.admission = self.admission, admission
         # Who sends a PROXY header yet is asked when it has come.
-        known = [server for server in self._servers if server.admitted]
+        known = [connection for connection in self._connections if connection.admitted]
         admission.succeed(old, known)
-        for server in known:
-            reason = admission.barred(server)
+        for connection in known:
+            reason = admission.barred(connection)
             if reason is not None:
-                self._refuse(server, reason, End.BARRED)
+                self._refuse(connection, reason, End.BARRED)

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Kind
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections, Drain
 from sockd.tree.listener import Listener
@@ -29,7 +29,7 @@ class Surroundings:
     """What all endpoints of one daemon share. `random()` gives numbers from 0 up to 1."""
 
     reactor: Any
-    turn: Turn
+    flusher: Flusher
     log: Logger
     random: Callable[[], float]
     gave_up: Callable[["Endpoint"], None]  # a required endpoint did not run for too long
@@ -74,7 +74,7 @@ class Endpoint:
         self.connections = Connections(
             plan.name,
             plan.limits,
-            surroundings.turn,
+            surroundings.flusher,
             self._log,
             host.counters,
             self.update,
@@ -119,7 +119,7 @@ class Endpoint:
             self.plan.limits,
             self.plan.specification,
             self.connections,
-            self.around.turn,
+            self.around.flusher,
             self._log,
             self.around.sockets,
             self.around.udp_ports,

@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.transports.proxy import Header, ProxyError
 from sockd.transports.twisted import twisted_address
 from sockd.tree.admission import PROXY_HEADER
@@ -26,29 +26,31 @@ class Opening:
         self._server: Any = None
         self._header: Header | None = None  # while it is waited for
 
-    def admitted(self, server: Server) -> bool:
+    def admitted(self, connection: Connection) -> bool:
         """Whether its peer may; if not it is closed, and counted, before anything is read."""
-        reason = self._connections.refusal(server)
+        reason = self._connections.refusal(connection)
         if reason is not None:
             self._counters.refused[reason] += 1
-            server.sock.close()
+            connection.sock.close()
         return reason is None
 
-    def begin(self, server: Any) -> None:
+    def begin(self, connection: Any) -> None:
         """Go on with the handshake, if there is one, and the protocol."""
-        if server.secure:
-            self._server = server
-            self._connections.add(server, self._shaken)
+        if connection.secure:
+            self._server = connection
+            self._connections.add(connection, self._shaken)
             return
-        protocol = self._build(server)
+        protocol = self._build(connection)
         if protocol is not None:
-            self._connections.add(server, protocol)
+            self._connections.add(connection, protocol)
 
-    def _build(self, server: Server) -> Any:
+    def _build(self, connection: Connection) -> Any:
         """The protocol; None, and the reason counted, where there is none."""
         end = End.REFUSED
         try:
-            protocol = self._factory.buildProtocol(twisted_address(server.sock.family, server.peer.sockaddr))
+            protocol = self._factory.buildProtocol(
+                twisted_address(connection.sock.family, connection.peer.sockaddr)
+            )
         except BaseException:  # noqa: BLE001
             self._connections.protocol_failed("buildProtocol")
             protocol, end = None, End.FAILED
@@ -56,7 +58,7 @@ class Opening:
             if protocol is None:
                 self._counters.refused["by the protocol"] += 1
         if protocol is None:
-            self._connections.reject(server, end)
+            self._connections.reject(connection, end)
         return protocol
 
     def _shaken(self) -> Any:
@@ -75,24 +77,24 @@ class Opening:
 
     # -- a header
 
-    def with_header(self, server: Any) -> None:
+    def with_header(self, connection: Any) -> None:
         """Wait for the header, within `limits.handshake`; what doesn't come from a proxy is closed."""
-        if not self._connections.admission.is_proxy(server.peer):
+        if not self._connections.admission.is_proxy(connection.peer):
             self._counters.refused[PROXY_HEADER] += 1
-            server.sock.close()
+            connection.sock.close()
             return
-        self._server = server
+        self._server = connection
         self._header = Header()
-        server.ready = server.admitted = False
-        if server.secure:
-            server.begin_with(self._take)
-            self._connections.add(server, self._shaken)
+        connection.ready = connection.admitted = False
+        if connection.secure:
+            connection.begin_with(self._take)
+            self._connections.add(connection, self._shaken)
         else:
-            self._connections.add(server, self)
+            self._connections.add(connection, self)
 
     def _take(self, data: bytes) -> bytes | None:
         """The bytes after the header; None while it isn't whole, or where the connection ends for it."""
-        server = self._server
+        connection = self._server
         assert self._header is not None  # noqa: S101 - it is waited for
         try:
             found = self._header.feed(data)
@@ -101,17 +103,17 @@ class Opening:
             return None
         if found is None:
             return None
-        if not self._connections.admission.is_proxy(server.peer):  # any more, after a reload
+        if not self._connections.admission.is_proxy(connection.peer):  # any more, after a reload
             self._refuse(PROXY_HEADER)
             return None
         info, rest = found
         if info.source is not None:
-            server.peer = Peer.inet(info.source)
-        reason = self._connections.refusal(server)
+            connection.peer = Peer.inet(info.source)
+        reason = self._connections.refusal(connection)
         if reason is not None:
             self._refuse(reason)
             return None
-        server.admitted = True
+        connection.admitted = True
         return rest
 
     def _refuse(self, reason: str) -> None:
@@ -127,17 +129,17 @@ class Opening:
         rest = self._take(data)
         if rest is None:
             return
-        server = self._server
+        connection = self._server
         # The header is not the protocol's.
-        self._counters.bytes_in -= server.received - len(rest)
-        server.received = len(rest)
-        server.begins()
-        protocol = self._build(server)
+        self._counters.bytes_in -= connection.received - len(rest)
+        connection.received = len(rest)
+        connection.begins()
+        protocol = self._build(connection)
         if protocol is None:
             return
-        server.start(protocol)
+        connection.start(protocol)
         if rest:
-            server.give(rest)
+            connection.give(rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """There was no protocol yet."""

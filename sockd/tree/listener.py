@@ -16,9 +16,9 @@ from sockd.limits.rates import Bucket
 from sockd.plan.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Specification
 from sockd.transports.acceptor import Acceptor
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.transports.datagrams.port import DatagramPort
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.unix import credentials
@@ -52,7 +52,7 @@ class Listener:
         limits: Limits,
         specification: Specification,
         connections: Connections,
-        turn: Turn,
+        flusher: Flusher,
         log: Logger,
         sockets: Sockets,
         udp_ports: UdpPorts,
@@ -70,8 +70,8 @@ class Listener:
         self._limits = limits
         self._specification = specification
         self._connections = connections
-        self._turn = turn
-        self._reactor = turn.reactor
+        self._flusher = flusher
+        self._reactor = flusher.reactor
         self._log = log
         self._sockets = sockets
         self._udp_ports = udp_ports
@@ -85,7 +85,7 @@ class Listener:
         self._parked: DatagramProtocol | None = None  # waits for the socket to be opened again
         self._made_for: DatagramPort | None = None
         self._watch: Any = None
-        self._short_told = Bucket(_SHORT_TOLD, turn.reactor.seconds())
+        self._short_told = Bucket(_SHORT_TOLD, flusher.reactor.seconds())
         self._frozen: dict[str, list[Any]] = {}
 
     def thaw_from(self, states: dict[str, list[Any]]) -> None:
@@ -135,7 +135,7 @@ class Listener:
         else:
             self._port = DatagramPort(
                 opened.sock,
-                self._turn,
+                self._flusher,
                 self.counters,
                 self._connections.protocol_failed,
                 self._fail,
@@ -280,18 +280,18 @@ class Listener:
         connections, admission = self._connections, self._connections.admission
         opening = Opening(self.factory, connections, self.counters)
         if self.plan.tls:
-            from sockd.transports.tls import TlsServer  # noqa: PLC0415 - OpenSSL only where it is used
+            from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
             assert admission.context is not None  # noqa: S101 - else the file was refused
-            server: Any = TlsServer(
-                sock, peer, self._turn, connections, str(self.address), self.counters, admission.context
+            connection: Any = TlsConnection(
+                sock, peer, self._flusher, connections, str(self.address), self.counters, admission.context
             )
         else:
-            server = Server(sock, peer, self._turn, connections, str(self.address), self.counters)
+            connection = Connection(sock, peer, self._flusher, connections, str(self.address), self.counters)
         if admission.proxied and not local:
-            opening.with_header(server)
-        elif opening.admitted(server):
-            opening.begin(server)
+            opening.with_header(connection)
+        elif opening.admitted(connection):
+            opening.begin(connection)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1

@@ -314,9 +314,9 @@ class Reconciliation:
                 self._swap_protocol(retune, watched)
         stay = {id(each.listener.counters) for each in retune.watched}
         gone = {id(each.listener.counters) for each in leaving} - stay
-        servers = [server for server in endpoint.connections if id(server.counters) in gone]
-        if servers:
-            endpoint.connections.drain_some(servers, within)
+        ending = [connection for connection in endpoint.connections if id(connection.counters) in gone]
+        if ending:
+            endpoint.connections.drain_some(ending, within)
         endpoint.update()
         if endpoint.engine is not retune.engine:
             ensureDeferred(endpoint.restart(within))  # it was restarted meanwhile, with the old options

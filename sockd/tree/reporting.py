@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from sockd.base.metrics import Counters, End, summary
 from sockd.base.units import Rate
 from sockd.limits.rates import Bucket
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.tree.supervisor import describe
 
 # So many lines a second tell of one connection each (and so many of a protocol that raised).
@@ -29,26 +29,26 @@ class Endings:
         self._untold: Counter[str] = Counter()
         self._timer: Any = None
 
-    def tell(self, server: Server, end: End) -> None:
+    def tell(self, connection: Connection, end: End) -> None:
         """A connection ended."""
         now = self._reactor.seconds()
         if not self._told.take(now):
             self._keep(end)
             return
-        known = {"identity": server.identity, "why": server.why}
+        known = {"identity": connection.identity, "why": connection.why}
         more = {name: text for name, text in known.items() if text}
-        who = "{peer} ({identity})" if server.identity else "{peer}"
-        how = "{end} ({why})" if server.why else "{end}"
+        who = "{peer} ({identity})" if connection.identity else "{peer}"
+        how = "{end} ({why})" if connection.why else "{end}"
         self._log.info(
             f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"
             " {bytes_out} out",
             endpoint=self._endpoint,
-            listener=server.listener,
-            peer=server.peer.text,
+            listener=connection.listener,
+            peer=connection.peer.text,
             end=end.value,
-            seconds=now - server.opened,
-            bytes_in=server.received,
-            bytes_out=server.sent,
+            seconds=now - connection.opened,
+            bytes_in=connection.received,
+            bytes_out=connection.sent,
             event="connection ended",
             **more,
         )

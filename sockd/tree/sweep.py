@@ -53,7 +53,7 @@ class Marked(Protocol):
 
     received: int
     sent: int
-    owed: int
+    unsent: int
     lingering: bool
     mark_received: int
     mark_sent: int
@@ -74,7 +74,7 @@ def verdict(
     waited = now - connection.mark_time
     if connection.lingering:
         return End.DONE if waited >= linger else None
-    if connection.owed:
+    if connection.unsent:
         if connection.sent != connection.mark_sent or connection.mark_received != _BUSY:
             connection.mark_sent = connection.sent
             _mark(connection, _BUSY, now)

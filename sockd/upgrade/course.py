@@ -180,12 +180,12 @@ class Course:
                 waiting = self._finishing()
                 for endpoint in daemon.endpoints:
                     connections = endpoint.connections
-                    servers = [each for each in stragglers(connections) if not connections.draining(each)]
-                    if servers:
+                    leaving = [each for each in stragglers(connections) if not connections.draining(each)]
+                    if leaving:
                         endpoint.part(True)
-                        count += len(servers)
+                        count += len(leaving)
                         left = max(0.0, deadline - self._reactor.seconds())
-                        waiting.append(connections.drain_some(servers, left).done)
+                        waiting.append(connections.drain_some(leaving, left).done)
                 if waiting:
                     await _all_of(waiting, None, self._reactor)
                 elif fresh:

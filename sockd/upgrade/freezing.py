@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from sockd.daemon import Daemon
 from sockd.protocols.contract import State
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.transports.sockets.opened import Opened
 from sockd.tree.connections import Connections
 from sockd.tree.endpoint import Endpoint
@@ -23,14 +23,18 @@ from sockd.upgrade.value import (
 )
 
 
-def survives(server: Server) -> bool:
+def survives(connection: Connection) -> bool:
     """Whether the connection's protocol can go on in another program."""
-    return server.movable and hasattr(server.protocol, "freeze")
+    return connection.movable and hasattr(connection.protocol, "freeze")
 
 
-def stragglers(connections: Connections) -> list[Server]:
+def stragglers(connections: Connections) -> list[Connection]:
     """Those that must end before the upgrade: they can't go on, or are to finish anyway."""
-    return [server for server in connections if connections.draining(server) or not survives(server)]
+    return [
+        connection
+        for connection in connections
+        if connections.draining(connection) or not survives(connection)
+    ]
 
 
 def freeze_service(endpoint: Endpoint) -> Any:
@@ -108,9 +112,9 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
     connections = endpoint.connections
     with _freezing(endpoint, "a connection"):
         handed = tuple(
-            HandedConnection(server.freeze(), server.protocol.freeze())
-            for server in connections
-            if server.freezable and survives(server) and not connections.draining(server)
+            HandedConnection(connection.freeze(), connection.protocol.freeze())
+            for connection in connections
+            if connection.freezable and survives(connection) and not connections.draining(connection)
         )
     return HandedEndpoint(
         protocol=endpoint.plan.protocol,

@@ -16,8 +16,8 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.plan.plan import EndpointPlan, Plan
 from sockd.protocols.contract import Host
-from sockd.transports.connection import Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import Flusher
 from sockd.transports.twisted import twisted_address
 from sockd.tree.supervisor import describe
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
@@ -123,7 +123,7 @@ class _Rehearsal:
         self.found: Counter[str] = Counter()
         self._specification = plan.specification
         reactor = self._reactor = StillReactor()
-        self._turn = Turn(reactor)
+        self._flusher = Flusher(reactor)
         self._host: Host[Any] = Host(
             endpoint=plan.name,
             options=plan.options,
@@ -162,13 +162,13 @@ class _Rehearsal:
         return self._specification.stream(self._host)
 
     def _thaw_connection(self, factory: Any, state: HandedConnection) -> None:
-        peer = Peer.thaw(state.server["peer"])
-        sock: Any = DeafSocket(peer, state.server["listener"])
-        server = Server.thaw(state.server, sock, self._turn, self, Counters())
+        peer = Peer.thaw(state.transport["peer"])
+        sock: Any = DeafSocket(peer, state.transport["listener"])
+        connection = Connection.thaw(state.transport, sock, self._flusher, self, Counters())
         protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")
-        server.resume(protocol, state.protocol)
+        connection.resume(protocol, state.protocol)
 
     def _thaw_datagrams(self, state: Any) -> None:
         if self._specification.datagram is None:
@@ -189,7 +189,7 @@ class _Rehearsal:
 
     # -- transports.stream.Owner
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, connection: Connection, end: End) -> None:
         """No turn of the reactor comes in which a connection could end."""
 
     def protocol_failed(self, where: str) -> None:

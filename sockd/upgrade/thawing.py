@@ -9,7 +9,7 @@ from sockd.base.metrics import Counters, End
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
 from sockd.systemd.inherited import address_of
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.twisted import twisted_address
 from sockd.tree.endpoint import Endpoint
@@ -77,8 +77,8 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
     count = 0
     for name, state in handed.endpoints.items():
         endpoint = _successor(daemon, name, state)
-        for connection in state.connections:
-            sock = by_number[connection.server["fd"]]
+        for handed_over in state.connections:
+            sock = by_number[handed_over.transport["fd"]]
             if endpoint is None or endpoint.engine.factory is None:
                 # The rehearsal went well, but the file, or what the protocol needs, is another one by now.
                 daemon.log.warn(  # noqa: G010
@@ -86,9 +86,11 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
                 )
                 sock.close()
                 continue
-            counters = _counters(endpoint, connection.server["listener"])
-            server = Server.thaw(connection.server, sock, daemon.around.turn, endpoint.connections, counters)
-            count += _go_on(endpoint, server, connection.protocol)
+            counters = _counters(endpoint, handed_over.transport["listener"])
+            connection = Connection.thaw(
+                handed_over.transport, sock, daemon.around.flusher, endpoint.connections, counters
+            )
+            count += _go_on(endpoint, connection, handed_over.protocol)
     return count
 
 
@@ -99,21 +101,21 @@ def _counters(endpoint: Endpoint, address: str) -> Counters:
     return Counters()
 
 
-def _go_on(endpoint: Endpoint, server: Server, state: Any) -> bool:
+def _go_on(endpoint: Endpoint, connection: Connection, state: Any) -> bool:
     try:
         protocol = endpoint.engine.factory.buildProtocol(
-            twisted_address(server.sock.family, server.peer.sockaddr)
+            twisted_address(connection.sock.family, connection.peer.sockaddr)
         )
     except BaseException:  # noqa: BLE001 - a third party's
         endpoint.connections.protocol_failed("buildProtocol")
-        endpoint.connections.reject(server, End.FAILED)
+        endpoint.connections.reject(connection, End.FAILED)
         return False
     if protocol is None:
-        server.counters.refused["by the protocol"] += 1
-        endpoint.connections.reject(server, End.REFUSED)
+        connection.counters.refused["by the protocol"] += 1
+        endpoint.connections.reject(connection, End.REFUSED)
         return False
-    endpoint.connections.go_on(server, protocol, state)
-    return server.freezable
+    endpoint.connections.go_on(connection, protocol, state)
+    return connection.freezable
 
 
 def askers(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> Iterator[Any]:

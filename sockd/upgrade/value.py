@@ -48,9 +48,9 @@ class HandedListener:
 
 @dataclass(frozen=True)
 class HandedConnection:
-    """An established connection: what its Server and its protocol were frozen to."""
+    """An established connection: what its transport and its protocol were frozen to."""
 
-    server: dict[str, Any]
+    transport: dict[str, Any]
     protocol: State
 
     def to_value(self) -> State:
@@ -107,7 +107,7 @@ class Handover:
             yield listener.fd
         for endpoint in self.endpoints.values():
             for connection in endpoint.connections:
-                yield connection.server.get("fd", -1)
+                yield connection.transport.get("fd", -1)
         for asker in self.control:
             yield asker.get("fd", -1)
 

@@ -134,10 +134,10 @@ def test_nothing_is_read_as_markup() -> None:
 
 def test_connections() -> None:
     """A row for each; sizes in words."""
-    found = [connection(1), connection(22, owed=7000, draining=True, peer="uid=0,pid=7", bytes_in=1)]
+    found = [connection(1), connection(22, unsent=7000, draining=True, peer="uid=0,pid=7", bytes_in=1)]
     page = tables.connections(found, NOW)
     assert tables.plain(page).splitlines() == [
-        "id  endpoint  listener              peer             for  in  out  owed    state",
+        "id  endpoint  listener              peer             for  in  out  unsent  state",
         "1   echo      tcp://127.0.0.1:7007  127.0.0.1:40000  3m   0B  0B   0B",
         "22  echo      tcp://127.0.0.1:7007  uid=0,pid=7      3m   1B  0B   6.8KiB  draining",
     ]

@@ -21,11 +21,11 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.process.reactor import SockdReactor
 from sockd.transports.acceptor import Acceptor
-from sockd.transports.connection import Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane, Selector
 from sockd.transports.sockets.unix import credentials
-from sockd.transports.tls import TlsServer
+from sockd.transports.tls import TlsConnection
 from sockd.transports.twisted import twisted_address
 from sockd.tree.contexts import server_context
 from tests.certificates import tls_plan
@@ -42,14 +42,14 @@ class Owner:
     def __init__(self, reactor: "Ours", *, secure: bool) -> None:
         self.reactor = reactor
         self.secure = secure
-        self.servers: set[Server] = set()
+        self.servers: set[Connection] = set()
         self.timer: Any = None
 
     def lane(self, *, secure: bool) -> Selector:
         lane: Selector = self.reactor.lane
         return lane
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, server: Connection, end: End) -> None:
         self.servers.discard(server)
         if not self.servers and self.timer is not None:
             self.timer.cancel()
@@ -73,18 +73,18 @@ class Owner:
         common = sock, peer, self.reactor.turn, self, "test", Counters()
         if self.secure:
             self._shake(
-                TlsServer(*common, server_context(tls_plan())), lambda: factory.buildProtocol(address)
+                TlsConnection(*common, server_context(tls_plan())), lambda: factory.buildProtocol(address)
             )
             return
         protocol = factory.buildProtocol(address)
         if protocol is None:
             sock.close()
             return
-        server = Server(*common)
+        server = Connection(*common)
         self._watch(server)
         server.start(protocol)
 
-    def _shake(self, server: TlsServer, make: Callable[[], Any]) -> None:
+    def _shake(self, server: TlsConnection, make: Callable[[], Any]) -> None:
         def build() -> Any:
             protocol = make()
             if protocol is None:
@@ -94,7 +94,7 @@ class Owner:
         self._watch(server)
         server.start(build)
 
-    def _watch(self, server: Server) -> None:
+    def _watch(self, server: Connection) -> None:
         server.limit_unsent(UNSENT)
         self.servers.add(server)
         if self.timer is None:
@@ -176,7 +176,7 @@ class Connector(Owner):
     def getDestination(self) -> Any:
         return twisted_address(self.family, self.sockaddr)
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, server: Connection, end: End) -> None:
         super().ended(server, end)
         self.factory.clientConnectionLost(self, Failure(ConnectError()))
         self.factory.doStop()
@@ -191,7 +191,7 @@ class Ours(SockdReactor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turn = Turn(self)
+        self.turn = Flusher(self)
         self.lane: Any = Lane(self.turn) if self.laned else self
         self.ports: list[Port] = []
 

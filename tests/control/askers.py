@@ -11,7 +11,7 @@ from twisted.logger import Logger, formatEvent
 
 from sockd.control.conversation import Allowed
 from sockd.control.server import Command, Control
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from tests.transports.loop import Loop
 
 Event = dict[str, Any]
@@ -36,7 +36,7 @@ class House:
 
     def new(self, sock: socket.socket, allowed: Allowed | None = None) -> Control:
         """Another Control in the same loop."""
-        turn = Turn(self.loop)
+        turn = Flusher(self.loop)
         log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
         return Control(sock, turn, self.commands, allowed or Allowed(os.getuid(), None), log)
 

@@ -95,7 +95,7 @@ class Residents:
                     self.all[number].say()
                     self.result.said += 1
                     heapq.heappush(queue, (due + self._pace, number))
-            self._turn(max(0.0, min(queue[0][0], until) - now) if queue else TELL)
+            self._flusher(max(0.0, min(queue[0][0], until) - now) if queue else TELL)
             now = time.monotonic()
             if now - told >= TELL:
                 told = now
@@ -114,9 +114,9 @@ class Residents:
         while not true() and time.monotonic() < until:
             for one in self.all:
                 one.flush()  # what the kernel did not take before
-            self._turn(TELL)
+            self._flusher(TELL)
 
-    def _turn(self, timeout: float) -> None:
+    def _flusher(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
             one: Resident = key.data
             if one.alive:

@@ -8,7 +8,7 @@ GROWTH = 32.0  # MiB that the daemon may have more at rest in the end than at re
 SLOPE = 16.0  # MiB that it may have more in the last third than in the middle, in a soak that is long
 LONG = 60.0  # seconds
 # At most so many more of each.
-LEAKED = {"fds": 2, "Deferred": 20, "timers": 3, "Server": 1, "Failure": 5, "socket": 2}
+LEAKED = {"fds": 2, "Deferred": 20, "timers": 3, "Connection": 1, "Failure": 5, "socket": 2}
 
 Levels = dict[str, float]
 

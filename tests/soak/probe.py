@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from sockd.protocols.contract import Specification
 
-WATCHED = ("Deferred", "Failure", "Server", "socket")
+WATCHED = ("Deferred", "Failure", "Connection", "socket")
 
 
 class Probe(Protocol):

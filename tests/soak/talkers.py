@@ -107,15 +107,15 @@ class Talkers(threading.Thread):
                     each.say()
                     self._book.counts["said"] += 1
                 due = time.monotonic() + PACE
-            self._turn()
+            self._flusher()
         self._turns(lambda: not self.lost())
 
     def _turns(self, true: object) -> None:
         end = time.monotonic() + BOUND
         while not true() and time.monotonic() < end:  # type: ignore[operator]
-            self._turn()
+            self._flusher()
 
-    def _turn(self) -> None:
+    def _flusher(self) -> None:
         for key, _ in self._selector.select(TURN):
             each: Talker = key.data
             for one in each.lines():

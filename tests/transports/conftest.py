@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.transports.loop import Connect, Connection
+from tests.transports.loop import Connect, Exchange
 
 
 @pytest.fixture
@@ -13,8 +13,8 @@ def connect() -> Iterator[Connect]:
     """Makes connections to a protocol, over a pair of sockets of one's choice."""
     made = []
 
-    def make(*args: Any) -> Connection:
-        made.append(Connection(*args))
+    def make(*args: Any) -> Exchange:
+        made.append(Exchange(*args))
         return made[-1]
 
     yield make

@@ -14,8 +14,8 @@ from zope.interface import implementer
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import Flusher
 
 # A condition that doesn't come true within so many turns never will; each waits for the kernel.
 _TURNS = 20_000
@@ -102,24 +102,24 @@ class Recorder:
     def lane(self, *, secure: bool) -> Any:
         return self.selector
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, server: Connection, end: End) -> None:
         self.ends.append(end)
 
     def protocol_failed(self, where: str) -> None:
         self.failures.append(where)
 
 
-class Connection:
-    """A Server over one end of a socket pair, and the other end; `beside` another one, in its loop."""
+class Exchange:
+    """A Connection over one end of a socket pair, and the other end; `beside` another one, in its loop."""
 
     def __init__(
         self,
         protocol: "Probe",
         pair: tuple[socket.socket, socket.socket] | None = None,
-        beside: "Connection | None" = None,
+        beside: "Exchange | None" = None,
     ) -> None:
         self.loop: Loop = beside.loop if beside else Loop()
-        self.turn: Turn = beside.turn if beside else Turn(self.loop)
+        self.turn: Flusher = beside.turn if beside else Flusher(self.loop)
         self.owner = Recorder(self.loop)
         self.counters = Counters()
         ours, self.client = pair or socket.socketpair()
@@ -128,7 +128,7 @@ class Connection:
         inet = ours.family != socket.AF_UNIX
         peer = Peer.inet(ours.getpeername()) if inet else Peer.unix(0, 1)
         self.protocol = protocol
-        self.server = Server(ours, peer, self.turn, self.owner, "test://here", self.counters)
+        self.server = Connection(ours, peer, self.turn, self.owner, "test://here", self.counters)
         self.server.start(protocol)
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ def ended(protocol: "Probe", why: type[Exception] = ConnectionDone) -> bool:
     return [reason.type for reason in protocol.lost] == [why]
 
 
-Connect = Callable[..., Connection]
+Connect = Callable[..., Exchange]
 
 
 def small_buffers() -> tuple[socket.socket, socket.socket]:
@@ -180,7 +180,7 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     return accepted, client
 
 
-def noted_reads(server: Server) -> list[int]:
+def noted_reads(server: Connection) -> list[int]:
     """How much is asked for by each read from now on, in bytes."""
     sizes: list[int] = []
     read = server._read

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.transports.connection import HIGH_WATER, READ, UNSENT, ConnectionCutError, Server
+from sockd.transports.connection import HIGH_WATER, READ, UNSENT, Connection, ConnectionCutError
 from tests.transports.loop import (
     Connect,
-    Connection,
+    Exchange,
     Probe,
     broken,
     echo,
@@ -51,7 +51,7 @@ def test_echo_keeps_the_order(pair: Callable[[], Any], connect: Connect) -> None
     assert connection.counters.bytes_out == MEGABYTE
 
 
-def counting(connection: Connection) -> list[int]:
+def counting(connection: Exchange) -> list[int]:
     """Have the sizes of all sends told."""
     sends: list[int] = []
     server: Any = connection.server
@@ -78,7 +78,7 @@ def test_answers_of_one_event_leave_together(connect: Connect) -> None:
     connection.server.doRead()
     assert sends == [3]
     assert connection.client.recv(10) == b"xxx"
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
 
 
 def test_fan_out_leaves_together(connect: Connect) -> None:
@@ -101,7 +101,7 @@ def test_write_outside_an_event_leaves_soon(connect: Connect) -> None:
     connection = connect(Probe())
     connection.server.writeSequence([b"a", b"b"])
     connection.server.write(b"c")
-    assert connection.server.owed == 3
+    assert connection.server.unsent == 3
     assert connection.received() == b"abc"
 
 
@@ -129,7 +129,7 @@ def test_long_rest_is_not_copied_for_each_write(connect: Connect) -> None:
     for piece in (b"one", b"two", pattern(2 * HIGH_WATER), b"three"):
         connection.server.write(piece)
     assert connection.received() == long + b"onetwo" + pattern(2 * HIGH_WATER) + b"three"
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     assert connection.server not in connection.loop.writers
 
 
@@ -154,7 +154,7 @@ def test_reading_stops_when_the_peer_does_not_read(connect: Connect) -> None:
     while not connection.server.paused:
         view = view[connection.client.send(view) :]
         connection.loop.turn()
-        most = max(most, connection.server.owed)
+        most = max(most, connection.server.unsent)
     stopped_at = connection.server.received
     connection.loop.settle()
     assert connection.server.received == stopped_at
@@ -172,7 +172,7 @@ def test_bound_of_unsent_bytes(connect: Connect) -> None:
     connection = connect(Probe())
     for _ in range(UNSENT // MEGABYTE + 2):
         connection.server.write(bytes(MEGABYTE))
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     connection.loop.settle()
     assert connection.owner.ends == [End.SLOW]
     assert ended(connection.protocol, ConnectionCutError)
@@ -185,9 +185,9 @@ def test_protocols_own_bound(connect: Connect) -> None:
     most = 0
     while not connection.server.disconnecting:
         connection.server.write(bytes(1000))
-        most = max(most, connection.server.owed)
+        most = max(most, connection.server.unsent)
     assert most == 10_000
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     assert not connection.protocol.lost
     connection.loop.settle()
     assert connection.owner.ends == [End.SLOW]
@@ -198,7 +198,7 @@ def test_bound_does_not_count_what_the_kernel_takes(connect: Connect) -> None:
     connection = connect(Probe())
     connection.server.limit_unsent(1000)
     connection.server.write(bytes(50_000))
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     assert len(connection.received()) == 50_000
     assert connection.server.connected
 
@@ -279,7 +279,7 @@ def test_a_fault_leaves_the_others_alone(connect: Connect) -> None:
 
 def test_names_in_messages(connect: Connect) -> None:
     """A connection says whose it is, and under which name the reactor logs."""
-    server: Server = connect(Probe()).server
+    server: Connection = connect(Probe()).server
     assert repr(server) == "<connection of uid=0,pid=1 to test://here>"
     assert server.logPrefix() == "test://here"
 
@@ -312,7 +312,7 @@ def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) 
         connection.loop.turn()
     assert tries == 1
     assert connection.counters.refused == {f"kernel: {errno.errorcode[error]}": 1}
-    assert server.owed
+    assert server.unsent
     connection.loop.advance(1)
     connection.loop.turn()
     assert tries == 2
@@ -360,7 +360,7 @@ def test_what_was_read_outlasts_a_failed_answer(connect: Connect) -> None:
     connection.client.close()
     connection.server.write(b"an answer")
     connection.loop.settle()
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     connection.server.resumeProducing()
     connection.loop.until(lambda: connection.owner.ends)
     assert got.data == b"accepted"

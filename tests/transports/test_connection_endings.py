@@ -14,7 +14,7 @@ from sockd.transports.connection import HIGH_WATER, ConnectionCutError
 from sockd.transports.twisted import twisted_address
 from tests.transports.loop import (
     Connect,
-    Connection,
+    Exchange,
     HalfProbe,
     Probe,
     broken,
@@ -27,12 +27,12 @@ from tests.transports.loop import (
 RESET = struct.pack("ii", 1, 0)
 
 
-def finish(connection: Connection) -> None:
+def finish(connection: Exchange) -> None:
     """The client's FIN."""
     connection.client.shutdown(socket.SHUT_WR)
 
 
-def reset(connection: Connection) -> None:
+def reset(connection: Exchange) -> None:
     """The client's RST."""
     connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.client.close()
@@ -181,7 +181,7 @@ def test_broken_pipe_is_found_by_a_write(connect: Connect) -> None:
     connection.server.limit_unsent(10)
     connection.server.write(bytes(100))
     assert not connection.protocol.lost
-    assert connection.server.owed == 0
+    assert connection.server.unsent == 0
     connection.loop.settle()
     assert ended(connection.protocol, ConnectionLost)
     assert connection.owner.ends == [End.RESET]
@@ -307,7 +307,7 @@ def test_aborted_connection_is_not_written_to(connect: Connect) -> None:
     connection = connect(Probe(lambda p, _: p.transport.abortConnection()), small_buffers())
     connection.server.write(bytes(60_000))
     connection.loop.turn()
-    assert connection.server.owed
+    assert connection.server.unsent
     connection.client.send(b"data")
     connection.server.doRead()
     connection.server.doWrite()
@@ -358,7 +358,7 @@ def test_nothing_works_after_the_end(connect: Connect) -> None:
     server.flush()
     server.linger_expired()
     connection.loop.settle()
-    assert server.owed == 0
+    assert server.unsent == 0
     assert connection.owner.ends == [End.PEER]
     assert len(connection.protocol.lost) == 1
     assert not connection.loop.readers | connection.loop.writers

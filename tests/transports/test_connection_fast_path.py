@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
-from sockd.transports.connection import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Connection
+from sockd.transports.flush import Flusher
 from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, noted_reads, tcp_pair
 
 PEERS = 3
@@ -43,7 +43,7 @@ STEPS: st.SearchStrategy[list[Any]] = st.lists(
 )
 
 
-class Plain(Server):
+class Plain(Connection):
     """Without the short cuts: whoever has something to send waits in one queue, and is sent it in one way."""
 
     __slots__ = ()
@@ -63,12 +63,12 @@ class Plain(Server):
             return
         self.received += len(data)
         self.counters.bytes_in += len(data)
-        self._turn.active = True
+        self._flusher.active = True
         try:
             self.protocol.dataReceived(data)
         except ZeroDivisionError:
             self._failed("dataReceived")
-        self._turn.end()
+        self._flusher.end()
 
     def flush(self) -> None:
         self._dirty = False
@@ -117,7 +117,7 @@ class Kernel:
 class Producer:
     """Notes what it is told."""
 
-    def __init__(self, told: list[str], server: Server) -> None:
+    def __init__(self, told: list[str], server: Connection) -> None:
         self.told = told
         self.server = server
 
@@ -136,16 +136,16 @@ class Producer:
 class World:
     """Some connections of one kind, and what has become of them."""
 
-    def __init__(self, kind: type[Server], answers: Sequence[Sequence[int]], half: bool) -> None:
+    def __init__(self, kind: type[Connection], answers: Sequence[Sequence[int]], half: bool) -> None:
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = Flusher(self.loop)
         self.owner = Recorder(self.loop)
         self.counters = Counters()
         self.told: list[list[str]] = [[] for _ in answers]
         self.actions: list[tuple[str, int | None, Any]] = []
         self.who = 0
         self.kernels = [Kernel(number, one) for number, one in enumerate(answers)]
-        self.servers: list[Server] = []
+        self.servers: list[Connection] = []
         self.probes: list[Probe] = []
         for kernel in self.kernels:
             sock: Any = kernel
@@ -190,7 +190,7 @@ class World:
         """All that anybody else can see."""
         of_each = [
             (
-                kernel.calls, told, server.owed, server.sent, server.received, server.connected, server.end,
+                kernel.calls, told, server.unsent, server.sent, server.received, server.connected, server.end,
                 server.disconnecting, server in self.loop.readers, server in self.loop.writers,
                 [lost.type for lost in probe.lost], getattr(probe, "events", None),
             )
@@ -209,7 +209,7 @@ class World:
 @given(answers=st.tuples(*[ANSWERS] * PEERS), steps=STEPS, half=st.booleans())
 def test_as_the_plain_path(answers: tuple[list[int], ...], steps: list[Any], half: bool) -> None:
     """Whatever is written, by whom, in an event or outside, and whatever the kernel says to it."""
-    fast, plain = World(Server, answers, half), World(Plain, answers, half)
+    fast, plain = World(Connection, answers, half), World(Plain, answers, half)
     for step in steps:
         for world in (fast, plain):
             world.step(*step)
@@ -222,14 +222,14 @@ def test_as_the_plain_path(answers: tuple[list[int], ...], steps: list[Any], hal
 
 
 @pytest.mark.parametrize(
-    ("answer", "owed", "writing"), [(AGAIN, 6, True), (2, 4, True), (6, 0, False), (GONE, 0, False)]
+    ("answer", "unsent", "writing"), [(AGAIN, 6, True), (2, 4, True), (6, 0, False), (GONE, 0, False)]
 )
-def test_one_answer(answer: int, owed: int, writing: bool) -> None:
+def test_one_answer(answer: int, unsent: int, writing: bool) -> None:
     """What the kernel doesn't take waits until there is room; where there is nobody it is dropped."""
-    world = World(Server, [[answer]], half=False)
+    world = World(Connection, [[answer]], half=False)
     world.step("event", 0, [("write", 0, 6)])
     (server,), (kernel,) = world.servers, world.kernels
-    assert server.owed == owed
+    assert server.unsent == unsent
     assert (server in world.loop.writers) == writing
     assert server in world.loop.readers
     world.step("turn", 0, [])
@@ -239,7 +239,7 @@ def test_one_answer(answer: int, owed: int, writing: bool) -> None:
 
 def test_written_before_the_event() -> None:
     """It leaves together with what the event writes, which is before its own turn would have come."""
-    world = World(Server, [[]], half=False)
+    world = World(Connection, [[]], half=False)
     world.servers[0].write(b"one, ")
     world.servers[0].write(b"two, ")
     world.step("event", 0, [("write", 0, 2)])
@@ -275,7 +275,7 @@ def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
         (WAITING + 1, READ),
         (0, READ_IN_BULK),
     ):
-        connection.server._turn.waiting = waiting
+        connection.server._flusher.waiting = waiting
         del sizes[:]
         connection.client.sendall(bytes(4 * READ))
         wanted = len(connection.protocol.data) + 4 * READ

@@ -13,9 +13,9 @@ from zope.interface import implementer
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import HIGH_WATER, Server
-from sockd.transports.flush import Turn
-from tests.transports.loop import Connect, Connection, HalfProbe, Loop, Probe, small_buffers, tcp_pair
+from sockd.transports.connection import HIGH_WATER, Connection
+from sockd.transports.flush import Flusher
+from tests.transports.loop import Connect, Exchange, HalfProbe, Loop, Probe, small_buffers, tcp_pair
 
 LONG = bytes(range(256)) * 1024  # more than small buffers and HIGH_WATER take
 
@@ -110,7 +110,7 @@ class Patient(Producing):
         self.transport.registerProducer(self.pieces, True)
 
 
-def exec_into(old: Connection, protocol: Any, *, held: bool = False) -> None:
+def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
     """Have a protocol of a new program go on with the connection; nothing of the old one runs any more."""
     server = old.server
     assert server.freezable
@@ -123,8 +123,8 @@ def exec_into(old: Connection, protocol: Any, *, held: bool = False) -> None:
     clock = old.loop.seconds()
     old.loop = old.owner.selector = Loop()
     old.loop.advance(clock)
-    old.turn = Turn(old.loop)
-    old.server = Server.thaw(state, sock, old.turn, old.owner, old.counters)
+    old.turn = Flusher(old.loop)
+    old.server = Connection.thaw(state, sock, old.turn, old.owner, old.counters)
     old.protocol = protocol
     if held:
         old.server.hold(True)
@@ -207,7 +207,7 @@ def test_a_peer_that_does_not_read_is_not_read_from(connect: Connect) -> None:
     connection.server.write(LONG)
     connection.loop.settle()
     exec_into(connection, Lines())
-    assert connection.server.owed > HIGH_WATER
+    assert connection.server.unsent > HIGH_WATER
     assert connection.server.paused
     assert connection.received() == LONG
     assert not connection.server.paused
@@ -368,7 +368,7 @@ def test_a_state_that_is_wrong_is_refused(connect: Connect, wrong: dict[str, Any
     connection = connect(Lines())
     state = {**connection.server.freeze(), **wrong} if wrong else {}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Server.thaw(state, connection.server.sock, connection.turn, connection.owner, Counters())
+        Connection.thaw(state, connection.server.sock, connection.turn, connection.owner, Counters())
 
 
 @pytest.mark.parametrize(
@@ -405,18 +405,18 @@ def test_the_same_bytes_arrive_with_and_without(
 ) -> None:
     """Whenever programs change: the reference is what one protocol would have said to one stream of bytes."""
     made = HalfLines if half else Lines
-    connection = Connection(made(), small_buffers() if small else None)
+    connection = Exchange(made(), small_buffers() if small else None)
     sent, got = bytearray(), bytearray()
     said: list[bytes] = []
-    write = Server.write
+    write = Connection.write
 
-    def tell(server: Server, data: bytes) -> None:
+    def tell(server: Connection, data: bytes) -> None:
         said.append(data)
         write(server, data)
 
     finished = False
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Server, "write", tell)
+        patch.setattr(Connection, "write", tell)
         for number, (step, what) in enumerate(steps):
             match step:
                 case "send" if not finished:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from sockd.base.metrics import End
-from tests.transports.loop import Connection, Probe
+from tests.transports.loop import Exchange, Probe
 
-Connect = Callable[..., Connection]
+Connect = Callable[..., Exchange]
 
 
 class Producer:

@@ -64,7 +64,7 @@ def test_push_producer_is_paused(connect: Connect) -> None:
     connection.server.registerProducer(producer, True)
     producer.resumeProducing()
     assert producer.paused
-    assert HIGH_WATER < connection.server.owed <= HIGH_WATER + 10_000
+    assert HIGH_WATER < connection.server.unsent <= HIGH_WATER + 10_000
     assert len(connection.received()) == 1_000_000
     assert not producer.left
     assert not producer.paused

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sockd.base.metrics import End
 from sockd.transports.connection import HIGH_WATER
-from tests.transports.loop import Connection, Probe
+from tests.transports.loop import Exchange, Probe
 
 PEERS = 3
 SIZES = st.one_of(st.integers(0, 200), st.sampled_from([HIGH_WATER - 1, HIGH_WATER + 1, 3 * HIGH_WATER]))
@@ -32,7 +32,7 @@ STEPS = st.lists(
 class Member:
     """A connection, what was written to it and what came."""
 
-    connection: Connection
+    connection: Exchange
     written: bytearray = field(default_factory=bytearray)
     got: bytearray = field(default_factory=bytearray)
 
@@ -62,8 +62,8 @@ def test_what_arrives_is_what_was_written(buffers: tuple[int, ...], steps: list[
         for peer, size in event:
             members[peer].write(size)
 
-    source = Connection(Probe(work))
-    members = [Member(Connection(Probe(), pair(buffer), source)) for buffer in buffers]
+    source = Exchange(Probe(work))
+    members = [Member(Exchange(Probe(), pair(buffer), source)) for buffer in buffers]
     for step, what in steps:
         match step:
             case "event":

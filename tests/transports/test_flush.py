@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import pytest
 
 from sockd.transports import flush as turn_module
-from sockd.transports.flush import FEW, PATIENCE, Turn
+from sockd.transports.flush import FEW, PATIENCE, Flusher
 from tests.transports.loop import Loop
 
 
 class Transport:
     """Counts its flushes; `then` is flushed because of it."""
 
-    def __init__(self, turn: Turn, then: "Transport | None" = None) -> None:
+    def __init__(self, turn: Flusher, then: "Transport | None" = None) -> None:
         self.turn = turn
         self.then = then
         self.flushed = 0
@@ -28,7 +28,7 @@ class Transport:
 
 def test_end_of_an_event_flushes_all() -> None:
     """Also what was written because of a flush."""
-    turn = Turn(Loop())
+    turn = Flusher(Loop())
     second = Transport(turn)
     first = Transport(turn, second)
     turn.active = True
@@ -43,7 +43,7 @@ def test_end_of_an_event_flushes_all() -> None:
 def test_many_wait_for_the_end_of_the_turn() -> None:
     """Each message to many members is not a call to each of them: all events of the turn share them."""
     loop = Loop()
-    turn = Turn(loop)
+    turn = Flusher(loop)
     transports = [Transport(turn) for _ in range(FEW + 1)]
     marked = set()
     for _ in range(3):
@@ -68,7 +68,7 @@ class Broken(Transport):
 
 def test_one_that_fails_keeps_nobody_back() -> None:
     """The others are flushed next time."""
-    turn = Turn(Loop())
+    turn = Flusher(Loop())
     good = Transport(turn)
     turn.active = True
     turn.add(Broken(turn))
@@ -83,7 +83,7 @@ def test_one_that_fails_keeps_nobody_back() -> None:
 def test_outside_an_event_one_call_flushes_all() -> None:
     """However many transports write: the reactor is asked once."""
     loop = Loop()
-    turn = Turn(loop)
+    turn = Flusher(loop)
     transports = [Transport(turn) for _ in range(3)]
     for transport in transports:
         turn.add(transport)
@@ -97,7 +97,7 @@ def test_outside_an_event_one_call_flushes_all() -> None:
 def test_sockets_close_after_the_turn() -> None:
     """A number isn't given away while events that were reported for it are still being worked off."""
     loop = Loop()
-    turn = Turn(loop)
+    turn = Flusher(loop)
     pair = socket.socketpair()
     for sock in pair:
         turn.bury(sock)
@@ -109,7 +109,7 @@ def test_sockets_close_after_the_turn() -> None:
 
 def test_room_for_datagrams_is_shared() -> None:
     """It costs once what the largest one needs, however many sockets are opened and closed."""
-    turn = Turn(Loop())
+    turn = Flusher(Loop())
     small = turn.room(100)
     assert len(small) == 100
     assert turn.room(99) is small
@@ -126,7 +126,7 @@ class Clocked:
         monkeypatch.setattr(turn_module, "perf_counter", lambda: self.time)
         monkeypatch.setattr(turn_module, "SLICE", 1.0)
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = Flusher(self.loop)
 
     def take(self) -> None:
         """What the reactor would call in its next turn; a Clock would call what that asks for as well."""

@@ -11,7 +11,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from sockd.transports import lanes
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.lanes import MANY, Lane
 from tests.transports.loop import Loop
 
@@ -45,7 +45,7 @@ class Stage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = Flusher(self.loop)
         self.lane = Lane(self.turn)
         self.time = 0.0
         self.pairs: list[tuple[socket.socket, socket.socket]] = []

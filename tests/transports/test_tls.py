@@ -14,9 +14,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, READ
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.openssl import RECORD
-from sockd.transports.tls import TlsServer
+from sockd.transports.tls import TlsConnection
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, broken, echo, ended, tcp_pair
@@ -29,7 +29,7 @@ class Link:
 
     def __init__(self, protocol: Probe | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = Flusher(self.loop)
         self.owner = Recorder(self.loop)
         self.counters = Counters()
         ours, theirs = tcp_pair()
@@ -38,7 +38,7 @@ class Link:
         certificate = made("localhost")
         certificate.load_into(context)
         self.protocol = protocol
-        self.server = TlsServer(
+        self.server = TlsConnection(
             ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, "tls://here", self.counters, context
         )
         self.server.start(lambda: protocol)
@@ -86,7 +86,7 @@ def test_echo(link: Callable[..., Link], version: ssl.TLSVersion) -> None:
     one.until(lambda: one.client.data == b"hello")
     assert one.server.session.version() == {VERSIONS[0]: "TLSv1.2", VERSIONS[1]: "TLSv1.3"}[version]
     assert (one.counters.bytes_in, one.counters.bytes_out) == (5, 5)
-    assert (one.server.received, one.server.sent, one.server.owed) == (5, 5, 0)
+    assert (one.server.received, one.server.sent, one.server.unsent) == (5, 5, 0)
 
 
 def test_nothing_of_the_protocol_before_the_handshake(link: Callable[..., Link]) -> None:
@@ -126,11 +126,11 @@ def test_a_slow_reader_is_waited_for(link: Callable[..., Link]) -> None:
     data = b"x" * 6_000_000
     one.server.write(data)
     one.loop.settle()
-    waiting = one.server.owed
+    waiting = one.server.unsent
     assert 0 < waiting < len(data)
     assert one.server.paused
     one.until(lambda: len(one.client.data) == len(data))
-    assert one.server.owed == 0
+    assert one.server.unsent == 0
     assert not one.server.paused
 
 
@@ -352,11 +352,11 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
         getattr(one.server, ending)()
     one.loop.turn()
     one.loop.turn()
-    assert one.server.owed
+    assert one.server.unsent
     one.server.write(b"too late")
     one.server._write = write
     one.loop.until(lambda: one.server._fin_sent)
-    assert one.server.owed == 0
+    assert one.server.unsent == 0
     assert one.server.sent == 0
     if ending != "garbage":
         one.until(lambda: one.client.closed)
@@ -374,7 +374,7 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
     one.server._write = reset
     one.server.write(b"x")
     one.loop.turn()
-    assert one.server.owed == 0
+    assert one.server.unsent == 0
     one.client.tls.close()
     one.loop.until(lambda: one.owner.ends)
     assert len(protocol.lost) == 1
@@ -391,11 +391,11 @@ def test_a_kernel_without_memory(link: Callable[..., Link]) -> None:
     one.server._write = short
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.counters.refused)
-    assert one.server.owed == 5
+    assert one.server.unsent == 5
     one.server._write = write
     one.loop.advance(1)
     one.until(lambda: one.client.data == b"hello")
-    assert one.server.owed == 0
+    assert one.server.unsent == 0
 
 
 def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None:
@@ -429,4 +429,4 @@ def test_a_kernel_that_takes_some_of_an_answer(link: Callable[..., Link], taken:
     one.server._write = some  # type: ignore[assignment]
     one.client.tls.send(b"hello")
     one.until(lambda: one.client.data == b"hello")
-    assert (one.server.owed, one.server.sent, one.counters.bytes_out) == (0, 5, 5)
+    assert (one.server.unsent, one.server.sent, one.counters.bytes_out) == (0, 5, 5)

@@ -10,9 +10,9 @@ import pytest
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, READ
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.openssl import context
-from sockd.transports.tls import TlsServer
+from sockd.transports.tls import TlsConnection
 from sockd.tree.sweep import overdue
 from tests.certificates import made
 from tests.tls_clients import Client
@@ -29,10 +29,10 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
     ours, theirs = tcp_pair()
     ours.setblocking(False)
     certificate = made("localhost")
-    server = TlsServer(
+    server = TlsConnection(
         ours,
         Peer.inet(theirs.getsockname()),
-        Turn(loop),
+        Flusher(loop),
         owner,
         "tls://here",
         Counters(),
@@ -52,7 +52,7 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
         loop.turn()
         most = max(most, server._bio_out.pending)
         assert most < HIGH_WATER + READ
-    assert server.owed
+    assert server.unsent
     answers = 0
     while server.paused:  # until the peer takes them
         loop.turn()
@@ -72,13 +72,13 @@ def test_a_handshake_that_nobody_takes_is_none_in_time() -> None:
     ours.setblocking(False)
     certificate = made("localhost")
     long = context(certificate.chain * (1 + 2 * HIGH_WATER // len(certificate.chain)), certificate.key)
-    server = TlsServer(ours, Peer.unix(0, 1), Turn(loop), owner, "tls://here", Counters(), long)
+    server = TlsConnection(ours, Peer.unix(0, 1), Flusher(loop), owner, "tls://here", Counters(), long)
     server.start(Probe)
     client = Client(theirs)
     with suppress(ssl.SSLWantReadError):
         client.tls.do_handshake()
     loop.settle()
-    assert server.owed > HIGH_WATER
+    assert server.unsent > HIGH_WATER
     assert overdue(server, 9.0, 10.0, None, None) is None
     assert overdue(server, 10.0, 10.0, None, None) is End.HANDSHAKE
     server.hold(True)

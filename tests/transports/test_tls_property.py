@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import HIGH_WATER, READ, Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import HIGH_WATER, READ, Connection
+from sockd.transports.flush import Flusher
 from sockd.transports.openssl import context
-from sockd.transports.tls import PIECE, TlsServer
+from sockd.transports.tls import PIECE, TlsConnection
 from tests.certificates import made
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, echo, small_buffers
 
@@ -115,14 +115,14 @@ class Tls(Plain):
 class Neighbour:
     """Another connection in the same reactor, whose bytes come so few at a time that records are torn."""
 
-    def __init__(self, loop: Loop, turn: Turn) -> None:
+    def __init__(self, loop: Loop, turn: Flusher) -> None:
         self.loop, self.client, self.owner = loop, Tls(ssl.TLSVersion.TLSv1_3), Recorder(loop)
         ours, self.sock = socket.socketpair()
         for sock in (ours, self.sock):
             sock.setblocking(False)
         certificate = made("localhost")
         settings = context(certificate.chain, certificate.key)
-        self.server = TlsServer(ours, Peer.unix(0, 2), turn, self.owner, "y", Counters(), settings)
+        self.server = TlsConnection(ours, Peer.unix(0, 2), turn, self.owner, "y", Counters(), settings)
         self.server.start(lambda: Probe(echo))
         self.client.start()
         self.sent = bytearray()
@@ -163,17 +163,17 @@ class Stage:
         ours, self.sock = socket.socketpair() if roomy else small_buffers()
         for sock in (ours, self.sock):
             sock.setblocking(False)
-        turn = Turn(self.loop)
+        turn = Flusher(self.loop)
         common: Any = (ours, Peer.unix(0, 1), turn, self.owner, "x", self.counters)
         if isinstance(client, Tls):
             certificate = made("localhost")
-            tls = TlsServer(*(*common, context(certificate.chain, certificate.key)))
+            tls = TlsConnection(*(*common, context(certificate.chain, certificate.key)))
             tls.start(lambda: protocol)
-            self.server: Server = tls
+            self.server: Connection = tls
             client.start()
             self.neighbour = Neighbour(self.loop, turn)
         else:
-            self.server = Server(*common)
+            self.server = Connection(*common)
             self.server.start(protocol)
         self.sent = bytearray()
         self.written = self.sent if echoing else bytearray()
@@ -269,7 +269,7 @@ class Stage:
         self.loop.settle()
         events = self.protocol.events if isinstance(self.protocol, HalfProbe) else []
         counters = self.counters
-        assert self.server.owed == 0
+        assert self.server.unsent == 0
         return (
             bytes(self.protocol.data), bytes(self.client.got), self.owner.ends, events,
             [failure.type for failure in self.protocol.lost], self.owner.failures,

@@ -15,7 +15,7 @@ from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.plan.plan import AccessPlan, EndpointPlan, Limits, ListenerPlan, Network, Restart, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint, Surroundings
 from sockd.tree.sockets import UdpPorts
@@ -131,7 +131,7 @@ class House:
 
     def __init__(self) -> None:
         self.loop = Loop()
-        self.turn = Turn(self.loop)
+        self.turn = Flusher(self.loop)
         self.log = Events()
         self.ports = UdpPorts()
         self.gave_up: list[Endpoint] = []

@@ -66,9 +66,9 @@ def test_stalled_connections_are_cut(house: House) -> None:
     """One that takes nothing of what it is owed."""
     endpoint = house.run(TCP, stream=Probes(), stall=4.0)
     client = house.connect(endpoint.listeners[0].address)
-    house.until(lambda: endpoint.connections._servers)
-    (server,) = endpoint.connections._servers
-    while not server.owed:
+    house.until(lambda: endpoint.connections)
+    (server,) = endpoint.connections
+    while not server.unsent:
         server.write(bytes(1 << 20))
         house.loop.turn()
     assert house.run_clock(lambda: house.log.named("connection ended")) == pytest.approx(4.0, abs=1.0)
@@ -168,7 +168,7 @@ def test_who_resets_while_held_gives_its_place_free(house: House) -> None:
 def test_who_leaves_something_while_held(kind: int, house: House, tmp_path: Path) -> None:
     """What it left is read when the service is back; its place is kept until then."""
     endpoint, client = down(house, kinds(tmp_path)[kind])
-    (server,) = endpoint.connections._servers
+    (server,) = endpoint.connections
     protocol = server.protocol
     client.send(b"last words")
     client.close()

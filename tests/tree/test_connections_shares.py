@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.transports.connection import Server
+from sockd.transports.connection import Connection
 from sockd.tree import connections
 from sockd.tree.connections import DIRECT, STOPPED, Drain
 from sockd.tree.endpoint import Endpoint
@@ -124,7 +124,7 @@ def test_a_long_sweep_is_no_stopped_process(sliced: House, monkeypatch: pytest.M
     swept: list[int] = []
     sweep_some = endpoint.connections._sweep_some
 
-    def noting(servers: Sequence[Server], now: float) -> None:
+    def noting(servers: Sequence[Connection], now: float) -> None:
         swept.append(len(servers))
         sweep_some(servers, now)
 

@@ -294,7 +294,7 @@ def test_stopping_is_no_giving_up(house: House) -> None:
     client = house.connect(endpoint.listeners[0].address, b"x")
     assert house.receive(client, 1) == b"x"
     draining = ensureDeferred(endpoint.drain())
-    for server in endpoint.connections._servers:
+    for server in endpoint.connections:
         server.pauseProducing()
     house.loop.pump([0.1] * 20)
     assert not draining.called

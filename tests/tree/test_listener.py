@@ -183,6 +183,6 @@ def test_peers_of_unix_streams(path: Path, house: House) -> None:
     endpoint = house.run(f"unix://{path}", stream=Probes())
     send(house, path, "unix")
     house.until(lambda: len(endpoint.connections))
-    (server,) = endpoint.connections._servers
+    (server,) = endpoint.connections
     assert server.peer.text == f"uid={os.getuid()},pid={os.getpid()}"
     assert server.listener == f"unix://{path}"

@@ -18,7 +18,7 @@ def test_protocol_that_paused_is_not_told_of_the_end(house: House) -> None:
     """It may have something of the peer's yet to work off, as a chat that slows a flood."""
     endpoint = house.run(TCP, stream=Probes(), idle=8.0)
     client = connected(house, endpoint)
-    (server,) = endpoint.connections._servers
+    (server,) = endpoint.connections
     server.pauseProducing()
     server.hold(True)
     client.close()
@@ -34,7 +34,7 @@ def test_protocol_that_paused_has_as_long_as_a_stall(house: House) -> None:
     """A peer that has left does not keep its place for ever, however long it would take to hear it all."""
     endpoint = house.run(TCP, stream=Probes(), stall=8.0)
     client = connected(house, endpoint)
-    (server,) = endpoint.connections._servers
+    (server,) = endpoint.connections
     server.pauseProducing()
     client.close()
     began = house.loop.seconds()
@@ -46,7 +46,7 @@ def test_protocol_that_paused_loses_who_reset(house: House) -> None:
     """Nobody waits for an answer, and TCP says so: the place is free at once."""
     endpoint = house.run(TCP, stream=Probes(), stall=8.0)
     client = connected(house, endpoint)
-    (server,) = endpoint.connections._servers
+    (server,) = endpoint.connections
     server.pauseProducing()
     client.send(b"never to be read")
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -14,7 +14,7 @@ class Connection:
 
     received: int = 0
     sent: int = 0
-    owed: int = 0
+    unsent: int = 0
     lingering: bool = False
     paused: bool = False
     mark_received: int = 0
@@ -34,27 +34,27 @@ STORIES: dict[str, Story] = {
     ],
     "our own writes don't": [(9, {"sent": 100}), (9.5, None), (10, End.IDLE)],
     "owing is not idle, and progress not stalled": [
-        (0, {"owed": 100}), (1, None), (4, {"sent": 10}), (5, None), (9, {"sent": 20}), (9.5, None),
+        (0, {"unsent": 100}), (1, None), (4, {"sent": 10}), (5, None), (9, {"sent": 20}), (9.5, None),
         (14, None), (14.5, End.STALLED),
     ],
-    "no progress is": [(0, {"owed": 100}), (1, None), (5.9, None), (6, End.STALLED)],
+    "no progress is": [(0, {"unsent": 100}), (1, None), (5.9, None), (6, End.STALLED)],
     "receiving is no progress of owing": [
-        (0, {"owed": 100}), (1, None), (3, {"received": 5}), (4, None), (6, End.STALLED),
+        (0, {"unsent": 100}), (1, None), (3, {"received": 5}), (4, None), (6, End.STALLED),
     ],
     "owed again after all had gone is a new stall": [
-        (0, {"owed": 9}), (1, None), (5, {"owed": 0, "sent": 9}), (5.5, None), (9, {"owed": 9}), (9.5, None),
-        (14.4, None), (14.5, End.STALLED),
+        (0, {"unsent": 9}), (1, None), (5, {"unsent": 0, "sent": 9}), (5.5, None), (9, {"unsent": 9}),
+        (9.5, None), (14.4, None), (14.5, End.STALLED),
     ],
     "idle time begins when nothing is owed any more": [
-        (0, {"owed": 9}), (4, None), (6, {"owed": 0, "sent": 9}), (7, None), (16.9, None), (17, End.IDLE),
+        (0, {"unsent": 9}), (4, None), (6, {"unsent": 0, "sent": 9}), (7, None), (16.9, None), (17, End.IDLE),
     ],
     "paused is not idle": [(0, {"paused": True}), (9, None), (100, None), (1000, None)],
     "idle time begins when we read again": [
         (0, {"paused": True}), (9, None), (9.5, {"paused": False}), (10, None), (19.9, None), (20, End.IDLE),
     ],
-    "paused and owing can stall": [(0, {"paused": True, "owed": 9}), (1, None), (6, End.STALLED)],
+    "paused and owing can stall": [(0, {"paused": True, "unsent": 9}), (1, None), (6, End.STALLED)],
     "the peer has so long to answer our FIN": [
-        (0, {"lingering": True, "owed": 9}), (LINGER - 0.1, None), (LINGER, End.DONE),
+        (0, {"lingering": True, "unsent": 9}), (LINGER - 0.1, None), (LINGER, End.DONE),
     ],
 }  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_stories(story: Story) -> None:
 
 def test_no_limits() -> None:
     """`off` is for ever."""
-    for connection in (Connection(), Connection(owed=5), Connection(paused=True)):
+    for connection in (Connection(), Connection(unsent=5), Connection(paused=True)):
         for now in (1.0, 1e6, 1e9):
             assert verdict(connection, now, None, None) is None
 

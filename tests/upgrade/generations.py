@@ -15,8 +15,8 @@ from twisted.internet.protocol import Protocol
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.acceptor import Acceptor
-from sockd.transports.connection import Server
-from sockd.transports.flush import Turn
+from sockd.transports.connection import Connection
+from sockd.transports.flush import Flusher
 from sockd.upgrade import passing
 from sockd.upgrade.exec import Signals, replace, resume_signals
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, HandedListener, Handover
@@ -78,8 +78,8 @@ class Program:
     def __init__(self) -> None:
         self.generation = 1
         self.heard: list[int] = []
-        self.servers: dict[Server, None] = {}
-        self.turn = Turn(reactor)
+        self.servers: dict[Connection, None] = {}
+        self.turn = Flusher(reactor)
         handover = passing.take(os.environ)
         if handover is None:
             self.listening = socket.create_server(("127.0.0.1", 0))
@@ -100,7 +100,7 @@ class Program:
         return reactor
 
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
-        server = Server(sock, Peer.inet(sockaddr), self.turn, self, "test", Counters())
+        server = Connection(sock, Peer.inet(sockaddr), self.turn, self, "test", Counters())
         self.servers[server] = None
         server.start(Commands(self))
 
@@ -136,13 +136,13 @@ class Program:
         sockets = passing.adopt(handover)
         self.listening = sockets[handover.listeners[0].fd]
         for connection in handover.endpoints["all"].connections:
-            server = Server.thaw(
-                connection.server, sockets[connection.server["fd"]], self.turn, self, Counters()
+            server = Connection.thaw(
+                connection.transport, sockets[connection.transport["fd"]], self.turn, self, Counters()
             )
             self.servers[server] = None
             server.resume(Commands(self), connection.protocol)
 
-    def ended(self, server: Server, end: End) -> None:
+    def ended(self, server: Connection, end: End) -> None:
         del self.servers[server]
 
     def protocol_failed(self, where: str) -> None:

@@ -99,7 +99,7 @@ def test_who_survives(house: House, run: Daemons) -> None:
     assert stragglers(new.connections) == [first]
     assert stragglers(old.connections) == list(old.connections)
     found = handed(running).endpoints
-    assert [connection.server["number"] for connection in found["new"].connections] == [third.number]
+    assert [connection.transport["number"] for connection in found["new"].connections] == [third.number]
     assert not found["old"].connections
     assert not drain.done.called
 

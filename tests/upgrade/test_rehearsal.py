@@ -16,7 +16,7 @@ from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.upgrade.passing import decode, encode
 from sockd.upgrade.rehearsal import DeafPort, DeafSocket, StillReactor, problems
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
-from tests.transports.loop import Connection, Probe
+from tests.transports.loop import Exchange, Probe
 from tests.tree.house import House
 
 ADDRESS = "tcp://127.0.0.1:7007"
@@ -64,7 +64,7 @@ def factory(what: Callable[[Any, Any], object]) -> Callable[[Host[Any]], Factory
 @pytest.fixture
 def frozen() -> Iterator[Callable[..., HandedConnection]]:
     """Makes connections that are handed over, of an accepted one that really was."""
-    connection = Connection(Probe())
+    connection = Exchange(Probe())
     server = connection.server.freeze()
 
     def make(state: Any = None, peer: Peer | None = None, **changes: Any) -> HandedConnection:
@@ -106,7 +106,7 @@ def test_everything_is_thawed_and_nothing_is_wrong(frozen: Any) -> None:
         return ThawingService(seen.append)
 
     def connection(transport: Any, state: Any) -> None:
-        seen.append((transport.peer.text, transport.owed, transport.getHost().port, state))
+        seen.append((transport.peer.text, transport.unsent, transport.getHost().port, state))
         transport.setTcpKeepAlive(True)
         transport.registerProducer(transport, True)
         transport.write(b"answer" * 100_000)
@@ -212,7 +212,7 @@ def test_a_connection_that_the_protocol_refuses_now_is_told(frozen: Any) -> None
 def test_a_connections_own_state_may_be_of_another_version(frozen: Any, changes: dict[str, Any]) -> None:
     """An older program may not know what a newer one says."""
     connection = frozen()
-    connection.server.update(changes)
+    connection.transport.update(changes)
     state = HandedEndpoint("probe", connections=(connection,))
     [line] = rehearse(lobby(stream=factory(broken)), lobby=state)
     assert line.startswith("lobby: a connection: ")
@@ -297,7 +297,7 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
             frozen = results[0]
         service = (frozen,)
     assert specification.stream is not None
-    connection = Connection(Probe())
+    connection = Exchange(Probe())
     protocol = specification.stream(host).buildProtocol(None)
     server = connection.server
     server.protocol = protocol

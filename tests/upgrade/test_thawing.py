@@ -227,7 +227,7 @@ def test_what_nobody_read_yet(house: House, run: Daemons, replaced: Replaced) ->
     server.limit_unsent(2 * len(long))
     server.protocol.transport.write(long)
     house.loop.turn()
-    assert server.owed
+    assert server.unsent
     client.send(b"more")
     running = replaced(running)
     assert house.receive(client, len(long) + 4) == long + b"more"

@@ -51,7 +51,7 @@ def test_what_goes_over_open() -> None:
 
 
 def _endpoint() -> dict[str, Any]:
-    return {"protocol": "echo", "connections": [{"server": {}, "protocol": None}]}
+    return {"protocol": "echo", "connections": [{"transport": {}, "protocol": None}]}
 
 
 def test_another_versions_keys_do_no_harm() -> None:

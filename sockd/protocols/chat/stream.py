@@ -24,7 +24,7 @@ OWING = 0.05  # seconds until we look again whether a member has taken the answe
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
 
 
-class Connection(Protocol):
+class ChatConnection(Protocol):
     """One member's connection. A member that sends faster than it may is not read from until it may again."""
 
     transport: Any
@@ -100,7 +100,7 @@ class Connection(Protocol):
         while member.present:
             line = self._held or self._lines.take()
             # Answers that it asked for and hasn't read are no reason to drop a member, but one to wait.
-            wait = OWING if self.transport.owed > self._queue // 4 else self._pace.delay(now)
+            wait = OWING if self.transport.unsent > self._queue // 4 else self._pace.delay(now)
             if wait and (line or self._pace.in_debt(now)):
                 self._held = line
                 self._wait(wait)
@@ -150,8 +150,8 @@ class _Factory(Factory):
     def __init__(self, host: Host[ChatOptions]) -> None:
         self._host = host
 
-    def buildProtocol(self, _addr: Any) -> Connection:  # noqa: N802
-        return Connection(self._host)
+    def buildProtocol(self, _addr: Any) -> ChatConnection:  # noqa: N802
+        return ChatConnection(self._host)
 
 
 def factory(host: Host[ChatOptions]) -> Factory:

@@ -21,7 +21,7 @@ from sockd.limits.sources import Sources
 from sockd.transports.datagrams.mmsg import NoAddressError, outbox
 from sockd.transports.datagrams.receive import receiver
 from sockd.transports.datagrams.senders import Senders
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 
 # Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
 BATCH = 64
@@ -50,7 +50,7 @@ class DatagramPort:
     def __init__(
         self,
         sock: socket.socket,
-        turn: Turn,
+        flusher: Flusher,
         counters: Counters,
         failed: Callable[[str], None],
         lost: Callable[[BaseException, object], None],
@@ -62,13 +62,13 @@ class DatagramPort:
         self.fileno = sock.fileno
         self.protocol: Any = None
         self.counters = counters
-        self._turn = turn
-        self._reactor = turn.reactor
+        self._flusher = flusher
+        self._reactor = flusher.reactor
         self.failed = failed
         self._lost = lost
         self._guarded = False  # whether access bars anybody
         self.limit(rate, rate_per_source, exempt)
-        self._source = source = receiver(sock, turn, BATCH, SIZE // BATCH)
+        self._source = source = receiver(sock, flusher, BATCH, SIZE // BATCH)
         self._senders = Senders(source.told, local=sock.family == socket.AF_UNIX)
         self._outbox = outbox(BATCH)
         self._reading = False
@@ -223,12 +223,12 @@ class DatagramPort:
         return "datagrams" if self._all is not None and not self._all.take(now) else None
 
     def _deliver(self, batch: Batch) -> None:
-        self._turn.active = True
+        self._flusher.active = True
         try:
             self.protocol.datagrams(batch)
         except BaseException:  # noqa: BLE001
             self.failed("datagrams")
-        self._turn.end()
+        self._flusher.end()
 
     # -- out
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from sockd.base.peers import Ancillary
 from sockd.transports.datagrams.mmsg import Inbox, inbox
 from sockd.transports.datagrams.sockaddr import unpack_address, unpack_control
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import IP_PKTINFO
 
 _UDP_MOST = 65_535
@@ -132,12 +132,12 @@ class InBatches:
         return unpack_address(key[self._control :]), unpack_control(key[: self._control])
 
 
-def receiver(sock: socket.socket, turn: Turn, most: int, short: int) -> Receiver:
+def receiver(sock: socket.socket, flusher: Flusher, most: int, short: int) -> Receiver:
     """For a socket that is to give at most so many in an event, if they are `short` (bytes)."""
     control = told_room(sock)
     longest = largest(sock.family)
     arrays = inbox(most, longest, control, _NAMES.get(sock.family))
-    one_by_one = OneByOne(sock, turn.room(longest), control)
+    one_by_one = OneByOne(sock, flusher.room(longest), control)
     return one_by_one if arrays is None else InBatches(sock, arrays, one_by_one, short, control)
 
 

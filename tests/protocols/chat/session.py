@@ -10,7 +10,7 @@ from sockd.base.metrics import End
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import specification
-from sockd.protocols.chat.stream import Connection
+from sockd.protocols.chat.stream import ChatConnection
 from sockd.protocols.contract import Host
 
 
@@ -20,7 +20,7 @@ class Transport(StringTransport):
     end: End | None = None
     identity = ""
     limit = 0
-    owed = 0
+    unsent = 0
 
     def limit_unsent(self, count: int) -> None:
         self.limit = count
@@ -41,9 +41,9 @@ class Session:
         self.service = self.host.service = ChatService(self.host)
         assert specification.stream is not None
         self.factory = specification.stream(self.host)
-        self.came_back: list[Connection] = []
+        self.came_back: list[ChatConnection] = []
 
-    def connect(self, name: str = "") -> tuple[Connection, Transport]:
+    def connect(self, name: str = "") -> tuple[ChatConnection, Transport]:
         protocol, transport = self.factory.buildProtocol(None), Transport()
         protocol.makeConnection(transport)
         if name:
@@ -52,7 +52,7 @@ class Session:
         transport.clear()
         return protocol, transport
 
-    def succeed(self, *members: tuple[Connection, Transport], **options: Any) -> "Session":
+    def succeed(self, *members: tuple[ChatConnection, Transport], **options: Any) -> "Session":
         """The same endpoint in the next program, with these members."""
         new = Session(self.clock, **options)
         new.service.thaw(self.service.freeze())

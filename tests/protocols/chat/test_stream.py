@@ -137,12 +137,12 @@ def test_answers_wait_for_their_reader() -> None:
     """Who asks for more than it takes waits, instead of being dropped as too slow a reader."""
     session = Session(rate=Rate(100, 1.0))
     alice, to_alice = session.connect("alice")
-    to_alice.owed = 20_000
+    to_alice.unsent = 20_000
     alice.dataReceived(b"/who\n")
     assert to_alice.paused
     session.clock.advance(0.05)
     assert not heard(to_alice)
-    to_alice.owed = 0
+    to_alice.unsent = 0
     session.clock.advance(0.05)
     assert heard(to_alice) == ["-- in lobby: alice"]
     assert not to_alice.paused

@@ -24,7 +24,7 @@ from sockd.plan.plan import AccessPlan
 from sockd.transports.datagrams import mmsg
 from sockd.transports.datagrams.mmsg import Inbox, NoAddressError, Outbox, calls
 from sockd.transports.datagrams.port import DatagramPort
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
@@ -55,7 +55,7 @@ class Side:
         parsed = parse(address)
         options = SocketOptions(receive_buffer=4 * 2**20)
         self.sock = open_unix(parsed, options)[0] if parsed.kind.local else open_inet(parsed, options)
-        self.turn = Turn(Loop())
+        self.turn = Flusher(Loop())
         with pytest.MonkeyPatch.context() as patch:
             if steps is None:
                 patch.setattr("sockd.transports.datagrams.receive.inbox", lambda *_: None)

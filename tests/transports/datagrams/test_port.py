@@ -20,7 +20,7 @@ from sockd.base.units import Rate
 from sockd.limits.access import Access
 from sockd.plan.plan import AccessPlan
 from sockd.transports.datagrams.port import BATCH, DatagramPort
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
@@ -78,7 +78,9 @@ class Open:
             if address.kind.local
             else open_inet(address, SocketOptions())
         )
-        self.port = DatagramPort(sock, Turn(self.loop), Counters(), self.failures.append, self.lost, **rates)
+        self.port = DatagramPort(
+            sock, Flusher(self.loop), Counters(), self.failures.append, self.lost, **rates
+        )
         self.port.protocol = self.echo
         self.echo.port = self.port
         self.port.read(True)
@@ -401,7 +403,7 @@ def test_unix_datagrams_are_large(unix: tuple[Open, str], tmp_path: Path) -> Non
 def test_longer_than_the_buffer(opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A datagram that was cut is not passed on: it is counted, and the next one is read."""
     monkeypatch.setattr("sockd.transports.datagrams.receive.largest", lambda family: 10)
-    monkeypatch.setattr(Turn, "room", lambda self, size: memoryview(bytearray(size)))
+    monkeypatch.setattr(Flusher, "room", lambda self, size: memoryview(bytearray(size)))
     path = f"{tmp_path}/a.sock"
     port = opened(f"unixgram://{path}")
     client = port.client(None, socket.AF_UNIX)

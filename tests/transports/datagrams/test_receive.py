@@ -16,7 +16,7 @@ from sockd.transports.datagrams.receive import (
     receiver,
     told_room,
 )
-from sockd.transports.flush import Turn
+from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import ask_for_destination
 from tests.transports.loop import Loop
 
@@ -115,11 +115,11 @@ def test_few_come_one_by_one() -> None:
 
 
 @pytest.fixture
-def turn() -> Turn:
-    return Turn(Loop())
+def turn() -> Flusher:
+    return Flusher(Loop())
 
 
-def test_which_there_is(turn: Turn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_there_is(turn: Flusher, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel's calls for many where there are such."""
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         assert isinstance(receiver(sock, turn, MOST, SHORT), InBatches)
