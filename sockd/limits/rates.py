@@ -2,9 +2,9 @@
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from sockd.base.units import Rate
 
@@ -13,47 +13,90 @@ Source = TypeVar("Source", bound=Hashable)
 # So many sources have buckets of their own at once (about 10 MB of them); those beyond share these.
 SOURCES = 65_536
 SHARED = 1024
-# Sums of times are not exact: a bucket may hold so much less than one and still give it.
+# Sums of times are not exact: one is given all the same where no more than this part of it is missing.
 _ROUNDING = 1e-6
+_INSTANT = 1e-6  # seconds; a shorter wait is rounding, not worth a timer
 
 
 class Bucket:
-    """Holds one second's worth of a rate (at least one), filled evenly."""
+    """A `Rate` for one source: `rate.count` at once, then one each `rate.per / rate.count` seconds.
 
-    __slots__ = ("_at", "_level", "burst", "per_second")
+    So `60/m` is sixty at once and then one a second, `20/s` twenty at once and then twenty a second: a full
+    bucket holds `rate.count` and is filled evenly. Times are seconds of any clock that never goes back.
+
+    The bucket is one number, the time at which it is full again: the virtual scheduling of the generic cell
+    rate algorithm (ITU-T I.371, annex A). Taking one moves that time by an interval, and one may be taken as
+    long as it is no further away than a burst allows. `spend` takes more than there is, for what has already
+    happened; the debt is bounded by two of the rate's times.
+    """
+
+    __slots__ = ("_full_at", "_interval", "_tolerance", "rate")
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self.per_second = rate.per_second
-        self.burst = max(1.0, self.per_second)
-        self._level = self.burst
-        self._at = now
+        self.rate = rate
+        self._interval = rate.per / rate.count
+        self._tolerance = rate.per - self._interval
+        self._full_at = now
 
     def take(self, now: float) -> bool:
-        """Take one at this time (seconds, any monotonic origin); False when there is none."""
+        """Take one; False when there is none."""
         return self.take_many(1, now) == 1
 
     def take_many(self, count: int, now: float) -> int:
-        """Take so many at once, or as many as there are; how many that was."""
-        level = min(self.burst, self._level + (now - self._at) * self.per_second)
-        taken = min(count, int(level))
-        self._at = now
-        self._level = level - taken
+        """Take `count`, or as many as there are; how many that was."""
+        taken, self._full_at = _taken(self._full_at, count, now, self._interval, self._tolerance)
         return taken
+
+    def spend(self, now: float, count: int = 1) -> None:
+        """Take `count` even where there are fewer."""
+        full_at = max(self._full_at, now) + count * self._interval
+        self._full_at = min(full_at, max(self._full_at, now + 2 * self.rate.per))
+
+    def delay(self, now: float) -> float:
+        """Seconds until one more can be taken; 0 when it can be now."""
+        wait = self._full_at - self._tolerance - now
+        return wait if wait > _INSTANT else 0.0
+
+    def in_debt(self, now: float) -> bool:
+        """Whether more was spent than there was."""
+        return self.delay(now) > self._interval + _INSTANT
+
+    def is_full(self, now: float) -> bool:
+        """Whether nothing that was taken counts any more."""
+        return now >= self._full_at
+
+    def freeze(self) -> dict[str, float]:
+        """Its state, for `thaw` by another program whose clock goes on."""
+        return {"count": self.rate.count, "per": self.rate.per, "full_at": self._full_at}
+
+    @classmethod
+    def thaw(cls, state: Mapping[str, float]) -> "Bucket":
+        """The bucket that was frozen to this; KeyError, TypeError or ValueError where it is no such state."""
+        return cls(Rate(int(state["count"]), float(state["per"])), float(state["full_at"]))
+
+
+def _taken(full_at: float, count: int, now: float, interval: float, tolerance: float) -> tuple[int, float]:
+    """How many of `count` a bucket gives that is full again at `full_at`, and when it is full then."""
+    spare = tolerance + _ROUNDING * interval - (full_at - now if full_at > now else 0.0)
+    if spare < 0.0:
+        return 0, full_at
+    taken = min(count, int(spare / interval) + 1)
+    return taken, max(full_at, now) + taken * interval
 
 
 class Buckets(Generic[Source]):
     """A bucket for each source, kept as the time at which it is full again, and then forgotten.
 
-    Nobody gets out of a bucket by the number of others: once there are `most`, those who come new share
-    buckets, all `neighbours` of one the same; so that who has a whole network uses up few of them.
+    However many sources there are, none gets a fresh bucket early: once there are `most` buckets, sources
+    without one share `SHARED` buckets. Sources with the same `neighbours(source)` share the same one, so that
+    the owner of a whole network uses up few of them.
     """
 
     def __init__(
         self, rate: Rate, most: int = SOURCES, neighbours: Callable[[Source], Hashable] | None = None
     ) -> None:
-        self._per_second = rate.per_second
-        self._each = 1 / rate.per_second  # seconds in which one is filled in
-        self._bearable = (max(1.0, rate.per_second) - 1.0 + _ROUNDING) * self._each
+        self._interval = rate.per / rate.count
+        self._tolerance = rate.per - self._interval
         self._most = most
         self._neighbours = neighbours or hash
         # In the order of use. Each is full again within the time in which an empty one fills, so that none
@@ -78,9 +121,9 @@ class Buckets(Generic[Source]):
             full = self._shared[slot]
             # Who shared a bucket stays with it until it is full, lest it have two.
             if full > now or len(times) >= self._most:
-                taken, self._shared[slot] = self._taken(full, count, now)
+                taken, self._shared[slot] = _taken(full, count, now, self._interval, self._tolerance)
                 return taken
-        taken, full = self._taken(full, count, now)
+        taken, full = _taken(full, count, now, self._interval, self._tolerance)
         if taken:
             times[source] = full
             times.move_to_end(source)
@@ -95,53 +138,3 @@ class Buckets(Generic[Source]):
                 return
             del times[source]
             most -= 1
-
-    def _taken(self, full: float, count: int, now: float) -> tuple[int, float]:
-        """How many can be taken of a bucket, and when it is full again then; GCRA's virtual scheduling."""
-        bearable = self._bearable - (full - now if full > now else 0.0)
-        if bearable < 0.0:
-            return 0, full
-        taken = min(count, int(bearable * self._per_second) + 1)
-        return taken, max(full, now) + taken * self._each
-
-
-_INSTANT = 1e-6  # seconds; less is rounding, not worth a timer
-
-
-class Pace:
-    """`rate.count` at once and no more than `rate` in the long run. Time is passed in, in seconds."""
-
-    __slots__ = ("_full_at", "_interval", "_per", "_tolerance", "rate")
-
-    def __init__(self, rate: Rate, now: float) -> None:
-        self.rate = rate
-        self._per = rate.per
-        self._interval = rate.per / rate.count
-        self._tolerance = rate.per - self._interval
-        self._full_at = now
-
-    def freeze(self) -> dict[str, Any]:
-        return {"count": self.rate.count, "per": self.rate.per, "full_at": self._full_at}
-
-    @classmethod
-    def thaw(cls, state: dict[str, Any]) -> "Pace":
-        """The one of which this was frozen; its times are of a clock that goes on."""
-        return cls(Rate(int(state["count"]), float(state["per"])), float(state["full_at"]))
-
-    def delay(self, now: float) -> float:
-        """Seconds until one more is allowed; 0 when it is now."""
-        wait = self._full_at - self._tolerance - now
-        return wait if wait > _INSTANT else 0.0
-
-    def in_debt(self, now: float) -> bool:
-        """Whether more was taken than was allowed."""
-        return self.delay(now) > self._interval + _INSTANT
-
-    def rested(self, now: float) -> bool:
-        """Whether nothing that was taken counts any more."""
-        return now >= self._full_at
-
-    def take(self, now: float, count: int = 1) -> None:
-        """Count what came, even beyond what is allowed; the debt is bounded, so that the wait is."""
-        full_at = max(self._full_at, now) + count * self._interval
-        self._full_at = min(full_at, max(self._full_at, now + 2 * self._per))

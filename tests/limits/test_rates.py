@@ -3,11 +3,24 @@
 from collections import Counter
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.base.units import Rate
+from sockd.base.units import rate as written
 from sockd.limits.rates import SHARED, SOURCES, Bucket, Buckets
+
+
+class Source:
+    """One of many sources, used as a bucket of its own; with `most=0` it shares one."""
+
+    def __init__(self, rate: Rate, most: int = SOURCES) -> None:
+        self._all = Buckets[str](rate, most)
+
+    def take(self, now: float) -> bool:
+        return self._all.take("one", now)
+
 
 RATES = st.builds(Rate, st.integers(1, 1000), st.sampled_from([1.0, 60.0, 3600.0]))
 WAITS = st.lists(st.floats(0, 10, allow_nan=False), max_size=200)
@@ -20,7 +33,7 @@ def test_never_more_than_the_rate(rate: Rate, waits: list[float]) -> None:
     for wait in waits:
         now += wait
         taken += bucket.take(now)
-        assert taken <= bucket.burst + rate.per_second * now + 1e-6
+        assert taken <= rate.count + rate.per_second * now + 1e-3
 
 
 @given(rate=RATES, waits=WAITS)
@@ -34,14 +47,17 @@ def test_who_asks_slowly_is_never_refused(rate: Rate, waits: list[float]) -> Non
     assert bucket.take(now)
 
 
-def test_a_second_at_once() -> None:
-    """One second's worth may come at once, and at least one of a rate below that."""
-    bucket = Bucket(Rate(5, 1.0), 0.0)
-    assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
-    assert bucket.take(0.2)
-    assert not bucket.take(0.2)
-    slow = Bucket(Rate(1, 60.0), 0.0)
-    assert [slow.take(0.0), slow.take(30.0), slow.take(60.0)] == [True, False, True]
+@pytest.mark.parametrize(
+    ("text", "at_once", "interval"),
+    [("20/s", 20, 0.05), ("1/s", 1, 1.0), ("60/m", 60, 1.0), ("1/m", 1, 60.0), ("60/h", 60, 60.0)],
+)
+def test_a_rate_has_one_meaning(text: str, at_once: int, interval: float) -> None:
+    """As many at once as it counts, then one at a time, evenly; for a bucket and for many sources."""
+    for bucket in (Bucket(written(text), 0.0), Source(written(text)), Source(written(text), most=0)):
+        assert [bucket.take(0.0) for _ in range(at_once + 1)] == [True] * at_once + [False]
+        assert not bucket.take(0.99 * interval)
+        assert [bucket.take(interval), bucket.take(interval)] == [True, False]
+        assert [bucket.take(3 * interval) for _ in range(3)] == [True, at_once > 1, False]
 
 
 def test_sources_are_counted_apart() -> None:
@@ -79,7 +95,7 @@ def test_as_a_bucket_for_each(rate: Rate, asked: list[tuple[int, float]]) -> Non
     """As long as there is room it is as if each source had a bucket of its own for ever."""
     buckets, now = Buckets[int](rate), Fraction(0)
     per_second = Fraction(rate.count) / Fraction(rate.per)
-    burst = max(Fraction(1), per_second)
+    burst = Fraction(rate.count)
     plain = dict.fromkeys(range(6), (burst, now))
     for source, wait in asked:
         now += Fraction(wait)
@@ -100,7 +116,7 @@ def test_never_more_than_the_rate_however_many_ask(
     for source, wait in asked:
         now += wait
         taken[source] += buckets.take(source, now)
-        assert taken[source] <= max(1.0, rate.per_second) + rate.per_second * now + 1e-3
+        assert taken[source] <= rate.count + rate.per_second * now + 1e-3
         assert len(buckets) <= most
 
 
@@ -151,3 +167,59 @@ def test_table_of_sources_is_bounded() -> None:
     for source in range(SOURCES + 10):
         buckets.take(source, 0.0)
     assert len(buckets) == SOURCES
+
+
+FIVE = Rate(5, 1.0)
+
+
+def test_burst_then_rate() -> None:
+    """As many at once as the rate counts, then one for each interval."""
+    bucket = Bucket(FIVE, 100.0)
+    for _ in range(5):
+        assert bucket.delay(100.0) == 0
+        bucket.spend(100.0)
+    assert bucket.delay(100.0) == pytest.approx(0.2)
+    assert bucket.delay(100.2) == 0
+    assert not bucket.is_full(100.9)
+    assert bucket.is_full(101.01)
+
+
+def test_debt_is_bounded() -> None:
+    """However much came at once, the wait is never longer than the rate's time and one interval."""
+    bucket = Bucket(FIVE, 0.0)
+    assert not bucket.in_debt(0.0)
+    bucket.spend(0.0, 1_000_000)
+    assert bucket.in_debt(0.0)
+    assert bucket.delay(0.0) == pytest.approx(1.2)
+
+
+def test_spent_is_no_debt() -> None:
+    """Who used up exactly what is allowed owes nothing."""
+    bucket = Bucket(FIVE, 0.0)
+    bucket.spend(0.0, 5)
+    assert bucket.delay(0.0) > 0
+    assert not bucket.in_debt(0.0)
+
+
+@given(
+    st.builds(Rate, st.integers(1, 1000), st.sampled_from([1.0, 60.0, 3600.0])),
+    st.lists(st.floats(0, 10), max_size=50),
+)
+def test_waiting_as_told_is_never_more_than_the_rate(rate: Rate, pauses: list[float]) -> None:
+    """Whoever waits as told gets at most the burst and what the time that went by allows."""
+    now, taken = 1000.0, 0
+    bucket = Bucket(rate, now)
+    for pause in pauses:
+        now += pause
+        if bucket.delay(now) == 0:
+            bucket.spend(now)
+            taken += 1
+    assert taken <= rate.count + (now - 1000.0) * rate.per_second + 0.01
+
+
+@given(st.builds(Rate, st.integers(1, 10**9), st.sampled_from([1.0, 60.0, 3600.0])), st.floats(0, 1e9))
+def test_waiting_helps(rate: Rate, now: float) -> None:
+    """After the delay one more is allowed, or all but a rounding of it."""
+    bucket = Bucket(rate, now)
+    bucket.spend(now, rate.count)
+    assert bucket.delay(now + bucket.delay(now) + 1e-6) == 0

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sockd.base.peers import Peer
-from sockd.limits.rates import Pace
+from sockd.limits.rates import Bucket
 from sockd.protocols.chat import commands
 from sockd.protocols.chat.lines import Lines
 from sockd.protocols.chat.options import ChatOptions
@@ -22,7 +22,7 @@ class Guest:
 
     __slots__ = ("door", "failing_since", "heard", "key", "member", "pace", "peer", "told", "warned")
 
-    def __init__(self, door: "Door", key: Any, peer: Peer, pace: Pace, now: float) -> None:
+    def __init__(self, door: "Door", key: Any, peer: Peer, pace: Bucket, now: float) -> None:
         self.door = door
         self.key = key
         self.peer = peer
@@ -93,7 +93,7 @@ class Door(DatagramProtocol):
         """Members go on where they were; nobody is told anything."""
         for each in state["guests"]:
             peer = Peer.thaw(each["peer"])
-            guest = Guest(self, _key(peer), peer, Pace.thaw(each["pace"]), float(each["heard"]))
+            guest = Guest(self, _key(peer), peer, Bucket.thaw(each["pace"]), float(each["heard"]))
             guest.thaw(each)
             guest.member = self._chat.come_back(each["name"], each["room"], guest.send, guest.close)
             self._guests[guest.key] = guest
@@ -122,7 +122,7 @@ class Door(DatagramProtocol):
                 self.transport.send(challenge, peer)
 
     def _admit(self, key: Any, data: bytes, peer: Peer, now: float) -> None:
-        guest = Guest(self, key, peer, Pace(self._rate, now), now)
+        guest = Guest(self, key, peer, Bucket(self._rate, now), now)
         if self._chat.admit(guest.member):
             self._guests[key] = guest
             self._service.visits.began(peer, guest.member.name, now)
@@ -139,7 +139,7 @@ class Door(DatagramProtocol):
         lines = Lines()
         lines.feed(data + b"\n")
         while member.present and (line := lines.take()) is not None:
-            if guest.told and guest.pace.rested(now):
+            if guest.told and guest.pace.is_full(now):
                 guest.told = False
             if guest.pace.delay(now):
                 self.transport.counters.refused["too fast"] += 1
@@ -149,7 +149,7 @@ class Door(DatagramProtocol):
                         member, f"faster than {guest.pace.rate}: what you send is dropped for a moment"
                     )
                 return
-            guest.pace.take(now)
+            guest.pace.spend(now)
             # The code may arrive twice, or come from two windows that share an address.
             if not isinstance(line, bytes) or not line.startswith(PROVE):
                 commands.hear(self._chat, member, line)

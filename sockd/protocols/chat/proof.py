@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
-from sockd.limits.rates import Pace
+from sockd.limits.rates import Bucket
 from sockd.limits.reflection import no_client
 
 PROVE = b"/prove"
@@ -36,8 +36,8 @@ class Proof:
     def __init__(self, secret: bytes, now: float, ours: Container[int] = ()) -> None:
         self._ours = ours
         self._secret = secret
-        self._all = Pace(ALL, now)
-        self._each: dict[int, Pace] = {}
+        self._all = Bucket(ALL, now)
+        self._each: dict[int, Bucket] = {}
 
     def given(self, data: bytes, peer: Peer, now: float) -> bool:
         """Whether the first line of a datagram is the code that this peer was sent."""
@@ -59,7 +59,7 @@ class Proof:
         place = int.from_bytes(self._digest(source, 4)) % SOURCES
         each = self._each.get(place)
         if each is None:
-            each = self._each[place] = Pace(EACH, now)
+            each = self._each[place] = Bucket(EACH, now)
         if each.delay(now) or self._all.delay(now):
             return None
         each.take(now)

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
-from sockd.limits.rates import Pace
+from sockd.limits.rates import Bucket
 from sockd.protocols.chat import rooms
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.rooms import Chat
@@ -23,7 +23,7 @@ class Visits:
     def __init__(self, endpoint: str, log: Logger, now: float) -> None:
         self._endpoint = endpoint
         self._log = log
-        self._pace = Pace(TOLD, now)
+        self._pace = Bucket(TOLD, now)
         self.untold = 0
 
     def began(self, peer: Peer, name: str, now: float) -> None:
@@ -39,7 +39,7 @@ class Visits:
         if self._pace.delay(now):
             self.untold += 1
             return
-        self._pace.take(now)
+        self._pace.spend(now)
         untold, self.untold = self.untold, 0
         more = " ({untold} more came or left)" if untold else ""
         self._log.info(text + more, endpoint=self._endpoint, peer=peer.text, untold=untold, **fields)

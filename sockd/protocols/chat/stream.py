@@ -7,7 +7,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
-from sockd.limits.rates import Pace
+from sockd.limits.rates import Bucket
 from sockd.protocols.chat import commands
 from sockd.protocols.chat.lines import Lines, Mark
 from sockd.protocols.chat.options import ChatOptions
@@ -35,7 +35,7 @@ class ChatConnection(Protocol):
         self._chat = service.chat
         self._reactor = host.reactor
         self._queue = host.options.queue
-        self._pace = Pace(host.options.rate, host.reactor.seconds())
+        self._pace = Bucket(host.options.rate, host.reactor.seconds())
         self._lines = Lines()
         self._held: bytes | Mark | None = None  # the line that has to wait
         self._received = 0
@@ -68,7 +68,7 @@ class ChatConnection(Protocol):
         transport = self.transport
         self._queue = int(state["queue"])
         transport.limit_unsent(self._queue)
-        self._pace = Pace.thaw(state["pace"])
+        self._pace = Bucket.thaw(state["pace"])
         self._lines.thaw(state["lines"])
         held = state["held"]
         self._held = Mark(held) if isinstance(held, str) else held
@@ -88,7 +88,7 @@ class ChatConnection(Protocol):
         self._lines.feed(data)
         weight, self._received = divmod(self._received + len(data), WEIGHT)
         if weight:
-            self._pace.take(self._reactor.seconds(), weight)
+            self._pace.spend(self._reactor.seconds(), weight)
         if self._timer is None:
             self._hear()
 
@@ -112,7 +112,7 @@ class ChatConnection(Protocol):
                 self._wait(0)
                 return
             self._held = None
-            self._pace.take(now)
+            self._pace.spend(now)
             delivered += len(member.room.members) if member.room is not None else 1
             commands.hear(self._chat, member, line)
 
