@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,14 +10,14 @@ from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import Counters, End, summary
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.control import requests
 from sockd.control.conversation import Allowed, Caller, Conversation
 from sockd.control.language import LONGEST_ANSWER, Refused
 from sockd.control.requests import Request
-from sockd.limits.rates import Bucket
+from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import State
 from sockd.transports.acceptor import BREATHER, Acceptor
 from sockd.transports.connection import Connection
@@ -24,9 +25,8 @@ from sockd.transports.flush import Flusher
 
 # So many connections at a time; the next ones wait in the backlog.
 MOST = 32
-# Lines of the log about who asked for what, and about who wasn't allowed to or couldn't be let in.
-_TOLD = Rate(10, 1.0)
-_WARNED = Rate(1, 60.0)
+_REQUESTS_LOGGED = Rate(10, 1.0)  # lines about a request each, by uid
+_WARNINGS_LOGGED = Rate(1, 60.0)  # lines about callers that were refused, or could not be accepted
 
 # Called with the arguments of its model (admin/requests.py) by their names; what it returns, or what its
 # Deferred or coroutine comes to, is the answer's result. It raises Refused where it can't be done.
@@ -58,10 +58,8 @@ class Control:
         self._conversations: dict[Connection, Conversation] = {}
         self._acceptor: Acceptor | None = None
         self._again: Any = None
-        now = self._reactor.seconds()
-        self._told = Bucket(_TOLD, now)
-        self._untold = 0
-        self._warned = Bucket(_WARNED, now)
+        self._requests = LogLimiter(flusher.reactor, _REQUESTS_LOGGED, self._summarise)
+        self._warnings = LogLimiter(flusher.reactor, _WARNINGS_LOGGED)
 
     def __len__(self) -> int:
         return len(self._conversations)
@@ -89,6 +87,7 @@ class Control:
     def close(self) -> None:
         """Close the socket and all connections; what is in work goes on without an answer."""
         self.retire()
+        self._requests.close()
         for server in tuple(self._conversations):
             server.cut(End.CUT)
 
@@ -138,7 +137,7 @@ class Control:
             self._again = self._reactor.callLater(BREATHER, self.start)
 
     def _warn(self, text: str, **fields: Any) -> None:
-        if self._warned.take(self._reactor.seconds()):
+        if self._warnings.allows(text):
             self._log.warn(text, **fields, event="control")
 
     # -- transports.stream.Owner
@@ -179,14 +178,16 @@ class Control:
         return requests.refusal(Refused(os.EX_SOFTWARE, " ".join(what.split())[:300]))
 
     def _tell(self, caller: Caller, request: Request) -> None:
-        if not self._told.take(self._reactor.seconds()):
-            self._untold += 1
-            return
-        more, self._untold = self._untold, 0
+        if self._requests.allows(request.command):
+            self._log.info(
+                "control: uid={uid},pid={pid}: {request}",
+                uid=caller.uid, pid=caller.pid, request=str(request), event="control",
+            )  # fmt: skip
+
+    def _summarise(self, suppressed: Counter[str]) -> None:
         self._log.info(
-            "control: uid={uid},pid={pid}: {request}{more}",
-            uid=caller.uid, pid=caller.pid, request=str(request),
-            more=f" (and {more} requests before)" if more else "", event="control",
+            "control: within a second also: {summary}",
+            summary=summary(suppressed), requests=dict(suppressed), event="control",
         )  # fmt: skip
 
     # -- upgrade

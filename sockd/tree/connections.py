@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from sockd.base.metrics import Counters, End
 from sockd.base.units import Rate
-from sockd.limits.rates import Bucket
+from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import SLICE, Flusher
@@ -69,8 +69,7 @@ STOPPED = 1.0
 DIRECT = 4
 # Swept at a time, before it is seen whether others may wait.
 _SOME = 16
-# That the limit was reached is told so often at most.
-_FULL_TOLD = Rate(1, 60.0)
+_FULL_LOGGED = Rate(1, 60.0)  # that the limit was reached
 
 
 class Connections:
@@ -111,7 +110,7 @@ class Connections:
         self._crowd = Lane(flusher)
         self._due = self._looked = 0.0
         self._endings = Endings(endpoint, flusher.reactor, log)
-        self._full_told = Bucket(_FULL_TOLD, flusher.reactor.seconds())
+        self._full = LogLimiter(flusher.reactor, _FULL_LOGGED)
         self.limits = limits
         self.admission = admission
         self._every = self._pace()
@@ -217,7 +216,7 @@ class Connections:
         connection.sock.close()
 
     def _tell_full(self) -> None:
-        if self._full_told.take(self._reactor.seconds()):
+        if self._full.allows("full"):
             self._log.warn(
                 "{endpoint}: at its limit of {limit} connections; newcomers wait in the kernel's backlog",
                 endpoint=self.endpoint, limit=self.limits.connections, event="at limit",

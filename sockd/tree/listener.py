@@ -12,7 +12,7 @@ from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
-from sockd.limits.rates import Bucket
+from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Specification
 from sockd.transports.acceptor import Acceptor
@@ -29,8 +29,7 @@ from sockd.tree.states import Effect
 
 # How often (seconds) we look whether a Unix socket's file is still ours.
 WATCH = 1.0
-# That descriptors or memory ran out is told so often at most.
-_SHORT_TOLD = Rate(1, 60.0)
+_SHORTAGES_LOGGED = Rate(1, 60.0)  # of descriptors or memory
 
 
 class SocketFileLostError(SockdError):
@@ -85,7 +84,7 @@ class Listener:
         self._parked: DatagramProtocol | None = None  # waits for the socket to be opened again
         self._made_for: DatagramPort | None = None
         self._watch: Any = None
-        self._short_told = Bucket(_SHORT_TOLD, flusher.reactor.seconds())
+        self._shortages = LogLimiter(flusher.reactor, _SHORTAGES_LOGGED)
         self._frozen: dict[str, list[Any]] = {}
 
     def thaw_from(self, states: dict[str, list[Any]]) -> None:
@@ -295,7 +294,7 @@ class Listener:
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1
-        if self._short_told.take(self._reactor.seconds()):
+        if self._shortages.allows("short"):
             self._log.error(
                 "{endpoint}: {address} can't accept: {why}; newcomers wait",
                 endpoint=self._connections.endpoint, address=str(self.address), why=error.strerror,

@@ -8,13 +8,12 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End, summary
 from sockd.base.units import Rate
-from sockd.limits.rates import Bucket
+from sockd.limits.suppression import LogLimiter
 from sockd.transports.connection import Connection
 from sockd.tree.supervisor import describe
 
-# So many lines a second tell of one connection each (and so many of a protocol that raised).
-TOLD = Rate(20, 1.0)
-FAILURES_TOLD = Rate(1, 1.0)
+ENDINGS_LOGGED = Rate(20, 1.0)  # lines about one connection each
+EXCEPTIONS_LOGGED = Rate(1, 1.0)  # lines about a protocol that raised
 
 
 class Endings:
@@ -24,16 +23,12 @@ class Endings:
         self._endpoint = endpoint
         self._reactor = reactor
         self._log = log
-        self._told = Bucket(TOLD, reactor.seconds())
-        self._failures_told = Bucket(FAILURES_TOLD, reactor.seconds())
-        self._untold: Counter[str] = Counter()
-        self._timer: Any = None
+        self._endings = LogLimiter(reactor, ENDINGS_LOGGED, self._summarise)
+        self._exceptions = LogLimiter(reactor, EXCEPTIONS_LOGGED)
 
     def tell(self, connection: Connection, end: End) -> None:
         """A connection ended."""
-        now = self._reactor.seconds()
-        if not self._told.take(now):
-            self._keep(end)
+        if not self._endings.allows(end):
             return
         known = {"identity": connection.identity, "why": connection.why}
         more = {name: text for name, text in known.items() if text}
@@ -46,7 +41,7 @@ class Endings:
             listener=connection.listener,
             peer=connection.peer.text,
             end=end.value,
-            seconds=now - connection.opened,
+            seconds=self._reactor.seconds() - connection.opened,
             bytes_in=connection.received,
             bytes_out=connection.sent,
             event="connection ended",
@@ -55,8 +50,9 @@ class Endings:
 
     def protocol_failed(self, where: str) -> None:
         """The protocol raised; called while the exception is being handled."""
-        if not self._failures_told.take(self._reactor.seconds()):
-            self._keep(f"exception in {where}")
+        what = f"exception in {where}"
+        if not self._exceptions.allows(what):
+            self._endings.suppress(what)
             return
         failure = Failure()
         assert failure.value is not None  # noqa: S101
@@ -70,27 +66,18 @@ class Endings:
             event="protocol failed",
         )
 
-    def _keep(self, what: str) -> None:
-        self._untold[what] += 1
-        if self._timer is None:
-            self._timer = self._reactor.callLater(1.0, self._summarise)
-
-    def _summarise(self) -> None:
-        self._timer = None
-        untold, self._untold = self._untold, Counter()
+    def _summarise(self, suppressed: Counter[str]) -> None:
         self._log.info(
             "{endpoint}: within a second also: {summary}",
             endpoint=self._endpoint,
-            summary=summary(untold),
-            ends=dict(untold),
+            summary=summary(suppressed),
+            ends=dict(suppressed),
             event="connections ended",
         )
 
     def close(self) -> None:
-        """Tell now what was to be told later."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._summarise()
+        """Log the summary that waits."""
+        self._endings.close()
 
 
 # Seconds between two such lines of an endpoint.

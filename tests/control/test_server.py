@@ -356,8 +356,9 @@ def test_what_the_log_says_of_requests(open_house: Open) -> None:
     who = f"control: uid={os.getuid()},pid={os.getpid()}"
     assert house.told() == [f"{who}: suspend e{number}" for number in range(10)]
     house.loop.advance(1)
+    assert house.told()[10:] == ["control: within a second also: 5 x suspend"]
     client.ask("suspend", endpoint="late")
-    assert house.told()[10:] == [f"{who}: suspend late (and 5 requests before)"]
+    assert house.told()[11:] == [f"{who}: suspend late"]
 
 
 # -- what the system does to us

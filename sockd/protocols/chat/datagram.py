@@ -125,7 +125,7 @@ class Door(DatagramProtocol):
         guest = Guest(self, key, peer, Bucket(self._rate, now), now)
         if self._chat.admit(guest.member):
             self._guests[key] = guest
-            self._service.visits.began(peer, guest.member.name, now)
+            self._service.visits.began(peer, guest.member.name)
             self._chat.welcome(guest.member)
             self._hear(guest, data, now)
         else:
@@ -161,7 +161,7 @@ class Door(DatagramProtocol):
 
     def forget(self, guest: Guest, reason: str = "quit") -> None:
         if self._guests.pop(guest.key, None) is not None:
-            self._service.visits.ended(guest.peer, guest.member.name, reason, self.reactor.seconds())
+            self._service.visits.ended(guest.peer, guest.member.name, reason)
 
     def sweep(self, now: float) -> None:
         for guest in tuple(self._guests.values()):

@@ -1,48 +1,52 @@
 """What all listeners of a chat endpoint share: the rooms, and the sweep that finds silent datagram peers."""
 
 import os
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
+from sockd.base.metrics import summary
 from sockd.base.peers import Peer
+from sockd.base.reactor import Clock
 from sockd.base.units import Rate
-from sockd.limits.rates import Bucket
+from sockd.limits.suppression import LogLimiter
 from sockd.protocols.chat import rooms
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.rooms import Chat
 from sockd.protocols.contract import Host, State
 
-TOLD = Rate(20, 1.0)  # lines; of those beyond, the next line has the number
+VISITS_LOGGED = Rate(20, 1.0)  # lines about datagram members that join or leave
 
 
 class Visits:
-    """Tells of one endpoint's at a bounded rate. Time is passed in, in seconds."""
+    """Logs the members of one endpoint that joined or left by datagrams, at a bounded rate."""
 
-    def __init__(self, endpoint: str, log: Logger, now: float) -> None:
+    def __init__(self, endpoint: str, log: Logger, clock: Clock) -> None:
         self._endpoint = endpoint
         self._log = log
-        self._pace = Bucket(TOLD, now)
-        self.untold = 0
+        self.limiter = LogLimiter(clock, VISITS_LOGGED, self._summarise)
 
-    def began(self, peer: Peer, name: str, now: float) -> None:
-        self._tell("{endpoint}: {peer} joined as {name}", peer, now, name=name, event="member joined")
+    def began(self, peer: Peer, name: str) -> None:
+        if self.limiter.allows("joined"):
+            self._log.info(
+                "{endpoint}: {peer} joined as {name}",
+                endpoint=self._endpoint, peer=peer.text, name=name, event="member joined",
+            )  # fmt: skip
 
-    def ended(self, peer: Peer, name: str, reason: str, now: float) -> None:
-        self._tell(
-            "{endpoint}: {peer}, {name}, left: {reason}",
-            peer, now, name=name, reason=reason, event="member left",
+    def ended(self, peer: Peer, name: str, reason: str) -> None:
+        if self.limiter.allows("left"):
+            self._log.info(
+                "{endpoint}: {peer}, {name}, left: {reason}",
+                endpoint=self._endpoint, peer=peer.text, name=name, reason=reason, event="member left",
+            )  # fmt: skip
+
+    def _summarise(self, suppressed: Counter[str]) -> None:
+        self._log.info(
+            "{endpoint}: within a second also: {summary}",
+            endpoint=self._endpoint, summary=summary(suppressed), visits=dict(suppressed), event="members",
         )  # fmt: skip
-
-    def _tell(self, text: str, peer: Peer, now: float, **fields: str) -> None:
-        if self._pace.delay(now):
-            self.untold += 1
-            return
-        self._pace.spend(now)
-        untold, self.untold = self.untold, 0
-        more = " ({untold} more came or left)" if untold else ""
-        self._log.info(text + more, endpoint=self._endpoint, peer=peer.text, untold=untold, **fields)
 
 
 if TYPE_CHECKING:
@@ -61,7 +65,7 @@ class ChatService:
     def __init__(self, host: Host[ChatOptions]) -> None:
         self.chat = Chat(**_tuning(host.options))
         self._secret = os.urandom(32)
-        self.visits = Visits(host.endpoint, host.log, host.reactor.seconds())
+        self.visits = Visits(host.endpoint, host.log, host.reactor)
         self.doors: set[Swept] = set()
         self._reactor = host.reactor
         self._udp_ports = host.udp_ports
@@ -83,6 +87,7 @@ class ChatService:
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+        self.visits.limiter.close()
 
     def reload(self, options: ChatOptions) -> None:
         """Take other bounds and another first room; `rate` and `queue` are for who comes from now on."""
@@ -90,12 +95,16 @@ class ChatService:
         self._settling = SETTLING
 
     def freeze(self) -> State:
-        return {"chat": rooms.freeze(self.chat), "secret": self._secret, "untold": self.visits.untold}
+        return {
+            "chat": rooms.freeze(self.chat),
+            "secret": self._secret,
+            "visits": self.visits.limiter.freeze(),
+        }
 
     def thaw(self, state: State) -> None:
         rooms.thaw(self.chat, state["chat"])
         self._secret = bytes(state["secret"])
-        self.visits.untold = int(state["untold"])
+        self.visits.limiter.thaw(state["visits"])
         self._settling = SETTLING
 
     def _sweep(self) -> None:

@@ -1,5 +1,6 @@
 """What the log says of datagram members."""
 
+from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 
 from sockd.base.peers import Peer
@@ -9,16 +10,20 @@ DAVE = Peer.inet(("192.0.2.4", 4004))
 
 
 def test_a_bounded_number_of_lines() -> None:
-    """So many a second, and how many more there were with the next one."""
+    """Twenty a second, then a summary of those that were suppressed."""
     lines: list[str] = []
-    visits = Visits("lobby", Logger(observer=lambda event: lines.append(formatEvent(event))), 0.0)  # type: ignore[arg-type]
+    clock = Clock()
+    visits = Visits("lobby", Logger(observer=lambda event: lines.append(formatEvent(event))), clock)  # type: ignore[arg-type]
     for number in range(25):
-        visits.began(DAVE, f"guest{number}", 0.0)
+        visits.began(DAVE, f"guest{number}")
     assert len(lines) == 20
     assert lines[0] == "lobby: 192.0.2.4:4004 joined as guest0"
-    visits.ended(DAVE, "guest1", "quit", 1.0)
-    visits.ended(DAVE, "guest2", "silent", 1.0)
+    visits.ended(DAVE, "guest0", "quit")
+    clock.advance(1)
+    visits.ended(DAVE, "guest1", "quit")
+    visits.ended(DAVE, "guest2", "silent")
     assert lines[20:] == [
-        "lobby: 192.0.2.4:4004, guest1, left: quit (5 more came or left)",
+        "lobby: within a second also: 5 x joined, 1 x left",
+        "lobby: 192.0.2.4:4004, guest1, left: quit",
         "lobby: 192.0.2.4:4004, guest2, left: silent",
     ]
