@@ -1,4 +1,4 @@
-"""Tells twistd that there is sockd; imports nothing of ours, because every twistd command imports this."""
+"""Announces sockd to twistd. It imports nothing of sockd, because every twistd command imports this module."""
 
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
@@ -11,5 +11,5 @@ sockd = ServiceMaker(
 )
 
 sockd_reactor = Reactor(
-    "sockd", "sockd.process.reactor", "epoll(7), with less around each event; `sockd run` uses it"
+    "sockd", "sockd.process.reactor", "epoll(7) with less work for each event; `sockd run` uses it"
 )
