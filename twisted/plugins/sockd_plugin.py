@@ -1,4 +1,4 @@
-"""Announces sockd to twistd. It imports nothing of sockd, because every twistd command imports this module."""
+"""Announces sockd to twistd; imports nothing of sockd, as every twistd command imports this module."""
 
 from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
