@@ -22,6 +22,7 @@ from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.unix import credentials
+from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.connections import Connections
 from sockd.tree.entry import Opening
 from sockd.tree.sockets import Sockets, UdpPorts
@@ -277,20 +278,37 @@ class Listener:
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
         connections, admission = self._connections, self._connections.admission
-        opening = Opening(self.factory, connections, self.counters)
-        if self.plan.tls:
-            from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
-
-            assert admission.context is not None  # noqa: S101 - else the file was refused
-            connection: Any = TlsConnection(
-                sock, peer, self._flusher, connections, str(self.address), self.counters, admission.context
-            )
+        header = admission.proxied and not local
+        if header:
+            reason = None if admission.is_proxy(peer) else PROXY_HEADER
         else:
-            connection = Connection(sock, peer, self._flusher, connections, str(self.address), self.counters)
-        if admission.proxied and not local:
+            reason = connections.refusal(peer, sock)
+        if reason is not None:
+            # Before anything is built or imported: to be refused is all that some peers ever are.
+            self.counters.refused[reason] += 1
+            sock.close()
+            return
+        try:
+            opening = Opening(self.factory, connections, self.counters)
+            connection = self._build(sock, peer)
+        except BaseException:
+            admission.left(sock)  # it was counted, and there is no connection that could end
+            sock.close()
+            raise
+        if header:
             opening.with_header(connection)
-        elif opening.admitted(connection):
+        else:
             opening.begin(connection)
+
+    def _build(self, sock: socket.socket, peer: Peer) -> Connection:
+        name, connections = str(self.address), self._connections
+        if not self.plan.tls:
+            return Connection(sock, peer, self._flusher, connections, name, self.counters)
+        from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
+
+        context = connections.admission.context
+        assert context is not None  # noqa: S101 - else the file was refused
+        return TlsConnection(sock, peer, self._flusher, connections, name, self.counters, context)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1
