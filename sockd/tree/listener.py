@@ -19,6 +19,7 @@ from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.unix import credentials
@@ -62,7 +63,7 @@ class Listener:
         self.plan = plan
         self.number = number
         self.address: Address = plan.address
-        self.counters = Counters()
+        self.listening = Listening(str(plan.address))
         self.factory: Any = None  # of the stream protocol, once there is one
         self.opened: Opened | None = None
         self._given: Opened | None = None
@@ -88,6 +89,11 @@ class Listener:
         self._shortages = LogLimiter(flusher.reactor, _SHORTAGES_LOGGED)
         self._frozen: dict[str, list[Any]] = {}
 
+    @property
+    def counters(self) -> Counters:
+        """What is counted at this address."""
+        return self.listening.counters
+
     def thaw_from(self, states: dict[str, list[Any]]) -> None:
         """What datagram protocols had in the program before, by the address that was open.
 
@@ -103,6 +109,7 @@ class Listener:
         self.opened = opened
         systemds = self.plan.address.kind is Kind.SYSTEMD
         self.address = opened.address if systemds else replace(opened.address, kind=self.plan.address.kind)
+        self.listening.name = str(self.address)
         try:
             self._begin(opened)
         except BaseException:
@@ -301,14 +308,14 @@ class Listener:
             opening.begin(connection)
 
     def _build(self, sock: socket.socket, peer: Peer) -> Connection:
-        name, connections = str(self.address), self._connections
+        connections, listening = self._connections, self.listening
         if not self.plan.tls:
-            return Connection(sock, peer, self._flusher, connections, name, self.counters)
+            return Connection(sock, peer, self._flusher, connections, listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
         context = connections.admission.context
         assert context is not None  # noqa: S101 - else the file was refused
-        return TlsConnection(sock, peer, self._flusher, connections, name, self.counters, context)
+        return TlsConnection(sock, peer, self._flusher, connections, listening, context)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1
