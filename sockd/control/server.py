@@ -22,6 +22,7 @@ from sockd.protocols.contract import State
 from sockd.transports.acceptor import BREATHER, Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 
 # So many connections at a time; the next ones wait in the backlog.
 MOST = 32
@@ -49,7 +50,8 @@ class Control:
         counters: Counters | None = None,
     ) -> None:
         self.allowed = allowed
-        self.counters = counters or Counters()
+        self._listening = Listening("control", counters)
+        self.counters = self._listening.counters
         self._sock = sock
         self._flusher = flusher
         self._reactor = flusher.reactor
@@ -111,7 +113,7 @@ class Control:
 
     def _converse(self, sock: socket.socket, conversation: Conversation) -> Conversation:
         peer = Peer.unix(conversation.caller.uid, conversation.caller.pid)
-        server = Connection(sock, peer, self._flusher, self, "control", self.counters)
+        server = Connection(sock, peer, self._flusher, self, self._listening)
         self._conversations[server] = conversation
         self._room_changed()
         server.limit_unsent(LONGEST_ANSWER)

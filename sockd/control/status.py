@@ -73,7 +73,7 @@ def program(uptime: float, file: str, state: str) -> dict[str, Any]:
 def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Any]:
     """One endpoint, its protocol's service and its listeners."""
     service = endpoint.service
-    there = Counter(id(connection.counters) for connection in endpoint.connections)
+    there = Counter(connection.listener for connection in endpoint.connections)
     return {
         "name": endpoint.name,
         "protocol": endpoint.plan.protocol,
@@ -83,7 +83,7 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
         "refused": dict(endpoint.host.counters.refused),
         "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
         "listeners": [
-            _listener_value(each, endpoint.causes, there[id(each.listener.counters)], moments, rights)
+            _listener_value(each, endpoint.causes, there[each.listener.listening], moments, rights)
             for each in endpoint.watched
         ],
     }
@@ -147,7 +147,7 @@ def connection_value(endpoint: Endpoint, connection: Connection, moments: Moment
     return {
         "id": connection.number,
         "endpoint": endpoint.name,
-        "listener": connection.listener,
+        "listener": connection.listener.name,
         "peer": connection.peer.text,
         "identity": connection.identity,
         "since": moments.text(connection.opened),

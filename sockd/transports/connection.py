@@ -19,10 +19,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Selector
+from sockd.transports.listening import Listening
 from sockd.transports.twisted import twisted_address
 
 
@@ -144,8 +145,7 @@ class Connection(_Often):
         peer: Peer,
         flusher: Flusher,
         owner: Owner,
-        listener: str,
-        counters: Counters,
+        listener: Listening,
     ) -> None:
         self.sock = sock
         # Not the socket's own methods: these take their arguments without a tuple, 1,100 instructions less
@@ -155,7 +155,7 @@ class Connection(_Often):
         self._write = os.write
         self.peer = peer
         self.listener = listener
-        self.counters = counters
+        self.counters = listener.counters
         self.number = 0
         self._flusher = flusher
         self._reactor = flusher.reactor
@@ -196,7 +196,7 @@ class Connection(_Often):
         self.mark_received = self.mark_sent = 0
 
     def __repr__(self) -> str:
-        return f"<connection of {self.peer.text} to {self.listener}>"
+        return f"<connection of {self.peer.text} to {self.listener.name}>"
 
     def fileno(self) -> int:
         return self._fd
@@ -204,7 +204,7 @@ class Connection(_Often):
     logs_nothing = True  # with a prefix: it spares the reactor a context for each event
 
     def logPrefix(self) -> str:  # noqa: N802
-        return self.listener
+        return self.listener.name
 
     def begins(self) -> None:
         """What comes before its protocol is over."""
@@ -238,7 +238,7 @@ class Connection(_Often):
         return {
             "fd": self.fileno(),
             "number": self.number,
-            "listener": self.listener,
+            "listener": self.listener.name,
             "peer": self.peer.freeze(),
             "received": self.received,
             "sent": self.sent,
@@ -260,10 +260,10 @@ class Connection(_Often):
 
     @classmethod
     def thaw(
-        cls, state: dict[str, Any], sock: socket.socket, flusher: Flusher, owner: Owner, counters: Counters
+        cls, state: dict[str, Any], sock: socket.socket, flusher: Flusher, owner: Owner, listener: Listening
     ) -> "Connection":
         """The connection of which this was frozen, over its (non-blocking) socket; `resume` starts it."""
-        connection = cls(sock, Peer.thaw(state["peer"]), flusher, owner, state["listener"], counters)
+        connection = cls(sock, Peer.thaw(state["peer"]), flusher, owner, listener)
         connection.number = state["number"]
         connection.received, connection.sent = state["received"], state["sent"]
         connection.limit_unsent(state["unsent_limit"])

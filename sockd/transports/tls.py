@@ -14,10 +14,11 @@ from typing import Any
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.connection import BY_BACK_PRESSURE, HIGH_WATER, Connection, Owner
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.openssl import RECORD, read_on, step, words
 
 # So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
@@ -55,11 +56,10 @@ class TlsConnection(Connection):
         peer: Peer,
         flusher: Flusher,
         owner: Owner,
-        listener: str,
-        counters: Counters,
+        listener: Listening,
         context: ssl.SSLContext,
     ) -> None:
-        super().__init__(sock, peer, flusher, owner, listener, counters)
+        super().__init__(sock, peer, flusher, owner, listener)
         if flusher.bios is None:
             flusher.bios = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._bio_in, self._bio_out = flusher.bios

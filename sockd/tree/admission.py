@@ -1,6 +1,7 @@
 """Who may connect to an endpoint, and what comes before the protocol: access, PROXY headers, sources, TLS."""
 
 from collections.abc import Iterable
+from socket import socket
 from typing import TYPE_CHECKING
 
 from sockd.base.peers import Peer
@@ -30,7 +31,8 @@ class Admission:
         self.source_limits = _source_limits(limits)
         if limits.connections_per_source is not None or limits.connect_rate is not None:
             self.sources = Sources(*self.source_limits)
-        self.counted: dict[Connection, Peer] = {}
+        # By the accepted socket: it is there before its Connection is built, and as long.
+        self.counted: dict[socket, Peer] = {}
         self.context: ssl.SSLContext | None = None
         self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
         if plan.tls is not None:
@@ -62,21 +64,24 @@ class Admission:
         """Whether a header is believed that comes from here."""
         return self._proxies is not None and not peer.local and self._proxies.best(peer.host) is not None
 
-    def refusal(self, connection: Connection, now: float) -> str | None:
-        """The counter's name of the reason not to serve a connection; without one it is counted."""
-        barred = self.barred(connection)
-        if barred is None and self.sources is not None:
-            barred = self.sources.take(connection.peer, now)
-            if barred is None:
-                self.counted[connection] = connection.peer
-        return barred
+    def refusal(self, peer: Peer, sock: socket, now: float) -> str | None:
+        """The counter's name of the reason to refuse this peer; without one its connection is counted.
 
-    def barred(self, connection: Connection) -> str | None:
-        """Whether `access` is against it."""
+        It is asked before anything is built for the peer, so that a refused one costs next to nothing.
+        """
+        reason = self.barred(peer, sock)
+        if reason is None and self.sources is not None:
+            reason = self.sources.take(peer, now)
+            if reason is None:
+                self.counted[sock] = peer
+        return reason
+
+    def barred(self, peer: Peer, sock: socket) -> str | None:
+        """The counter's name of the reason if `access` bars this peer; `sock` is connected to it."""
         if self.access is None:
             return None
-        groups = groups_of(connection.sock) if self._groups_matter and connection.peer.local else None
-        return self.access.refusal(connection.peer, groups)
+        groups = groups_of(sock) if self._groups_matter and peer.local else None
+        return self.access.refusal(peer, groups)
 
     def succeed(self, old: "Admission", connections: Iterable[Connection]) -> None:
         """Take the place of another one, whose connections these are."""
@@ -91,11 +96,11 @@ class Admission:
         if self.sources is not None:
             for connection in connections:
                 self.sources.keep(connection.peer)
-                self.counted[connection] = connection.peer
+                self.counted[connection.sock] = connection.peer
 
-    def left(self, connection: Connection) -> None:
-        """A connection has ended."""
-        peer = self.counted.pop(connection, None)
+    def left(self, sock: socket) -> None:
+        """The connection of this socket has ended."""
+        peer = self.counted.pop(sock, None)
         if peer is not None and self.sources is not None:
             self.sources.give_back(peer)
 

@@ -1,6 +1,7 @@
 """The connections of one endpoint: how many there may be, which have gone idle, how they are drained."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from socket import socket
 from time import perf_counter
 from typing import Any
 
@@ -8,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from sockd.base.metrics import Counters, End
+from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
@@ -151,9 +153,9 @@ class Connections:
         """How many more connections there may be."""
         return self.limits.connections - len(self._connections)
 
-    def refusal(self, connection: Connection) -> str | None:
-        """The counter's name of the reason not to serve a connection; without one it is counted."""
-        return self.admission.refusal(connection, self._reactor.seconds())
+    def refusal(self, peer: Peer, sock: socket) -> str | None:
+        """The counter's name of the reason to refuse this peer; without one its connection is counted."""
+        return self.admission.refusal(peer, sock, self._reactor.seconds())
 
     def add(self, connection: Connection, protocol: Any) -> None:
         """Serve an accepted connection."""
@@ -194,7 +196,7 @@ class Connections:
         self._beginning.discard(connection)
         self._draining.discard(connection)
         self._left.pop(connection, None)
-        self.admission.left(connection)
+        self.admission.left(connection.sock)
         self._endings.tell(connection, end)
         if was_full:
             self._room_changed()
@@ -211,7 +213,7 @@ class Connections:
         if connection in self._connections:
             connection.close(end)
             return
-        self.admission.left(connection)
+        self.admission.left(connection.sock)
         self._endings.tell(connection, end)
         connection.sock.close()
 
@@ -416,6 +418,6 @@ class Connections:
         known = [connection for connection in self._connections if connection.admitted]
         admission.succeed(old, known)
         for connection in known:
-            reason = admission.barred(connection)
+            reason = admission.barred(connection.peer, connection.sock)
             if reason is not None:
                 self._refuse(connection, reason, End.BARRED)

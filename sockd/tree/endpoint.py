@@ -237,10 +237,10 @@ class Endpoint:
 
     def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
         """Have these listeners, in this order; what the others counted stays counted."""
-        stay = {id(each.listener.counters) for each in wanted}
+        stay = {each.listener.listening for each in wanted}
         for each in without:
             each.listener.count_drops()
-            if id(each.listener.counters) not in stay:
+            if each.listener.listening not in stay:
                 self._refusals.keep(each.listener.counters)
         self.watched = wanted
 

@@ -26,14 +26,6 @@ class Opening:
         self._server: Any = None
         self._header: Header | None = None  # while it is waited for
 
-    def admitted(self, connection: Connection) -> bool:
-        """Whether its peer may; if not it is closed, and counted, before anything is read."""
-        reason = self._connections.refusal(connection)
-        if reason is not None:
-            self._counters.refused[reason] += 1
-            connection.sock.close()
-        return reason is None
-
     def begin(self, connection: Any) -> None:
         """Go on with the handshake, if there is one, and the protocol."""
         if connection.secure:
@@ -78,11 +70,7 @@ class Opening:
     # -- a header
 
     def with_header(self, connection: Any) -> None:
-        """Wait for the header, within `limits.handshake`; what doesn't come from a proxy is closed."""
-        if not self._connections.admission.is_proxy(connection.peer):
-            self._counters.refused[PROXY_HEADER] += 1
-            connection.sock.close()
-            return
+        """Wait for the header, within `limits.handshake`."""
         self._server = connection
         self._header = Header()
         connection.ready = connection.admitted = False
@@ -109,7 +97,7 @@ class Opening:
         info, rest = found
         if info.source is not None:
             connection.peer = Peer.inet(info.source)
-        reason = self._connections.refusal(connection)
+        reason = self._connections.refusal(connection.peer, connection.sock)
         if reason is not None:
             self._refuse(reason)
             return None

@@ -19,9 +19,11 @@ from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.unix import credentials
+from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.connections import Connections
 from sockd.tree.entry import Opening
 from sockd.tree.sockets import Sockets, UdpPorts
@@ -61,7 +63,7 @@ class Listener:
         self.plan = plan
         self.number = number
         self.address: Address = plan.address
-        self.counters = Counters()
+        self.listening = Listening(str(plan.address))
         self.factory: Any = None  # of the stream protocol, once there is one
         self.opened: Opened | None = None
         self._given: Opened | None = None
@@ -87,6 +89,11 @@ class Listener:
         self._shortages = LogLimiter(flusher.reactor, _SHORTAGES_LOGGED)
         self._frozen: dict[str, list[Any]] = {}
 
+    @property
+    def counters(self) -> Counters:
+        """What is counted at this address."""
+        return self.listening.counters
+
     def thaw_from(self, states: dict[str, list[Any]]) -> None:
         """What datagram protocols had in the program before, by the address that was open.
 
@@ -102,6 +109,7 @@ class Listener:
         self.opened = opened
         systemds = self.plan.address.kind is Kind.SYSTEMD
         self.address = opened.address if systemds else replace(opened.address, kind=self.plan.address.kind)
+        self.listening.name = str(self.address)
         try:
             self._begin(opened)
         except BaseException:
@@ -277,20 +285,37 @@ class Listener:
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
         connections, admission = self._connections, self._connections.admission
-        opening = Opening(self.factory, connections, self.counters)
-        if self.plan.tls:
-            from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
-
-            assert admission.context is not None  # noqa: S101 - else the file was refused
-            connection: Any = TlsConnection(
-                sock, peer, self._flusher, connections, str(self.address), self.counters, admission.context
-            )
+        header = admission.proxied and not local
+        if header:
+            reason = None if admission.is_proxy(peer) else PROXY_HEADER
         else:
-            connection = Connection(sock, peer, self._flusher, connections, str(self.address), self.counters)
-        if admission.proxied and not local:
+            reason = connections.refusal(peer, sock)
+        if reason is not None:
+            # Before anything is built or imported: to be refused is all that some peers ever are.
+            self.counters.refused[reason] += 1
+            sock.close()
+            return
+        try:
+            opening = Opening(self.factory, connections, self.counters)
+            connection = self._build(sock, peer)
+        except BaseException:
+            admission.left(sock)  # it was counted, and there is no connection that could end
+            sock.close()
+            raise
+        if header:
             opening.with_header(connection)
-        elif opening.admitted(connection):
+        else:
             opening.begin(connection)
+
+    def _build(self, sock: socket.socket, peer: Peer) -> Connection:
+        connections, listening = self._connections, self.listening
+        if not self.plan.tls:
+            return Connection(sock, peer, self._flusher, connections, listening)
+        from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
+
+        context = connections.admission.context
+        assert context is not None  # noqa: S101 - else the file was refused
+        return TlsConnection(sock, peer, self._flusher, connections, listening, context)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1

@@ -181,6 +181,6 @@ def _keep_counters(retune: Retune) -> None:
             for each in left:
                 before = each.listener
                 if (before.plan.address, before.number) == (listener.plan.address, listener.number):
-                    listener.counters = before.counters
+                    listener.listening = before.listening
                     left.remove(each)
                     break

@@ -312,9 +312,9 @@ class Reconciliation:
         if retune.retry_service:
             for watched in retune.watched:
                 self._swap_protocol(retune, watched)
-        stay = {id(each.listener.counters) for each in retune.watched}
-        gone = {id(each.listener.counters) for each in leaving} - stay
-        ending = [connection for connection in endpoint.connections if id(connection.counters) in gone]
+        stay = {each.listener.listening for each in retune.watched}
+        gone = {each.listener.listening for each in leaving} - stay
+        ending = [connection for connection in endpoint.connections if connection.listener in gone]
         if ending:
             endpoint.connections.drain_some(ending, within)
         endpoint.update()

@@ -38,7 +38,7 @@ class Endings:
             f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"
             " {bytes_out} out",
             endpoint=self._endpoint,
-            listener=connection.listener,
+            listener=connection.listener.name,
             peer=connection.peer.text,
             end=end.value,
             seconds=self._reactor.seconds() - connection.opened,

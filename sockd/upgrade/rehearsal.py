@@ -18,6 +18,7 @@ from sockd.plan.plan import EndpointPlan, Plan
 from sockd.protocols.contract import Host
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.twisted import twisted_address
 from sockd.tree.supervisor import describe
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
@@ -164,7 +165,7 @@ class _Rehearsal:
     def _thaw_connection(self, factory: Any, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
         sock: Any = DeafSocket(peer, state.transport["listener"])
-        connection = Connection.thaw(state.transport, sock, self._flusher, self, Counters())
+        connection = Connection.thaw(state.transport, sock, self._flusher, self, Listening("rehearsal"))
         protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sockd.base.addresses import Address, parse
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
 from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
+from sockd.transports.listening import Listening
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.twisted import twisted_address
 from sockd.tree.endpoint import Endpoint
@@ -86,19 +87,19 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
                 )
                 sock.close()
                 continue
-            counters = _counters(endpoint, handed_over.transport["listener"])
+            listening = _listening(endpoint, handed_over.transport["listener"])
             connection = Connection.thaw(
-                handed_over.transport, sock, daemon.around.flusher, endpoint.connections, counters
+                handed_over.transport, sock, daemon.around.flusher, endpoint.connections, listening
             )
             count += _go_on(endpoint, connection, handed_over.protocol)
     return count
 
 
-def _counters(endpoint: Endpoint, address: str) -> Counters:
+def _listening(endpoint: Endpoint, address: str) -> Listening:
     for listener in endpoint.listeners:
-        if str(listener.address) == address:
-            return listener.counters
-    return Counters()
+        if listener.listening.name == address:
+            return listener.listening
+    return Listening(address)
 
 
 def _go_on(endpoint: Endpoint, connection: Connection, state: Any) -> bool:

@@ -17,13 +17,14 @@ from twisted.python import log
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.process.reactor import SockdReactor
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane, Selector
+from sockd.transports.listening import Listening
 from sockd.transports.sockets.unix import credentials
 from sockd.transports.tls import TlsConnection
 from sockd.transports.twisted import twisted_address
@@ -70,7 +71,7 @@ class Owner:
         local = sock.family == socket.AF_UNIX
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
         address = twisted_address(sock.family, sockaddr)
-        common = sock, peer, self.reactor.turn, self, "test", Counters()
+        common = sock, peer, self.reactor.turn, self, Listening("test")
         if self.secure:
             self._shake(
                 TlsConnection(*common, server_context(tls_plan())), lambda: factory.buildProtocol(address)

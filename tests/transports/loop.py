@@ -16,6 +16,7 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 
 # A condition that doesn't come true within so many turns never will; each waits for the kernel.
 _TURNS = 20_000
@@ -128,7 +129,7 @@ class Exchange:
         inet = ours.family != socket.AF_UNIX
         peer = Peer.inet(ours.getpeername()) if inet else Peer.unix(0, 1)
         self.protocol = protocol
-        self.server = Connection(ours, peer, self.turn, self.owner, "test://here", self.counters)
+        self.server = Connection(ours, peer, self.turn, self.owner, Listening("test://here", self.counters))
         self.server.start(protocol)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.transports.connection import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, noted_reads, tcp_pair
 
 PEERS = 3
@@ -149,7 +150,7 @@ class World:
         self.probes: list[Probe] = []
         for kernel in self.kernels:
             sock: Any = kernel
-            server = kind(sock, Peer.unix(0, 1), self.turn, self.owner, "test", self.counters)
+            server = kind(sock, Peer.unix(0, 1), self.turn, self.owner, Listening("test", self.counters))
             server._read, server._write = kernel.read, kernel.write
             self.servers.append(server)
             self.probes.append((HalfProbe if half else Probe)(on_data=lambda *_: self.act()))

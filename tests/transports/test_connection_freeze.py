@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from zope.interface import implementer
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from tests.transports.loop import Connect, Exchange, HalfProbe, Loop, Probe, small_buffers, tcp_pair
 
 LONG = bytes(range(256)) * 1024  # more than small buffers and HIGH_WATER take
@@ -124,7 +125,7 @@ def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
     old.loop = old.owner.selector = Loop()
     old.loop.advance(clock)
     old.turn = Flusher(old.loop)
-    old.server = Connection.thaw(state, sock, old.turn, old.owner, old.counters)
+    old.server = Connection.thaw(state, sock, old.turn, old.owner, server.listener)
     old.protocol = protocol
     if held:
         old.server.hold(True)
@@ -368,7 +369,7 @@ def test_a_state_that_is_wrong_is_refused(connect: Connect, wrong: dict[str, Any
     connection = connect(Lines())
     state = {**connection.server.freeze(), **wrong} if wrong else {}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Connection.thaw(state, connection.server.sock, connection.turn, connection.owner, Counters())
+        Connection.thaw(state, connection.server.sock, connection.turn, connection.owner, Listening("here"))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, READ
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.openssl import RECORD
 from sockd.transports.tls import TlsConnection
 from tests.certificates import made
@@ -38,8 +39,9 @@ class Link:
         certificate = made("localhost")
         certificate.load_into(context)
         self.protocol = protocol
+        here = Listening("tls://here", self.counters)
         self.server = TlsConnection(
-            ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, "tls://here", self.counters, context
+            ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, here, context
         )
         self.server.start(lambda: protocol)
         self.plain = theirs

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, READ
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
 from sockd.transports.tls import TlsConnection
 from sockd.tree.sweep import overdue
@@ -34,8 +35,7 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
         Peer.inet(theirs.getsockname()),
         Flusher(loop),
         owner,
-        "tls://here",
-        Counters(),
+        Listening("tls://here"),
         context(certificate.chain, certificate.key),
     )
     probe = Probe()
@@ -72,7 +72,7 @@ def test_a_handshake_that_nobody_takes_is_none_in_time() -> None:
     ours.setblocking(False)
     certificate = made("localhost")
     long = context(certificate.chain * (1 + 2 * HIGH_WATER // len(certificate.chain)), certificate.key)
-    server = TlsConnection(ours, Peer.unix(0, 1), Flusher(loop), owner, "tls://here", Counters(), long)
+    server = TlsConnection(ours, Peer.unix(0, 1), Flusher(loop), owner, Listening("tls://here"), long)
     server.start(Probe)
     client = Client(theirs)
     with suppress(ssl.SSLWantReadError):

@@ -12,6 +12,7 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import HIGH_WATER, READ, Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
 from sockd.transports.tls import PIECE, TlsConnection
 from tests.certificates import made
@@ -122,7 +123,7 @@ class Neighbour:
             sock.setblocking(False)
         certificate = made("localhost")
         settings = context(certificate.chain, certificate.key)
-        self.server = TlsConnection(ours, Peer.unix(0, 2), turn, self.owner, "y", Counters(), settings)
+        self.server = TlsConnection(ours, Peer.unix(0, 2), turn, self.owner, Listening("y"), settings)
         self.server.start(lambda: Probe(echo))
         self.client.start()
         self.sent = bytearray()
@@ -164,7 +165,7 @@ class Stage:
         for sock in (ours, self.sock):
             sock.setblocking(False)
         turn = Flusher(self.loop)
-        common: Any = (ours, Peer.unix(0, 1), turn, self.owner, "x", self.counters)
+        common: Any = (ours, Peer.unix(0, 1), turn, self.owner, Listening("x", self.counters))
         if isinstance(client, Tls):
             certificate = made("localhost")
             tls = TlsConnection(*(*common, context(certificate.chain, certificate.key)))

@@ -1,5 +1,6 @@
 """Who gets to the protocol: a PROXY header, access, sources, a handshake, and the protocol's own word."""
 
+import errno
 import os
 import socket
 import struct
@@ -13,8 +14,10 @@ import pytest
 from sockd.base.metrics import End
 from sockd.base.units import Rate
 from sockd.plan.plan import AccessPlan
+from sockd.transports.connection import Connection
 from sockd.transports.proxy import LONGEST_LINE
 from sockd.tree.endpoint import Endpoint
+from sockd.tree.entry import Opening
 from tests.certificates import made, tls_plan
 from tests.tls_clients import Client
 from tests.transports.loop import Probe, echo
@@ -94,6 +97,43 @@ def test_datagrams_of_who_is_not_allowed(house: House) -> None:
     house.until(lambda: refused(endpoint))
     assert refused(endpoint) == {"access": 1}
     assert not protocol.data
+
+
+@pytest.mark.parametrize("kind", [TCP, TLS])
+@pytest.mark.parametrize(
+    ("reason", "how"),
+    [
+        ("access", {"access": NOBODY}),
+        ("proxy header", {"proxy_from": (ip_network("192.0.2.0/24"),)}),
+        ("connections_per_source", {"connections_per_source": 1}),
+        ("connect_rate", {"connect_rate": Rate(1, 60.0)}),
+    ],
+)
+def test_nothing_is_built_for_a_refused_peer(
+    kind: str, reason: str, how: Any, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that can be known from the address is asked first."""
+    endpoint = house.run(kind, stream=Probes(), tls=tls_plan(), **how)
+    address = endpoint.listeners[0].address
+    if reason.startswith("connect"):  # the first one may
+        house.connect(address)
+        house.until(lambda: len(endpoint.connections))
+    for built in (Connection, Opening):
+        monkeypatch.setattr(built, "__init__", raising(AssertionError("built")))
+    assert gone(house, house.connect(address))
+    assert refused(endpoint) == {reason: 1}
+
+
+def test_a_connection_that_cannot_be_built_is_not_counted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its source gets its place back."""
+    endpoint = house.run(TCP, stream=Probes(), connections_per_source=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "__init__", raising(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
+        assert gone(house, house.connect(endpoint.listeners[0].address))
+    assert refused(endpoint) == {"accepting failed": 1}
+    assert counted(endpoint) == 0
 
 
 # -- sources

@@ -185,4 +185,4 @@ def test_peers_of_unix_streams(path: Path, house: House) -> None:
     house.until(lambda: len(endpoint.connections))
     (server,) = endpoint.connections
     assert server.peer.text == f"uid={os.getuid()},pid={os.getpid()}"
-    assert server.listener == f"unix://{path}"
+    assert server.listener.name == f"unix://{path}"

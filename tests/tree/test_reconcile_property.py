@@ -380,7 +380,7 @@ def resident(town: Town, client: Client) -> Resident:
     for endpoint in town.endpoints.values():
         for server in endpoint.connections:
             # Of several that have the address the kernel may have chosen any.
-            if (server.peer.port == port) if port else (server.listener == str(client.address)):
+            if (server.peer.port == port) if port else (server.listener.name == str(client.address)):
                 (address,) = {
                     each.plan.address for each in endpoint.listeners if each.counters is server.counters
                 }

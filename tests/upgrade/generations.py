@@ -12,11 +12,12 @@ from typing import Any
 from twisted.internet import reactor as installed
 from twisted.internet.protocol import Protocol
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
 from sockd.upgrade import passing
 from sockd.upgrade.exec import Signals, replace, resume_signals
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, HandedListener, Handover
@@ -100,7 +101,7 @@ class Program:
         return reactor
 
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
-        server = Connection(sock, Peer.inet(sockaddr), self.turn, self, "test", Counters())
+        server = Connection(sock, Peer.inet(sockaddr), self.turn, self, Listening("test"))
         self.servers[server] = None
         server.start(Commands(self))
 
@@ -137,7 +138,7 @@ class Program:
         self.listening = sockets[handover.listeners[0].fd]
         for connection in handover.endpoints["all"].connections:
             server = Connection.thaw(
-                connection.transport, sockets[connection.transport["fd"]], self.turn, self, Counters()
+                connection.transport, sockets[connection.transport["fd"]], self.turn, self, Listening("test")
             )
             self.servers[server] = None
             server.resume(Commands(self), connection.protocol)
