@@ -13,11 +13,14 @@ from sockd.base.errors import FileWrongError, SockdError
 from sockd.control.language import Refused
 from sockd.control.listener import Controls
 from sockd.control.status import Outcome
-from sockd.plan.diff import Changes, diff
+from sockd.plan import words
+from sockd.plan.changes import Changes
+from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
 from sockd.systemd.reports import Reports
 from sockd.tree.endpoint import Endpoint, Surroundings, tell_listening
 from sockd.tree.expiry import Expiry
+from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation
 from sockd.tree.supervisor import describe
 
@@ -132,11 +135,14 @@ class Reloading:
     async def diff(self) -> dict[str, Any]:
         """What a reload would change."""
         plan = await self._read()
-        return _told(diff(self._daemon.plan, plan), plan)
+        return _as_json(self._compare(plan))
 
     async def unchanged(self) -> bool:
         """Whether the file still says what it said when it was loaded; Refused where it is wrong by now."""
-        return diff(self._daemon.plan, await self._read()).none
+        return self._compare(await self._read()).none
+
+    def _compare(self, plan: Plan) -> Changes:
+        return diff(self._daemon.plan, plan, without_reload(self._daemon.by_name))
 
     async def _plan(self) -> Plan:
         plan: Plan = await maybeDeferred(self._read_file)
@@ -160,8 +166,7 @@ class Reloading:
         self._reports.reloading()
         try:
             plan = await self._read()
-            changes = diff(daemon.plan, plan)
-            await self._reconcile(plan)
+            done = await self._reconcile(self._compare(plan))
         except BaseException as error:
             refused = self._refusal(error)
             self.last = Outcome.refused(refused.problems)
@@ -169,11 +174,12 @@ class Reloading:
             raise refused from error
         finally:
             self._reports.went_on()
-        self.last = Outcome(True, changes.summary())
+        summary = words.summary(done)
+        self.last = Outcome(True, summary)
         for warning in plan.warnings:
             daemon.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
-        daemon.log.info("reloaded: {summary}", summary=changes.summary(), event="reloaded")
-        return _told(changes, plan)
+        daemon.log.info("reloaded: {summary}", summary=summary, event="reloaded")
+        return _as_json(done)
 
     def _refusal(self, error: BaseException) -> Refused:
         if self._turnstile.closed:
@@ -185,9 +191,10 @@ class Reloading:
         self._daemon.log.failure("the reload failed", Failure(error, type(error), error.__traceback__))
         return Refused(os.EX_SOFTWARE, f"the reload failed: {describe(error)}")
 
-    async def _reconcile(self, plan: Plan) -> None:
-        daemon = self._daemon
-        reconciliation = Reconciliation(daemon.by_name, plan, daemon.around)
+    async def _reconcile(self, changes: Changes) -> Changes:
+        """Make the changes; what was done."""
+        daemon, plan = self._daemon, changes.new
+        reconciliation = Reconciliation(daemon.by_name, changes, daemon.around)
         await reconciliation.prepare()
         try:
             daemon.controls.prepare(daemon.plan, plan)
@@ -205,6 +212,7 @@ class Reloading:
         daemon.changed_settings(old, plan)
         daemon.expiry.follow(plan)
         daemon.tell_unclaimed()
+        return reconciliation.done
 
 
 def tell_refused(log: Logger, what: str, refused: Refused) -> None:
@@ -222,5 +230,8 @@ def _not_any_more(failure: Failure) -> Failure:
     return Failure(_stops()) if failure.check(CancelledError) else failure
 
 
-def _told(changes: Changes, plan: Plan) -> dict[str, Any]:
-    return {"changes": changes.as_json(), "warnings": [str(warning) for warning in plan.warnings]}
+def _as_json(changes: Changes) -> dict[str, Any]:
+    return {
+        "changes": words.as_json(changes),
+        "warnings": [str(warning) for warning in changes.new.warnings],
+    }

@@ -74,8 +74,8 @@ def changes(**more: Any) -> dict[str, Any]:
     nothing: dict[str, Any] = {
         "added": [],
         "removed": [],
-        "re-bound": [],
-        "re-tuned": [],
+        "rebound": [],
+        "updated": [],
         "unchanged": [],
         "daemon": [],
     }

@@ -326,8 +326,8 @@ def test_stopped_while_what_it_began_does_not_end(house: House, run: Daemons) ->
     (server,) = running.daemon.endpoints[0].connections
     server.pauseProducing()
     asked = running.ask("reload")
-    assert DRAIN == reconcile.PATIENCE
-    assert running.stop() == pytest.approx(reconcile.PATIENCE + 0.05, abs=0.2)
+    assert DRAIN == reconcile.STEP_TIMEOUT
+    assert running.stop() == pytest.approx(reconcile.STEP_TIMEOUT + 0.05, abs=0.2)
     assert running.refused(asked)[0] == 69
 
 
@@ -342,5 +342,5 @@ def test_hurried_while_what_it_began_does_not_end(house: House, run: Daemons) ->
     running.daemon.hurry()
     client = house.connect(running.address(), b"x")
     assert house.receive(client, 1) == b"x"
-    assert house.run_clock(lambda: stopped.called) == pytest.approx(reconcile.PATIENCE, abs=0.2)
+    assert house.run_clock(lambda: stopped.called) == pytest.approx(reconcile.STEP_TIMEOUT, abs=0.2)
     assert running.refused(asked)[0] == 69

@@ -28,7 +28,7 @@ _SHORT = 24  # characters; addresses that are no longer stay so as well
 _NAMES = 3  # of a certificate's
 _PACKETS = ("udp://", "unixgram://")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-_KINDS = ("added", "removed", "re-bound", "re-tuned")
+_KINDS = ("added", "removed", "rebound", "updated")
 
 
 @dataclass(frozen=True)

@@ -1,273 +1,194 @@
-"""What a reload would change: two plans compared, endpoint by endpoint, in the file's words."""
+"""Compares two plans, endpoint by endpoint and listener by listener. Pure.
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
-from enum import StrEnum
-from functools import lru_cache
-from typing import Any
+The listeners of an endpoint are paired by their addresses, of which one may stand there several times, as a
+shared port does. A pair costs the less the more alike it is: equal listeners first, then those whose socket
+can stay open, then the rest, where a socket is closed and another one opened. Among those whose socket can
+stay, the listener with the fewest old ones to choose from chooses first: whether a socket can stay depends on
+two options alone (`sockets.opened.retunable`), so that each choice of such a listener is one that the others
+have too, and no order leaves more sockets open.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import fields
 
 from sockd.base.addresses import Address
-from sockd.config.types import OFF
 from sockd.plan import applies
-from sockd.plan.plan import CertificatePlan, EndpointPlan, Limits, Plan, TlsPlan
-from sockd.plan.show import (
-    daemon_tree,
-    guards_tree,
-    in_line,
-    limits_tree,
-    required_tree,
-    restart_tree,
-    socket_tree,
-    tls_tree,
+from sockd.plan.changes import (
+    Action,
+    Changes,
+    EndpointChange,
+    ListenerChange,
+    Part,
+    ProtocolChange,
 )
-from sockd.protocols.contract import Options
-from sockd.transports.sockets.options import SocketOptions
-
-_UNSET = object()
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan
+from sockd.transports.sockets.opened import retunable
 
 
-_LONGEST_SHOWN = 100  # characters of a value
+def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:
+    """What makes the one plan the other.
 
-
-def lines(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A line about each key below which the trees differ."""
-    return [f"{key}: {how}" for key, how in differences(old, new)]
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """The keys below which the trees differ, as `limits.idle`, and how they do."""
-    for key in old | new:
-        one, other = old.get(key, _UNSET), new.get(key, _UNSET)
-        if one == other and type(one) is type(other):
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from differences(one, other, f"{above}{key}.")
-        else:
-            before, after = _shown(one), _shown(other)
-            yield f"{above}{key}", "changed" if before == after else f"{before} -> {after}"
-
-
-def _shown(value: Any) -> str:
-    text = "unset" if value is _UNSET else in_line(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
-
-
-_Socket = tuple[SocketOptions, bool]  # and whether TLS is spoken
-
-
-class Kind(StrEnum):
-    ADDED = "added"
-    REMOVED = "removed"
-    RE_BOUND = "re-bound"  # other listeners, or another protocol; perhaps more
-    RE_TUNED = "re-tuned"  # the same listeners and protocol, something else differs
-    UNCHANGED = "unchanged"
-
-
-@dataclass(frozen=True)
-class Change:
-    """What becomes of one endpoint; `details` are empty for an unchanged one, and for no other."""
-
-    name: str
-    kind: Kind
-    old: EndpointPlan | None
-    new: EndpointPlan | None
-    details: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """All endpoints, in the order of the new file, then those that it lacks; and the daemon's settings."""
-
-    endpoints: tuple[Change, ...]
-    daemon: tuple[str, ...]
-
-    def of(self, kind: Kind) -> tuple[Change, ...]:
-        return tuple(change for change in self.endpoints if change.kind is kind)
-
-    @property
-    def none(self) -> bool:
-        """Whether the plans are the same."""
-        return not self.daemon and all(change.kind is Kind.UNCHANGED for change in self.endpoints)
-
-    def as_json(self) -> dict[str, Any]:
-        """As the control socket tells it."""
-        tree: dict[str, Any] = {
-            kind: [{"name": change.name, "details": list(change.details)} for change in self.of(kind)]
-            for kind in Kind
-        }
-        tree[Kind.UNCHANGED] = [change.name for change in self.of(Kind.UNCHANGED)]
-        return {str(kind): changes for kind, changes in tree.items()} | {"daemon": list(self.daemon)}
-
-    def summary(self) -> str:
-        """How many of each kind, in one line."""
-        counts = Counter(change.kind for change in self.endpoints)
-        parts = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind]] or ["no endpoints"]
-        return ", ".join([*parts, "the daemon's settings changed"] if self.daemon else parts)
-
-
-def diff(old: Plan, new: Plan) -> Changes:
-    """What makes the one plan the other."""
+    `without_reload` are the names of endpoints whose running service can't take other options: the plans
+    don't know it, and the service is replaced then.
+    """
     before = {endpoint.name: endpoint for endpoint in old.endpoints}
-    after = {endpoint.name: endpoint for endpoint in new.endpoints}
-    was_off = {endpoint.name for endpoint in old.disabled}
-    is_off = {endpoint.name for endpoint in new.disabled}
+    after = {endpoint.name for endpoint in new.endpoints}
+    was_disabled = {endpoint.name for endpoint in old.disabled}
+    is_disabled = {endpoint.name for endpoint in new.disabled}
     changes = []
     for endpoint in new.endpoints:
         known = before.get(endpoint.name)
-        if known is not None:
-            changes.append(_change(known, endpoint))
+        if known is None:
+            changes.append(_added(endpoint, switched=endpoint.name in was_disabled))
         else:
-            turned = ["enabled: false -> true"] if endpoint.name in was_off else []
-            details = (*turned, *_addresses(endpoint))
-            changes.append(Change(endpoint.name, Kind.ADDED, None, endpoint, details))
-    for endpoint in old.endpoints:
-        if endpoint.name not in after:
-            turned = ["enabled: true -> false"] if endpoint.name in is_off else []
-            details = (*turned, *_addresses(endpoint))
-            changes.append(Change(endpoint.name, Kind.REMOVED, endpoint, None, details))
-    unset = {"control": OFF, "control_group": OFF}
-    daemon = lines(unset | daemon_tree(old), unset | daemon_tree(new))
-    return Changes(tuple(changes), tuple(daemon))
-
-
-def _addresses(endpoint: EndpointPlan) -> tuple[str, ...]:
-    return tuple(str(listener.address) for listener in endpoint.listeners)
-
-
-def _change(old: EndpointPlan, new: EndpointPlan) -> Change:
-    if old == new:
-        return Change(new.name, Kind.UNCHANGED, old, new, ())
-    bound = [*_protocol(old, new), *_listeners(old, new)]
-    tuned = list(_tuning(old, new))
-    kind = Kind.RE_BOUND if bound else Kind.RE_TUNED if tuned else Kind.UNCHANGED
-    return Change(new.name, kind, old, new, (*bound, *tuned))
-
-
-# -- protocol and listeners --------------------------------------------------------------------------------
-
-
-def _protocol(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
-    if old.protocol != new.protocol:
-        yield f"protocol: {old.protocol} -> {new.protocol}"
-    elif old.specification != new.specification:
-        yield f"protocol: {new.protocol} of another package"
-
-
-def _listeners(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
-    """Their order is no difference; an address may stand there several times, as a shared port does."""
-    before, after = _sockets(old), _sockets(new)
-    less, more, sockets = [], [], []
-    for address in before | after:
-        gone = _without(before.get(address, []), after.get(address, []))
-        come = _without(after.get(address, []), before.get(address, []))
-        both = min(len(gone), len(come))
-        less += [f"- {address}"] * (len(gone) - both)
-        more += [f"+ {address}"] * (len(come) - both)
-        sockets += [f"socket of {address}: {_words(*pair)}" for pair in zip(gone, come, strict=False)]
-    yield from (*more, *less, *sockets)
-
-
-@lru_cache(maxsize=64)  # a change in `defaults` is the same change many times
-def _words(old: _Socket, new: _Socket) -> str:
-    before, after = ({"tls": tls} | socket_tree(options) for options, tls in (old, new))
-    return ", ".join(f"{key} {how}" for key, how in differences(before, after))
-
-
-def _sockets(endpoint: EndpointPlan) -> dict[Address, list[_Socket]]:
-    sockets: dict[Address, list[_Socket]] = {}
-    for listener in endpoint.listeners:
-        sockets.setdefault(listener.address, []).append((listener.socket, listener.tls))
-    return sockets
-
-
-def _without(some: list[_Socket], others: list[_Socket]) -> list[_Socket]:
-    return list((Counter(some) - Counter(others)).elements())
-
-
-# -- what can change while it runs -------------------------------------------------------------------------
-
-
-def _tuning(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
-    """What is no matter of listeners."""
-    yield from _options(old.options, new.options)
-    means_something = [
-        {key for key in _LIMITS if applies.limit(key, (one.address for one in endpoint.listeners))}
-        for endpoint in (old, new)
+            changes.append(_changed(known, endpoint, can_reload=endpoint.name not in without_reload))
+    changes += [
+        _removed(endpoint, switched=endpoint.name in is_disabled)
+        for endpoint in old.endpoints
+        if endpoint.name not in after
     ]
-    for key, line in _limits(old.limits, new.limits):
-        if all(key in keys for keys in means_something):
-            yield line
-    yield from _tls(old.tls, new.tls)
-    if (old.access, old.proxy_from) != (new.access, new.proxy_from):
-        trees = [guards_tree(replace(one, tls=None)) for one in (old, new)]
-        for section in trees[0] | trees[1]:
-            yield from _in_section(section, *(tree.get(section, {}) for tree in trees))
-    if old.restart != new.restart:
-        yield from lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
-    if old.give_up_after != new.give_up_after:
-        required = [{"required": required_tree(one.give_up_after)} for one in (old, new)]
-        yield from lines(*required)
+    settings = [
+        (plan.drain, plan.log, plan.control, plan.control_user, plan.control_group) for plan in (old, new)
+    ]
+    return Changes(old, new, tuple(changes), settings[0] != settings[1])
 
 
-def _in_section(section: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """What differs in a section whose keys are all off by default."""
-    unset = dict.fromkeys(old | new, OFF)
-    yield from lines({section: unset | old}, {section: unset | new})
+def _added(endpoint: EndpointPlan, *, switched: bool) -> EndpointChange:
+    opened = tuple(ListenerChange(Action.OPENED, new=each) for each in endpoint.listeners)
+    return EndpointChange(endpoint.name, None, endpoint, opened, switched=switched)
 
 
-def _tls(old: TlsPlan | None, new: TlsPlan | None) -> Iterator[str]:
-    """Of keys nothing is told: there is no other key for the same certificate."""
+def _removed(endpoint: EndpointPlan, *, switched: bool) -> EndpointChange:
+    closed = tuple(_closed(endpoint.listeners, range(len(endpoint.listeners))))
+    return EndpointChange(endpoint.name, endpoint, None, closed, switched=switched)
+
+
+def _closed(listeners: tuple[ListenerPlan, ...], positions: range | list[int]) -> Iterator[ListenerChange]:
+    for position in positions:
+        yield ListenerChange(Action.CLOSED, old=listeners[position], position=position)
+
+
+def _changed(old: EndpointPlan, new: EndpointPlan, *, can_reload: bool) -> EndpointChange:
     if old == new:
-        return
-    before, after = _tls_tree(old), _tls_tree(new)
-    yield from _in_section("tls", before, after)
-    if old is None or new is None:
-        return
-    for key in ("certificates", "client_ca"):
-        if before.get(key) == after.get(key) and getattr(old, key) != getattr(new, key):
-            yield f"tls.{key}: changed"
+        return EndpointChange(new.name, old, new, equal=True)
+    parts = frozenset(_parts(old, new))
+    return EndpointChange(
+        new.name,
+        old,
+        new,
+        tuple(_listeners(old.listeners, new.listeners)),
+        _protocol(old, new, options=Part.OPTIONS in parts, can_reload=can_reload),
+        parts,
+    )
 
 
-def _tls_tree(tls: TlsPlan | None) -> dict[str, Any]:
-    if tls is None:
-        return {}
-    tree = {key: value for key, value in tls_tree(tls).items() if key not in ("certificate", "key", "names")}
-    return tree | {"certificates": [_until(one) for one in tls.certificates]}
+# -- protocol, and what is set anew while it runs ----------------------------------------------------------
 
 
-def _until(certificate: CertificatePlan) -> str:
-    return f"{certificate.file.name} until {datetime.fromtimestamp(certificate.not_after, UTC):%Y-%m-%d}"
+def _protocol(old: EndpointPlan, new: EndpointPlan, *, options: bool, can_reload: bool) -> ProtocolChange:
+    if old.protocol != new.protocol:
+        return ProtocolChange.OTHER
+    if old.specification != new.specification:
+        return ProtocolChange.OTHER_PACKAGE
+    return ProtocolChange.STARTED_ANEW if options and not can_reload else ProtocolChange.NONE
+
+
+def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
+    if type(old.options) is not type(new.options) or old.options != new.options:
+        yield Part.OPTIONS
+    if _limits_differ(old, new):
+        yield Part.LIMITS
+        if old.limits.of_a_source != new.limits.of_a_source:
+            yield Part.SOURCES
+    if old.tls != new.tls:
+        yield Part.TLS
+    if old.access != new.access:
+        yield Part.ACCESS
+    if old.proxy_from != new.proxy_from:
+        yield Part.PROXIES
+    if old.restart != new.restart:
+        yield Part.RESTART
+    if old.give_up_after != new.give_up_after:
+        yield Part.REQUIRED
 
 
 _LIMITS = tuple(field.name for field in fields(Limits))
 
 
-@lru_cache(maxsize=64)  # as with sockets
-def _limits(old: Limits, new: Limits) -> tuple[tuple[str, str], ...]:
-    """Keys that differ, and the line about each."""
-    words = differences(limits_tree(old), limits_tree(new))
-    return tuple((key, f"limits.{key}: {how}") for key, how in words)
+def _limits_differ(old: EndpointPlan, new: EndpointPlan) -> bool:
+    """Whether a limit differs that means something for an address of either plan."""
+    if old.limits == new.limits:
+        return False
+    addresses = [listener.address for listener in (*old.listeners, *new.listeners)]
+    return any(
+        getattr(old.limits, key) != getattr(new.limits, key) and applies.limit(key, addresses)
+        for key in _LIMITS
+    )
 
 
-def _options(old: Options, new: Options) -> Iterator[str]:
-    alike = type(old) is type(
-        new
-    )  # else what they don't have in common is told only as far as it was written
-    if alike and old == new:
-        return
-    before, after = _options_tree(old, whole=alike), _options_tree(new, whole=alike)
-    yield from lines({"options": before}, {"options": after})
-    for name, field in type(new).model_fields.items() if alike else ():
-        key = field.alias or name
-        # Secrets, and what has no form as text, look the same.
-        if before.get(key) == after.get(key) and getattr(old, name) != getattr(new, name):
-            yield f"options.{key}: changed"
+# -- listeners ---------------------------------------------------------------------------------------------
 
 
-def _options_tree(options: Options, *, whole: bool) -> dict[str, Any]:
-    try:
-        return options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole)
-    except Exception:  # noqa: BLE001 - a third party's types
-        return {}
+def _listeners(before: tuple[ListenerPlan, ...], after: tuple[ListenerPlan, ...]) -> Iterator[ListenerChange]:
+    """Their order is no difference."""
+    pairs = _pairs(before, after)
+    for number, new in enumerate(after):
+        position = pairs.get(number)
+        if position is None:
+            yield ListenerChange(Action.OPENED, new=new)
+        else:
+            old = before[position]
+            yield ListenerChange(_action(old, new), old, new, position)
+    paired = set(pairs.values())
+    yield from _closed(before, [position for position in range(len(before)) if position not in paired])
+
+
+def _action(old: ListenerPlan, new: ListenerPlan) -> Action:
+    if old == new:
+        return Action.KEPT
+    if not retunable(old.socket, new.socket):
+        return Action.REBOUND
+    return Action.TUNED if old.tls == new.tls else Action.PASSED
+
+
+def _pairs(before: tuple[ListenerPlan, ...], after: tuple[ListenerPlan, ...]) -> dict[int, int]:
+    """For each new listener that an old one becomes, the positions of both."""
+    if before == after:
+        return {position: position for position in range(len(after))}
+    there: dict[Address, list[int]] = {}
+    wanted: dict[Address, list[int]] = {}
+    for position, old in enumerate(before):
+        there.setdefault(old.address, []).append(position)
+    for number, new in enumerate(after):
+        wanted.setdefault(new.address, []).append(number)
+    pairs: dict[int, int] = {}
+    for address, numbers in wanted.items():
+        left = there.get(address, [])
+        for suits in (_equal, _tunable, _passable, _any):
+            choices = {
+                number: [position for position in left if suits(before[position], after[number])]
+                for number in numbers
+                if number not in pairs
+            }
+            for number in sorted(choices, key=lambda each: len(choices[each])):
+                free = [position for position in choices[number] if position in left]
+                if free:
+                    pairs[number] = free[0]
+                    left.remove(free[0])
+    return pairs
+
+
+def _equal(old: ListenerPlan, new: ListenerPlan) -> bool:
+    return old == new
+
+
+def _tunable(old: ListenerPlan, new: ListenerPlan) -> bool:
+    return _passable(old, new) and old.tls == new.tls
+
+
+def _passable(old: ListenerPlan, new: ListenerPlan) -> bool:
+    return retunable(old.socket, new.socket)
+
+
+def _any(_old: ListenerPlan, _new: ListenerPlan) -> bool:
+    return True

@@ -27,6 +27,11 @@ class Limits:
     lifetime: float | None = None
     exempt: tuple[Network, ...] = ()  # whose peers the limits of one source do not concern
 
+    @property
+    def of_a_source(self) -> tuple[int | None, Rate | None, tuple[Network, ...]]:
+        """Those that concern the connections of one source."""
+        return self.connections_per_source, self.connect_rate, self.exempt
+
 
 @dataclass(frozen=True)
 class Restart:

@@ -5,10 +5,9 @@ from socket import socket
 from typing import TYPE_CHECKING
 
 from sockd.base.peers import Peer
-from sockd.base.units import Rate
 from sockd.limits.access import Access, Networks
 from sockd.limits.sources import Sources
-from sockd.plan.plan import EndpointPlan, Limits, Network
+from sockd.plan.plan import EndpointPlan
 from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import groups_of
 
@@ -28,7 +27,7 @@ class Admission:
         self._groups_matter = bool(plan.access and plan.access.groups)
         self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
         self.sources = None
-        self.source_limits = _source_limits(limits)
+        self.source_limits = limits.of_a_source
         if limits.connections_per_source is not None or limits.connect_rate is not None:
             self.sources = Sources(*self.source_limits)
         # By the accepted socket: it is there before its Connection is built, and as long.
@@ -108,12 +107,3 @@ class Admission:
         """Let go of sources that have been silent for long enough."""
         if self.sources is not None:
             self.sources.forget(now)
-
-
-def admission_part(plan: EndpointPlan) -> tuple[object, ...]:
-    """What of a plan an Admission is made of."""
-    return plan.access, plan.proxy_from, plan.tls, _source_limits(plan.limits)
-
-
-def _source_limits(limits: Limits) -> tuple[int | None, Rate | None, tuple[Network, ...]]:
-    return limits.connections_per_source, limits.connect_rate, limits.exempt

@@ -1,6 +1,6 @@
 """One endpoint running: its protocol's service first, then its listeners, each supervised alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 
 from sockd.base.addresses import Kind
+from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
 from sockd.transports.flush import Flusher
@@ -210,21 +211,21 @@ class Endpoint:
 
     # -- reload
 
-    def adopt(self, plan: EndpointPlan, host: Host[Any], factory: Any) -> None:
-        """Go over to a plan of the same protocol; whoever is here stays. The listeners are the caller's."""
-        old, self.plan = self.plan, plan
+    def adopt(self, plan: EndpointPlan, parts: Collection[Part], host: Host[Any], factory: Any) -> None:
+        """Go over to a plan of the same protocol that differs in these parts. Listeners are the caller's."""
+        self.plan = plan
         replaced = self.engine.adopt(host, factory)
         if replaced is not None:
             try:
                 replaced.doStop()
             except BaseException:  # noqa: BLE001
                 self.connections.protocol_failed("doStop")
-        if old.restart != plan.restart:
+        if Part.RESTART in parts:
             for supervisor in (self.service, *self.supervisors):
                 supervisor.restart(plan.restart)
-        if (old.give_up_after, old.restart) != (plan.give_up_after, plan.restart):
+        if Part.REQUIRED in parts or Part.RESTART in parts:
             self._require()
-        if old.limits != plan.limits:
+        if Part.LIMITS in parts:
             self.connections.limit(plan.limits)
             for listener in self.listeners:
                 listener.limit(plan.limits)

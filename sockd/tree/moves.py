@@ -1,4 +1,10 @@
-"""What another plan asks of a running tree: which listeners stay, come and go, and whose sockets go over."""
+"""What changes mean for a running tree: which listeners stay, come and go, and which sockets pass on.
+
+Nothing is done here yet. The changes say which listeners are opened and closed. What only the running tree
+shows is found here: the listeners that they mean, whether those are open at present, and which of the sockets
+that are no longer wanted is good for a listener that is. Such a socket stays open while it passes on, so that
+no peer is refused. A socket that is in the way, and can't pass on, is to be closed first.
+"""
 
 import os
 from collections.abc import Hashable, Mapping
@@ -6,43 +12,49 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sockd.base.addresses import Address, Kind, overlap
-from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan
+from sockd.plan.changes import Action, Changes, EndpointChange
+from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.transports.sockets.opened import retunable
-from sockd.tree.admission import Admission, admission_part
+from sockd.transports.sockets.options import SocketOptions
+from sockd.tree.admission import Admission
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.protocol import Engine
 from sockd.tree.states import State
 
+_STAYS = frozenset({Action.KEPT, Action.TUNED})
+_SOCKET_STAYS = _STAYS | {Action.PASSED}
+
+
+def without_reload(running: Mapping[str, Endpoint]) -> frozenset[str]:
+    """The endpoints whose service runs and can't take other options, for `sockd.plan.diff`."""
+    return frozenset(
+        name
+        for name, endpoint in running.items()
+        if endpoint.host.service is not None and not hasattr(endpoint.host.service, "reload")
+    )
+
 
 @dataclass(eq=False)
-class Retune:
+class Update:
     """An endpoint that goes over to another plan of the same protocol."""
 
     endpoint: Endpoint
+    change: EndpointChange
     plan: EndpointPlan
     watched: dict[Watched, ListenerPlan] = field(default_factory=dict)  # as it shall be
+    tuned: dict[Watched, SocketOptions] = field(default_factory=dict)  # and the options that it has yet
     leaving: list[Watched] = field(default_factory=list)
-    host: Host[Any] | None = None
-    factory: Any = None
+    host: Host[Any] | None = None  # of whatever options the protocol has
+    factory: Any = None  # the protocol's own type
     engine: Engine = field(init=False)
     # Datagram protocols that have the new options: those made anew, and those that took them.
     made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     admission: Admission | None = None
-    retry_service: bool = False
-    retry_listeners: bool = False
 
     def __post_init__(self) -> None:
         self.engine = self.endpoint.engine
-
-    @property
-    def options_changed(self) -> bool:
-        return self.endpoint.plan.options != self.plan.options
-
-    @property
-    def admission_changed(self) -> bool:
-        return admission_part(self.endpoint.plan) != admission_part(self.plan)
 
 
 @dataclass(eq=False)
@@ -61,7 +73,7 @@ class Leaving:
 
     @property
     def open(self) -> bool:
-        return self.watched.supervisor.state is State.RUNNING and self.watched.listener.opened is not None
+        return is_open(self.watched)
 
 
 @dataclass(eq=False)
@@ -69,63 +81,117 @@ class Wanted:
     """A listener that the new plan has in addition."""
 
     endpoint: Endpoint
-    plan: ListenerPlan
     watched: Watched
     heir_of: Leaving | None = None
     after: list[Leaving] = field(default_factory=list)  # those that must be closed first
     tolerant: bool = False  # it wasn't open before either
 
+    @property
+    def plan(self) -> ListenerPlan:
+        return self.watched.listener.plan
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The running listeners that one listener of the new plan comes to, and whether it was open before."""
+
+    watched: tuple[Watched, ...]
+    was_open: bool
+
 
 class Moves:
-    """Decided, and nothing done: `endpoints` is what shall run, and `gone` is what shall not any more."""
+    """What there is to do: `endpoints` is what shall run, and `gone` is what shall not any more."""
 
-    def __init__(self, running: Mapping[str, Endpoint], plan: Plan, around: Surroundings) -> None:
+    def __init__(self, running: Mapping[str, Endpoint], changes: Changes, around: Surroundings) -> None:
         self._around = around
         self.fresh: dict[Endpoint, Endpoint | None] = {}  # and the endpoint that each one replaces
-        self.retunes: list[Retune] = []
+        self.updates: list[Update] = []
         self.leaving: list[Leaving] = []
         self.wanted: list[Wanted] = []
         self.gone: list[Endpoint] = []
         self.endpoints: dict[str, Endpoint] = {}
-        for new in plan.endpoints:
-            self._place(running.get(new.name), new)
-        self.gone += [endpoint for name, endpoint in running.items() if name not in self.endpoints]
-        for endpoint in self.gone:
-            self.leaving += [Leaving(endpoint, watched) for watched in endpoint.watched]
+        # By the name of the endpoint, in the order of its listeners' changes; none of those that are closed.
+        self.followed: dict[str, list[Followed]] = {}
+        for change in changes.endpoints:
+            self._place(running.get(change.name), change)
         by_place: dict[Hashable, list[Leaving]] = {}
         for leaving in self.leaving:
             by_place.setdefault(_place_of(leaving.where), []).append(leaving)
         for wanted in self.wanted:
-            where = _real(wanted.plan.address)
-            self._find_predecessor(wanted, where, by_place.get(_place_of(where), []))
+            if wanted.heir_of is None:
+                where = _real(wanted.plan.address)
+                self._find_predecessor(wanted, where, by_place.get(_place_of(where), []))
 
-    def _place(self, old: Endpoint | None, new: EndpointPlan) -> None:
-        if old is not None and old.plan == new:
-            self.endpoints[new.name] = old
-        elif old is None or _replaces(old, new):
-            fresh = Endpoint(new, self._around)
-            self.fresh[fresh] = old
-            self.wanted += [Wanted(fresh, each.listener.plan, each) for each in fresh.watched]
-            self.endpoints[new.name] = fresh
+    def _place(self, old: Endpoint | None, change: EndpointChange) -> None:
+        if change.new is None:
             if old is not None:
-                self.gone.append(old)
+                self._remove(old)
+        elif old is None or change.replaced:
+            self._begin(old, change, change.new)
+        elif change.equal:
+            self.endpoints[change.name] = old
         else:
-            retune = Retune(old, new)
-            left = list(old.watched)
-            for plan in new.listeners:
-                same = [each for each in left if _stays(each.listener.plan, plan)]
-                if same and plan.address.kind is not Kind.SYSTEMD:
-                    same = same[:1]
-                if not same:
-                    same = old.make_listeners(plan)
-                    self.wanted += [Wanted(old, plan, each) for each in same]
-                left = [each for each in left if each not in same]
-                retune.watched |= dict.fromkeys(same, plan)
-            retune.leaving = left
-            _keep_counters(retune)
-            self.leaving += [Leaving(old, each) for each in left]
-            self.retunes.append(retune)
-            self.endpoints[new.name] = old
+            self._update(old, change, change.new)
+
+    def _remove(self, old: Endpoint) -> dict[Watched, Leaving]:
+        self.gone.append(old)
+        return self._leave(old, old.watched)
+
+    def _begin(self, old: Endpoint | None, change: EndpointChange, plan: EndpointPlan) -> None:
+        """Another endpoint, to which the sockets pass of the one that it replaces."""
+        fresh = Endpoint(plan, self._around)
+        self.fresh[fresh] = old
+        self.endpoints[change.name] = fresh
+        leaving = {} if old is None else self._remove(old)
+        before = [] if old is None else _by_listener(old)
+        followed = self.followed[change.name] = []
+        for listener, successors in zip(change.listeners, _by_listener(fresh), strict=False):
+            predecessors = [] if listener.position is None else before[listener.position]
+            followed.append(Followed(tuple(successors), any(map(is_open, predecessors))))
+            wanted = self._want(fresh, successors)
+            if listener.action in _SOCKET_STAYS:
+                _pass_on([leaving[each] for each in predecessors], wanted)
+
+    def _update(self, old: Endpoint, change: EndpointChange, plan: EndpointPlan) -> None:
+        update = Update(old, change, plan)
+        before = _by_listener(old)
+        followed = self.followed[change.name] = []
+        passed: list[tuple[list[Watched], list[Wanted]]] = []
+        for listener in change.listeners:
+            if listener.new is None:
+                continue
+            predecessors = [] if listener.position is None else before[listener.position]
+            was_open = any(map(is_open, predecessors))
+            if listener.action in _STAYS:
+                successors = predecessors
+                if listener.action is Action.TUNED and listener.old is not None:
+                    update.tuned |= dict.fromkeys(predecessors, listener.old.socket)
+            else:
+                successors = old.make_listeners(listener.new)
+                wanted = self._want(old, successors)
+                for each, successor in zip(predecessors, successors, strict=False):
+                    # It goes on counting, and so its connections live on.
+                    successor.listener.listening = each.listener.listening
+                if listener.action is Action.PASSED:
+                    passed.append((predecessors, wanted))
+            update.watched |= dict.fromkeys(successors, listener.new)
+            followed.append(Followed(tuple(successors), was_open))
+        update.leaving = [each for each in old.watched if each not in update.watched]
+        leaving = self._leave(old, update.leaving)
+        for predecessors, wanted in passed:
+            _pass_on([leaving[each] for each in predecessors], wanted)
+        self.updates.append(update)
+        self.endpoints[change.name] = old
+
+    def _leave(self, endpoint: Endpoint, watched: list[Watched]) -> dict[Watched, Leaving]:
+        leaving = {each: Leaving(endpoint, each) for each in watched}
+        self.leaving += leaving.values()
+        return leaving
+
+    def _want(self, endpoint: Endpoint, watched: list[Watched]) -> list[Wanted]:
+        wanted = [Wanted(endpoint, each) for each in watched]
+        self.wanted += wanted
+        return wanted
 
     def _find_predecessor(self, wanted: Wanted, where: Address, there: list[Leaving]) -> None:
         address = wanted.plan.address
@@ -148,16 +214,30 @@ class Moves:
                 wanted.after.append(leaving)
 
 
-def _replaces(old: Endpoint, new: EndpointPlan) -> bool:
-    """Whether the new plan takes a new protocol, or a new service of the same."""
-    if (old.plan.protocol, old.plan.specification) != (new.protocol, new.specification):
-        return True
-    service = old.host.service
-    return old.plan.options != new.options and service is not None and not hasattr(service, "reload")
+def _pass_on(leaving: list[Leaving], wanted: list[Wanted]) -> None:
+    """These sockets go to these listeners, as far as they are open."""
+    for each, successor in zip(leaving, wanted, strict=False):
+        if each.open:
+            successor.heir_of = each
+            each.taken = True
 
 
-def _stays(old: ListenerPlan, new: ListenerPlan) -> bool:
-    return (old.address, old.tls) == (new.address, new.tls) and retunable(old.socket, new.socket)
+def is_open(watched: Watched) -> bool:
+    """Whether the listener has a socket at present."""
+    return watched.supervisor.state is State.RUNNING and watched.listener.opened is not None
+
+
+def _by_listener(endpoint: Endpoint) -> list[list[Watched]]:
+    """The running listeners of each listener of the plan: systemd may have passed several sockets for one."""
+    left = list(reversed(endpoint.watched))
+    groups = []
+    for plan in endpoint.plan.listeners:
+        group = [left.pop()]
+        if plan.address.kind is Kind.SYSTEMD:
+            while left and left[-1].listener.plan.address == plan.address:
+                group.append(left.pop())
+        groups.append(group)
+    return groups
 
 
 def _real(address: Address) -> Address:
@@ -170,17 +250,3 @@ def _real(address: Address) -> Address:
 def _place_of(address: Address) -> Hashable:
     """The same for all addresses that may overlap."""
     return (address.kind.ports, address.port) if address.kind.inet else (address.kind.local, address.path)
-
-
-def _keep_counters(retune: Retune) -> None:
-    """A listener whose address stays, and is only opened anew, goes on counting; its connections live on."""
-    left = list(retune.leaving)
-    for watched in retune.watched:
-        if watched not in retune.endpoint.watched:
-            listener = watched.listener
-            for each in left:
-                before = each.listener
-                if (before.plan.address, before.number) == (listener.plan.address, listener.number):
-                    listener.listening = before.listening
-                    left.remove(each)
-                    break

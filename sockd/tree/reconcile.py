@@ -1,27 +1,58 @@
-"""Make the running endpoints match another plan: all of it, or nothing."""
+"""Makes the running endpoints match another plan: all of it, or nothing.
+
+A reload takes three methods. `prepare` does all that may fail, and each of its steps leaves behind how it is
+undone. `commit` goes over to the new plan within one turn of the reactor, and can't fail. `undo` takes back
+what `prepare` did, the last step first. While `prepare` waits, the old plan serves everybody.
+
+The order of `prepare` is such that what is seen from outside comes as late as it can:
+
+1. Supervisors that wait for their next try are paused: what they would start has the old plan's options, and
+   could take an address that the new plan needs.
+2. Sockets that stay get their new options. Listeners are opened whose address is free, or to which an open
+   socket passes: they hold a duplicate, and accept nobody yet. Here the kernel may refuse an option, and
+   another program may have the address.
+3. Services of new endpoints are started and waited for. A third party's may fail, or take long: then the
+   reload waits no longer than a start does, and the endpoint is held until its service has come up.
+4. Running endpoints get ready: TLS and access are set up, the service takes the new options, factories
+   and datagram protocols are made. A third party's code may refuse any of that, or leave it half done, which
+   is why the undo hands a service its old options even where it refused the new ones.
+5. Sockets that are in the way of others are closed last, and the others opened: the kernel has no room for
+   both. No step after this one waits, so that an address is closed for no longer than a turn of the reactor.
+   The undo opens it again, with the protocol and the peers that it had.
+
+An undo has bounds as well. What takes longer than STEP_TIMEOUT, or fails, is logged, and the next step is
+undone. One thing has no way back: a receive buffer once set is never the kernel's own again, so the commit
+sets it.
+
+An address that wasn't open before the reload is no reason to refuse it: where it can't be opened now either,
+its supervisor goes on trying, and `done` says so.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
 
 from sockd.base.errors import SockdError
-from sockd.plan.plan import Plan
+from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.transports.sockets.opened import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
+from sockd.tree.done import as_done
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.listener import Listener
-from sockd.tree.moves import Leaving, Moves, Retune, Wanted
+from sockd.tree.moves import Leaving, Moves, Update, Wanted
 from sockd.tree.states import State
 from sockd.tree.supervisor import Supervisor, cancellable, describe
 
-# So long (seconds) a service may take over other options, and what was begun may take to end again.
-PATIENCE = 5.0
+T = TypeVar("T")
+
+# Seconds that a service has to take other options, and that each step of an undo has.
+STEP_TIMEOUT = 5.0
 
 
 class ReloadRefusedError(SockdError):
@@ -29,25 +60,28 @@ class ReloadRefusedError(SockdError):
 
 
 class Reconciliation:
-    """`prepare` opens and starts all that is new, and undoes it where something fails; `commit` can't fail.
+    """A running tree on its way to another plan.
 
-    After `commit`, `endpoints` is what runs, and `gone` are endpoints that are to be drained and stopped.
-    `step` is called with a word before each step; what it raises has the effect of a failure of that step.
+    After `commit`, `endpoints` is what runs, `gone` are endpoints that are to be drained and stopped, and
+    `done` says what was done. `step` is called with a word before each step; what it raises has the effect of
+    a failure of that step.
     """
 
     def __init__(
         self,
         running: Mapping[str, Endpoint],
-        plan: Plan,
+        changes: Changes,
         around: Surroundings,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._changes = changes
         self._around = around
         self._step = step
-        self._undo: list[tuple[str, Callable[[], Any]]] = []
-        self._go_on: list[Callable[[], None]] = []  # with what was not to be tried again meanwhile
+        self._undo: list[tuple[str, Callable[[], object]]] = []
+        self._resume_supervisors: list[Callable[[], None]] = []
         self._tuned: set[Opened] = set()
-        self._moves = Moves(running, plan, around)
+        self._not_tuned: dict[Watched, str] = {}  # and why
+        self._moves = Moves(running, changes, around)
         self.endpoints = self._moves.endpoints
         self.gone = self._moves.gone
 
@@ -64,16 +98,16 @@ class Reconciliation:
             raise
 
     async def _prepare(self) -> None:
-        for retune in self._moves.retunes:
-            if retune.endpoint.restarting:
+        for update in self._moves.updates:
+            if update.endpoint.restarting:
                 raise ReloadRefusedError(
-                    f"{retune.plan.name}: it is being restarted; reload when it has been"
+                    f"{update.plan.name}: it is being restarted; reload when it has been"
                 )
         for supervisor in self._old_supervisors():
             # It would start with the old plan's options what the new one begins or ends.
-            self._go_on.append(supervisor.pause())
-        for retune in self._moves.retunes:
-            self._tune_sockets(retune)
+            self._resume_supervisors.append(supervisor.pause())
+        for update in self._moves.updates:
+            self._tune_sockets(update)
         for wanted in self._moves.wanted:
             if not wanted.after and not wanted.tolerant:
                 self._open(wanted)
@@ -83,12 +117,12 @@ class Reconciliation:
             await endpoint.service.tried
             if endpoint.service.state is State.BACKING_OFF:
                 raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
-        for retune in self._moves.retunes:
-            if retune.admission_changed:
+        for update in self._moves.updates:
+            if update.change.parts & ADMISSION:
                 self._step("admission")
-                retune.admission = Admission(retune.plan)
-            if retune.options_changed:
-                await self._retune(retune)
+                update.admission = Admission(update.plan)
+            if Part.OPTIONS in update.change.parts:
+                await self._go_over(update)
         self._begin_datagrams([wanted for wanted in self._moves.wanted if not wanted.after])
         late = [wanted for wanted in self._moves.wanted if wanted.after]
         for wanted in late:
@@ -99,19 +133,19 @@ class Reconciliation:
         self._begin_datagrams(late)
 
     def _old_supervisors(self) -> Iterator[Supervisor]:
-        for retune in self._moves.retunes:
-            yield from (retune.endpoint.service, *retune.endpoint.supervisors)
+        for update in self._moves.updates:
+            yield from (update.endpoint.service, *update.endpoint.supervisors)
         gone = set(self.gone)
         for leaving in self._moves.leaving:
             if leaving.endpoint in gone:
                 yield leaving.watched.supervisor
 
-    def _tune_sockets(self, retune: Retune) -> None:
-        for watched, plan in retune.watched.items():
+    def _tune_sockets(self, update: Update) -> None:
+        for watched, old in update.tuned.items():
             listener = watched.listener
-            if listener.plan.socket != plan.socket and listener.opened is not None:
-                what = f"{retune.plan.name}: {listener.plan.address}"
-                self._tune(what, listener.opened, listener.plan.socket, plan.socket)
+            if listener.opened is not None:
+                what = f"{update.plan.name}: {listener.plan.address}"
+                self._tune(what, listener.opened, old, update.watched[watched].socket)
 
     def _tune(self, what: str, opened: Opened, old: SocketOptions, new: SocketOptions) -> None:
         self._step("tune")
@@ -153,28 +187,28 @@ class Reconciliation:
         endpoint.connections.close()
         await endpoint.service.stop()
 
-    async def _retune(self, retune: Retune) -> None:
-        endpoint, options = retune.endpoint, retune.plan.options
+    async def _go_over(self, update: Update) -> None:
+        endpoint, options = update.endpoint, update.plan.options
         await self._reload(endpoint, endpoint.host.service, options)
         self._step("make factory")
-        retune.host, retune.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
-        if retune.factory is not None:
-            self._later("stop factory", retune.factory.doStop)
-            self._contained(endpoint, retune.factory.doStart)
-        for watched in retune.watched:
+        update.host, update.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
+        if update.factory is not None:
+            self._later("stop factory", update.factory.doStop)
+            self._contained(endpoint, update.factory.doStart)
+        for watched in update.watched:
             listener = watched.listener
             if listener.protocol is None:
                 continue
             if hasattr(listener.protocol, "reload"):
-                retune.reloaded[watched] = listener.protocol
+                update.reloaded[watched] = listener.protocol
                 await self._reload(endpoint, listener.protocol, options)
                 continue
             self._step("make datagram protocol")
-            make = _maker(endpoint, retune.host)
+            make = _maker(endpoint, update.host)
             protocol = self._contained(endpoint, partial(listener.new_protocol, make))
             if protocol is not None:
                 self._later("stop datagram protocol", protocol.stop)
-                retune.made[watched] = protocol
+                update.made[watched] = protocol
 
     async def _reload(self, endpoint: Endpoint, target: Any, options: Any) -> None:
         method = getattr(target, "reload", None)
@@ -186,14 +220,14 @@ class Reconciliation:
             try:
                 await _bounded(maybeDeferred(method, options), self._around.reactor)
             except TookTooLongError as error:
-                text = f"{endpoint.name}: going over to the new options takes longer than {PATIENCE:g}s"
+                text = f"{endpoint.name}: going over to the new options takes longer than {STEP_TIMEOUT:g}s"
                 raise ReloadRefusedError(text) from error
             except BaseException as error:
                 raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 
     def _begin_datagrams(self, all_wanted: list[Wanted]) -> None:
         """Datagram protocols are third parties' too: have them made, and their faults known, in time."""
-        hosts = {retune.endpoint: retune.host for retune in self._moves.retunes}
+        hosts = {update.endpoint: update.host for update in self._moves.updates}
         for wanted in all_wanted:
             endpoint = wanted.endpoint
             listener = wanted.watched.listener
@@ -236,14 +270,14 @@ class Reconciliation:
             except CancelledError:
                 continue  # the daemon stops, and waits for nobody
             except BaseException as error:  # noqa: BLE001
-                self._tell(what, error)
+                self._log_failure(what, error)
         self._resume()
 
     def _resume(self) -> None:
-        while self._go_on:
-            self._go_on.pop()()
+        while self._resume_supervisors:
+            self._resume_supervisors.pop()()
 
-    def _tell(self, what: str, error: BaseException) -> None:
+    def _log_failure(self, what: str, error: BaseException) -> None:
         self._around.log.error("reload: {what} failed: {why}", what=what, why=describe(error), event="reload")
 
     # -- commit
@@ -262,18 +296,23 @@ class Reconciliation:
         for leaving in self._moves.leaving:
             if leaving.protocol is not None:
                 self._end(leaving.endpoint, leaving.protocol)
-        for retune in self._moves.retunes:
-            self._commit(retune, within)
+        for update in self._moves.updates:
+            self._commit(update, within)
         for supervisor in self._supervisors():
             supervisor.on_trial = False
         self._resume()
-        for retune in self._moves.retunes:
-            self._retry(retune)
+        for update in self._moves.updates:
+            self._retry(update)
         for endpoint in self._moves.fresh:
             endpoint.serve()
         for wanted in self._moves.wanted:
             if wanted.tolerant:
                 wanted.watched.supervisor.start()
+
+    @property
+    def done(self) -> Changes:
+        """The changes as they were made, once they are."""
+        return as_done(self._changes, self._moves, self._not_tuned)
 
     @property
     def opened(self) -> Iterator[tuple[Endpoint, Listener]]:
@@ -292,33 +331,31 @@ class Reconciliation:
         except BaseException:  # noqa: BLE001
             endpoint.connections.protocol_failed("stop")
 
-    def _commit(self, retune: Retune, within: float) -> None:
-        endpoint, leaving = retune.endpoint, retune.leaving
+    def _commit(self, update: Update, within: float) -> None:
+        endpoint, leaving = update.endpoint, update.leaving
         for each in leaving:
             each.listener.drain()
             ensureDeferred(each.supervisor.stop())
-        for watched, plan in retune.watched.items():
-            old, watched.listener.plan = watched.listener.plan, plan
-            if old.socket != plan.socket:
-                self._finish_tuning(watched, old.socket, plan.socket)
-        endpoint.watch(list(retune.watched), leaving)
-        retune.retry_service = retune.options_changed
-        retune.retry_listeners = endpoint.plan.listeners != retune.plan.listeners
-        if retune.host is None:
-            retune.host, retune.factory = endpoint.host, endpoint.engine.factory
-        endpoint.adopt(retune.plan, retune.host, retune.factory)
-        if retune.admission is not None:
-            endpoint.admit_anew(retune.admission)
-        if retune.retry_service:
-            for watched in retune.watched:
-                self._swap_protocol(retune, watched)
-        stay = {each.listener.listening for each in retune.watched}
+        for watched, plan in update.watched.items():
+            watched.listener.plan = plan
+            if watched in update.tuned:
+                self._finish_tuning(watched, update.tuned[watched], plan.socket)
+        endpoint.watch(list(update.watched), leaving)
+        if update.host is None:
+            update.host, update.factory = endpoint.host, endpoint.engine.factory
+        endpoint.adopt(update.plan, update.change.parts, update.host, update.factory)
+        if update.admission is not None:
+            endpoint.admit_anew(update.admission)
+        if Part.OPTIONS in update.change.parts:
+            for watched in update.watched:
+                self._swap_protocol(update, watched)
+        stay = {each.listener.listening for each in update.watched}
         gone = {each.listener.listening for each in leaving} - stay
         ending = [connection for connection in endpoint.connections if connection.listener in gone]
         if ending:
             endpoint.connections.drain_some(ending, within)
         endpoint.update()
-        if endpoint.engine is not retune.engine:
+        if endpoint.engine is not update.engine:
             ensureDeferred(endpoint.restart(within))  # it was restarted meanwhile, with the old options
 
     def _finish_tuning(self, watched: Watched, old: SocketOptions, new: SocketOptions) -> None:
@@ -328,20 +365,21 @@ class Reconciliation:
             try:
                 tune(opened, new if opened in self._tuned else old, new)
             except SockdError as error:
-                self._tell(f"{watched.listener.plan.address}: socket options", error)
+                self._not_tuned[watched] = describe(error)
+                self._log_failure(f"{watched.listener.plan.address}: socket options", error)
 
-    def _swap_protocol(self, retune: Retune, watched: Watched) -> None:
+    def _swap_protocol(self, update: Update, watched: Watched) -> None:
         listener = watched.listener
-        if watched in retune.made:
-            listener.swap_protocol(retune.made[watched])
-        elif listener.protocol is not None and listener.protocol is not retune.reloaded.get(watched):
+        if watched in update.made:
+            listener.swap_protocol(update.made[watched])
+        elif listener.protocol is not None and listener.protocol is not update.reloaded.get(watched):
             listener.end_protocol()  # it began meanwhile, with the old options
 
-    def _retry(self, retune: Retune) -> None:
-        if retune.retry_service:
-            retune.endpoint.service.retry()
-        if retune.retry_listeners:
-            for supervisor in retune.endpoint.supervisors:
+    def _retry(self, update: Update) -> None:
+        if Part.OPTIONS in update.change.parts:
+            update.endpoint.service.retry()
+        if update.change.listeners_change:
+            for supervisor in update.endpoint.supervisors:
                 supervisor.retry()
 
 
@@ -352,4 +390,4 @@ def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol
 
 
 def _bounded(deferred: Deferred[Any], reactor: Any) -> Awaitable[Any]:
-    return cancellable(deferred).addTimeout(PATIENCE, reactor)
+    return cancellable(deferred).addTimeout(STEP_TIMEOUT, reactor)

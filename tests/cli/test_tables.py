@@ -172,23 +172,21 @@ def test_certificates(names: list[str], days: int, told: str) -> None:
 def test_changes() -> None:
     """Each sort of change, by name, with what it is about."""
     found = changes(
-        **{
-            "added": [{"name": "new", "details": ["tcp://*:1", "udp://*:1"]}],
-            "removed": [{"name": "old", "details": []}],
-            "re-bound": [{"name": "web", "details": ["+ tcp://*:2\x1b"]}],
-            "re-tuned": [{"name": "lobby", "details": ["limits.connections: 1000 -> 500"]}],
-            "unchanged": ["x", "y"],
-            "daemon": ["drain: 10s -> 20s"],
-        }
+        added=[{"name": "new", "details": ["tcp://*:1", "udp://*:1"]}],
+        removed=[{"name": "old", "details": []}],
+        rebound=[{"name": "web", "details": ["+ tcp://*:2\x1b"]}],
+        updated=[{"name": "lobby", "details": ["limits.connections: 1000 -> 500"]}],
+        unchanged=["x", "y"],
+        daemon=["drain: 10s -> 20s"],
     )
     assert tables.changes(found["changes"], "nothing changed").splitlines() == [
         "added      new",
         "             tcp://*:1",
         "             udp://*:1",
         "removed    old",
-        "re-bound   web",
+        "rebound    web",
         "             + tcp://*:2\\x1b",
-        "re-tuned   lobby",
+        "updated    lobby",
         "             limits.connections: 1000 -> 500",
         "daemon     drain: 10s -> 20s",
         "unchanged  x, y",

@@ -91,7 +91,7 @@ def test_diff_and_reload(serve: Serve) -> None:
         exchange(one, b"before")
         daemon.file.write_text(FILE.replace("protocol: chat", "protocol: chat, options: {history: 5}"))
         changed = sockd.right("diff")
-        assert changed.startswith("re-tuned   lobby\n             options.history: 20 -> 5\n")
+        assert changed.startswith("updated    lobby\n             options.history: 20 -> 5\n")
         assert sockd.right("reload") == changed
         assert sockd.right("diff") == before
         daemon.file.write_text(FILE.replace("drain: 1s", "drain: 1"))

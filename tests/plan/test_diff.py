@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_network
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from sockd.base.addresses import parse
 from sockd.base.errors import Place
 from sockd.base.units import Rate
 from sockd.plan import build
-from sockd.plan.diff import Changes, Kind, diff
+from sockd.plan.changes import Changes, Kind
+from sockd.plan.diff import diff
 from sockd.plan.plan import (
     AccessPlan,
     CertificatePlan,
@@ -30,7 +31,9 @@ from sockd.plan.plan import (
     Restart,
     TlsPlan,
 )
+from sockd.plan.words import as_json, details, settings, summary
 from sockd.protocols.contract import Options, Specification
+from sockd.transports.sockets.opened import retunable
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from tests.fake_registry import FileOptions, SampleOptions, registry
 from tests.pem_files import FIXTURES, certificate, key_pem, pem, root, write
@@ -50,13 +53,13 @@ def of(directory: Path, old: str, new: str) -> Changes:
     return diff(read(directory, old), read(directory, new))
 
 
-def details(directory: Path, old: str, new: str) -> list[str]:
+def told_of(directory: Path, old: str, new: str) -> list[str]:
     """What is told of the one endpoint whose lines these are."""
     texts = (
         "endpoints:\n  a:\n" + "".join(f"    {line}\n" for line in text.splitlines()) for text in (old, new)
     )
     (change,) = of(directory, *texts).endpoints
-    return [str(change.kind), *change.details]
+    return [str(change.kind), *details(change)]
 
 
 # -- any two plans -----------------------------------------------------------------------------------------
@@ -66,6 +69,12 @@ sockets = st.builds(
     backlog=st.integers(1, 2),
     keepalive=st.none() | st.builds(Keepalive, st.integers(1, 2), st.integers(1, 2), st.just(6)),
     group=st.none() | st.just(7),
+)
+sockets_of_all_sorts = st.builds(
+    SocketOptions,
+    backlog=st.integers(1, 2),
+    reuse_port=st.booleans(),
+    receive_buffer=st.sampled_from([None, 65536, 131072]),
 )
 addresses = st.sampled_from(["tcp://*:0", "tcp://*:7", "udp://*:7", "unix:///a", "systemd://web"]).map(parse)
 options = {
@@ -108,7 +117,7 @@ access = st.builds(
 
 
 @st.composite
-def endpoints(draw: st.DrawFn, name: str) -> EndpointPlan:
+def endpoints(draw: st.DrawFn, name: str, sockets: st.SearchStrategy[SocketOptions]) -> EndpointPlan:
     protocol = draw(st.sampled_from(sorted(options)))
     return EndpointPlan(
         name=name,
@@ -129,9 +138,9 @@ def endpoints(draw: st.DrawFn, name: str) -> EndpointPlan:
 
 
 @st.composite
-def some_plans(draw: st.DrawFn) -> Plan:
+def some_plans(draw: st.DrawFn, sockets: st.SearchStrategy[SocketOptions] = sockets) -> Plan:
     names = draw(st.lists(st.sampled_from("abcd"), unique=True))
-    all_of_them = [draw(endpoints(name)) for name in names]
+    all_of_them = [draw(endpoints(name, sockets)) for name in names]
     running = draw(st.integers(0, len(names)))
     return Plan(
         file=Path("f"),
@@ -160,11 +169,22 @@ def test_nothing_changes_without_a_change(plan: Plan) -> None:
     for other in (plan, turned):
         changes = diff(plan, other)
         assert {change.kind for change in changes.endpoints} <= {Kind.UNCHANGED}
-        assert not any(change.details for change in changes.endpoints)
-        assert changes.daemon == ()
+        assert not any(details(change) for change in changes.endpoints)
+        assert settings(changes) == []
 
 
-@given(some_plans(), some_plans())
+def sockets_can_stay(old: EndpointPlan, new: EndpointPlan) -> bool:
+    """Whether each new listener can have the open socket of an old one."""
+    return any(
+        all(
+            (one.address, one.tls) == (other.address, other.tls) and retunable(one.socket, other.socket)
+            for one, other in zip(chosen, new.listeners, strict=True)
+        )
+        for chosen in permutations(old.listeners, len(new.listeners))
+    )
+
+
+@given(some_plans(sockets_of_all_sorts), some_plans(sockets_of_all_sorts))
 def test_kinds(old: Plan, new: Plan) -> None:
     """Every endpoint has one kind, by what differs; details are there when there is a difference."""
     changes = diff(old, new)
@@ -177,13 +197,15 @@ def test_kinds(old: Plan, new: Plan) -> None:
     for change in changes.endpoints:
         one, other = before.get(change.name), after.get(change.name)
         assert (change.old, change.new) == (one, other)
-        assert bool(change.details) is (change.kind is not Kind.UNCHANGED)
-        assert all(line.isprintable() for line in change.details)
+        assert bool(details(change)) is (change.kind is not Kind.UNCHANGED)
+        assert all(line.isprintable() for line in details(change))
         if one is None or other is None:
             assert change.kind is (Kind.ADDED if one is None else Kind.REMOVED)
-        elif one.protocol != other.protocol or Counter(one.listeners) != Counter(other.listeners):
-            assert change.kind is Kind.RE_BOUND
-        elif change.kind is Kind.RE_TUNED:
+        elif one.protocol != other.protocol or not sockets_can_stay(one, other):
+            assert change.kind is Kind.REBOUND
+        elif Counter(one.listeners) != Counter(other.listeners):
+            assert change.kind is Kind.UPDATED
+        elif change.kind is Kind.UPDATED:
             assert one != other
         else:
             assert change.kind is Kind.UNCHANGED
@@ -197,7 +219,7 @@ def test_kinds(old: Plan, new: Plan) -> None:
         new.control,
         new.control_group,
     )
-    assert (changes.daemon == ()) is alike
+    assert (settings(changes) == []) is alike
 
 
 @given(some_plans(), some_plans())
@@ -205,8 +227,8 @@ def test_the_way_back(old: Plan, new: Plan) -> None:
     """What undoes a change is told as the change is, with both sides swapped."""
     back = {change.name: change for change in diff(new, old).endpoints}
     for change in diff(old, new).endpoints:
-        assert sorted(map(mirrored, change.details)) == sorted(back[change.name].details)
-    assert sorted(map(mirrored, diff(old, new).daemon)) == sorted(diff(new, old).daemon)
+        assert sorted(map(mirrored, details(change))) == sorted(details(back[change.name]))
+    assert sorted(map(mirrored, settings(diff(old, new)))) == sorted(settings(diff(new, old)))
 
 
 # -- words -------------------------------------------------------------------------------------------------
@@ -221,18 +243,33 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
         (
             ONE,
             "listen: [udp://*:7, unix://a]\nprotocol: sample",
-            ["re-bound", "+ udp://*:7", "+ unix:///run/sockd/a", "- tcp://127.0.0.1:7"],
+            ["rebound", "+ udp://*:7", "+ unix:///run/sockd/a", "- tcp://127.0.0.1:7"],
         ),
         (
             ONE,
             ONE + "socket: {backlog: 50, keepalive: {idle: 5s}}",
-            ["re-bound", "socket of tcp://127.0.0.1:7: backlog 1024 -> 50, keepalive.idle 1m -> 5s"],
+            ["updated", "socket of tcp://127.0.0.1:7: backlog 1024 -> 50, keepalive.idle 1m -> 5s"],
+        ),
+        (
+            ONE,
+            ONE + "socket: {reuse_port: true, backlog: 50}",
+            ["rebound", "new socket of tcp://127.0.0.1:7: backlog 1024 -> 50, reuse_port false -> true"],
+        ),
+        (
+            ONE + "socket: {receive_buffer: 64KiB}",
+            ONE,
+            ["rebound", "new socket of tcp://127.0.0.1:7: receive_buffer 64KiB -> off"],
+        ),
+        (
+            "listen: [tcp://127.0.0.1:7, unix://a]\nprotocol: sample",
+            ONE,
+            ["updated", "- unix:///run/sockd/a"],
         ),
         (
             ONE + "socket: {keepalive: off}",
             ONE,
             [
-                "re-bound",
+                "updated",
                 "socket of tcp://127.0.0.1:7: keepalive off -> {idle: 1m, interval: 10s, count: 6}",
             ],
         ),
@@ -240,7 +277,7 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
             ONE + "options: {count: 2}\nlimits: {connections: 500}",
             "listen: tcp://127.0.0.1:7\nprotocol: file\noptions: {path: a.log}",
             [
-                "re-bound",
+                "rebound",
                 "protocol: sample -> file",
                 "options.count: 2 -> unset",
                 "options.path: unset -> /var/log/sockd/a.log",
@@ -248,13 +285,13 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
                 "limits.idle: 30s -> off",
             ],
         ),
-        (ONE, ONE + "limits: {connections: 500}", ["re-tuned", "limits.connections: 1000 -> 500"]),
-        (ONE, ONE + "limits: {idle: off}", ["re-tuned", "limits.idle: 30s -> off"]),
+        (ONE, ONE + "limits: {connections: 500}", ["updated", "limits.connections: 1000 -> 500"]),
+        (ONE, ONE + "limits: {idle: off}", ["updated", "limits.idle: 30s -> off"]),
         (
             ONE + "options: {word: a, networks: [10.0.0.0/8], nested: {level: 2}}",
             ONE + "options: {word: 'a b', networks: [], nested: {level: 3}, rate: 5/s}",
             [
-                "re-tuned",
+                "updated",
                 'options.word: a -> "a b"',
                 "options.rate: off -> 5/s",
                 "options.networks: [10.0.0.0/8] -> []",
@@ -265,7 +302,7 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
             ONE + "restart: {delay: 1s}\nrequired: true",
             ONE + "restart: {max_delay: 1m}\nrequired: {give_up_after: 5s}",
             [
-                "re-tuned",
+                "updated",
                 "restart.delay: 1s -> 500ms",
                 "restart.max_delay: 30s -> 1m",
                 "required.give_up_after: 1m -> 5s",
@@ -276,7 +313,7 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
             ONE + "limits: {exempt: 10.1.0.0/16, handshake: 5s}"
             "\naccess: {deny: [10.0.0.0/9, 192.0.2.1], allow: '::1'}",
             [
-                "re-tuned",
+                "updated",
                 "limits.connect_rate: 5/s -> off",
                 "limits.handshake: 10s -> 5s",
                 "limits.exempt: off -> [10.1.0.0/16]",
@@ -287,19 +324,19 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
         (
             ONE + "access: {deny: 10.0.0.0/8}",
             ONE + "proxy_protocol: {from: 10.0.0.0/8}",
-            ["re-tuned", "access.deny: [10.0.0.0/8] -> off", "proxy_protocol.from: off -> [10.0.0.0/8]"],
+            ["updated", "access.deny: [10.0.0.0/8] -> off", "proxy_protocol.from: off -> [10.0.0.0/8]"],
         ),
-        (ONE, ONE + "required: true", ["re-tuned", "required: false -> {give_up_after: 1m}"]),
+        (ONE, ONE + "required: true", ["updated", "required: false -> {give_up_after: 1m}"]),
         (
             "listen: udp://*:7\nprotocol: sample",
             "listen: [udp://*:7, systemd://web]\nprotocol: sample\nlimits: {idle: 1s}",
-            ["re-bound", "+ systemd://web"],
+            ["rebound", "+ systemd://web"],
         ),
     ],
 )
 def test_words(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
     """Each difference is told as it stands in the file, and in the order of the file."""
-    assert details(tmp_path, old, new) == told
+    assert told_of(tmp_path, old, new) == told
 
 
 def test_certificates(tmp_path: Path) -> None:
@@ -314,24 +351,24 @@ def test_certificates(tmp_path: Path) -> None:
         plans.append(read(tmp_path, "endpoints:\n  a:\n    " + text.replace("\n", "\n    ") + "}\n"))
     for old, new in pairwise(plans):
         (change,) = diff(old, new).endpoints
-        told.append([str(change.kind), *change.details])
+        told.append([str(change.kind), *details(change)])
     assert told == [
-        ["re-tuned", 'tls.certificates: ["a.pem until 2098-01-01"] -> ["a.pem until 2099-01-01"]'],
-        ["re-tuned", "tls.certificates: changed"],
+        ["updated", 'tls.certificates: ["a.pem until 2098-01-01"] -> ["a.pem until 2099-01-01"]'],
+        ["updated", "tls.certificates: changed"],
     ]
-    assert details(tmp_path, text + "}", text + ", client_ca: ca.pem, client_names: a.org}") == [
-        "re-tuned",
+    assert told_of(tmp_path, text + "}", text + ", client_ca: ca.pem, client_names: a.org}") == [
+        "updated",
         f"tls.client_ca: off -> {tmp_path}/ca.pem",
         "tls.client_names: off -> [a.org]",
     ]
-    assert details(tmp_path, ONE, text + "}") == [
-        "re-bound",
+    assert told_of(tmp_path, ONE, text + "}") == [
+        "rebound",
         "+ tls://127.0.0.1:7",
         "- tcp://127.0.0.1:7",
         'tls.min_version: off -> "1.2"',
         'tls.certificates: off -> ["a.pem until 2099-01-01"]',
     ]
-    assert details(tmp_path, text + "}", text + ", names: 2.org}") == ["unchanged"]
+    assert told_of(tmp_path, text + "}", text + ", names: 2.org}") == ["unchanged"]
 
 
 def test_what_systemd_hands_over_begins_to_speak_tls(tmp_path: Path) -> None:
@@ -341,8 +378,8 @@ def test_what_systemd_hands_over_begins_to_speak_tls(tmp_path: Path) -> None:
     both = "{}\nprotocol: sample\ntls: {{certificate: a.pem, key: a.key}}"
     old = "listen: ['tls://*:7', systemd://web]"
     new = "listen: ['tls://*:7', {address: systemd://web, tls: true}]"
-    assert details(tmp_path, both.format(old), both.format(new)) == [
-        "re-bound",
+    assert told_of(tmp_path, both.format(old), both.format(new)) == [
+        "rebound",
         "socket of systemd://web: tls false -> true",
     ]
 
@@ -351,20 +388,37 @@ def test_listeners_that_share_a_port(tmp_path: Path) -> None:
     """One more of the same address is one more; one that differs is told as a change of one of them."""
     shared = "{address: 'tcp://*:7', socket: {reuse_port: true}}"
     slow = "{address: 'tcp://*:7', socket: {reuse_port: true, backlog: 5}}"
-    for new, told in (
-        (f"[{shared}, {shared}, {shared}]", "+ tcp://*:7"),
-        (f"[{shared}]", "- tcp://*:7"),
-        (f"[{slow}, {shared}]", "socket of tcp://*:7: backlog 1024 -> 5"),
+    for new, kind, told in (
+        (f"[{shared}, {shared}, {shared}]", "rebound", "+ tcp://*:7"),
+        (f"[{shared}]", "updated", "- tcp://*:7"),
+        (f"[{slow}, {shared}]", "updated", "socket of tcp://*:7: backlog 1024 -> 5"),
     ):
         old = f"listen: [{shared}, {shared}]\nprotocol: sample"
-        assert details(tmp_path, old, f"listen: {new}\nprotocol: sample") == ["re-bound", told]
+        assert told_of(tmp_path, old, f"listen: {new}\nprotocol: sample") == [kind, told]
+
+
+def test_as_many_sockets_stay_as_can(tmp_path: Path) -> None:
+    """A buffer can't be taken from a socket, so of those that share a port the others go without."""
+
+    def listen(*buffers: str) -> str:
+        shared = "address: 'tcp://*:7', socket: {reuse_port: true, receive_buffer: "
+        return f"listen: [{', '.join(f'{{{shared}{each}}}}}' for each in buffers)}]\nprotocol: sample"
+
+    assert told_of(tmp_path, listen("off", "64KiB"), listen("128KiB", "off")) == [
+        "updated",
+        "socket of tcp://*:7: receive_buffer 64KiB -> 128KiB",
+    ]
+    assert (
+        told_of(tmp_path, listen("off", "64KiB", "64KiB"), listen("128KiB", "1MiB", "256KiB"))[0] == "updated"
+    )
+    assert told_of(tmp_path, listen("off", "64KiB"), listen("off", "off"))[0] == "rebound"
 
 
 def test_swapped_addresses(tmp_path: Path) -> None:
     """Two endpoints that swap their addresses show it both."""
     text = "endpoints:\n  a: {{listen: {}, protocol: sample}}\n  b: {{listen: {}, protocol: sample}}\n"
     changes = of(tmp_path, text.format("unix://x", "unix://y"), text.format("unix://y", "unix://x"))
-    assert changes.as_json()["re-bound"] == [
+    assert as_json(changes)["rebound"] == [
         {"name": "a", "details": ["+ unix:///run/sockd/y", "- unix:///run/sockd/x"]},
         {"name": "b", "details": ["+ unix:///run/sockd/x", "- unix:///run/sockd/y"]},
     ]
@@ -379,7 +433,7 @@ def test_enabled_and_disabled(tmp_path: Path) -> None:
         (off, on, Kind.ADDED, "enabled: false -> true"),
     ):
         (change,) = of(tmp_path, old, new).endpoints
-        assert (change.kind, change.details) == (kind, (detail, "unix:///run/sockd/a"))
+        assert (change.kind, details(change)) == (kind, (detail, "unix:///run/sockd/a"))
     assert of(tmp_path, off, off.replace("//a", "//b")).endpoints == ()
 
 
@@ -391,13 +445,13 @@ def test_the_daemon(tmp_path: Path) -> None:
         "daemon: {control_group: root}" + endpoint,
         "daemon: {control: off, drain: 20s, log: {level: debug}}" + endpoint,
     )
-    assert changes.daemon == (
+    assert settings(changes) == [
         "control: /run/sockd/control.sock -> off",
         "control_group: 0 -> off",
         "drain: 10s -> 20s",
         "log.level: info -> debug",
-    )
-    assert changes.summary() == "1 unchanged, the daemon's settings changed"
+    ]
+    assert summary(changes) == "1 unchanged, the daemon's settings changed"
 
 
 def test_as_a_whole(tmp_path: Path) -> None:
@@ -407,21 +461,37 @@ def test_as_a_whole(tmp_path: Path) -> None:
     )
     new = text.replace("sample", "streams", 1).replace("  b:", "  x:").replace("//c'", "//c', required: true")
     changes = of(tmp_path, text, new)
-    assert changes.as_json() == {
+    assert as_json(changes) == {
         "added": [{"name": "x", "details": ["unix:///run/sockd/b"]}],
         "removed": [{"name": "b", "details": ["unix:///run/sockd/b"]}],
-        "re-bound": [{"name": "a", "details": ["protocol: sample -> streams", "limits.idle: 30s -> 1m"]}],
-        "re-tuned": [{"name": "c", "details": ["required: false -> {give_up_after: 1m}"]}],
+        "rebound": [{"name": "a", "details": ["protocol: sample -> streams", "limits.idle: 30s -> 1m"]}],
+        "updated": [{"name": "c", "details": ["required: false -> {give_up_after: 1m}"]}],
         "unchanged": ["d"],
         "daemon": [],
     }
-    assert changes.summary() == "1 added, 1 removed, 1 re-bound, 1 re-tuned, 1 unchanged"
+    assert summary(changes) == "1 added, 1 removed, 1 rebound, 1 updated, 1 unchanged"
     assert [change.name for change in changes.endpoints] == ["a", "x", "c", "d", "b"]
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
     """Two plans without endpoints are no special case."""
-    assert of(tmp_path, "endpoints: {}", "endpoints: {}").summary() == "no endpoints"
+    assert summary(of(tmp_path, "endpoints: {}", "endpoints: {}")) == "no endpoints"
+
+
+def test_a_service_that_can_not_reload() -> None:
+    """Its protocol is started anew for other options, and only for those."""
+    spoken = Specification("", OddOptions)
+    old, new = an_odd_plan(OddOptions(), spoken), an_odd_plan(OddOptions(words=("a",)), spoken)
+    (change,) = diff(old, new, {"a"}).endpoints
+    assert (change.kind, details(change)) == (
+        Kind.REBOUND,
+        (
+            "protocol: odd started anew, which can't take options while it runs",
+            "options.words: [] -> [a]",
+        ),
+    )
+    assert diff(old, new).endpoints[0].kind is Kind.UPDATED
+    assert diff(new, new, {"a"}).none
 
 
 # -- third parties -----------------------------------------------------------------------------------------
@@ -440,16 +510,17 @@ class OddOptions(Options):
     words: tuple[str, ...] = ()
 
 
-def compared(old: Options, new: Options, specification: Specification | None = None) -> tuple[str, ...]:
-    def plan(options: Options, spoken: Specification) -> Plan:
-        listener = ListenerPlan(parse("tcp://*:7"), SocketOptions())
-        limits = Limits(1, None, None, None, None)
-        endpoint = EndpointPlan("a", "odd", spoken, options, limits, Restart(1, 1), None, (listener,), PLACE)
-        return Plan(Path("f"), 10.0, LogPlan("info", "auto"), (endpoint,))
+def an_odd_plan(options: Options, spoken: Specification) -> Plan:
+    listener = ListenerPlan(parse("tcp://*:7"), SocketOptions())
+    limits = Limits(1, None, None, None, None)
+    endpoint = EndpointPlan("a", "odd", spoken, options, limits, Restart(1, 1), None, (listener,), PLACE)
+    return Plan(Path("f"), 10.0, LogPlan("info", "auto"), (endpoint,))
 
+
+def compared(old: Options, new: Options, specification: Specification | None = None) -> tuple[str, ...]:
     spoken = Specification("", OddOptions)
-    (change,) = diff(plan(old, spoken), plan(new, specification or spoken)).endpoints
-    return change.details
+    (change,) = diff(an_odd_plan(old, spoken), an_odd_plan(new, specification or spoken)).endpoints
+    return details(change)
 
 
 def test_secrets_are_not_shown() -> None:
@@ -463,6 +534,15 @@ def test_what_has_no_form_as_text() -> None:
     """An option that no text can be made of still is compared."""
     one, other = OddOptions(odd=Odd()), OddOptions(odd=Odd(), words=("a",))
     assert compared(one, other) == ("options.odd: changed", "options.words: changed")
+
+
+class OtherOptions(OddOptions):
+    """Another version of the same, which holds as much."""
+
+
+def test_options_of_another_type() -> None:
+    """They are handed to the protocol, and so there is something to report."""
+    assert compared(OddOptions(), OtherOptions()) == ("options: changed",)
 
 
 def test_long_values() -> None:

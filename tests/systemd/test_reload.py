@@ -43,7 +43,7 @@ def test_the_unit_is_reloading_meanwhile(service: Service) -> None:
     """SIGHUP, which nobody waits for: systemd sees RELOADING and READY, and the unit is active again."""
     service.start(FILE % 7007)
     pid = service.pid
-    for port, outcome in ((70070, "reload refused"), (7008, "reloaded: 1 re-bound")):
+    for port, outcome in ((70070, "reload refused"), (7008, "reloaded: 1 rebound")):
         service.write(FILE % port)
         service.machine.systemctl("kill", "--signal=HUP", "--kill-whom=main", "sockd")
         service.says(outcome)

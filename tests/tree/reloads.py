@@ -7,6 +7,8 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from sockd.base.addresses import Address, Kind, parse
+from sockd.plan.changes import Changes
+from sockd.plan.diff import diff
 from sockd.plan.plan import (
     AccessPlan,
     EndpointPlan,
@@ -22,6 +24,7 @@ from sockd.protocols.contract import Specification
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.connections import QUIET
 from sockd.tree.endpoint import Endpoint
+from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation, ReloadRefusedError
 from tests.tree.house import DELAY, MOST, House
 from tests.tree.trees import HERE, Trouble, Word, specifications
@@ -86,8 +89,15 @@ class Reloads:
 
     def begin(self, *plans: EndpointPlan, step: Callable[[str], None] = lambda _: None) -> Reconciliation:
         """A reconciliation that has done nothing yet."""
-        plan = Plan(Path("sockd.yaml"), WITHIN, LogPlan("info", "auto"), plans)
-        return Reconciliation(self.endpoints, plan, self.house.surroundings, step)
+        return Reconciliation(self.endpoints, self.compare(*plans), self.house.surroundings, step)
+
+    def compare(self, *plans: EndpointPlan) -> Changes:
+        """What makes what runs these plans."""
+        running = tuple(endpoint.plan for endpoint in self.endpoints.values())
+        old, new = (
+            Plan(Path("sockd.yaml"), WITHIN, LogPlan("info", "auto"), each) for each in (running, plans)
+        )
+        return diff(old, new, without_reload(self.endpoints))
 
     def prepare(self, reconciliation: Reconciliation) -> str:
         """Why it was refused; nothing where it wasn't."""

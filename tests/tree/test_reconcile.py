@@ -13,7 +13,7 @@ from sockd.base.metrics import End
 from sockd.base.units import Rate
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.options import Keepalive, SocketOptions
-from sockd.tree.reconcile import PATIENCE
+from sockd.tree.reconcile import STEP_TIMEOUT
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import Cause, State
 from tests.tree.house import House, ends
@@ -428,7 +428,7 @@ def test_service_that_takes_long_is_not_waited_for(reloads: Reloads) -> None:
     reloads.start()
     reloads.trouble.arm("startService", lambda: starting)
     assert not reloads.reload(reloads.plan("a", "keen", TCP))
-    assert reloads.house.loop.seconds() == pytest.approx(PATIENCE, abs=0.1)
+    assert reloads.house.loop.seconds() == pytest.approx(STEP_TIMEOUT, abs=0.1)
     assert reloads["a"].causes == {Cause.SERVICE_DOWN}
     starting.callback(None)
     assert reloads.ask("a") == b"u?"

@@ -13,7 +13,7 @@ from sockd.base.errors import SockdError
 from sockd.plan.plan import Restart
 from sockd.transports.sockets.opened import open_address
 from sockd.transports.sockets.options import SocketOptions
-from sockd.tree.reconcile import PATIENCE
+from sockd.tree.reconcile import STEP_TIMEOUT
 from sockd.tree.states import State
 from tests.tree.house import DELAY, MOST, raising
 from tests.tree.reloads import USUAL, Reloads
@@ -126,7 +126,7 @@ def test_reload_that_never_ends(canceller: Callable[[Any], Any] | None, reloads:
     began = reloads.house.loop.seconds()
     why = reloads.reload(reloads.plan("a", "keen", TCP, word="v"))
     assert why == "a: going over to the new options takes longer than 5s"
-    assert reloads.house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.2)
+    assert reloads.house.loop.seconds() - began == pytest.approx(STEP_TIMEOUT, abs=0.2)
     check_same(before, seen(reloads), 0)
 
 
@@ -380,8 +380,8 @@ def test_datagram_listener_that_is_closed_at_the_commit(reloads: Reloads) -> Non
     reloads.start(reloads.plan("a", "plain", UDP))
     reconciliation = reloads.begin(reloads.plan("a", "plain", UDP, word="v"))
     assert not reloads.prepare(reconciliation)
-    (retune,) = reconciliation._moves.retunes
-    (made,) = retune.made.values()
+    (update,) = reconciliation._moves.updates
+    (made,) = update.made.values()
     (listener,) = reloads["a"].listeners
     listener._fail(SockdError("for a test"), listener._port)
     reloads.commit(reconciliation)

@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from sockd.base.addresses import Address, Kind, overlap
+from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
 from sockd.transports.sockets.opened import open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
+from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation, ReloadRefusedError
 from sockd.tree.states import State
 from tests.certificates import made
@@ -261,7 +263,9 @@ class Reload:
         self.steps: list[str] = []
         self.waiting: list[Deferred[None]] = []
         self.errors: list[Failure] = []
-        self.reconciliation = Reconciliation(town.endpoints, plan, town.house.surroundings, self.step)
+        running = tuple(endpoint.plan for endpoint in town.endpoints.values())
+        self.changes = diff(replace(plan, endpoints=running), plan, without_reload(town.endpoints))
+        self.reconciliation = Reconciliation(town.endpoints, self.changes, town.house.surroundings, self.step)
         if fault.place:
             trouble.arm(fault.place, self.goes_wrong)
         self.task = ensureDeferred(self.run())

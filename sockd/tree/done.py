@@ -1,0 +1,67 @@
+"""What a reload has done, where that is not what the plans alone say."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from sockd.plan.changes import Action, Changes, EndpointChange, ListenerChange, Part
+from sockd.tree.endpoint import Endpoint, Watched
+from sockd.tree.moves import Followed, Moves
+from sockd.tree.states import State
+
+# What is to have a socket that was open before.
+_SOCKET_STAYS = frozenset({Action.KEPT, Action.TUNED, Action.PASSED})
+
+
+def as_done(changes: Changes, moves: Moves, not_tuned: Mapping[Watched, str]) -> Changes:
+    """The changes once they are made; `not_tuned` are open listeners that refused options, and why."""
+    endpoints = [
+        change
+        if change.new is None or change.equal
+        else _endpoint(change, moves.endpoints[change.name], moves.followed[change.name], not_tuned)
+        for change in changes.endpoints
+    ]
+    return replace(changes, endpoints=tuple(endpoints))
+
+
+def _endpoint(
+    change: EndpointChange, endpoint: Endpoint, followed: list[Followed], not_tuned: Mapping[Watched, str]
+) -> EndpointChange:
+    listeners = [
+        _listener(listener, each) for listener, each in zip(change.listeners, followed, strict=False)
+    ]
+    notes = [*_service(change, endpoint), *_sockets(change, followed, not_tuned)]
+    closed = change.listeners[len(listeners) :]
+    return replace(change, listeners=(*listeners, *closed), notes=tuple(notes))
+
+
+def _listener(listener: ListenerChange, followed: Followed) -> ListenerChange:
+    """A socket that wasn't open could not be kept: one that is open now is another."""
+    if listener.action in _SOCKET_STAYS and not followed.was_open and any(map(_runs, followed.watched)):
+        return replace(listener, action=Action.REBOUND)
+    return listener
+
+
+def _service(change: EndpointChange, endpoint: Endpoint) -> Iterator[str]:
+    if change.old is not None and not change.replaced and Part.OPTIONS not in change.parts:
+        return
+    service = endpoint.service
+    if service.state is not State.RUNNING:
+        yield f"the protocol doesn't run yet: {service.why or service.state}"
+
+
+def _sockets(
+    change: EndpointChange, followed: list[Followed], not_tuned: Mapping[Watched, str]
+) -> Iterator[str]:
+    for listener, each in zip(change.listeners, followed, strict=False):
+        if listener.action is Action.KEPT and not change.replaced:
+            continue
+        for watched in each.watched:
+            address = watched.listener.plan.address
+            if not _runs(watched):
+                yield f"{address} isn't open yet: {watched.supervisor.why}"
+            elif watched in not_tuned:
+                yield f"{address} keeps its socket options: {not_tuned[watched]}"
+
+
+def _runs(watched: Watched) -> bool:
+    return watched.supervisor.state is State.RUNNING
