@@ -83,7 +83,7 @@ BARS = [
     Bar("connections", "100 of 10,000 connections", "among", NOISE),
     Bar("accepts", "connect, echo, close", "cpu", 1.0, ("asyncio",)),
     Bar("start", "start to READY", "seconds", 0.4),
-    Bar("start", "start to READY", "resident", 45 * MEGABYTE),
+    Bar("start", "start to READY", "resident", 52 * MEGABYTE),
     Bar("start", "sockd check", "seconds", 0.25),
 ]
 

@@ -18,9 +18,6 @@ NO_TLS = {
 NO_NETWORK = NO_TLS | {"asyncio", "ssl", "twisted", "zope", "sockd.daemon", "sockd.tree", "sockd.tap"}
 NO_FILE = NO_NETWORK | {"importlib.metadata", "pydantic", "yaml", "sockd.plan.plan"}
 NO_CLIENT = {"click", "sockd.cli.main", "sockd.cli"}
-# OpenSSL is 4 MB of memory at rest; Twisted, asyncio and pydantic import what leads to it, and don't use it.
-NO_OPENSSL = {"_hashlib", "_ssl", "secrets", "ssl"}
-UNUSED = {"_bz2", "_csv", "_lzma", "bdb", "calendar", "http.client", "urllib.request"}
 NO_PLUGINS = {"twisted.conch", "twisted.plugins", "twisted.trial", "twisted.words", "unittest"}
 
 FILE = """\
@@ -37,26 +34,11 @@ from twisted.application import app
 app.runReactorWithLogging = lambda *_: None
 run()
 """
-# The same, once `sockd run` has put off what is not to be loaded with Twisted.
-RUN = """\
-from sockd.cli import lazy
-from sockd.cli.main import main as run
-
-def put_off(*names, put_off=lazy.put_off):
-    put_off(*names)
-    from twisted.application import app
-    app.runReactorWithLogging = lambda *_: None
-
-lazy.put_off = put_off
-run()
-"""
 
 
 def loaded(directory: Path, program: str, *words: str, **environ: str) -> set[str]:
     """The modules that a program has loaded at its end, and the packages that they are in."""
-    say = (
-        "print(*(name for name in sys.modules if type(sys.modules[name]).__name__ != 'LazyModule'), file=err)"
-    )
+    say = "print(*sys.modules, file=err)"
     code = f"import atexit, sys\nerr = sys.__stderr__\natexit.register(lambda: {say})\n{program}"
     # What measures the tests' branches has modules of its own.
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -83,7 +65,7 @@ def test_check_needs_no_network(directory: Path) -> None:
     """Looking at a file loads nothing of Twisted, nor how a protocol runs."""
     modules = loaded(directory, COMMAND + "run()", "check", "-c", "my.yaml")
     assert "sockd.protocols.chat.specification" in modules
-    assert modules & (NO_NETWORK | NO_OPENSSL | {"sockd.protocols.chat.stream", "sockd.upgrade"}) == set()
+    assert modules & (NO_NETWORK | {"sockd.protocols.chat.stream", "sockd.upgrade"}) == set()
 
 
 @pytest.mark.parametrize("words", [["--help"], ["status", "--json"], ["reload"], ["kick", "1"]])
@@ -112,18 +94,6 @@ def test_no_tls_without_tls_addresses(directory: Path) -> None:
 
 def test_run_loads_no_plugins(directory: Path) -> None:
     """`sockd run` is for sockd alone; there are dozens of plugins in Twisted, and others may be broken."""
-    modules = loaded(directory, RUN, "run", "-c", "my.yaml")
+    modules = loaded(directory, COMMAND + DAEMON, "run", "-c", "my.yaml")
     assert "sockd.protocols.chat.stream" in modules
-    assert modules & (NO_TLS | NO_PLUGINS | UNUSED) == set()
-
-
-def test_run_loads_openssl_for_those_who_use_it(directory: Path) -> None:
-    """Where there is neither TLS nor a peer that has to prove where it is, it isn't needed."""
-    modules = loaded(directory, RUN, "run", "-c", "my.yaml")
-    assert "_hashlib" in modules
-    (directory / "my.yaml").write_text(
-        FILE.replace(", 'udp://127.0.0.1:0'], protocol: chat", "], protocol: chat")
-    )
-    modules = loaded(directory, RUN, "run", "-c", "my.yaml")
-    assert "sockd.protocols.chat.stream" in modules
-    assert modules & NO_OPENSSL == set()
+    assert modules & (NO_TLS | NO_PLUGINS) == set()

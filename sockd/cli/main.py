@@ -43,10 +43,7 @@ def command() -> None:
 @file_option
 def run(file: Path) -> None:
     """Run in the foreground until told to stop."""
-    from sockd.cli import lazy  # noqa: PLC0415
-
     gc.disable()  # until the service is made: what is imported stays, and needn't be looked through
-    lazy.put_off(*lazy.BESIDE_PYDANTIC, *lazy.BESIDE_TWISTED)
     from sockd import tap  # noqa: PLC0415
 
     tap.run(file)
@@ -59,10 +56,7 @@ def run(file: Path) -> None:
 )
 def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
-    from sockd.cli import lazy  # noqa: PLC0415
-
     gc.disable()  # its memory is bounded by the file's, and goes with the process
-    lazy.put_off(*lazy.BESIDE_PYDANTIC)
     from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
