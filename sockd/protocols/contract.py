@@ -1,12 +1,12 @@
 """What a protocol is to sockd: a specification, an options model, factories, perhaps a service."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sockd.base.metrics import Counters
+from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
 
@@ -88,6 +88,86 @@ class Service(Protocol):
 
     def startService(self) -> Any: ...  # noqa: N802
     def stopService(self) -> Any: ...  # noqa: N802
+
+
+class StreamTransport(Protocol):
+    """One connection as its protocol sees it, whether TCP, Unix or TLS: the protocol's `self.transport`.
+
+    It provides Twisted's ITCPTransport and IConsumer as well. No call ends the connection from within: the
+    protocol's `connectionLost` always comes after the method that asked for it has returned. After
+    `connectionLost` every method does nothing.
+    """
+
+    @property
+    def peer(self) -> Peer:
+        """The other end: its address, its text for the log, on Unix sockets its uid, gid and pid."""
+
+    @property
+    def identity(self) -> str:
+        """The name that a verified client certificate proves; empty without one."""
+
+    @property
+    def received(self) -> int:
+        """Bytes that the protocol was given so far."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the protocol's that the kernel has taken so far."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+
+    @property
+    def end(self) -> End | None:
+        """Why the connection ends, in the words of the log; None while nothing but the peer may end it."""
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the end is certain: nothing more is delivered to the protocol."""
+
+    # -- writing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes at the end of the event. More than 64 KiB unsent stop the reading from this peer."""
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
+        """Write these pieces, joined."""
+
+    def limit_unsent(self, count: int) -> None:
+        """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent; 16 MiB by default."""
+
+    # A producer provides Twisted's IPushProducer or IPullProducer, which are no types.
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+        """Have a producer write: a push producer (`streaming`) is paused and resumed, a pull one asked."""
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """The producer has written all it had."""
+
+    # -- reading
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more from the peer until `resumeProducing`."""
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read from the peer again."""
+
+    def limit_read(self, count: int) -> None:
+        """Deliver at most `count` bytes in one `dataReceived`, for a protocol that makes much of little."""
+
+    # -- ending
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Send what is unsent, then a FIN; the peer's further bytes are read and dropped."""
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        """Send what is unsent, then a FIN; the peer may go on sending, and is heard."""
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """Drop what is unsent and reset the connection."""
+
+    def close(self, end: End) -> None:
+        """As `loseConnection`, with the reason that the log gets; the first reason given counts."""
 
 
 class DatagramTransport(Protocol):
