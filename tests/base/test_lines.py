@@ -1,12 +1,13 @@
 """Line splitting: any chunking gives the same lines, and nothing is lost or kept without bound."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockd.base.lines import LineSplitter, Part, Sort, split
+from sockd.base.lines import TOO_LONG, LineSplitter, Mark, Part, Sort, split
 
 LIMIT = 8
 STREAM = st.lists(
@@ -68,7 +69,7 @@ def test_any_chunking_gives_the_same_lines(data: bytes, sizes: list[int], limit:
     for size in sizes:
         parts += splitter.feed(rest[:size])
         rest = rest[size:]
-        assert len(splitter._tail) <= limit + 1
+        assert len(splitter.rest) <= limit + 1
     parts += splitter.feed(rest) + splitter.end()
     assert flat(parts) == reference(data, limit)
 
@@ -107,8 +108,8 @@ def test_an_endless_line_is_never_kept() -> None:
         for sort, data in splitter.feed(b"x" * 65536):
             assert (sort, len(data)) == (Sort.CUT, 64)
             total += len(data)
-        assert len(splitter._tail) <= 65
-    assert total + len(splitter._tail) == 160 * 65536
+        assert len(splitter.rest) <= 65
+    assert total + len(splitter.rest) == 160 * 65536
 
 
 @pytest.mark.parametrize("character", ["é", "日", "😀"])
@@ -135,3 +136,76 @@ def test_the_rest_is_all_there_is_to_hand_on(data: bytes, at: int, limit: int) -
     assert not new.feed(old.rest)
     after = new.feed(data[at:]) + new.end()
     assert flat(before + after) == flat(whole.feed(data) + whole.end())
+
+
+# -- one line at a time
+
+
+def taken(splitter: LineSplitter) -> list[bytes | Mark]:
+    return list(iter(splitter.take, None))
+
+
+def plain(data: bytes, limit: int, *, blank_lines: bool) -> list[bytes | Mark]:
+    """The lines that can be taken, by the plain rule; without blank ones, CRs before a line are blank too."""
+    *complete, last = data.split(b"\n")
+    if not blank_lines:
+        complete = [line.removesuffix(b"\r").lstrip(b"\r") for line in complete]
+        complete = [line for line in complete if line]
+        last = last.lstrip(b"\r")
+    lines: list[bytes | Mark] = []
+    for line in complete:
+        text = line.removesuffix(b"\r") if blank_lines else line
+        lines.append(text if len(text) <= limit else TOO_LONG)
+    return lines + [TOO_LONG] * (len(last.removesuffix(b"\r")) > limit)
+
+
+@given(STREAM, st.lists(st.integers(0, 100), max_size=12), st.integers(4, 20), st.booleans(), st.booleans())
+@example(b"x" * 9, [], 8, True, False)
+@example(b"x" * 8 + b"\r\n", [9], 8, True, False)
+@example(b"a\n\r" + b"x" * 8 + b"\n", [3], 8, False, False)
+def test_lines_that_are_taken(
+    data: bytes, cuts: list[int], limit: int, blank_lines: bool, frozen: bool
+) -> None:
+    """However the stream is cut into chunks, and handed on between them, its lines are the same."""
+    splitter, found = LineSplitter(limit, blank_lines=blank_lines), []
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for start, end in pairwise(places):
+        splitter.add(data[start:end])
+        if frozen:
+            state, splitter = splitter.freeze(), LineSplitter(limit, blank_lines=blank_lines)
+            splitter.thaw(state)
+        found += taken(splitter)
+    assert found == plain(data, limit, blank_lines=blank_lines)
+
+
+def test_lines_that_are_not_taken_wait() -> None:
+    """More may be added behind them, and all of it can be handed on."""
+    splitter = LineSplitter(LIMIT)
+    splitter.add(b"one\ntwo\nthr")
+    assert splitter.take() == b"one"
+    assert splitter.rest == b"two\nthr"
+    splitter.add(b"ee\n")
+    assert taken(splitter) == [b"two", b"three"]
+    assert splitter.rest == b""
+
+
+def test_an_endless_line_is_reported_once() -> None:
+    """It takes no memory, and what follows its end is taken again."""
+    splitter = LineSplitter(64)
+    marks = []
+    for _ in range(160):
+        splitter.add(b"x" * 65536)
+        marks += taken(splitter)
+        assert splitter.rest == b""
+    assert marks == [TOO_LONG]
+    splitter.add(b"end of it\nnext\n")
+    assert taken(splitter) == [b"next"]
+
+
+@pytest.mark.parametrize("state", [{}, {"from another version": 1}])
+def test_a_state_that_lacks_what_is_needed(state: dict[str, object]) -> None:
+    """It is that of a stream which has just begun."""
+    splitter = LineSplitter(LIMIT)
+    splitter.thaw(state)
+    splitter.add(b"one\n")
+    assert taken(splitter) == [b"one"]
