@@ -38,4 +38,4 @@ class Watcher(Protocol):
 class Reactor(Clock, Watcher, Protocol):
     """A clock that also watches descriptors and takes calls from other threads."""
 
-    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+    def callFromThread(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802

@@ -1,4 +1,7 @@
-"""What a protocol is to sockd: a specification, an options model, factories, perhaps a service."""
+"""What a protocol is to sockd: a specification, an options model, factories and perhaps a service.
+
+Other packages import these names from `sockd.api`.
+"""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Reactor
 from sockd.base.units import Rate
 
 if TYPE_CHECKING:
-    from twisted.logger import Logger  # `sockd check` does without, and starts the sooner
+    from twisted.logger import Logger  # `sockd check` starts sooner without it
 
 
 class Options(BaseModel):
@@ -23,42 +27,44 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def claims(self) -> tuple[str, ...]:
-        """What no other endpoint may use beside this one, such as the path of a file that is written."""
+        """What this endpoint needs for itself alone, such as the path of a file that it writes.
+
+        Two endpoints of a file that claim the same are an error of that file.
+        """
         return ()
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
-
-@dataclass
-class Host(Generic[OptionsT]):
-    """What a running endpoint offers the protocol it is bound to."""
-
-    endpoint: str
-    options: OptionsT
-    reactor: Any  # IReactorTime and IReactorFromThreads; in tests a clock
-    log: "Logger"
-    fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
-    counters: Counters = field(default_factory=Counters)  # the endpoint's own; listeners have theirs
-    udp_ports: Collection[int] = ()  # all that the daemon listens on, at any time
-    service: Any = None  # what the specification's `service` returned
-
-
-# What a part of a protocol hands on to its successor: None, bool, int, float, str, bytes, list, or dict with
-# keys of str, nested as it likes. Another version may read it.
+# A part's state on its way to its successor in another program: None, bool, int, float, str, bytes, list, or
+# dict with keys of str, nested to any depth. It is Any because `thaw` reads what another version has written.
 State = Any
 
 
-class Surviving(Protocol):
-    """What a connection's protocol, a datagram protocol or a service has in order to survive an upgrade.
+@dataclass
+class Host(Generic[OptionsT]):
+    """What a running endpoint offers the protocol that is bound to it."""
 
-    `freeze` tells its state and changes nothing: it may be called several times. `thaw` gives the state to a
-    new one in the new program, and raises on a state that it can't use: then the upgrade is refused.
+    endpoint: str
+    options: OptionsT
+    reactor: Reactor
+    log: "Logger"
+    fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
+    counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
+    udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
+    service: Any = None  # what the specification's `service` returned, whose type the protocol knows
+
+
+class Surviving(Protocol):
+    """The two methods of a connection's protocol, a datagram protocol or a service that survives an upgrade.
+
+    `freeze` returns the state and changes nothing: it may be called several times. `thaw` restores that state
+    in a new object of the new program, and raises on a state that it can't use: then the upgrade is refused.
 
     A connection's protocol has its `transport` when `thaw` is called, which takes the place of
-    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service
-    may return a Deferred from `freeze`, and is thawed before `startService`; a datagram protocol after
-    `start`. Before the upgrade a child process rehearses all thaws: there no service is started, and a stub
+    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service may
+    return a Deferred from `freeze`, and is thawed before `startService`; a datagram protocol is thawed after
+    `start`. Before the upgrade a child process rehearses all thaws: no service is started there, and a stub
     stands in for each transport.
     """
 
@@ -67,15 +73,17 @@ class Surviving(Protocol):
 
 
 class Reloading(Protocol):
-    """What a service or a datagram protocol has in order to take new options while it runs.
+    """The method of a service or a datagram protocol that takes new options while it runs.
 
-    `reload` (which may return a Deferred) takes them, or raises (fails) and keeps the old ones; then the
-    whole file is refused. It is called again, with the old options, when something else was wrong. A service
-    without it is replaced by a new one, and the connections of the old one drain; a datagram protocol without
-    it is made anew. The stream factory always is, and serves later connections.
+    `reload` takes the options, or raises and keeps the old ones: then the whole file is refused. It may
+    return a Deferred. It is called again, with the old options, where another part of the file fails
+    afterwards. A service without it is replaced by a new one, and the connections of the old one drain; a
+    datagram protocol without it is replaced too. The stream factory always is, and serves the connections
+    that come later.
     """
 
-    def reload(self, options: Any) -> Any: ...
+    # Any: each protocol writes the type of its own options here.
+    def reload(self, options: Any) -> object: ...
 
 
 class Service(Protocol):
@@ -83,11 +91,102 @@ class Service(Protocol):
 
     `startService` may raise or return a Deferred; it is called again, after a delay, when it failed or when
     the service reported a failure with `host.fail`. `stopService` is called once, when the endpoint ends; its
-    Deferred is cancelled at the drain's deadline. A service may be Surviving and Reloading as well.
+    Deferred is cancelled when the time to drain is over. A service may be Surviving and Reloading as well.
     """
 
-    def startService(self) -> Any: ...  # noqa: N802
-    def stopService(self) -> Any: ...  # noqa: N802
+    def startService(self) -> object: ...  # noqa: N802
+    def stopService(self) -> object: ...  # noqa: N802
+
+
+class StreamFactory(Protocol):
+    """Twisted's IProtocolFactory as a type that mypy knows without a plugin; every Twisted Factory is one."""
+
+    def doStart(self) -> object: ...  # noqa: N802
+    def doStop(self) -> object: ...  # noqa: N802
+
+    # Any: Twisted's IAddress and IProtocol are interfaces of zope, which are no types.
+    def buildProtocol(self, addr: Any, /) -> Any:  # noqa: N802
+        """The protocol of a connection from this Twisted address; None refuses the connection."""
+
+
+class StreamTransport(Protocol):
+    """One connection as its protocol sees it, whether TCP, Unix or TLS: the protocol's `self.transport`.
+
+    It provides Twisted's ITCPTransport and IConsumer as well. No call ends the connection from within: the
+    protocol's `connectionLost` always comes after the method that asked for it has returned. After
+    `connectionLost` every method does nothing.
+    """
+
+    @property
+    def peer(self) -> Peer:
+        """The other end: its address, its text for the log, on Unix sockets its uid, gid and pid."""
+
+    @property
+    def identity(self) -> str:
+        """The name that a verified client certificate proves; empty without one."""
+
+    @property
+    def received(self) -> int:
+        """Bytes that the protocol was given so far."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the protocol's that the kernel has taken so far."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the kernel has not taken yet."""
+
+    @property
+    def end(self) -> End | None:
+        """Why the connection ends, in the words of the log; None while nothing but the peer may end it."""
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the end is certain: nothing more is delivered to the protocol."""
+
+    # -- writing
+
+    def write(self, data: bytes) -> None:
+        """Send bytes at the end of the event. More than 64 KiB unsent stop the reading from this peer."""
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
+        """Write these pieces, joined."""
+
+    def limit_unsent(self, count: int) -> None:
+        """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent; 16 MiB by default."""
+
+    # A producer provides Twisted's IPushProducer or IPullProducer, which are no types.
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+        """Have a producer write: a push producer (`streaming`) is paused and resumed, a pull one asked."""
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """The producer has written all it had."""
+
+    # -- reading
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more from the peer until `resumeProducing`."""
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read from the peer again."""
+
+    def limit_read(self, count: int) -> None:
+        """Deliver at most `count` bytes in one `dataReceived`, for a protocol that makes much of little."""
+
+    # -- ending
+
+    def loseConnection(self) -> None:  # noqa: N802
+        """Send what is unsent, then a FIN; the peer's further bytes are read and dropped."""
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        """Send what is unsent, then a FIN; the peer may go on sending, and is heard."""
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """Drop what is unsent and reset the connection."""
+
+    def close(self, end: End) -> None:
+        """As `loseConnection`, with the reason that the log gets; the first reason given counts."""
 
 
 class StreamTransport(Protocol):
@@ -176,20 +275,20 @@ class DatagramTransport(Protocol):
     counters: Counters
 
     def send(self, data: bytes, peer: Peer) -> bool:
-        """Answer a peer from the address that it asked; False (and counted) where the kernel refuses."""
+        """Answer a peer from the address that it sent to; False, and counted, where the kernel refuses."""
 
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
-        """As `send` for each of them, in order, and quicker; what is refused is counted and left out."""
+        """Send each of these in order, faster than `send` does; what the kernel refuses is only counted."""
 
     def failed(self, where: str) -> None:
         """Log and count the exception that is being handled."""
 
 
 class DatagramProtocol:
-    """What listens on one datagram address; override `datagrams`, or `datagram` where speed is no matter.
+    """Serves one datagram address; a subclass overrides `datagram`, or `datagrams` where speed matters.
 
-    One is made each time the address is opened. An exception in any method is logged against the endpoint and
-    counted; it never stops the listener.
+    A new one is made each time the address is opened. An exception in any method is logged against the
+    endpoint and counted; it never stops the listener.
     """
 
     transport: DatagramTransport
@@ -199,42 +298,46 @@ class DatagramProtocol:
         self.transport = transport
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
-        """Datagrams that arrived together, in order, each whole; an empty one is b""."""
+        """Take datagrams that arrived together, in order, each of them whole; an empty one is b""."""
         for data, peer in batch:
             try:
                 self.datagram(data, peer)
-            except BaseException:  # noqa: BLE001 - whatever a third party raises, the next one is not to blame
+            except BaseException:  # noqa: BLE001 - whatever is raised, the other datagrams still count
                 self.transport.failed("datagram")
 
     def datagram(self, data: bytes, peer: Peer) -> None:
-        """One datagram."""
+        """Take one datagram."""
         raise NotImplementedError
 
     def drain(self) -> None:
-        """The daemon stops: tell peers. What waits in the kernel still comes, then the socket closes."""
+        """The daemon stops: say goodbye. What waits in the kernel is still delivered before `stop`."""
 
     def stop(self) -> None:
         """The socket is closed."""
+
+
+# Any: a specification is known by its name only, so that its callables alone know the type of its options.
+_Host = Host[Any]
 
 
 @dataclass(frozen=True)
 class Specification:
     """A protocol, as an entry point of the group `sockd.protocols` names it.
 
-    `stream` gives the Twisted protocol factory that serves the connections of every stream listener of one
-    endpoint; `datagram` gives a DatagramProtocol for each datagram listener. Either may be missing. All three
-    callables run inside the daemon; import what needs Twisted in them, so that `sockd check` stays quick.
+    `stream` returns the Twisted protocol factory that serves the connections of every stream listener of one
+    endpoint; `datagram` returns a DatagramProtocol for each datagram listener. Either may be missing. All
+    three callables run inside the daemon; import Twisted inside them, so that `sockd check` stays quick.
 
-    A stream protocol may have a method `drain()`: the daemon stops, say goodbye and lose the connection.
+    A stream protocol may have a method `drain()`: the daemon stops, so say goodbye and lose the connection.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
     are those of the limits of these names.
     """
 
     summary: str
     options: type[Options] = Options
-    stream: Callable[[Host[Any]], Any] | None = None
-    datagram: Callable[[Host[Any]], DatagramProtocol] | None = None
-    service: Callable[[Host[Any]], Service] | None = None
+    stream: Callable[[_Host], StreamFactory] | None = None
+    datagram: Callable[[_Host], DatagramProtocol] | None = None
+    service: Callable[[_Host], Service] | None = None
     idle: float | None = None
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None

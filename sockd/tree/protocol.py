@@ -45,7 +45,7 @@ class Engine:
     def _make_factory(self, host: Host[Any]) -> Any:
         if self._specification.stream is None:
             return None
-        factory = self._specification.stream(host)
+        factory: Any = self._specification.stream(host)
         if getattr(factory, "noisy", False):
             factory.noisy = False
         return factory

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
+from tests.protocols.reactors import ClockReactor
 
 
 class Transport:
@@ -87,7 +87,7 @@ def test_options_are_frozen_and_closed() -> None:
 
 def test_hosts_share_nothing() -> None:
     """Each endpoint has its own counters."""
-    hosts = [Host("a", Options(), Clock(), Logger(), lambda error: None) for _ in range(2)]
+    hosts = [Host("a", Options(), ClockReactor(), Logger(), lambda error: None) for _ in range(2)]
     hosts[0].counters.refused["x"] += 1
     assert not hosts[1].counters.refused
     assert hosts[0].service is None

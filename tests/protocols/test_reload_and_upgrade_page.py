@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
 from sockd.protocols.contract import Host, Specification
+from tests.protocols.reactors import ClockReactor
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "writing-a-protocol.md"
 
@@ -25,7 +25,7 @@ class Program:
         exec(compile(text, str(PAGE), "exec"), names)
         specification: Specification = names["specification"]
         self.host: Host[Any] = Host(
-            "counter", specification.options(**options), Clock(), Logger(), lambda _error: None
+            "counter", specification.options(**options), ClockReactor(), Logger(), lambda _error: None
         )
         assert specification.service
         assert specification.stream

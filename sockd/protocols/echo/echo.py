@@ -1,34 +1,37 @@
-"""echo on connections. Memory and half-close are the transport's: it stops reading from who doesn't read."""
+"""Returns what it receives: echo on connections and over datagrams.
+
+Memory and half-closed connections are the transport's task: it stops reading from a peer that stops reading.
+"""
 
 from collections.abc import Sequence
-from typing import Any
 
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
 
 from sockd.base.peers import Peer
 from sockd.limits.reflection import Reflection
 from sockd.protocols.contract import DatagramProtocol, State
+from sockd.protocols.stream import StreamProtocol
 
-# With a prefix a read of nothing but newlines becomes an answer of so many bytes at most: 1 ms, and no more
-# is owed to who doesn't read.
-ANSWER = 512 * 1024
+# Bytes of the longest answer to one read. With a prefix a read of nothing but newlines grows by the length of
+# the prefix for each of them: up to this size it takes 1 ms, and no more waits for a peer that stops reading.
+LONGEST_ANSWER = 512 * 1024
+SMALLEST_READ = 1024  # bytes
 
 
-class Echo(Protocol):
-    """The same bytes back; with a prefix, that before each line, whatever its length."""
-
-    transport: Any
+class Echo(StreamProtocol):
+    """The same bytes back; with a prefix, the prefix before each line, whatever its length."""
 
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix
-        self._at_start = True
+        self._at_start = True  # of a line
 
     def connectionMade(self) -> None:  # noqa: N802
-        # Nothing is to be done between the two, unless somebody has put something there.
+        # Without a prefix what is read goes to `write` directly, unless somebody replaced our dataReceived.
         if not self._prefix and getattr(self.dataReceived, "__func__", None) is Echo.dataReceived:
             self.dataReceived = self.transport.write  # type: ignore[method-assign]
         elif self._prefix:
-            self.transport.limit_read(max(1024, ANSWER // (1 + len(self._prefix))))
+            self.transport.limit_read(max(SMALLEST_READ, LONGEST_ANSWER // (1 + len(self._prefix))))
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         if not self._prefix:
@@ -44,7 +47,7 @@ class Echo(Protocol):
         return {"prefix": self._prefix, "at_start": self._at_start}
 
     def thaw(self, state: State) -> None:
-        # The file may have another prefix by now: a connection keeps the one it began with.
+        # The file may have another prefix by now; a connection keeps the one that it began with.
         self._prefix = bytes(state["prefix"])
         self._at_start = bool(state["at_start"])
         self.connectionMade()
@@ -56,12 +59,12 @@ class EchoFactory(Factory):
     def __init__(self, prefix: bytes) -> None:
         self._prefix = prefix
 
-    def buildProtocol(self, addr: Any) -> Protocol:  # noqa: N802, ARG002
+    def buildProtocol(self, addr: IAddress | None) -> Echo:  # noqa: N802, ARG002
         return Echo(self._prefix)
 
 
 class EchoDatagrams(DatagramProtocol):
-    """`reflection` says who is not answered."""
+    """The same datagrams back, with the prefix before each, except to peers that `reflection` refuses."""
 
     def __init__(self, prefix: bytes, reflection: Reflection) -> None:
         self._prefix = prefix

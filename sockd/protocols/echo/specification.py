@@ -1,22 +1,21 @@
-"""What echo takes in the file, and how its parts are made."""
+"""What echo is to sockd: its options, the factories of its parts, its default limits."""
 
 from ipaddress import ip_network
-from typing import Any
 
 from pydantic import Field
 
 from sockd.base.units import Rate
 from sockd.config.types import Networks, Text
-from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
+from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification, StreamFactory
 
 # This machine and private networks (RFC 1918, RFC 4193, RFC 3927, RFC 4291).
-_NEAR = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-         "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
-NEAR = tuple(ip_network(network) for network in _NEAR)
+_PRIVATE = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
+            "::1/128", "fc00::/7", "fe80::/10")  # fmt: skip
+PRIVATE_NETWORKS = tuple(ip_network(network) for network in _PRIVATE)
 
 
 class EchoOptions(Options):
-    """`prefix` and `answer`."""
+    """What stands under `options` of an echo endpoint."""
 
     prefix: Text = Field(
         default="",
@@ -24,13 +23,13 @@ class EchoOptions(Options):
         description="Written before each line that goes back, each datagram; empty: bytes as they came.",
     )
     answer: Networks = Field(
-        default=NEAR,
+        default=PRIVATE_NETWORKS,
         description="Networks whose datagrams are answered: sources can be forged, a public one makes sockd "
         "a reflector. Connections are not concerned.",
     )
 
 
-def _stream(host: Host[EchoOptions]) -> Any:
+def _stream(host: Host[EchoOptions]) -> StreamFactory:
     from sockd.protocols.echo.echo import EchoFactory  # noqa: PLC0415
 
     return EchoFactory(host.options.prefix.encode())
@@ -50,7 +49,8 @@ specification = Specification(
     stream=_stream,
     datagram=_datagram,
     idle=30.0,
-    # Two services on unlike high ports, forged at each other, can't be told from clients: this bounds them.
+    # Two services on different high ports can be set against each other by forged datagrams, and look like
+    # clients to each other: this bounds them.
     datagrams=Rate(20_000, 1.0),
     datagrams_per_source=Rate(5_000, 1.0),
 )

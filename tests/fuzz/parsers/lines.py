@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from typing import Any, cast
 
 from sockd.base.lines import LineSplitter, Part
 from sockd.base.text import UNSAFE, escape
@@ -52,7 +53,7 @@ def echo_lines(data: bytes) -> None:
     """The prefix stands before each line, however its bytes arrive."""
     stream, pieces = chunks(data)
     echo, back = Echo(b"> "), _Collected()
-    echo.transport = back
+    echo.transport = cast("Any", back)
     for piece in pieces:
         echo.dataReceived(piece)
     lines = stream.splitlines(keepends=True) if b"\r" not in stream else _lines(stream)

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 
 from sockd.base.metrics import Counters
@@ -14,6 +13,7 @@ from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import specification
 from sockd.protocols.contract import Host
+from tests.protocols.reactors import ClockReactor
 
 DAVE = Peer.inet(("192.0.2.4", 4004))
 ERIN = Peer.inet(("192.0.2.5", 4005))
@@ -23,11 +23,11 @@ UNIX = Peer.unix(1000, 77, "/run/someone.sock")
 class Net:
     """One endpoint on a clock, one datagram listener, and what it sent to whom."""
 
-    def __init__(self, clock: Clock | None = None, **options: Any) -> None:
+    def __init__(self, clock: ClockReactor | None = None, **options: Any) -> None:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
-        self.clock = clock or Clock()
+        self.clock = clock or ClockReactor()
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         host: Host[ChatOptions] = Host(

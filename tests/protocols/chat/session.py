@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
@@ -12,6 +11,7 @@ from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import specification
 from sockd.protocols.chat.stream import ChatConnection
 from sockd.protocols.contract import Host
+from tests.protocols.reactors import ClockReactor
 
 
 class Transport(StringTransport):
@@ -33,8 +33,8 @@ class Transport(StringTransport):
 class Session:
     """One endpoint on a clock, and those who come to it."""
 
-    def __init__(self, clock: Clock | None = None, **options: Any) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, clock: ClockReactor | None = None, **options: Any) -> None:
+        self.clock = clock or ClockReactor()
         self.host: Host[ChatOptions] = Host(
             "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
         )

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
@@ -16,6 +15,7 @@ from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.protocols.contract import Host
 from sockd.protocols.echo.specification import EchoOptions, specification
+from tests.protocols.reactors import ClockReactor
 
 
 class Stream(StringTransport):
@@ -46,7 +46,9 @@ class Transport:
 
 
 def host(**options: Any) -> Host[EchoOptions]:
-    return Host("echo", EchoOptions(**options), Clock(), Logger(), lambda error: None, udp_ports={7007})
+    return Host(
+        "echo", EchoOptions(**options), ClockReactor(), Logger(), lambda error: None, udp_ports={7007}
+    )
 
 
 def streamed(chunks: list[bytes], **options: Any) -> bytes:

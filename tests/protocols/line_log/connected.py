@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockd.base.peers import Peer
 from sockd.protocols.line_log.records import records_for
 from sockd.protocols.line_log.service import Backlog
 from sockd.protocols.line_log.stream import LineLog, LineLogFactory
+from tests.protocols.reactors import ClockReactor
 
 
-class Turns(Clock):
+class Turns(ClockReactor):
     """A reactor's: what is to be done at once is done in the next turn."""
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:  # noqa: A002

@@ -4,7 +4,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_twisted
@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
 from sockd.base.peers import Peer
+from sockd.base.reactor import Reactor
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.service import LineLogService
@@ -25,7 +26,9 @@ PEER = Peer.unix(0, 7)
 
 def host(path: Path, **options: Any) -> Host[LineLogOptions]:
     failed: list[Exception] = []
-    return Host("applog", LineLogOptions(path=path, **options), installed, Logger(), failed.append)
+    return Host(
+        "applog", LineLogOptions(path=path, **options), cast("Reactor", installed), Logger(), failed.append
+    )
 
 
 @pytest.mark.parametrize(
