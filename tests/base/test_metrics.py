@@ -24,8 +24,8 @@ def test_unknown_counter_is_an_error() -> None:
 
 
 def test_words_of_ends_are_explained() -> None:
-    """The table of docs/running.md has every end that the log may tell, and no other."""
-    page = (Path(__file__).parents[2] / "docs" / "running.md").read_text()
+    """The table of docs/log.md has every end that the log may tell, and no other."""
+    page = (Path(__file__).parents[2] / "docs" / "log.md").read_text()
     _, found, rest = page.partition("| why it ended |")
     assert found
     table, _, _ = rest.partition("\n\n")

@@ -1,4 +1,4 @@
-"""docs/running.md, word for word: its commands install the service, and open its sandbox."""
+"""docs/systemd.md, word for word: its commands install the service, and open its sandbox."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.end_to_end.harness import ROOT
 from tests.systemd.harness import Machine
 from tests.systemd.service import Service, install_units
 
-PAGE = (ROOT / "docs" / "running.md").read_text()
+PAGE = (ROOT / "docs" / "systemd.md").read_text()
 # They need a network; the machine has what they make.
 ELSEWHERE = ("python3 -m venv /opt/sockd", "/opt/sockd/bin/pip install .")
 TO_LOGS = """
@@ -55,7 +55,7 @@ def bare(service: Service) -> Iterator[Service]:
 
 def test_from_nothing(bare: Service) -> None:
     """The commands in their order; then the example is served, and `sockd status` shows it."""
-    lines = commands("As a service of systemd's")
+    lines = commands("Install")
     assert lines[-1] == "systemctl enable --now sockd"
     assert set(ELSEWHERE) <= set(lines)
     shell(bare.machine, [line for line in lines if line not in ELSEWHERE])
@@ -68,14 +68,14 @@ def test_from_nothing(bare: Service) -> None:
 
 def test_an_instance(bare: Service) -> None:
     """As the page has it, `sockd status` included."""
-    shell(bare.machine, commands("As a service of systemd's")[3:-1])
+    shell(bare.machine, commands("Install")[3:-1])
     shell(bare.machine, ["cp /etc/sockd/sockd.yaml /etc/sockd/web.yaml"])
-    assert "/run/sockd-web/echo.sock" in shell(bare.machine, commands("Several of them"))
+    assert "/run/sockd-web/echo.sock" in shell(bare.machine, commands("Several instances"))
 
 
 def test_socket_activation(bare: Service) -> None:
     """The example is copied and enabled; its first client is served."""
-    shell(bare.machine, commands("As a service of systemd's")[3:])
+    shell(bare.machine, commands("Install")[3:])
     (file,) = re.findall(r"^```yaml\n(endpoints:\n  web:.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     bare.write(file)
     shell(bare.machine, commands("Sockets that systemd opens"))
@@ -89,7 +89,7 @@ def test_logs_elsewhere(service: Service) -> None:
     service.start(TO_LOGS)
     assert service.says("/srv/logs/app.log") == 4
     try:
-        shell(service.machine, commands("What the sandbox forbids, and how to open it"))
+        shell(service.machine, commands("What the sandbox forbids, and how to allow it"))
         with service.connect("unix:///run/sockd/log.sock") as one:
             one.sendall(b"hello\n")
         service.stop()
