@@ -101,11 +101,12 @@ def start_peer(name: str, command: Command, kind: str, directory: Path) -> Echo:
     return serving(Server(name, command(address, directory), directory), address)
 
 
-def start_sockd(variant: Variant, kind: str, directory: Path) -> Echo:
+def start_sockd(variant: Variant, kind: str, directory: Path, *rules: str) -> Echo:
+    """`rules` are more lines of the endpoint."""
     address = _address(kind, directory)
     limits = RAISED_DATAGRAMS if kind in ("udp", "unixgram") else RAISED
-    more = "tls: {certificate: server.pem, key: server.key}" if kind == "tls" else ""
-    file = endpoint("echo", listen(address), limits=limits, more=more)
+    tls = ("tls: {certificate: server.pem, key: server.key}",) if kind == "tls" else ()
+    file = endpoint("echo", listen(address), limits=limits, more="\n    ".join((*tls, *rules)))
     return serving(variant.start(directory, file), address)
 
 

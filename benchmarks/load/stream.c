@@ -1,10 +1,11 @@
 /* Echo over streams: each connection sends a message when the one before came back.
  *
- *   stream ADDRESS CONNECTIONS SIZE SECONDS [closed|open RATE|accepts|idle]
+ *   stream ADDRESS CONNECTIONS SIZE SECONDS [closed|open RATE|accepts|refusals|idle]
  *
  * `open`: messages are due at a fixed rate, whichever connection has its turn, and each time counts from when
  * the message was due, so that a server that stood still is not forgiven. `accepts`: each message has a
- * connection of its own. `idle`: nothing is sent after the first message. With -DTLS all of it is TLS 1.3.
+ * connection of its own. `refusals`: each connection says nothing and waits for the server to end it; that is
+ * what is counted. `idle`: nothing is sent after the first message. With -DTLS all of it is TLS 1.3.
  */
 #include "load.h"
 #ifdef TLS
@@ -25,7 +26,7 @@ struct connection {
 
 static struct address server;
 static struct connection *connections;
-static int epoll, count, accepting;
+static int epoll, count, accepting, refusing;
 static size_t size;
 static char *message, buffer[1 << 18];
 static uint64_t done, owed, until, missed;
@@ -97,6 +98,13 @@ static void go(struct connection *c) {
   close(c->fd);
 }
 
+static void meet_refusal(struct connection *c) {
+  c->since = now();
+  c->fd = connected(&server);
+  owed++;
+  watch(epoll, EPOLL_CTL_ADD, c->fd, EPOLLIN, c);
+}
+
 /* A message is back: what this connection does next. */
 static void came_back(struct connection *c, uint64_t time) {
   record(time - c->since);
@@ -131,11 +139,26 @@ static void readable(struct connection *c, int open) {
   if (c->to_send) push(c); /* TLS may have waited for the other side */
 }
 
+/* The server has ended a connection that said nothing: on to the next. */
+static void refused(struct connection *c) {
+  if (recv(c->fd, buffer, 1, 0) > 0) give_up("the server answers a peer that it was to refuse");
+  close(c->fd);
+  record(now() - c->since);
+  done++;
+  owed--;
+  if (now() >= until) return;
+  meet_refusal(c);
+}
+
 static void turn(int timeout, int open) {
   struct epoll_event events[512];
   int n = epoll_wait(epoll, events, 512, timeout);
   for (int at = 0; at < n; at++) {
     struct connection *c = events[at].data.ptr;
+    if (refusing) {
+      refused(c);
+      continue;
+    }
     if (events[at].events & EPOLLOUT) push(c);
     if (events[at].events & ~(uint32_t)EPOLLOUT) readable(c, open);
   }
@@ -170,7 +193,7 @@ static void run_open(double rate, uint64_t start) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 6) give_up("stream ADDRESS CONNECTIONS SIZE SECONDS closed|open RATE|accepts|idle");
+  if (argc < 6) give_up("stream ADDRESS CONNECTIONS SIZE SECONDS closed|open RATE|accepts|refusals|idle");
   many_files();
   server = address(argv[1]);
   count = atoi(argv[2]);
@@ -188,7 +211,8 @@ int main(int argc, char **argv) {
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 #endif
   accepting = !strcmp(argv[5], "accepts");
-  if (!accepting) {
+  refusing = !strcmp(argv[5], "refusals");
+  if (!accepting && !refusing) {
     for (int at = 0; at < count; at++) { /* each is served before the next is here: no backlog overflows */
       come(&connections[at]);
       begin(&connections[at], now());
@@ -207,6 +231,10 @@ int main(int argc, char **argv) {
     while (getchar() != EOF) continue;
   } else {
     for (int at = 0; at < count; at++) {
+      if (refusing) {
+        meet_refusal(&connections[at]);
+        continue;
+      }
       if (accepting) come(&connections[at]);
       begin(&connections[at], now());
     }
