@@ -172,7 +172,7 @@ def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatc
         options(*(["-c", str(file)] if how == "option" else []), logfile=str(file) + ".log")
     )
     assert [endpoint.name for endpoint in daemon.endpoints] == ["echo"]
-    assert not any(listener._acceptor for listener in daemon.endpoints[0].listeners)
+    assert not any(listener.descriptor for listener in daemon.endpoints[0].listeners)
     assert raised == [True]
     assert (file.parent / "runtime_directory").is_dir()
     assert (file.parent / "logs_directory").is_dir()

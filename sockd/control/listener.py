@@ -14,8 +14,8 @@ from sockd.protocols.contract import State
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
+from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.endpoint import Surroundings
-from sockd.tree.listener import WATCH
 
 
 class Controls:
@@ -31,7 +31,7 @@ class Controls:
         self.control: Control | None = None
         self._retired: list[Control] = []
         self._plan: Plan | None = None
-        self._watch: Any = None
+        self._watch: FileWatch | None = None
         self._lost = ""  # why a socket whose file is gone can't be opened anew
 
     def open(self, plan: Plan) -> None:
@@ -48,7 +48,7 @@ class Controls:
             self.control = self._make(self.opened, plan)
             self.control.start()
             if self.opened.file is not None:
-                self._watch = self._around.reactor.callLater(WATCH, self._look)
+                self._watch = FileWatch(self._around.reactor, self.opened.file, self._file_lost)
 
     def _make(self, opened: Opened, plan: Plan) -> Control:
         around = self._around
@@ -68,14 +68,10 @@ class Controls:
 
     # -- its file
 
-    def _look(self) -> None:
-        """Whether the file is still ours: without it nobody could ask us for anything any more."""
-        self._watch = self._around.reactor.callLater(WATCH, self._look)
-        plan, opened = self._plan, self.opened
+    def _file_lost(self) -> None:
+        """Open the socket anew: without its file nobody can ask the daemon for anything any more."""
+        plan = self._plan
         assert plan is not None and plan.control is not None  # noqa: S101, PT018
-        assert opened is not None and opened.file is not None  # noqa: S101, PT018
-        if opened.file.there():
-            return
         address = str(plan.control)
         try:
             new = self._around.sockets.open(plan.control, _options(plan))
@@ -97,7 +93,7 @@ class Controls:
 
     def _stop_watch(self) -> None:
         if self._watch is not None:
-            self._watch.cancel()
+            self._watch.stop()
             self._watch = None
 
     # -- reload

@@ -15,6 +15,7 @@ from sockd.log import timestamp
 from sockd.plan.plan import CertificatePlan
 from sockd.process.rights import Rights
 from sockd.transports.connection import Connection
+from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint, Watched
 from sockd.tree.listener import Listener
 from sockd.tree.states import Cause, State
@@ -117,7 +118,8 @@ def _listener_value(
     watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments, rights: Rights
 ) -> dict[str, Any]:
     listener, supervisor = watched.listener, watched.supervisor
-    listener.count_drops()
+    if isinstance(listener, DatagramListener):
+        listener.count_drops()
     counters = listener.counters
     asked, real = str(listener.plan.address), str(listener.address)
     return {

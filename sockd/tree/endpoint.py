@@ -17,11 +17,13 @@ from sockd.protocols.contract import Host
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections, Drain
-from sockd.tree.listener import Listener
+from sockd.tree.datagrams import DatagramListener
+from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
 from sockd.tree.reporting import Refusals
 from sockd.tree.sockets import Sockets, UdpPorts
 from sockd.tree.states import Cause, GiveUp, State, effect
+from sockd.tree.streams import StreamListener
 from sockd.tree.supervisor import PATIENCE, Supervisor, cancellable
 
 
@@ -100,6 +102,10 @@ class Endpoint:
         return [each.listener for each in self.watched]
 
     @property
+    def datagram_listeners(self) -> list[DatagramListener]:
+        return [one for one in self.listeners if isinstance(one, DatagramListener)]
+
+    @property
     def supervisors(self) -> list[Supervisor]:
         return [each.supervisor for each in self.watched]
 
@@ -114,19 +120,14 @@ class Endpoint:
         def failed(error: BaseException) -> None:
             watched.supervisor.failed(error)
 
-        listener = Listener(
-            plan,
-            number,
-            self.plan.limits,
-            self.plan.specification,
-            self.connections,
-            self.around.flusher,
-            self._log,
-            self.around.sockets,
-            self.around.udp_ports,
-            self._make_datagram_protocol,
-            failed,
-        )
+        around = self.around
+        common = Common(self.plan.specification, self.connections, around.flusher, self._log, around.sockets)
+        listener: Listener
+        if around.sockets.kind(plan.address, number).stream:
+            listener = StreamListener(plan, number, common, failed, lambda: self.engine.factory)
+        else:
+            make, limits = self._make_datagram_protocol, self.plan.limits
+            listener = DatagramListener(plan, number, common, failed, limits, around.udp_ports, make)
         watched = Watched(listener, self._supervise(str(plan.address), listener))
         return watched
 
@@ -192,7 +193,6 @@ class Endpoint:
         allowed = effect(self.causes)
         self.connections.hold(not allowed.reads)
         for listener in self.listeners:
-            listener.factory = self.engine.factory
             listener.serve(allowed)
         if self._give_up is not None and not self._draining:
             self._give_up.update(running=self.running)
@@ -227,20 +227,21 @@ class Endpoint:
             self._require()
         if Part.LIMITS in parts:
             self.connections.limit(plan.limits)
-            for listener in self.listeners:
+            for listener in self.datagram_listeners:
                 listener.limit(plan.limits)
 
     def admit_anew(self, admission: Admission) -> None:
         """Other rules of who may connect hold from now on, also for those who are here."""
         self.connections.admit_anew(admission)
-        for listener in self.listeners:
+        for listener in self.datagram_listeners:
             listener.admit_anew()
 
     def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
         """Have these listeners, in this order; what the others counted stays counted."""
         stay = {each.listener.listening for each in wanted}
         for each in without:
-            each.listener.count_drops()
+            if isinstance(each.listener, DatagramListener):
+                each.listener.count_drops()
             if each.listener.listening not in stay:
                 self._refusals.keep(each.listener.counters)
         self.watched = wanted
@@ -288,7 +289,7 @@ class Endpoint:
         self.update()
         try:
             await self.connections.drain_some(self.connections, within).done
-            for listener in self.listeners:
+            for listener in self.datagram_listeners:
                 listener.end_protocol()
             # A third party's stop may never come to an end.
             stopping = cancellable(ensureDeferred(self.service.stop()))
@@ -336,7 +337,7 @@ class Endpoint:
     def tell_refusals(self) -> None:
         """Log what was refused since the last time, if anything was."""
         self.connections.admission.forget(self._reactor.seconds())
-        for listener in self.listeners:
+        for listener in self.datagram_listeners:
             listener.forget()
             listener.count_drops()
         self._refusals.tell(self.host.counters, *(listener.counters for listener in self.listeners))

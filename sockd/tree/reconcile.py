@@ -42,6 +42,7 @@ from sockd.protocols.contract import DatagramProtocol, Host
 from sockd.transports.sockets.opened import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
+from sockd.tree.datagrams import DatagramListener
 from sockd.tree.done import as_done
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.listener import Listener
@@ -197,7 +198,7 @@ class Reconciliation:
             self._contained(endpoint, update.factory.doStart)
         for watched in update.watched:
             listener = watched.listener
-            if listener.protocol is None:
+            if not isinstance(listener, DatagramListener) or listener.protocol is None:
                 continue
             if hasattr(listener.protocol, "reload"):
                 update.reloaded[watched] = listener.protocol
@@ -231,6 +232,8 @@ class Reconciliation:
         for wanted in all_wanted:
             endpoint = wanted.endpoint
             listener = wanted.watched.listener
+            if not isinstance(listener, DatagramListener):
+                continue
             if endpoint.service.state is State.RUNNING and listener.takes_datagrams:
                 self._step("begin datagrams")
                 make = _maker(endpoint, hosts.get(endpoint) or endpoint.host)
@@ -370,6 +373,8 @@ class Reconciliation:
 
     def _swap_protocol(self, update: Update, watched: Watched) -> None:
         listener = watched.listener
+        if not isinstance(listener, DatagramListener):
+            return
         if watched in update.made:
             listener.swap_protocol(update.made[watched])
         elif listener.protocol is not None and listener.protocol is not update.reloaded.get(watched):

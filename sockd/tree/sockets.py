@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from sockd.base.addresses import Address, overlap
+from sockd.base.addresses import Address, Kind, overlap
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened, open_address, shares, tune
 from sockd.transports.sockets.options import SocketOptions
@@ -104,6 +104,11 @@ class Sockets:
     def how_many(self, name: str) -> int:
         """How many sockets systemd passed under this name."""
         return len(self._named.get(name, ()))
+
+    def kind(self, address: Address, number: int) -> Kind:
+        """What the socket of this address is: systemd's names don't say whether streams or datagrams."""
+        passed = self._named.get(address.path, ()) if address.kind is Kind.SYSTEMD else ()
+        return passed[number].address.kind if number < len(passed) else address.kind
 
     def named(self, name: str, number: int) -> Opened:
         """The nth socket of this name; a duplicate, so that it can be had again."""

@@ -134,7 +134,7 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
 
 def _datagrams(endpoint: Endpoint) -> dict[str, list[State]]:
     found: dict[str, list[State]] = {}
-    for listener in endpoint.listeners:
+    for listener in endpoint.datagram_listeners:
         if listener.protocol is not None and hasattr(listener.protocol, "freeze"):
             with _freezing(endpoint, str(listener.address)):
                 state = listener.protocol.freeze()

@@ -68,9 +68,9 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
                 left.remove(each)
                 break
     datagrams = {address: list(states) for address, states in state.datagrams.items()}
-    for listener in endpoint.listeners:
+    for one in endpoint.datagram_listeners:
         # The address that is open is not known before it is: a port may be 0 in the plan.
-        listener.thaw_from(datagrams)
+        one.thaw_from(datagrams)
 
 
 def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> int:

@@ -14,7 +14,7 @@ from twisted.logger import LogLevel
 from sockd.base.addresses import Address, Kind
 from sockd.process.rights import Rights
 from sockd.transports.sockets.opened import Opened
-from sockd.tree.listener import WATCH
+from sockd.transports.sockets.watch import FILE_CHECK_INTERVAL
 from sockd.tree.sockets import Sockets
 from tests.daemons import Daemons, Running
 from tests.tree.house import House, Probes, raising
@@ -215,13 +215,13 @@ def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path)
     if kind == "replaced":
         path.touch()
         for _ in range(3):  # it is told once
-            house.loop.advance(WATCH)
+            house.loop.advance(FILE_CHECK_INTERVAL)
         (message,) = running.log.messages(LogLevel.error)
         assert message.endswith(
             "there is something at this path that is not a socket; it is left alone; trying again"
         )
         path.unlink()
-    house.loop.advance(WATCH)
+    house.loop.advance(FILE_CHECK_INTERVAL)
     assert told(running, path, "status")["ok"]
     assert running.log.messages(LogLevel.warn)[-1].endswith("replaced the socket's file; opened anew")
     ask(client, "status")
@@ -234,12 +234,12 @@ def test_its_file_is_there(house: House, run: Daemons, tmp_path: Path) -> None:
     """It is looked at now and then; an abstract name has none."""
     running = run(control=at(tmp_path / "control.sock")).start()
     socket_before = running.daemon.controls.opened
-    house.loop.pump([WATCH] * 3)
+    house.loop.pump([FILE_CHECK_INTERVAL] * 3)
     assert running.daemon.controls.opened is socket_before
     abstract = Address(Kind.UNIX, path=f"@sockd-{os.getpid()}")
     running.now(control=abstract)
     running.told("reload")
-    house.loop.pump([WATCH] * 3)
+    house.loop.pump([FILE_CHECK_INTERVAL] * 3)
     client = house.connect(abstract)
     ask(client, "status")
     assert answer(running, client)["ok"]

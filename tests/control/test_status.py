@@ -159,7 +159,7 @@ def test_what_the_kernel_dropped_is_looked_at(house: House) -> None:
     """As of now, not of the last time that somebody counted."""
     endpoint = house.run(UDP, datagram=Datagrams())
     counted: list[None] = []
-    endpoint.listeners[0].count_drops = lambda: counted.append(None)  # type: ignore[method-assign]
+    endpoint.datagram_listeners[0].count_drops = lambda: counted.append(None)  # type: ignore[method-assign]
     value(house, endpoint)
     assert counted == [None]
 

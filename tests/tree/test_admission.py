@@ -183,8 +183,8 @@ def test_silent_sources_are_forgotten(house: House) -> None:
     stream, datagram = endpoint.listeners
     house.receive(house.connect(stream.address, b"x"), 1)
     house.receive(house.connect(datagram.address, b"x"), 1)
-    assert datagram._port is not None
-    tables = (endpoint.connections.admission.sources, datagram._port._sources)
+    port: Any = datagram.descriptor
+    tables = (endpoint.connections.admission.sources, port._sources)
     assert [len(table or ()) for table in tables] == [1, 1]
     house.loop.advance(1.0)
     endpoint.tell_refusals()

@@ -84,7 +84,7 @@ def test_restarted(reloads: Reloads) -> None:
     assert house.receive(client, 2) == reloads.ask("a", 1) == b"u?"
     service, datagrams, opened = (
         endpoint.host.service,
-        endpoint.listeners[1].protocol,
+        endpoint.datagram_listeners[0].protocol,
         endpoint.listeners[0].opened,
     )
     endpoint.host.counters.refused["for a test"] += 1

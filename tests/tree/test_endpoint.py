@@ -127,9 +127,10 @@ def test_newcomers_of_a_held_endpoint(house: House) -> None:
     service, probes = Service(), Probes()
     endpoint = house.run(TCP, stream=probes, service=service)
     (listener,) = endpoint.listeners
+    acceptor: Any = listener.descriptor
     endpoint.host.fail(SockdError("down"))
     house.connect(listener.address, b"x")
-    house.until(lambda: listener._acceptor.take_queued(1) or probes.made)  # type: ignore[union-attr]
+    house.until(lambda: acceptor.take_queued(1) or probes.made)
     house.loop.settle()
     assert not probes.made[0].data
     house.run_clock(lambda: probes.made[0].data)
@@ -382,7 +383,7 @@ def test_draining_is_a_cause(house: House) -> None:
             seen.append((endpoint.causes, acceptor in house.loop.readers))
 
     endpoint = house.run(TCP, UDP, stream=Probes(), datagram=Watching(), service=Service())
-    acceptor = endpoint.listeners[0]._acceptor
+    acceptor = endpoint.listeners[0].descriptor
     assert acceptor in house.loop.readers
     client = house.connect(endpoint.listeners[0].address, b"x")
     assert house.receive(client, 1) == b"x"

@@ -332,7 +332,7 @@ def test_what_escapes_from_an_acceptor(house: House) -> None:
         sock.close()
         raise ZeroDivisionError("a bug of ours")
 
-    listener._acceptor._take = take  # type: ignore[union-attr]
+    listener.descriptor._take = take  # type: ignore[union-attr]
     for _ in range(3):
         house.connect(listener.address)
     house.until(lambda: supervisor.state is State.BACKING_OFF)
@@ -355,7 +355,7 @@ def test_what_escapes_from_a_datagram_port(house: House) -> None:
 
     endpoint = house.run(UDP, datagram=make)
     (listener,), (supervisor,) = endpoint.listeners, endpoint.supervisors
-    listener._port._source.receive = raising(ZeroDivisionError("a bug of ours"))  # type: ignore[method-assign, union-attr]
+    listener.descriptor._source.receive = raising(ZeroDivisionError("a bug of ours"))  # type: ignore[method-assign, union-attr]
     house.connect(listener.address, b"x")
     house.until(lambda: supervisor.state is State.BACKING_OFF)
     assert supervisor.why.startswith("ZeroDivisionError: a bug of ours (")

@@ -13,7 +13,8 @@ from sockd.base.errors import SockdError
 from sockd.base.units import Rate
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import SocketFile
-from sockd.tree.listener import WATCH, SocketFileLostError
+from sockd.transports.sockets.watch import FILE_CHECK_INTERVAL
+from sockd.tree.listener import SocketFileLostError
 from sockd.tree.states import State
 from tests.tree.house import DELAY, Datagrams, House, Probes, Service
 
@@ -75,7 +76,7 @@ def test_untouched_file_is_looked_at_for_ever(path: Path, house: House) -> None:
     """And stays the same."""
     endpoint = house.run(f"unix://{path}", stream=Probes())
     before = SocketFile.of(str(path))
-    house.loop.pump([WATCH] * 100)
+    house.loop.pump([FILE_CHECK_INTERVAL] * 100)
     assert before.there()
     assert endpoint.supervisors[0].restarts == 0
 
@@ -105,7 +106,7 @@ def test_report_of_a_closed_socket_changes_nothing(house: House) -> None:
     """What fails after it was closed has failed already."""
     endpoint = house.run("tcp://127.0.0.1:0", stream=Probes())
     (listener,) = endpoint.listeners
-    listener._fail(SocketFileLostError("late"), object())
+    listener.lost(SocketFileLostError("late"), object())
     assert endpoint.supervisors[0].state is State.RUNNING
 
 
@@ -146,7 +147,7 @@ def test_what_the_kernel_drops_is_counted(house: House) -> None:
     sent = 0
     for again in (False, False, True):
         if again:
-            listener._fail(SockdError("lost"), listener._port)
+            listener.lost(SockdError("lost"), listener.descriptor)
             house.run_clock(lambda: supervisor.state is State.RUNNING)
         endpoint.host.fail(SockdError("the disk is full"))
         client = house.connect(listener.address, b"x")

@@ -64,7 +64,7 @@ def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> N
     reloads.start(reloads.plan("a", protocol, TCP, UDP))
     endpoint, who = reloads["a"], client(reloads, "a")
     factory, service = endpoint.engine.factory, endpoint.host.service
-    datagrams: Any = endpoint.listeners[1].protocol
+    datagrams: Any = endpoint.datagram_listeners[0].protocol
     sockets = [inode(listener.opened) for listener in endpoint.listeners]
     assert not reloads.reload(reloads.plan("a", protocol, TCP, UDP, word="v"))
     assert reloads["a"] is endpoint
@@ -73,7 +73,7 @@ def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> N
     assert endpoint.host.service is service
     assert factory.started == 0
     assert endpoint.engine.factory.started == 1
-    assert (endpoint.listeners[1].protocol is datagrams) == (protocol == "keen") == datagrams.running
+    assert (endpoint.datagram_listeners[0].protocol is datagrams) == (protocol == "keen") == datagrams.running
 
 
 def test_service_without_reload_is_replaced(reloads: Reloads) -> None:
@@ -297,13 +297,13 @@ def test_datagram_socket_goes_to_another(address: str, reloads: Reloads, tmp_pat
     """What waits in it is read by the next one; the UDP port is listened on all the time."""
     where = address.format(tmp_path)
     reloads.start(reloads.plan("a", "plain", where))
-    old, before = reloads["a"].listeners[0], inode(reloads["a"].listeners[0].opened)
+    old, before = reloads["a"].datagram_listeners[0], inode(reloads["a"].listeners[0].opened)
     replies: Any = old.protocol
     reconciliation = reloads.begin(reloads.plan("b", "keen", where))
     assert not reloads.prepare(reconciliation)
     reloads.house.connect(reloads.address("a"), b"?")
     reloads.commit(reconciliation)
-    (listener,) = reloads["b"].listeners
+    (listener,) = reloads["b"].datagram_listeners
     protocol: Any = listener.protocol
     reloads.house.until(lambda: protocol.seen == 1)
     assert (replies.seen, replies.running, inode(listener.opened)) == (0, False, before)
@@ -322,7 +322,7 @@ def test_what_the_kernel_dropped_is_counted_once(reloads: Reloads) -> None:
     for _ in range(20):
         flood.send(b"x" * 1000)
     assert not reloads.reload(reloads.plan("b", "plain", f"udp://127.0.0.1:{PORT}", socket=small))
-    (new,) = reloads["b"].listeners
+    (new,) = reloads["b"].datagram_listeners
     new.count_drops()
     assert old.listeners[0].counters.refused["dropped by the kernel"] > 0
     assert not new.counters.refused

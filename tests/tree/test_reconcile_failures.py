@@ -13,6 +13,7 @@ from sockd.base.errors import SockdError
 from sockd.plan.plan import Restart
 from sockd.transports.sockets.opened import open_address
 from sockd.transports.sockets.options import SocketOptions
+from sockd.tree.endpoint import Endpoint
 from sockd.tree.reconcile import STEP_TIMEOUT
 from sockd.tree.states import State
 from tests.tree.house import DELAY, MOST, raising
@@ -95,7 +96,7 @@ def test_what_fails_after_the_reload_is_told(reloads: Reloads) -> None:
     reloads.start()
     assert not reloads.reload(reloads.plan("a", "keen", TCP))
     (listener,) = reloads["a"].listeners
-    listener._fail(SockdError("the network is down"), listener._acceptor)
+    listener.lost(SockdError("the network is down"), listener.descriptor)
     reloads["a"].host.fail(SockdError("the disk is full"))
     assert [message.partition(";")[0] for message in reloads.house.log.messages()] == [
         f"a: {TCP}: the network is down",
@@ -163,7 +164,7 @@ def test_datagram_protocol_that_fails_to_stop(reloads: Reloads) -> None:
     """The same holds for one whose socket was closed to make room, and one that was replaced."""
     reloads.start(reloads.plan("a", "plain", UDP), reloads.plan("b", "plain", "udp://127.0.0.1:0"))
     for name in "ab":
-        replies: Any = reloads[name].listeners[0].protocol
+        replies: Any = reloads[name].datagram_listeners[0].protocol
         replies.stop = raising(SystemExit("a bug"))
     old = reloads["a"]
     where = f"udp://0.0.0.0:{PORT}"
@@ -206,6 +207,10 @@ def test_socket_option_that_is_refused(
     check_same(before, seen(reloads), 0)
 
 
+def protocols_of(endpoint: Endpoint) -> list[Any]:
+    return [one.protocol for one in endpoint.datagram_listeners]
+
+
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_closed_address_is_opened_again(kind: str, reloads: Reloads) -> None:
     """With its datagram protocol and its peers; connections don't notice."""
@@ -215,16 +220,15 @@ def test_closed_address_is_opened_again(kind: str, reloads: Reloads) -> None:
         reloads.start(reloads.plan("a", "plain", f"{kind}://127.0.0.1:{PORT}"))
         client = reloads.house.connect(reloads.address("a"), b"?")
         assert reloads.house.receive(client, 2) == b"u?"
-        before, protocol = seen(reloads), reloads["a"].listeners[0].protocol
+        before, protocols = seen(reloads), protocols_of(reloads["a"])
         why = reloads.reload(reloads.plan("a", "plain", f"{kind}://0.0.0.0:{PORT}"))
         assert why == f"a: {kind}://0.0.0.0:{PORT}: the address is in use by another program"
     check_same(before, seen(reloads), 1)
     client.send(b"!")
     assert reloads.house.receive(client, 2) == b"u!"
-    assert reloads["a"].listeners[0].protocol is protocol
+    assert protocols_of(reloads["a"]) == protocols
     if kind == "udp":
-        assert protocol.running  # type: ignore[union-attr]
-        assert protocol.seen == 2  # type: ignore[union-attr]
+        assert [(one.running, one.seen) for one in protocols] == [(True, 2)]
         assert list(reloads.house.ports) == [PORT]
 
 
@@ -232,7 +236,7 @@ def test_closed_address_is_opened_again(kind: str, reloads: Reloads) -> None:
 def test_closed_address_that_somebody_took(end: str, reloads: Reloads) -> None:
     """Its listener backs off, and has its datagram protocol again when the address comes free."""
     reloads.start(reloads.plan("a", "plain", UDP))
-    replies: Any = reloads["a"].listeners[0].protocol
+    replies: Any = reloads["a"].datagram_listeners[0].protocol
     somebody = socket.socket(type=socket.SOCK_DGRAM)
 
     def step(what: str) -> None:
@@ -319,7 +323,7 @@ def test_address_that_fails_before_it_is_closed(good: bool, reloads: Reloads) ->
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reconciliation, starting, ended = waiting(reloads, plan)
-        listener._fail(SockdError("for a test"), listener._acceptor)
+        listener.lost(SockdError("for a test"), listener.descriptor)
         if not good:
             other.bind(("127.0.0.2", PORT))
             other.listen()
@@ -367,8 +371,8 @@ def test_datagram_listener_that_fails_meanwhile(protocol: str, reloads: Reloads)
     reloads.start(reloads.plan("a", own, UDP))
     reconciliation = reloads.begin(reloads.plan("a", own, UDP, word="v"))
     assert not reloads.prepare(reconciliation)
-    (listener,) = reloads["a"].listeners
-    listener._fail(SockdError("for a test"), listener._port)
+    (listener,) = reloads["a"].datagram_listeners
+    listener.lost(SockdError("for a test"), listener.descriptor)
     reloads.house.run_clock(lambda: listener.protocol)
     reloads.commit(reconciliation)
     assert reloads.ask("a") == b"v?"
@@ -382,8 +386,8 @@ def test_datagram_listener_that_is_closed_at_the_commit(reloads: Reloads) -> Non
     assert not reloads.prepare(reconciliation)
     (update,) = reconciliation._moves.updates
     (made,) = update.made.values()
-    (listener,) = reloads["a"].listeners
-    listener._fail(SockdError("for a test"), listener._port)
+    (listener,) = reloads["a"].datagram_listeners
+    listener.lost(SockdError("for a test"), listener.descriptor)
     reloads.commit(reconciliation)
     assert not made.running  # type: ignore[attr-defined]
     reloads.house.run_clock(lambda: listener.protocol)

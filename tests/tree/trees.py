@@ -20,6 +20,7 @@ from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, R
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.options import Keepalive, SocketOptions
+from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.listener import Listener
 from tests.certificates import made, tls_plan
@@ -334,12 +335,12 @@ def readers_of(endpoint: Endpoint) -> set[Any]:
     connections = endpoint.connections
     found: set[Any] = {*connections, connections._crowd} if connections else set()
     for listener in endpoint.listeners:
-        found |= {listener._acceptor, listener._port}
+        found.add(listener.descriptor)
     return found - {None}
 
 
 def accepting(listener: Listener, readers: set[Any]) -> bool:
-    return bool({listener._acceptor, listener._port} & readers)
+    return listener.descriptor in readers
 
 
 @dataclass
@@ -393,11 +394,12 @@ def _look(endpoint: Endpoint, readers: set[Any]) -> SeenEndpoint:
     )
     for watched in endpoint.watched:
         listener = watched.listener
+        protocol = listener.protocol if isinstance(listener, DatagramListener) else None
         seen.listeners.append(
             Seen(
                 listener, listener.plan, listener.number, inode(listener.opened),
                 kernel_options(listener.opened), watched.supervisor.state, accepting(listener, readers),
-                listener.protocol, getattr(listener.protocol, "word", b""), listener.counters,
+                protocol, getattr(protocol, "word", b""), listener.counters,
             )
         )  # fmt: skip
     return seen

@@ -322,7 +322,7 @@ class Remember(Datagrams):
 
 def remembered(running: Running) -> list[list[bytes]]:
     """What each listener's protocol was sent."""
-    protocols: list[Any] = [listener.protocol for listener in running.daemon.endpoints[0].listeners]
+    protocols: list[Any] = [one.protocol for one in running.daemon.endpoints[0].datagram_listeners]
     return [list(protocol.data) for protocol in protocols]
 
 
@@ -334,7 +334,7 @@ def test_a_datagram_protocol(house: House, run: Daemons, replaced: Replaced) -> 
     client = house.connect(running.address(), b"one")
     assert house.receive(client, 3) == b"one"
     running = replaced(running)
-    (listener,) = running.daemon.endpoints[0].listeners
+    (listener,) = running.daemon.endpoints[0].datagram_listeners
     assert listener.protocol is None
     later.callback(None)
     assert isinstance(listener.protocol, Remember)

@@ -1,0 +1,107 @@
+"""A listener for streams: accepts connections, and refuses peers before anything is built for them."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sockd.base.peers import Peer
+from sockd.base.units import Rate
+from sockd.limits.suppression import LogLimiter
+from sockd.plan.plan import ListenerPlan
+from sockd.transports.acceptor import Acceptor
+from sockd.transports.connection import Connection
+from sockd.transports.sockets.inet import OpenError
+from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.unix import credentials
+from sockd.tree.admission import PROXY_HEADER
+from sockd.tree.entry import Opening
+from sockd.tree.listener import Common, Listener
+from sockd.tree.states import Effect
+
+_SHORTAGES_LOGGED = Rate(1, 60.0)  # of descriptors or memory
+
+
+class StreamListener(Listener):
+    """Accepts connections for the protocols of a factory; `factory()` returns it once there is one."""
+
+    def __init__(
+        self,
+        plan: ListenerPlan,
+        number: int,
+        common: Common,
+        failed: Callable[[BaseException], None],
+        factory: Callable[[], Any],
+    ) -> None:
+        super().__init__(plan, number, common, failed)
+        self._factory = factory
+        self._acceptor: Acceptor | None = None
+        self._shortages = LogLimiter(self._reactor, _SHORTAGES_LOGGED)
+
+    @property
+    def descriptor(self) -> Acceptor | None:
+        return self._acceptor
+
+    def serve(self, effect: Effect) -> None:
+        self._effect = effect
+        if self._acceptor is not None:
+            self._acceptor.accept(effect.accepts)
+
+    def _begin(self, opened: Opened) -> None:
+        if self._common.specification.stream is None:
+            raise OpenError("the protocol does not speak over streams")
+        room = self._common.connections.room
+        self._acceptor = Acceptor(opened.sock, self._reactor, self._take, room, self._short, self.lost)
+
+    def _leave(self, *, queued: bool) -> None:
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            if queued and self._effect.reads and self._factory() is not None:
+                acceptor.take_queued(self.plan.socket.backlog)
+            acceptor.leave()
+
+    # -- a peer comes
+
+    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: by its family, as `accept` returns it
+        self.counters.accepted += 1
+        local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
+        peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
+        connections, admission = self._common.connections, self._common.connections.admission
+        header = admission.proxied and not local
+        if header:
+            reason = None if admission.is_proxy(peer) else PROXY_HEADER
+        else:
+            reason = connections.refusal(peer, sock)
+        if reason is not None:
+            self.counters.refused[reason] += 1
+            sock.close()
+            return
+        try:
+            opening = Opening(self._factory(), connections, self.counters)
+            connection = self._build(sock, peer)
+        except BaseException:
+            admission.left(sock)  # it was counted, and there is no connection that could end
+            sock.close()
+            raise
+        if header:
+            opening.with_header(connection)
+        else:
+            opening.begin(connection)
+
+    def _build(self, sock: socket.socket, peer: Peer) -> Connection:
+        flusher, connections = self._common.flusher, self._common.connections
+        if not self.plan.tls:
+            return Connection(sock, peer, flusher, connections, self.listening)
+        from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
+
+        context = connections.admission.context
+        assert context is not None  # noqa: S101 - else the file was refused
+        return TlsConnection(sock, peer, flusher, connections, self.listening, context)
+
+    def _short(self, error: OSError) -> None:
+        self.counters.refused["accepting failed"] += 1
+        if self._shortages.allows("short"):
+            self._common.log.error(
+                "{endpoint}: {address} can't accept: {why}; newcomers wait",
+                endpoint=self._common.connections.endpoint, address=str(self.address), why=error.strerror,
+                event="short",
+            )  # fmt: skip
