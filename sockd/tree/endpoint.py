@@ -16,8 +16,9 @@ from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import Host
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
-from sockd.tree.connections import Connections, Drain
+from sockd.tree.connections import Connections
 from sockd.tree.datagrams import DatagramListener
+from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
 from sockd.tree.reporting import Refusals

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.tree.connections import DIRECT
+from sockd.tree.connections import WATCHED_DIRECTLY
 from tests.certificates import made
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import receive
@@ -33,7 +33,7 @@ def test_echo_on_any_reactor(reactor: str, serve: Serve, directory: Path) -> Non
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with ExitStack() as stack:
-        clients = [stack.enter_context(daemon.connect("echo")) for _ in range(DIRECT + 6)]
+        clients = [stack.enter_context(daemon.connect("echo")) for _ in range(WATCHED_DIRECTLY + 6)]
         clients.append(stack.enter_context(daemon.connect("echo", "unix")))
         plain = stack.enter_context(
             socket.create_connection(("127.0.0.1", daemon.port("echo", "tls")), BOUND)
@@ -43,7 +43,7 @@ def test_echo_on_any_reactor(reactor: str, serve: Serve, directory: Path) -> Non
             client.sendall(b"%03d" % number)
         for number, client in enumerate(clients):
             assert receive(client, 3) == b"%03d" % number
-        for client in (clients[0], clients[DIRECT + 1]):
+        for client in (clients[0], clients[WATCHED_DIRECTLY + 1]):
             client.sendall(BULK)
             assert receive(client, len(BULK)) == BULK
         datagrams = stack.enter_context(daemon.connect("echo", "udp"))

@@ -22,16 +22,16 @@ from sockd.plan.plan import (
 )
 from sockd.protocols.contract import Specification
 from sockd.transports.sockets.options import SocketOptions
-from sockd.tree.connections import QUIET
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation, ReloadRefusedError
+from sockd.tree.sweep import DRAINED_QUIET_TIME
 from tests.tree.house import DELAY, MOST, House
 from tests.tree.trees import HERE, Trouble, Word, specifications
 
 WITHIN = 4.0
 USUAL = SocketOptions()
-assert WITHIN > 2 * QUIET
+assert WITHIN > 2 * DRAINED_QUIET_TIME
 
 
 class Reloads:

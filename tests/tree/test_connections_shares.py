@@ -1,15 +1,18 @@
 """An endpoint's many connections leave others their turn: where they are watched, and how they are swept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sockd.base.metrics import End
 from sockd.transports.connection import Connection
-from sockd.tree import connections
-from sockd.tree.connections import DIRECT, STOPPED, Drain
+from sockd.tree import sweep
+from sockd.tree.connections import WATCHED_DIRECTLY
+from sockd.tree.draining import Drain
 from sockd.tree.endpoint import Endpoint
+from sockd.tree.sweep import STOPPED_TIME
+from sockd.tree.verdicts import verdict
 from tests.transports.loop import Probe, echo
 from tests.tree.house import House, Probes, connected
 
@@ -23,12 +26,12 @@ TICK = 1e-6
 def sliced(monkeypatch: pytest.MonkeyPatch, house: House) -> House:
     """A slice is over after two connections; the next one comes when the clock is advanced."""
     times = iter(range(1_000_000))
-    monkeypatch.setattr(connections, "perf_counter", lambda: float(next(times)))
-    monkeypatch.setattr(connections, "_SOME", 2)
+    monkeypatch.setattr(sweep, "perf_counter", lambda: float(next(times)))
+    monkeypatch.setattr(sweep, "PIECE", 2)
     call_later = house.loop.callLater
 
     def later(delay: float, method: Callable[..., object], *args: Any) -> Any:
-        soon = delay == 0 and getattr(method, "__name__", "") == "_sweep_on"
+        soon = delay == 0 and getattr(method, "__name__", "") == "_go_on"
         return call_later(TICK if soon else delay, method, *args)
 
     monkeypatch.setattr(house.loop, "callLater", later)
@@ -48,18 +51,18 @@ def begun(house: House, **probe: Any) -> Endpoint:
 def test_the_first_ones_are_in_the_reactor_itself(house: House) -> None:
     """Others are in the endpoint's lane; a place that was given free is taken again."""
     endpoint = house.run(TCP, stream=Probes())
-    clients = [connected(house, endpoint) for _ in range(DIRECT + 2)]
+    clients = [connected(house, endpoint) for _ in range(WATCHED_DIRECTLY + 2)]
     lanes = [server.lane for server in endpoint.connections]
     crowd = lanes[-1]
-    assert lanes == [house.loop] * DIRECT + [crowd] * 2
+    assert lanes == [house.loop] * WATCHED_DIRECTLY + [crowd] * 2
     assert crowd in house.loop.readers
     for client in clients[-2:]:
         client.close()
     clients[0].close()
-    house.until(lambda: len(endpoint.connections) == DIRECT - 1)
+    house.until(lambda: len(endpoint.connections) == WATCHED_DIRECTLY - 1)
     assert crowd not in house.loop.readers
     assert connected(house, endpoint)
-    assert [server.lane for server in endpoint.connections] == [house.loop] * DIRECT
+    assert [server.lane for server in endpoint.connections] == [house.loop] * WATCHED_DIRECTLY
 
 
 def test_handshakes_are_in_the_lane(house: House) -> None:
@@ -79,7 +82,7 @@ def test_idle_ones_end_slice_by_slice(sliced: House) -> None:
         sliced.loop.turn()
         assert len(endpoint.connections) == left
     sliced.loop.advance(TICK)
-    assert endpoint.connections._timer is None
+    assert not sliced.loop.getDelayedCalls()
 
 
 def test_who_leaves_between_two_slices(sliced: House) -> None:
@@ -121,16 +124,19 @@ def test_a_long_sweep_is_no_stopped_process(sliced: House, monkeypatch: pytest.M
     """The next one comes as soon as it is over, and believes what it sees."""
     endpoint = begun(sliced)
     connected(sliced, endpoint)
-    swept: list[int] = []
-    sweep_some = endpoint.connections._sweep_some
+    judged: list[Connection] = []
 
-    def noting(servers: Sequence[Connection], now: float) -> None:
-        swept.append(len(servers))
-        sweep_some(servers, now)
+    def noting(connection: Connection, *times: Any) -> Any:
+        judged.append(connection)
+        return verdict(connection, *times)
 
-    monkeypatch.setattr(endpoint.connections, "_sweep_some", noting)
+    monkeypatch.setattr(sweep, "verdict", noting)
+    swept = []
     for _ in range(12):
-        sliced.loop.advance(STOPPED)
+        sliced.loop.advance(STOPPED_TIME)
+        if judged:
+            swept.append(len(judged))
+            judged.clear()
     assert swept[:4] == [2, 2, 1, 1]  # the rest of the long one, and who came meanwhile in the next
 
 
@@ -140,6 +146,6 @@ def test_stopped_between_two_slices(sliced: House) -> None:
     left = list(endpoint.connections)
     for server in left:
         server.mark_time = sliced.loop.seconds()
-    sliced.loop.rightNow += IDLE + STOPPED + 1
+    sliced.loop.rightNow += IDLE + STOPPED_TIME + 1
     sliced.loop.advance(TICK)
     assert [server.end for server in left] == [None] * len(left)

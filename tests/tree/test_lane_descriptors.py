@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sockd.tree.connections import DIRECT
+from sockd.tree.connections import WATCHED_DIRECTLY
 from tests.tree.house import House, Probes, connected
 
 TCP = "tcp://127.0.0.1:0"
@@ -37,13 +37,13 @@ def no_descriptors(spare: int) -> Iterator[None]:
 def test_the_last_descriptor_is_a_connection(house: House) -> None:
     """The first one in the lane is served all the same."""
     endpoint = house.run(TCP, stream=Probes())
-    clients = [connected(house, endpoint) for _ in range(DIRECT)]
+    clients = [connected(house, endpoint) for _ in range(WATCHED_DIRECTLY)]
     client = socket.socket()
     house.clients.append(client)
     with no_descriptors(1):
         client.connect(clients[0].getpeername())
         client.setblocking(False)
-        house.until(lambda: len(endpoint.connections) == DIRECT + 1)
+        house.until(lambda: len(endpoint.connections) == WATCHED_DIRECTLY + 1)
         client.send(b"hello")
         assert house.receive(client, 5) == b"hello"
 
@@ -51,7 +51,7 @@ def test_the_last_descriptor_is_a_connection(house: House) -> None:
 def test_all_go_on(house: House) -> None:
     """A lane whose transports were all held is opened again when there are no descriptors."""
     endpoint = house.run(TCP, stream=Probes())
-    for _ in range(DIRECT + 3):
+    for _ in range(WATCHED_DIRECTLY + 3):
         connected(house, endpoint)
     endpoint.connections.hold(True)
     with no_descriptors(0):

@@ -7,7 +7,7 @@ import pytest
 
 from sockd.transports import flush, lanes
 from sockd.transports.flush import FEW
-from sockd.tree.connections import DIRECT
+from sockd.tree.connections import WATCHED_DIRECTLY
 from tests.transports.loop import Probe
 from tests.tree.house import House, Probes
 
@@ -45,14 +45,14 @@ def test_who_hears_many_is_sent_to_once(timeless: House) -> None:
 
     endpoint = timeless.run("tcp://127.0.0.1:0", stream=Probes(lambda: Probe(tell, come_in)))
     clients = []
-    for _ in range(DIRECT + FEW + 4):
+    for _ in range(WATCHED_DIRECTLY + FEW + 4):
         clients.append(timeless.connect(endpoint.listeners[0].address))
         timeless.until(lambda: len(room) == len(clients))
-    for client in clients[DIRECT:]:
+    for client in clients[WATCHED_DIRECTLY:]:
         client.sendall(LINE)
-    for client in clients[:DIRECT]:
-        assert timeless.receive(client, len(LINE) * (len(clients) - DIRECT))
-    for client in clients[DIRECT:]:
-        assert timeless.receive(client, len(LINE) * (len(clients) - DIRECT - 1))
-    assert [sends[probe] for probe in room[:DIRECT]] == [1] * DIRECT
+    for client in clients[:WATCHED_DIRECTLY]:
+        assert timeless.receive(client, len(LINE) * (len(clients) - WATCHED_DIRECTLY))
+    for client in clients[WATCHED_DIRECTLY:]:
+        assert timeless.receive(client, len(LINE) * (len(clients) - WATCHED_DIRECTLY - 1))
+    assert [sends[probe] for probe in room[:WATCHED_DIRECTLY]] == [1] * WATCHED_DIRECTLY
     assert max(sends.values()) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.tree.connections import QUIET
+from sockd.tree.sweep import DRAINED_QUIET_TIME
 from tests.transports.loop import Probe
 from tests.tree.house import House, Probes, connected, ends
 
@@ -87,7 +87,7 @@ def test_drain_of_a_connection_whose_producer_is_slow(when: str, house: House) -
     client = house.connect(endpoint.listeners[0].address, b"x")
     house.until(lambda: producer.transport)
     draining = endpoint.connections.drain()
-    house.loop.pump([QUIET] * 20)
+    house.loop.pump([DRAINED_QUIET_TIME] * 20)
     assert not draining.called
     if when == "in time":
         producer.finish()

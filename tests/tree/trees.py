@@ -333,7 +333,7 @@ def kernel_options(opened: Opened | None) -> tuple[Any, ...]:
 def readers_of(endpoint: Endpoint) -> set[Any]:
     """What an endpoint has a right to have in the reactor."""
     connections = endpoint.connections
-    found: set[Any] = {*connections, connections._crowd} if connections else set()
+    found: set[Any] = {*connections, connections.crowd} if connections else set()
     for listener in endpoint.listeners:
         found.add(listener.descriptor)
     return found - {None}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sockd.tree.sweep import left
+from sockd.tree.departures import departed
 from tests.transports.loop import tcp_pair
 
 RESET = struct.pack("ii", 1, 0)
@@ -68,14 +68,14 @@ def test_left(
     number = {ours.fileno()}
     # A reset can't be told on a Unix socket.
     reset_seen = number if has_reset and pair is tcp_pair else set()
-    assert left([ours, beside]) == (number if has_left else set(), reset_seen)
+    assert departed([ours, beside]) == (number if has_left else set(), reset_seen)
     if what in (last_words, resets_after_words):
         ours.recv(100)
-        assert left([ours, beside]) == (number, reset_seen)
+        assert departed([ours, beside]) == (number, reset_seen)
     for sock in (ours, client, beside, other):
         sock.close()
 
 
 def test_nobody() -> None:
     """No connections, nobody gone."""
-    assert left([]) == (set(), set())
+    assert departed([]) == (set(), set())

@@ -1,0 +1,140 @@
+"""Connections that are to finish: each is asked once, and those who wait for them hear when all have ended.
+
+Draining takes nothing away from a connection: it is read from and written to as before. A stream protocol may
+have a method `drain`, which is called once, after its handshake; then the protocol itself says goodbye and
+closes. A connection whose protocol has none is closed by the sweep as soon as nothing has come for a quarter
+of a second and nothing is unsent (`verdicts`). Whatever is left at a drain's deadline is closed at once.
+"""
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import Deferred
+
+from sockd.base.metrics import End
+from sockd.base.reactor import Clock, Timer
+from sockd.transports.connection import Connection
+
+
+class Drain:
+    """Some connections that are to finish; `done` fires when all have ended.
+
+    `finished` of them had finished by then; `cut` of them had not, and were cut at the deadline.
+    """
+
+    def __init__(self, connections: Iterable[Connection]) -> None:
+        self.connections = dict.fromkeys(connections)
+        self.finished = 0
+        self.cut = 0
+        self.done: Deferred[None] = Deferred()
+        self._deadline: Timer | None = None
+
+    def limit(self, clock: Clock, seconds: float) -> None:
+        """Cut what is left after so many seconds."""
+        self._deadline = clock.callLater(seconds, self._expired)
+
+    def ended(self, connection: Connection, end: End) -> None:
+        """A connection has ended, perhaps one of these."""
+        if connection in self.connections:
+            del self.connections[connection]
+            if end is End.CUT:
+                self.cut += 1
+            else:
+                self.finished += 1
+
+    def _expired(self) -> None:
+        self._deadline = None
+        for connection in tuple(self.connections):
+            connection.cut(End.CUT)
+
+    def close(self) -> None:
+        """All have ended."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if not self.done.called:
+            self.done.callback(None)
+
+
+class Draining:
+    """The drains of one endpoint; `failed(where)` is called while an exception of a protocol is handled."""
+
+    def __init__(self, clock: Clock, failed: Callable[[str], None]) -> None:
+        # Plain sets, as the sweep looks into them for each connection.
+        self.connections: set[Connection] = set()
+        self.self_paced: set[Connection] = set()  # their protocols say when they have finished
+        self.beginning: set[Connection] = set()  # they have no protocol yet that could be asked
+        self._clock = clock
+        self._failed = failed
+        self._drains: list[Drain] = []
+        self._all: Drain | None = None  # of all connections, also those that still come
+
+    @property
+    def pending(self) -> list[Deferred[None]]:
+        """Each fires when the connections of one drain have ended."""
+        return [drain.done for drain in self._drains]
+
+    def begin(self, connections: Iterable[Connection], within: float | None = None) -> Drain:
+        """Let these finish; those that have not `within` so many seconds are cut."""
+        drain = Drain(connections)
+        self._drains.append(drain)
+        for connection in tuple(drain.connections):
+            self._include(connection)
+        if drain.connections and within is not None:
+            drain.limit(self._clock, within)
+        self._close_if_done(drain)
+        return drain
+
+    def begin_all(self, connections: Iterable[Connection]) -> Drain:
+        """Let these finish, and all that `came` from now on."""
+        if self._all is None:
+            self._all = self.begin(connections)
+        return self._all
+
+    def came(self, connection: Connection) -> None:
+        """There is one more connection."""
+        if self._all is not None:
+            self._all.connections[connection] = None
+            self._include(connection)
+
+    def ended(self, connection: Connection, end: End) -> None:
+        """A connection has ended, perhaps one of ours."""
+        self.connections.discard(connection)
+        self.self_paced.discard(connection)
+        self.beginning.discard(connection)
+        for drain in tuple(self._drains):
+            drain.ended(connection, end)
+            self._close_if_done(drain)
+
+    def _close_if_done(self, drain: Drain) -> None:
+        if not drain.connections and drain in self._drains:
+            if drain is not self._all:
+                self._drains.remove(drain)
+            drain.close()
+
+    def _include(self, connection: Connection) -> None:
+        if connection in self.connections:
+            return
+        self.connections.add(connection)
+        if connection.lingering:
+            return
+        connection.mark_time = self._clock.seconds()
+        if connection.ready:
+            self._ask(connection)
+        else:
+            self.beginning.add(connection)
+
+    def ask_if_ready(self, connection: Connection) -> None:
+        """Ask a connection that was `beginning`, if it has its protocol by now."""
+        if connection.ready and connection in self.beginning:
+            self.beginning.remove(connection)
+            self._ask(connection)
+
+    def _ask(self, connection: Connection) -> None:
+        drain = getattr(connection.protocol, "drain", None)
+        if drain is not None:
+            self.self_paced.add(connection)
+            try:
+                drain()
+            except BaseException:  # noqa: BLE001 - whatever a third party raises
+                self._failed("drain")
+                connection.cut(End.FAILED)
