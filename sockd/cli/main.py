@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sockd import __version__
-from sockd.cli import control, status
+from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import USUAL_FILE
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ file_option = click.option(
 )
 
 
-@click.group(
-    commands=[status.status, *control.COMMANDS], context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(commands=dict(SUBCOMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockd", message="%(prog)s %(version)s")
 def command() -> None:
     """Many network endpoints from one YAML file."""

@@ -2,12 +2,12 @@
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed
-from sockd.control.server import Control
+from sockd.control.server import ControlServer, Effect
 from sockd.plan.plan import Plan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import State
@@ -24,12 +24,12 @@ class Controls:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.counters = Counters()  # of all that there ever were
-        self._commands: Mapping[str, Callable[..., Any]] = {}
+        self._commands: Mapping[str, Effect] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
         self._moves = False
-        self.control: Control | None = None
-        self._retired: list[Control] = []
+        self.control: ControlServer | None = None
+        self._retired: list[ControlServer] = []
         self._plan: Plan | None = None
         self._watch: Any = None
         self._lost = ""  # why a socket whose file is gone can't be opened anew
@@ -39,7 +39,7 @@ class Controls:
         if plan.control is not None:
             self.opened = self._around.sockets.open(plan.control, _options(plan))
 
-    def serve(self, plan: Plan, commands: Mapping[str, Callable[..., Any]]) -> None:
+    def serve(self, plan: Plan, commands: Mapping[str, Effect]) -> None:
         """Answer from now on."""
         self._commands = commands
         self._plan = plan
@@ -50,9 +50,11 @@ class Controls:
             if self.opened.file is not None:
                 self._watch = self._around.reactor.callLater(WATCH, self._look)
 
-    def _make(self, opened: Opened, plan: Plan) -> Control:
+    def _make(self, opened: Opened, plan: Plan) -> ControlServer:
         around = self._around
-        return Control(opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters)
+        return ControlServer(
+            opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters
+        )
 
     @staticmethod
     def missing(plan: Plan, rights: Rights) -> str:
