@@ -25,6 +25,7 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    # click hands over whatever was given, or is the default.
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         from sockd.base.units import duration  # noqa: PLC0415
 
@@ -130,7 +131,7 @@ def _asks(function: Function) -> Function:
     """Call it with the daemon; an answer that it can't read is refused in one line."""
 
     @wraps(function)
-    def call(control: str | None, timeout: float | None, **arguments: Any) -> Any:
+    def call(control: str | None, timeout: float | None, **arguments: object) -> object:
         try:
             return function(RemoteDaemon(control, timeout), **arguments)
         except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import click
 
@@ -140,8 +139,7 @@ def _once(name: str) -> Function:
     """Ask once, with all that the command line has."""
     answer = _ANSWERS.get(name, _as_json)
 
-    # What click read: texts and numbers, or tuples of them.
-    def call(daemon: RemoteDaemon, **arguments: Any) -> None:
+    def call(daemon: RemoteDaemon, **arguments: object) -> None:
         given = {
             key: list(dict.fromkeys(value)) if isinstance(value, tuple) else value
             for key, value in arguments.items()

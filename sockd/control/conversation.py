@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -18,6 +17,7 @@ from sockd.control import requests
 from sockd.control.language import MAX_REQUEST_BYTES, Json, Refused
 from sockd.control.requests import Request
 from sockd.protocols.contract import State
+from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import credentials, groups_of
 
 
@@ -65,7 +65,7 @@ class Conversation(Protocol):
     arrived already, is looked at once the answer has left.
     """
 
-    transport: Any  # a Connection; Twisted declares ITransport, which lacks most of what it can do
+    transport: Connection
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Conversation(Protocol):
         self._closing = False
         self._timer: Timer | None = None
 
-    # -- reading
+    # -- requests
 
     def connectionMade(self) -> None:  # noqa: N802
         if self._busy:
@@ -127,7 +127,7 @@ class Conversation(Protocol):
         self.command = request.command
         self._ask(self, request)
 
-    # -- answering
+    # -- answers
 
     def answer(self, result: Json) -> None:
         """Answer the request that is being worked on: it is done."""

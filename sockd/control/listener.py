@@ -1,4 +1,4 @@
-"""The control socket as the plan wants it: opened, moved, closed."""
+"""Opens, moves and closes the control socket as the plan has it."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ class Controls:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self.counters = Counters()  # of all that there ever were
+        self.counters = Counters()  # of this socket and all before it
         self._commands: Mapping[str, Effect] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
@@ -35,12 +35,12 @@ class Controls:
         self._lost = ""  # why a socket whose file is gone can't be opened anew
 
     def open(self, plan: Plan) -> None:
-        """Open what the plan names; OpenError where that can't be."""
+        """Open the socket that the plan names; OpenError where that fails."""
         if plan.control is not None:
             self.opened = self._around.sockets.open(plan.control, _options(plan))
 
     def serve(self, plan: Plan, commands: Mapping[str, Effect]) -> None:
-        """Answer from now on."""
+        """Accept connections from now on, and answer with these commands."""
         self._commands = commands
         self._plan = plan
         self._stop_watch()
@@ -58,11 +58,11 @@ class Controls:
 
     @staticmethod
     def missing(plan: Plan, rights: Rights) -> str:
-        """Why it couldn't be opened again, as `rights` are; nothing where it could, or there is none."""
+        """Why a process with these `rights` couldn't open the socket again; empty if it could, or needn't."""
         return "" if plan.control is None else rights.missing(plan.control, _options(plan))
 
     def pending(self) -> list[tuple[socket.socket, State]]:
-        """The connections on which an upgrade was asked for."""
+        """The connections that wait for the answer to an upgrade."""
         asked = [] if self.control is None else self.control.pending()
         for control in self._retired:
             asked += control.pending()
@@ -105,7 +105,10 @@ class Controls:
     # -- reload
 
     def prepare(self, old: Plan, new: Plan) -> None:
-        """Open what the new plan names, if it is another; OpenError, with nothing changed, where not."""
+        """Open the socket that the new plan names, if it is another.
+
+        OpenError, with nothing changed, where that fails.
+        """
         self._moves = old.control != new.control
         try:
             if not self._moves:
@@ -117,7 +120,7 @@ class Controls:
             raise OpenError(f"control: {new.control}: {error}") from error
 
     def commit(self, plan: Plan) -> None:
-        """Go over to it; who asked on the old one still gets the answer."""
+        """Go over to what was prepared; callers on the old socket still get their answers."""
         self._plan = plan
         if self._moves:
             opened, self._next = self._next, None
@@ -134,7 +137,7 @@ class Controls:
         self.serve(plan, self._commands)
 
     def close(self) -> None:
-        """Close whatever is open."""
+        """Close the socket and all connections."""
         self._stop_watch()
         for control in self._retired:
             control.close()

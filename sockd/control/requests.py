@@ -67,7 +67,7 @@ class Request:
     """
 
     command: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Json]
 
     def __str__(self) -> str:
         values = (

@@ -103,7 +103,7 @@ class ControlServer:
         if self._acceptor is not None:
             self._acceptor.accept(self._room() > 0)
 
-    def _take(self, sock: socket.socket, _sockaddr: Any) -> None:
+    def _take(self, sock: socket.socket, _sockaddr: object) -> None:
         self.counters.accepted += 1
         caller = Caller.of(sock)
         conversation = self._converse(sock, Conversation(self._reactor, self._ask, caller))
@@ -141,13 +141,13 @@ class ControlServer:
             self._acceptor = None
             self._again = self._reactor.callLater(BREATHER, self.start)
 
-    def _warn(self, text: str, **fields: Any) -> None:
+    def _warn(self, text: str, **fields: object) -> None:
         if self._warnings.allows(text):
             self._log.warn(text, **fields, event="control")
 
     # -- the owner of a connection, as transports/connection.py has it
 
-    def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
+    def lane(self, *, secure: bool) -> Reactor:  # noqa: ARG002
         return self._reactor
 
     def ended(self, connection: Connection, end: End) -> None:  # noqa: ARG002
