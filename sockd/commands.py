@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from sockd.base.errors import offer
 from sockd.base.metrics import End
+from sockd.base.spelling import offer
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
 from sockd.control.server import Effect

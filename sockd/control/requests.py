@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sockd import __version__
-from sockd.base.errors import offer
+from sockd.base.spelling import offer
 from sockd.base.text import visible
 from sockd.control.commands import COMMANDS, Argument, Number, Text
 from sockd.control.language import MAX_ANSWER_BYTES, VERSION, Json, Refused
