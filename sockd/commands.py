@@ -1,45 +1,40 @@
-"""What the control socket's commands do to the daemon."""
+"""What the control socket's commands do to the daemon.
+
+A command is declared in sockd/control/commands.py: its name, its arguments, its help. Here is a method of the
+same name, which is called with the arguments once they have been checked.
+"""
 
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from sockd.base.errors import offer
 from sockd.base.metrics import End
-from sockd.control.language import Refused
+from sockd.base.spelling import offer
+from sockd.control.commands import COMMANDS
+from sockd.control.language import Json, Refused
+from sockd.control.server import Effect
 from sockd.control.status import Moments, connection_value, endpoint_value, program
 from sockd.daemon import Daemon
 from sockd.process.rights import Rights
 from sockd.tree.endpoint import Endpoint
 
 
-def commands(daemon: Daemon, upgrade: Callable[[], Any]) -> Mapping[str, Callable[..., Any]]:
-    """All of them, by name; each raises Refused where it can't do what is asked."""
-    steering = Steering(daemon)
-    return {
-        "status": steering.status,
-        "diff": steering.diff,
-        "reload": steering.reload,
-        "suspend": steering.suspend,
-        "resume": steering.resume,
-        "restart": steering.restart,
-        "drain": steering.drain,
-        "connections": steering.connections,
-        "kick": steering.kick,
-        "upgrade": upgrade,
-    }
+def commands(daemon: Daemon, upgrade: Callable[[], Any]) -> Mapping[str, Effect]:
+    """What each command does, by its name; `upgrade`, which replaces the program, comes from the caller."""
+    effects = Effects(daemon)
+    return {name: upgrade if name == "upgrade" else getattr(effects, name) for name in COMMANDS}
 
 
-class Steering:
-    """Arguments have been checked (admin/requests.py); results are in docs/control.md."""
+class Effects:
+    """A method for each command: it returns a result, which docs/control.md describes, or raises Refused."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
 
     @cached_property
     def _rights(self) -> Rights:
-        """Of the process, which has dropped by now what it doesn't need."""
+        """The rights that the process has left, now that it has dropped those it doesn't need."""
         return Rights.ours()
 
     def _moments(self) -> Moments:
@@ -53,9 +48,9 @@ class Steering:
             )
         return endpoint
 
-    # -- looking
+    # -- what only looks
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Json]:
         daemon, moments = self._daemon, self._moments()
         return {
             **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
@@ -66,10 +61,10 @@ class Steering:
             "control": {"refused": dict(daemon.controls.counters.refused)},
         }
 
-    async def diff(self) -> dict[str, Any]:
+    async def diff(self) -> dict[str, Json]:
         return await self._daemon.reloading.diff()
 
-    def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Any]:
+    def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Json]:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
         moments = self._moments()
         found = sorted(
@@ -85,29 +80,29 @@ class Steering:
             "more": len(found) > most,
         }
 
-    # -- steering
+    # -- what changes something
 
-    async def reload(self) -> dict[str, Any]:
+    async def reload(self) -> dict[str, Json]:
         return await self._daemon.reloading.reload()
 
-    def suspend(self, *, endpoint: str) -> dict[str, Any]:
+    def suspend(self, *, endpoint: str) -> dict[str, Json]:
         self._endpoint(endpoint).suspend(True)
         return {"endpoint": endpoint}
 
-    def resume(self, *, endpoint: str) -> dict[str, Any]:
+    def resume(self, *, endpoint: str) -> dict[str, Json]:
         self._endpoint(endpoint).suspend(False)
         return {"endpoint": endpoint}
 
-    async def restart(self, *, endpoint: str) -> dict[str, Any]:
+    async def restart(self, *, endpoint: str) -> dict[str, Json]:
         await self._endpoint(endpoint).restart(self._daemon.plan.drain)
         return {"endpoint": endpoint}
 
-    async def drain(self, *, endpoint: str) -> dict[str, Any]:
+    async def drain(self, *, endpoint: str) -> dict[str, Json]:
         drain = self._endpoint(endpoint).drain_by_hand(self._daemon.plan.drain)
         await drain.done
         return {"endpoint": endpoint, "finished": drain.finished, "cut": drain.cut}
 
-    def kick(self, *, connections: list[int]) -> dict[str, Any]:
+    def kick(self, *, connections: list[int]) -> dict[str, Json]:
         wanted = set(connections)
         found = {
             connection.number: connection

@@ -90,7 +90,7 @@ def makeService(options: Options) -> Top:  # noqa: N802
         raise SystemExit(os.EX_NOPERM)
     # Before the reactor has any threads of its own.
     reactor.getThreadPool().threadFactory = ShelteredThread  # type: ignore[attr-defined]
-    descriptors.keep()
+    descriptors.reserve()
     make_directories(directories, parent.get("uid"), parent.get("gid"))
     plan = replace(plan, file=file)
     aside = partial(read_aside, file, directories, parent)

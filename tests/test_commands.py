@@ -1,5 +1,6 @@
 """What each command does to a running daemon, and what it says came of it."""
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from sockd import __version__
-from sockd.control.requests import ARGUMENTS
+from sockd.commands import Effects
+from sockd.control.commands import COMMANDS
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import Datagrams, House, Probes, Service
 
@@ -35,9 +37,18 @@ def unfinished(running: Running, number: int) -> None:
                 server.pauseProducing()
 
 
-def test_every_request_has_its_command(two: Running) -> None:
-    """And the other way round."""
-    assert set(two.daemon.commands) == set(ARGUMENTS)
+def test_every_command_that_is_declared_does_something(two: Running) -> None:
+    """With just the arguments that its declaration has; `upgrade` comes from the program."""
+    assert set(two.daemon.commands) == set(COMMANDS)
+    for name, command in COMMANDS.items():
+        takes = inspect.signature(two.daemon.commands[name]).parameters
+        assert list(takes) == [argument.name for argument in command.arguments], name
+
+
+def test_what_commands_do_is_declared() -> None:
+    """No effect is without a declaration: nobody could ask for it."""
+    effects = {name for name in vars(Effects) if not name.startswith("_")}
+    assert effects == set(COMMANDS) - {"upgrade"}
 
 
 @pytest.mark.parametrize("command", ["suspend", "resume", "restart", "drain", "connections"])

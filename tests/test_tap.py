@@ -165,7 +165,7 @@ def test_help_names_the_file() -> None:
 def test_service_for_a_file(how: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is read and made, nothing opened; time is the clock that never steps."""
     raised: list[bool] = []
-    monkeypatch.setattr(descriptors, "keep", lambda: raised.append(True))
+    monkeypatch.setattr(descriptors, "reserve", lambda: raised.append(True))
     if how == "environment":
         monkeypatch.setenv("SOCKD_CONFIG", str(file))
     daemon = tap.makeService(
@@ -259,7 +259,7 @@ def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.Monk
 def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That the plan may need more than there can be is a warning of the file's, at the start and later."""
     monkeypatch.setattr(descriptors, "limit", lambda: 1000)
-    monkeypatch.setattr(descriptors, "keep", lambda: None)
+    monkeypatch.setattr(descriptors, "reserve", lambda: None)
     daemon = tap.makeService(options("-c", str(file), syslog=True))
     (warning,) = daemon.plan.warnings
     assert "the process may have 1000 " in str(warning)

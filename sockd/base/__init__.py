@@ -1,1 +1,1 @@
-"""What every floor stands on: addresses, errors, text, units and counters. Nothing here knows a socket."""
+"""What every other folder builds on: addresses, errors, text, units, counters."""

@@ -1,4 +1,4 @@
-"""Where bytes arrive, written as a URL: `tcp://127.0.0.1:7007`, `unix://echo.sock`."""
+"""Addresses that sockd listens on, written as URLs: `tcp://127.0.0.1:7007`, `unix://echo.sock`."""
 
 import re
 from collections.abc import Iterator
@@ -8,20 +8,23 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from sockd.base.errors import SockdError, offer
+from sockd.base.errors import SockdError
+from sockd.base.spelling import offer
 
-LONGEST_PATH = 107  # bytes; sun_path of unix(7) holds 108 with the NUL at its end
+MAX_PATH_BYTES = 107  # sun_path of unix(7) has 108, of which one is the NUL at the end
 
 
 class AddressError(SockdError):
-    """What was written is no address that sockd can listen on."""
+    """A text is not an address that sockd can listen on; the message says what to write."""
 
 
 WILDCARDS = ("*", "0.0.0.0", "::")  # hosts that stand for every address of the machine
-RESERVED = "sockd-listener-"  # so begin the names under which systemd keeps our own sockets for us
+OWN_NAME_PREFIX = "sockd-listener-"  # of the names under which systemd's fd store keeps sockd's own sockets
 
 
 class Kind(StrEnum):
+    """What is spoken where: the scheme of the URL."""
+
     TCP = "tcp"
     TLS = "tls"
     UDP = "udp"
@@ -31,7 +34,7 @@ class Kind(StrEnum):
 
     @property
     def stream(self) -> bool:
-        """Connections may arrive here: what systemd hands over is not known before it does."""
+        """Connections may arrive here. Of systemd's sockets that isn't known before it passes them."""
         return self not in (Kind.UDP, Kind.UNIXGRAM)
 
     @property
@@ -45,12 +48,12 @@ class Kind(StrEnum):
 
     @property
     def ports(self) -> "Kind":
-        """The kind whose ports it takes: TLS is spoken on those of TCP."""
+        """The kind whose ports it uses: TLS uses those of TCP."""
         return Kind.TCP if self is Kind.TLS else self
 
     @property
     def local(self) -> bool:
-        """A Unix socket of either sort, that we open."""
+        """A Unix socket that sockd opens, stream or datagram."""
         return self in (Kind.UNIX, Kind.UNIXGRAM)
 
 
@@ -58,8 +61,9 @@ class Kind(StrEnum):
 class Address:
     """One address.
 
-    `host` and `port` (host is a canonical literal or `*`), or a Unix `path` (or `@name`), or, as the `path`
-    too, the name of sockets that systemd hands over: the FileDescriptorName= of systemd.socket(5).
+    An internet address has a `host`, a canonical literal or `*`, and a `port`; a Unix socket has a `path`, or
+    `@name` in the abstract namespace. Sockets that systemd passes have their name as `path`: the
+    FileDescriptorName= of systemd.socket(5).
     """
 
     kind: Kind
@@ -69,12 +73,12 @@ class Address:
 
     @property
     def socket(self) -> "Address":
-        """The same for all that may be spoken on one socket: TLS or not."""
+        """The address of the socket, which is the same with TLS and without."""
         return self if self.kind is self.kind.ports else replace(self, kind=self.kind.ports)
 
     @property
     def abstract(self) -> bool:
-        """A name of unix(7)'s abstract namespace: there is no file."""
+        """Whether it is a name of unix(7)'s abstract namespace, which has no file."""
         return self.kind.local and self.path.startswith("@")
 
     def __str__(self) -> str:
@@ -85,7 +89,7 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """The address that is written here; AddressError with what was probably meant."""
+    """The address that a text is; AddressError, with what was probably meant, if it is none."""
     _check(text)
     scheme, separator, rest = text.partition("://")
     if not separator:
@@ -99,34 +103,34 @@ def parse(text: str) -> Address:
 
 
 def parse_path(text: str) -> Address:
-    """The Unix stream socket whose path is written here, without a scheme; AddressError as `parse` has it."""
+    """The Unix stream socket at the path that a text is; AddressError as from `parse`."""
     _check(text)
     scheme, separator, rest = text.partition("://")
     if separator and scheme in Kind.__members__.values():
-        raise AddressError(f"{text!r}: this is always a Unix socket: write {rest or 'NAME.sock'} alone")
+        raise AddressError(f"{text!r} is an address, not a path: write {rest or 'NAME.sock'}")
     return Address(Kind.UNIX, path=_path("", text))
 
 
 def resolve(address: Address, runtime: Path) -> Address:
-    """The same address with its path made absolute, below `runtime`; AddressError where that is too long."""
+    """The address with its path made absolute, below `runtime`; AddressError where that is too long."""
     if not address.kind.local:
         return address
     if address.abstract:
-        what, path = "the name", address.path
+        noun, path = "the name", address.path
     else:
-        what, path = "the path", str(runtime / address.path)
+        noun, path = "the path", str(runtime / address.path)
     length = len(path.encode())
-    if length > LONGEST_PATH:
+    if length > MAX_PATH_BYTES:
         raise AddressError(
-            f"{what} {path} is {length} bytes long: a Unix socket's has at most {LONGEST_PATH}"
+            f"{noun} {path} is {length} bytes long: a Unix socket's has at most {MAX_PATH_BYTES}"
         )
     return replace(address, path=path)
 
 
 def overlap(one: Address, other: Address) -> bool:
-    """Whether the kernel would refuse to have both open; paths are compared as they stand."""
+    """Whether the kernel would refuse to have both open; paths are compared as they are written."""
     if one.kind.local and other.kind.local:
-        # Abstract names are looked up by type, files in a directory are not.
+        # The kernel looks up abstract names by the socket's type, but not files.
         return one.path == other.path and (one.kind is other.kind or not one.abstract)
     if one.kind is Kind.SYSTEMD:
         return one == other
@@ -184,15 +188,17 @@ def _path(scheme: str, text: str) -> str:
 
 
 def _name(text: str) -> str:
-    """As systemd.socket(5) has them, which takes any ASCII but ':' and what can't be printed."""
+    """A name as systemd.socket(5) allows it: printable ASCII without ':'."""
     if not text:
         raise AddressError("there is no name: write systemd://NAME, as FileDescriptorName= of a .socket unit")
     if not re.fullmatch("[ -9;-~]{1,255}", text):
         raise AddressError(
-            f"{text[:60]!r} is no FileDescriptorName=: that is 1 to 255 ASCII characters, none of them ':'"
+            f"{text[:60]!r} is not a FileDescriptorName=: write 1 to 255 ASCII characters without ':'"
         )
-    if text.startswith(RESERVED):
-        raise AddressError(f"{text!r}: sockd keeps names that begin with {RESERVED!r} for itself")
+    if text.startswith(OWN_NAME_PREFIX):
+        raise AddressError(
+            f"{text!r}: names that begin with {OWN_NAME_PREFIX!r} are reserved for sockd: write another"
+        )
     return text
 
 
@@ -209,7 +215,7 @@ def _without_port(kind: Kind, text: str) -> str:
     host, _, port = text.rpartition(":")
     for literal, number in ((host, port), (text, "PORT")):
         try:
-            return f"an IPv6 address stands in brackets, write {kind}://[{IPv6Address(literal)}]:{number}"
+            return f"an IPv6 address needs brackets: write {kind}://[{IPv6Address(literal)}]:{number}"
         except ValueError:
             continue
     return "this is not HOST:PORT"
@@ -237,16 +243,18 @@ def _host(kind: Kind, text: str, port: str) -> str:
         )
     literal = text[1:-1] if text.startswith("[") else text
     if "%" in literal:
-        raise AddressError(f"the zone in {text} is not known to sockd: leave the % and what follows out")
+        raise AddressError(
+            f"{text} has an IPv6 zone, which is not supported: leave out the % and what follows"
+        )
     host: IPv4Address | IPv6Address
     try:
         host = IPv6Address(literal) if text.startswith("[") else IPv4Address(literal)
     except ValueError:
         raise AddressError(_no_literal(text, literal)) from None
     if isinstance(host, IPv6Address) and host.ipv4_mapped:
-        raise AddressError(f"{text} is an IPv4 address in disguise: write {host.ipv4_mapped}")
+        raise AddressError(f"{text} is an IPv4 address in IPv6 form: write {host.ipv4_mapped}")
     if host.is_multicast or str(host) == "255.255.255.255":
-        raise AddressError(f"{text} is an address of many: sockd listens on addresses of its own machine")
+        raise AddressError(f"{text} is a multicast or broadcast address: write one of this machine's own")
     return str(host)
 
 
@@ -258,4 +266,6 @@ def _no_literal(text: str, literal: str) -> str:
             return f"{text} is not an IPv6 address"
     if re.fullmatch("[0-9.]+", text):
         return f"{text} is not an IPv4 address"
-    return f"{text!r} is a name, and names are not looked up: write 127.0.0.1, [::1], * or another address"
+    return (
+        f"{text!r} is a host name, and names are not looked up: write 127.0.0.1, [::1], * or another address"
+    )

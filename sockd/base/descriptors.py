@@ -1,4 +1,9 @@
-"""Descriptors that no peer of an endpoint can take: the soft limit is that much below the hard one."""
+"""Reserves file descriptors for sockd's own use: peers can take only those below the soft limit.
+
+The soft limit is set a little below the hard one. Where sockd itself needs a descriptor that it can't get, to
+open the log again or to answer on the control socket, it raises the soft limit for that moment. accept(2) for
+peers doesn't, so that a flood of them never takes the last descriptors.
+"""
 
 import errno
 import resource
@@ -7,42 +12,41 @@ from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TypeVar
 
-# For all connections of the control socket, and for each file of the log's, line-log's or the configuration's
-# that is opened anew.
-MOST = 40
+# Enough for the control socket's 32 connections, and a few files that are opened at the same time.
+MAX_RESERVED = 40
 
 T = TypeVar("T")
 
 _lock = Lock()
-_inside = 0  # how many are beyond the soft limit now, in any thread
-_soft = 0  # what it was before
+_inside = 0  # how many threads, or calls within them, use the reserved descriptors now
+_soft = 0  # the soft limit without them
 
 
-def kept(hard: int) -> int:
-    """How many are kept back of so many: no more than an eighth."""
-    return min(MOST, hard // 8)
+def reserved(hard: int) -> int:
+    """How many are reserved where the hard limit is `hard`: an eighth at most."""
+    return min(MAX_RESERVED, hard // 8)
 
 
 def limit() -> int:
-    """How many descriptors the process may have, all in all: the hard limit."""
+    """The hard limit: how many descriptors the process may have, the reserved ones included."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
-def keep() -> None:
-    """Raise the soft limit, which is for programs that use select(2), to just below the hard one."""
+def reserve() -> None:
+    """Raise the soft limit, which is low for the sake of select(2), until just the reserved ones are left."""
     hard = limit()
-    _set(hard - kept(hard), hard)
+    _set(hard - reserved(hard), hard)
 
 
 def lent() -> bool:
-    """Whether somebody, in another thread perhaps, is `beyond` now: peers are to wait until it is over."""
+    """Whether a thread is `beyond` the soft limit now: peers wait until it has returned."""
     return _inside > 0
 
 
 @contextmanager
 def beyond() -> Iterator[None]:
-    """Meanwhile those that are kept back can be had as well."""
-    global _inside, _soft  # noqa: PLW0603 - the limit is the process'
+    """A context in which the reserved descriptors can be had as well."""
+    global _inside, _soft  # noqa: PLW0603 - the limit is one for the process
     with _lock:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if not _inside:
@@ -59,7 +63,7 @@ def beyond() -> Iterator[None]:
 
 
 def take(opening: Callable[[], T]) -> T:
-    """What `opening` gives; where descriptors have run out, with one of those that are kept back."""
+    """The result of `opening`, which gets a reserved descriptor where it fails for want of one."""
     try:
         return opening()
     except OSError as error:
@@ -70,5 +74,5 @@ def take(opening: Callable[[], T]) -> T:
 
 
 def _set(soft: int, hard: int) -> None:
-    with suppress(OSError, ValueError):  # then it stays as it is
+    with suppress(OSError, ValueError):  # then the limit stays as it is
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,16 +1,18 @@
-"""What can go wrong on our side; what a peer does wrong is counted, not raised."""
+"""The errors of sockd's own side: what a peer does wrong is counted, not raised."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 class SockdError(Exception):
-    """Ours: its text is one line that an administrator can act on."""
+    """An error that an administrator can act on: its text is one line that says how."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Place:
-    """A place in a file, as editors jump to it: line and column count from 1; line 0 is the whole file."""
+    """A place in a file, in the form that editors jump to.
+
+    Lines and columns count from 1; line 0 stands for the whole file.
+    """
 
     file: str
     line: int = 1
@@ -22,7 +24,10 @@ class Place:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Problem:
-    """One thing that is wrong in the file: where, at which path of keys (may be empty), and what."""
+    """One thing that is wrong in a configuration file.
+
+    `path` is the path of keys to it, such as `endpoints.echo.listen[0]`, or empty; `text` says what is wrong.
+    """
 
     place: Place
     path: str
@@ -34,7 +39,7 @@ class Problem:
 
 
 class FileWrongError(SockdError):
-    """The file can't be used; every problem found in it, in the order of the file."""
+    """The configuration file can't be used; `problems` are all that were found, in the order of the file."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -42,20 +47,4 @@ class FileWrongError(SockdError):
 
 
 class ProtocolUnavailableError(SockdError):
-    """A protocol that is not installed, or whose distribution fails to load."""
-
-
-_LONGEST = 64  # comparing takes quadratic time, and nobody mistypes so long a word
-
-
-def offer(word: str, known: Iterable[str]) -> str:
-    """What to put behind a message about an unknown word: `, did you mean 'listen'?`, or what there is."""
-    import difflib  # noqa: PLC0415 - most files have no mistake
-
-    words = sorted(known)
-    near = difflib.get_close_matches(word[:_LONGEST].lower(), words, n=1)
-    if near:
-        return f", did you mean '{near[0]}'?"
-    if not words[1:]:
-        return f": there is {words[0]}" if words else ": there are none here"
-    return f": there are {', '.join(words[:-1])} and {words[-1]}"
+    """A protocol isn't installed, or its distribution fails to load."""

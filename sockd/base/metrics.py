@@ -1,4 +1,4 @@
-"""What is counted of what was served and refused, in the words that the log has for it."""
+"""What is counted of connections and datagrams, in the words of the log."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class End(StrEnum):
-    """Why a connection ended: the whole vocabulary of the log."""
+    """Why a connection ended, in the words of the log."""
 
     PEER = "peer closed"
     DONE = "done"  # the protocol closed it
@@ -15,9 +15,9 @@ class End(StrEnum):
     IDLE = "idle"
     STALLED = "stalled"
     SLOW = "too slow a reader"
-    DRAINED = "drained"  # we stop, and it had finished
-    CUT = "cut"  # we stop, and it had not finished by the deadline
-    KICKED = "kicked"  # by hand
+    DRAINED = "drained"  # it finished while sockd drained
+    CUT = "cut"  # sockd stopped or drained, and it had not finished by the deadline
+    KICKED = "kicked"  # by `sockd kick`
     BARRED = "not allowed"  # by access, or by a limit of its source
     FIRST_BYTE = "silent from the start"
     LIFETIME = "lifetime over"
@@ -29,12 +29,12 @@ class End(StrEnum):
 
 
 def summary(counts: Counter[str]) -> str:
-    """The most frequent first: `3 x idle, 1 x done`."""
+    """The counts as text, the most frequent first: `3 x idle, 1 x done`."""
     return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
 
 
 class Counters:
-    """What one listener counts. Plain attributes, so that the hot path pays one addition for each."""
+    """What one listener counts: plain attributes, so that the hot path pays one addition for each."""
 
     __slots__ = (
         "accepted",
@@ -56,12 +56,12 @@ class Counters:
         self.refused: Counter[str] = Counter()  # reason -> how often
 
     def freeze(self) -> dict[str, Any]:
-        """What was counted, for the program that goes on."""
+        """The counts, for the program that takes over in an upgrade."""
         counted = {name: getattr(self, name) for name in self.__slots__ if name != "refused"}
         return {**counted, "refused": dict(self.refused)}
 
     def thaw(self, state: Mapping[str, Any]) -> None:
-        """Go on from what another program counted."""
+        """Add what another program has counted."""
         for name in self.__slots__:
             if name == "refused":
                 self.refused.update(state.get(name, {}))

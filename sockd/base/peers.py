@@ -1,4 +1,4 @@
-"""Who is at the other end: IP and port, or uid and pid on a Unix socket."""
+"""Peers: the IP address and port of the other end, or its uid and pid on a Unix socket."""
 
 from ipaddress import IPv6Address
 from typing import Any
@@ -7,10 +7,11 @@ Ancillary = tuple[tuple[int, int, bytes], ...]
 
 
 class Peer:
-    """One peer. `text` is how logs show it; equal peers get each other's replies.
+    """The other end of a connection, or the sender of a datagram.
 
-    `sockaddr` is what `sendto` takes, or None for a Unix datagram sender without an address of its own;
-    `control` goes with a reply so that it leaves from the address that was asked.
+    `text` is how logs show it. Peers are equal if a reply to one reaches the other. `sockaddr` is what
+    sendto(2) takes, or None for a Unix datagram sender without an address of its own. `control` is the
+    ancillary data of a reply, by which it leaves from the address that was asked.
     """
 
     __slots__ = (
@@ -50,13 +51,14 @@ class Peer:
         else:
             self.text = "uid=?,pid=?" if uid is None else f"uid={uid},pid={pid}"
         self._key = (sockaddr, control, uid, pid)
-        # Both as the kernel reads them, made by the transport that first answers; and the memory they are in.
+        # `sockaddr` and `control` as the kernel reads them, made by the transport that answers first, and the
+        # memory they are in.
         self.packed: bytes | None = None
         self.pinned: object = None
 
     @classmethod
     def inet(cls, sockaddr: tuple[Any, ...], control: Ancillary = ()) -> "Peer":
-        """From what `accept` or `recvfrom` gave; an IPv4-mapped address is shown as IPv4."""
+        """The peer of an address from accept(2) or recvfrom(2); an IPv4-mapped one is shown as IPv4."""
         return cls(sockaddr, host=unmapped(sockaddr[0]), port=sockaddr[1], control=control)
 
     @classmethod
@@ -67,11 +69,11 @@ class Peer:
         sockaddr: str | bytes | None = None,
         gid: int | None = None,
     ) -> "Peer":
-        """From the kernel's credentials; a sender that is not bound (empty address) can't be answered."""
+        """The peer of the kernel's credentials; a sender that isn't bound (no address) can't be answered."""
         return cls(sockaddr or None, uid=uid, pid=pid, gid=gid)
 
     def freeze(self) -> dict[str, Any]:
-        """What `thaw` makes an equal peer of, in another program."""
+        """A state from which `thaw` makes an equal peer in another program."""
         sockaddr = list(self.sockaddr) if isinstance(self.sockaddr, tuple) else self.sockaddr
         return {
             "sockaddr": sockaddr,
@@ -85,7 +87,7 @@ class Peer:
 
     @classmethod
     def thaw(cls, state: dict[str, Any]) -> "Peer":
-        """The peer of which this was frozen."""
+        """The peer that was frozen to this state."""
         sockaddr = state["sockaddr"]
         return cls(
             tuple(sockaddr) if isinstance(sockaddr, list) else sockaddr,
@@ -99,7 +101,7 @@ class Peer:
 
     @property
     def local(self) -> bool:
-        """Whether the kernel vouches for who it is (a Unix socket)."""
+        """Whether it is on this machine, and the kernel vouches for its uid and pid: on a Unix socket."""
         return not self.host
 
     def __eq__(self, other: object) -> bool:

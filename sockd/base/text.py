@@ -1,4 +1,4 @@
-"""Makes visible, reversibly, the characters by which text could forge a line, drive a terminal or hide."""
+"""Text as people are shown it: nothing in it drives a terminal, forges a line or hides."""
 
 import re
 from collections.abc import Iterable
@@ -10,22 +10,23 @@ _ABOVE_ASCII = (
     "\\x80-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
     "\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f"
 )
-# Halves of characters (surrogates) come from JSON and from arguments that are not UTF-8, never from bytes.
+# Surrogates come from JSON and from arguments that are not UTF-8, never from decoded bytes.
 UNSAFE = re.compile(f"[\\x00-\\x1f\\x7f\\ud800-\\udfff{_ABOVE_ASCII}]")
 UNSAFE_ABOVE_ASCII = re.compile(f"[{_ABOVE_ASCII}]")
-# What `surrogateescape` makes of a byte that is not UTF-8.
+# How a byte that is not UTF-8 is written, by the character that `surrogateescape` decodes it to.
 _BYTES = {chr(0xDC00 + byte): f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 _UNSAFE_OR_BYTE = re.compile(f"[\\udc80-\\udcff{_ABOVE_ASCII}]")
-# One pass for each sort of character is 20 times as fast as one step for each character, up to so many sorts.
-_FEW = 20
+# Different characters up to which one pass for each of them is faster than one step for each character: it is
+# 20 times as fast for one of them.
+_MAX_PASSES = 20
 
-# Bytes that stand for themselves in an escaped record; newlines separate records.
+# Bytes that stand for themselves in an escaped line; newlines end lines.
 HARMLESS = bytes({*range(0x20, 0x7F), 0x0A} - {ord("\\")})
 NOT_CONTROLS = bytes({*range(0x20, 0x7F), *range(0x80, 0x100), 0x0A})
 
 
 def visible(text: str) -> str:
-    r"""Text with every unsafe character, newlines included, shown as `\x1b` (C0, DEL) or `\u{202e}`."""
+    r"""The text with every unsafe character, newlines included, written as `\x1b` (C0, DEL) or `\u{202e}`."""
     return UNSAFE.sub(lambda found: _shown(found[0]), text)
 
 
@@ -38,16 +39,16 @@ def _shown(character: str) -> str:
 
 
 def escape(data: bytes) -> bytes:
-    r"""Lines of bytes as safe UTF-8 lines from which the bytes can be got back.
+    r"""Lines of any bytes as lines of safe UTF-8, from which the bytes can be restored.
 
     A backslash becomes `\\`, a byte that is C0, DEL or not UTF-8 `\xNN`, another unsafe character `\u{…}`.
-    Newlines stay. Each line gives the same whatever stands around it, so many may be escaped at once.
+    Newlines stay. How a line is escaped doesn't depend on the others: many may be escaped in one call.
     """
     suspects = data.translate(None, HARMLESS)
     if not suspects:
         return data
     data = data.replace(b"\\", b"\\\\")
-    # One pass for each sort of character: a chunk full of controls costs no call for each of them.
+    # One pass for each different character: a chunk full of controls costs no call for each of them.
     for byte in set(suspects.translate(None, NOT_CONTROLS)):
         data = data.replace(bytes((byte,)), b"\\x%02x" % byte)
     if suspects.isascii():
@@ -58,11 +59,11 @@ def escape(data: bytes) -> bytes:
 
 
 def replaced(text: str, shown: dict[str, str]) -> str:
-    """The text with these characters as they are shown, none of which is among what is shown.
+    """The text with each character of `shown` replaced; no replacement may hold one of the characters.
 
-    Also the worst that a peer can send, many sorts of them, costs less than 0.1 µs a character.
+    Even the worst text that a peer can send, of many different ones, costs less than 0.1 µs a character.
     """
-    if len(shown) > _FEW:
+    if len(shown) > _MAX_PASSES:
         shown = {each: shown.get(each, each) for each in set(text)}
         return "".join(map(shown.__getitem__, text))
     for character, form in shown.items():
@@ -71,7 +72,7 @@ def replaced(text: str, shown: dict[str, str]) -> str:
 
 
 def aligned(rows: Iterable[tuple[str, ...]]) -> str:
-    """One line a row, two spaces between the columns; rows are equally long."""
+    """A table in plain text: a line for each row, two spaces between columns; all rows have as many cells."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -18,13 +18,16 @@ BYTES = {
 
 DURATION = r"^[0-9]{1,9}(ms|s|m|h|d)$"
 SIZE = r"^[0-9]{1,9}(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
-_MEANT = r"([0-9]{1,6}) ?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+# Durations as other programs take them: `5 min`, `2weeks`.
+_FOREIGN_DURATION = (
+    r"([0-9]{1,6}) ?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
+)
 RATE = r"^[0-9]{1,9}/(s|m|h)$"
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Rate:
-    """So many per so many seconds."""
+    """How often something may happen: `count` times in `per` seconds, all of which may come in one burst."""
 
     count: int
     per: float
@@ -38,9 +41,9 @@ class Rate:
 
 
 def duration(text: str) -> float:
-    """Seconds; ValueError with the form that is expected."""
+    """The seconds that a text like `30s` is; ValueError, with what to write, if it is none."""
     if not re.fullmatch(DURATION, text):
-        meant = re.fullmatch(_MEANT, text)
+        meant = re.fullmatch(_FOREIGN_DURATION, text)
         if meant:
             count, unit = int(meant[1]), meant[2][0]
             written = f"{count * 7}d" if unit == "w" else f"{count}{unit}"
@@ -51,7 +54,7 @@ def duration(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes; ValueError with the form that is expected."""
+    """The bytes that a text like `64KiB` is; ValueError, with what to write, if it is none."""
     if not re.fullmatch(SIZE, text):
         raise ValueError(
             f"{text!r} is not a size: write a whole number and B, KiB, MiB, GiB, kB, MB or GB, like 64KiB"
@@ -61,7 +64,7 @@ def size(text: str) -> int:
 
 
 def rate(text: str) -> Rate:
-    """A count in a time; ValueError with the form that is expected."""
+    """The rate that a text like `20/s` is; ValueError, with what to write, if it is none."""
     if not re.fullmatch(RATE, text):
         raise ValueError(f"{text!r} is not a rate: write a whole number and /s, /m or /h, like 20/s")
     count, per = text.split("/")
@@ -69,7 +72,7 @@ def rate(text: str) -> Rate:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact form: 90 -> 90s, 3600 -> 1h, 0.5 -> 500ms."""
+    """Seconds in the largest unit that is exact: 90 is `90s`, 3600 is `1h`, 0.5 is `500ms`."""
     milliseconds = round(seconds * 1000)
     for unit in ("d", "h", "m", "s"):
         whole, rest = divmod(milliseconds, MILLISECONDS[unit])
@@ -79,7 +82,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(count: int) -> str:
-    """The shortest exact form: 65536 -> 64KiB."""
+    """Bytes in the largest unit that is exact: 65536 is `64KiB`."""
     for unit in ("GiB", "MiB", "KiB"):
         whole, rest = divmod(count, BYTES[unit])
         if not rest and whole:

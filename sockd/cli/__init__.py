@@ -1,1 +1,1 @@
-"""The `sockd` command: its words, and how it prints what a daemon answers."""
+"""The `sockd` command: its subcommands, and how they show what a daemon answers."""

@@ -1,4 +1,4 @@
-"""How a command reaches the daemon: its options, where the socket is, what the shell may complete."""
+"""How a subcommand of `sockd` reaches the daemon: its options, the socket, what the shell may complete."""
 
 import os
 from collections.abc import Callable
@@ -8,10 +8,15 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-# How long (seconds) a shell may be kept waiting for what could be completed.
-_COMPLETION = 1.0
-_LONGEST = 86_400.0  # seconds that one may wish to wait for an answer
+from sockd.base.units import format_duration
+from sockd.control.commands import COMMANDS, Argument, Ids
+from sockd.control.language import Json
 
+# Seconds that a shell waits for what can be completed: a person sits in front of it.
+_COMPLETION_TIMEOUT = 1.0
+_LONGEST_TIMEOUT = 86_400.0  # seconds
+
+# The function of a subcommand: click calls it with whatever options and arguments it declares.
 Function = Callable[..., Any]
 
 
@@ -20,6 +25,7 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    # click hands over whatever was given, or is the default.
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         from sockd.base.units import duration  # noqa: PLC0415
 
@@ -27,26 +33,26 @@ class Duration(click.ParamType[float]):
             seconds = duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if not 0 < seconds <= _LONGEST:
+        if not 0 < seconds <= _LONGEST_TIMEOUT:
             self.fail(f"{value} is out of range: more than 0s, and at most 1d", param, ctx)
         return seconds
 
 
-class Daemon:
-    """The daemon that is meant; `control` is the path of its socket, if one was named."""
+class RemoteDaemon:
+    """The running daemon that is asked; `control` is the path of its socket, if the user named one."""
 
     def __init__(self, control: str | None, timeout: float | None) -> None:
         self.timeout = timeout
         self._control = control
 
-    def ask(self, command: str, timeout: float | None = None, **arguments: Any) -> Any:
-        """As `client.ask`; `timeout` where the user named none."""
-        from sockd.control.client import ask  # noqa: PLC0415 - so that `sockd --help` needs nothing of it
+    def ask(self, command: str, timeout: float | None = None, **arguments: Json) -> Json:
+        """As `client.ask`; `timeout`, in seconds, counts where the user named none."""
+        from sockd.control.client import ask  # noqa: PLC0415 - `sockd --help` does without
 
         return ask(self.path(), command, self.timeout or timeout, **arguments)
 
     def path(self) -> str:
-        """Of its control socket."""
+        """The path of its control socket."""
         if self._control:
             return self._control
         from sockd.process.directories import runtime_directories  # noqa: PLC0415
@@ -64,7 +70,7 @@ def _missing(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        pass  # who may not look is to be told so, not led elsewhere
+        pass  # it may be there: connecting says that this user isn't allowed to use it
     return False
 
 
@@ -76,39 +82,76 @@ _control = click.option(
     help="The daemon's control socket. Without it: control.sock in $RUNTIME_DIRECTORY, in /run/sockd or in "
     "the user's own runtime directory.",
 )
-_timeout = click.option(
-    "--timeout",
-    metavar="DURATION",
-    type=Duration(),
-    help="How long to wait for an answer. Without it: 60s; 10m for drain, reload, restart and upgrade.",
-)
 
 
-def asks(function: Function) -> Function:
-    """Give a command the options by which it finds the daemon, which it gets as its first argument."""
+class _Id(click.IntRange):
+    """A connection's id."""
+
+    name = "id"  # in messages
+
+
+def declared(name: str, *options: Callable[[Function], Function]) -> Callable[[Function], click.Command]:
+    """Make a subcommand of a function, from the declaration of the control command of that name.
+
+    The function is called with the daemon, with those arguments that the command line has, and with the
+    subcommand's own `options`.
+    """
+    command = COMMANDS[name]
+    timeout = click.option(
+        "--timeout",
+        metavar="DURATION",
+        type=Duration(),
+        help=f"How long to wait for the answer, like 5s. Without it: {format_duration(command.timeout)}.",
+    )
+
+    def make(function: Function) -> click.Command:
+        asking: Function = _control(timeout(_asks(function)))
+        parameters = [_parameter(argument) for argument in command.arguments if argument.metavar]
+        for decorate in reversed([*parameters, *options]):
+            asking = decorate(asking)
+        return click.command(name, help=command.help, short_help=command.summary)(asking)
+
+    return make
+
+
+def _parameter(argument: Argument) -> Callable[[Function], Function]:
+    """An argument as it is on the command line: of those that are needed there may be several."""
+    several = argument.required
+    return click.argument(
+        argument.name,
+        metavar=f"{argument.metavar}..." if several else f"[{argument.metavar}]",
+        nargs=-1 if several else 1,
+        required=several,
+        type=_Id(0) if isinstance(argument.type, Ids) else str,
+        shell_complete=_COMPLETIONS.get(argument.metavar),
+    )
+
+
+def _asks(function: Function) -> Function:
+    """Call it with the daemon; an answer that it can't read is refused in one line."""
 
     @wraps(function)
-    def call(control: str | None, timeout: float | None, **arguments: Any) -> Any:
+    def call(control: str | None, timeout: float | None, **arguments: object) -> object:
         try:
-            return function(Daemon(control, timeout), **arguments)
+            return function(RemoteDaemon(control, timeout), **arguments)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             from sockd.control.language import Refused  # noqa: PLC0415
 
             why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            raise Refused(os.EX_PROTOCOL, f"sockd's answer is not one that can be shown: {why}") from error
+            raise Refused(os.EX_PROTOCOL, f"sockd's answer can't be shown: {why}") from error
 
-    return _control(_timeout(call))
+    return call
 
 
-def as_json(value: Any) -> str:
-    """For programs: nothing but ASCII."""
+def as_json(value: Json) -> str:
+    """A value for programs: JSON in ASCII."""
     import json  # noqa: PLC0415
 
     return json.dumps(value, indent=2)
 
 
-def endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The endpoints that a shell may complete."""
+def _endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The endpoints whose names begin so, each with its protocol."""
     return _completions(
         ctx,
         incomplete,
@@ -116,8 +159,8 @@ def endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
     )
 
 
-def connections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The connections that a shell may complete, by their ids."""
+def _connections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The connections whose ids begin so, each with its peer."""
     return _completions(
         ctx,
         incomplete,
@@ -128,12 +171,16 @@ def connections(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
     )
 
 
+# What the shell offers for an argument, by what the help calls it.
+_COMPLETIONS = {"ENDPOINT": _endpoints, "ID": _connections}
+
+
 def _completions(
-    ctx: click.Context, incomplete: str, look: Callable[[Daemon], list[tuple[str, str]]]
+    ctx: click.Context, incomplete: str, look: Callable[[RemoteDaemon], list[tuple[str, str]]]
 ) -> list[CompletionItem]:
-    daemon = Daemon(ctx.params.get("control") or os.environ.get("SOCKD_CONTROL"), _COMPLETION)
+    daemon = RemoteDaemon(ctx.params.get("control") or os.environ.get("SOCKD_CONTROL"), _COMPLETION_TIMEOUT)
     try:
         found = look(daemon)
-    except Exception:  # noqa: BLE001 - nothing is to be told in the middle of somebody's line
+    except Exception:  # noqa: BLE001 - a message would stand in the middle of the line that is being typed
         return []
     return [CompletionItem(value, help=text) for value, text in found if value.startswith(incomplete)]

@@ -1,119 +1,25 @@
-"""The commands that change a running daemon, and those that look closer at it."""
+"""The subcommands of `sockd` that ask a running daemon for something, one for each control command.
+
+All of a subcommand but its output comes from its declaration (sockd/control/commands.py). One that needs
+endpoints asks for each in turn; any other prints the answer as a function of `_ANSWERS` shows it, or as JSON.
+`status` and `connections` have options of their own.
+"""
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import click
 
-from sockd.cli import asking
-from sockd.cli.asking import Daemon, as_json, asks
-from sockd.cli.status import show
+from sockd.cli.asking import Function, RemoteDaemon, as_json, declared
+from sockd.cli.status import show, status
+from sockd.control.commands import COMMANDS
+from sockd.control.language import Json
 
 
-class _Id(click.IntRange):
-    """Of a connection; a name for messages."""
-
-    name = "id"
-
-
-_names = click.argument(
-    "endpoints", metavar="ENDPOINT...", nargs=-1, required=True, shell_complete=asking.endpoints
-)
-
-
-@click.command()
-@asks
-def diff(daemon: Daemon) -> None:
-    """Show what a reload would change."""
-    _changes(daemon.ask("diff"), "nothing would change")
-
-
-@click.command(short_help="Read the file anew; show what changed.")
-@asks
-def reload(daemon: Daemon) -> None:
-    """Have the file read anew, and show what changed; a file that is refused changes nothing."""
-    _changes(daemon.ask("reload"), "nothing changed")
-
-
-def _changes(result: Any, nothing: str) -> None:
-    from sockd.base.text import visible  # noqa: PLC0415
-    from sockd.cli import tables  # noqa: PLC0415
-
-    for warning in result["warnings"]:
-        click.echo(visible(warning), err=True)
-    click.echo(tables.changes(result["changes"], nothing))
-
-
-@click.command()
-@_names
-@asks
-def suspend(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Accept nothing new; connections live on."""
-    _each(endpoints, lambda name: daemon.ask("suspend", endpoint=name), lambda _: "suspended")
-
-
-@click.command()
-@_names
-@asks
-def resume(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Accept again after `suspend` or `drain`."""
-    _each(endpoints, lambda name: daemon.ask("resume", endpoint=name), lambda _: "resumed")
-
-
-@click.command(short_help="Drain, then start the protocol anew.")
-@_names
-@asks
-def restart(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Let the connections finish for `daemon.drain`, cut those that haven't, and start the protocol anew.
-
-    What was suspended or drained accepts again.
-    """
-    _each(endpoints, lambda name: daemon.ask("restart", endpoint=name), lambda _: "restarted")
-
-
-@click.command(short_help="Accept nothing new; let connections finish.")
-@_names
-@asks
-def drain(daemon: Daemon, endpoints: tuple[str, ...]) -> None:
-    """Accept nothing new, let the connections finish for `daemon.drain`, and cut those that haven't.
-
-    `resume` has it accept again.
-    """
-    from sockd.base.units import counted  # noqa: PLC0415
-
-    _each(
-        endpoints,
-        lambda name: daemon.ask("drain", endpoint=name),
-        lambda result: f"drained: {counted(result['finished'], 'connection')} finished, {result['cut']} cut",
-    )
-
-
-def _each(names: Iterable[str], ask: Callable[[str], Any], told: Callable[[Any], str]) -> None:
-    """One after the other; what is refused doesn't keep the rest from it, but gives the status."""
-    from sockd.base.text import visible  # noqa: PLC0415
-    from sockd.control.language import Refused  # noqa: PLC0415
-
-    status = 0
-    for name in dict.fromkeys(names):
-        try:
-            click.echo(f"{visible(name)}: {told(ask(name))}")
-        except Refused as refused:
-            if refused.status in (os.EX_UNAVAILABLE, os.EX_NOPERM, os.EX_PROTOCOL):
-                raise  # there is no use in asking for the others
-            click.echo(str(refused), err=True)
-            status = status or refused.status
-    sys.exit(status)
-
-
-@click.command()
-@click.argument("endpoint", metavar="[ENDPOINT]", required=False, shell_complete=asking.endpoints)
-@click.option("--json", "for_programs", is_flag=True, help="Print them as JSON.")
-@asks
-def connections(daemon: Daemon, endpoint: str | None, *, for_programs: bool) -> None:
-    """List the stream connections, of one endpoint or of all."""
+@declared("connections", click.option("--json", "for_programs", is_flag=True, help="Print them as JSON."))
+def connections(daemon: RemoteDaemon, endpoint: str | None, *, for_programs: bool) -> None:
     from sockd.cli import tables  # noqa: PLC0415
 
     found = _all_connections(daemon, endpoint)
@@ -123,10 +29,10 @@ def connections(daemon: Daemon, endpoint: str | None, *, for_programs: bool) -> 
         show(tables.connections(found, time.time()))
 
 
-def _all_connections(daemon: Daemon, endpoint: str | None) -> list[Any]:
-    """Asked for in portions: none of them keeps the daemon from its work for long."""
-    where: dict[str, Any] = {} if endpoint is None else {"endpoint": endpoint}
-    found: list[Any] = []
+def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> list[Json]:
+    """All connections, asked for in portions, none of which takes the daemon long."""
+    where: dict[str, Json] = {} if endpoint is None else {"endpoint": endpoint}
+    found: list[Json] = []
     more = True
     while more:
         result = daemon.ask("connections", **where)
@@ -136,14 +42,64 @@ def _all_connections(daemon: Daemon, endpoint: str | None) -> list[Any]:
     return found
 
 
-@click.command()
-@click.argument(
-    "ids", metavar="ID...", nargs=-1, required=True, type=_Id(0), shell_complete=asking.connections
-)
-@asks
-def kick(daemon: Daemon, ids: tuple[int, ...]) -> None:
-    """Cut connections, by the ids that `sockd connections` shows."""
-    result = daemon.ask("kick", connections=list(dict.fromkeys(ids)))
+# -- what is printed for each endpoint
+
+
+def _drained(result: Json) -> str:
+    from sockd.base.units import counted  # noqa: PLC0415
+
+    return f"drained: {counted(result['finished'], 'connection')} finished, {result['cut']} closed by sockd"
+
+
+# How the result of a command is put in words that follow an endpoint's name; `done` unless it is here.
+_OUTCOMES: Mapping[str, Callable[[Json], str]] = {
+    "suspend": lambda _result: "suspended",
+    "resume": lambda _result: "resumed",
+    "restart": lambda _result: "restarted",
+    "drain": _drained,
+}
+
+
+def _for_each_endpoint(name: str) -> Function:
+    """Ask for one endpoint after the other, also after a refusal; the status is that of the first refusal."""
+    outcome = _OUTCOMES.get(name, lambda _result: "done")
+
+    def call(daemon: RemoteDaemon, endpoint: tuple[str, ...]) -> None:
+        from sockd.base.text import visible  # noqa: PLC0415
+        from sockd.control.language import Refused  # noqa: PLC0415
+
+        status = 0
+        for each in dict.fromkeys(endpoint):
+            try:
+                click.echo(f"{visible(each)}: {outcome(daemon.ask(name, endpoint=each))}")
+            except Refused as refused:
+                if refused.status in (os.EX_UNAVAILABLE, os.EX_NOPERM, os.EX_PROTOCOL):
+                    raise  # the daemon can't be asked for the others either
+                click.echo(str(refused), err=True)
+                status = status or refused.status
+        sys.exit(status)
+
+    return call
+
+
+# -- what is printed of other answers
+
+
+def _changed(nothing: str) -> Callable[[Json], None]:
+    """Prints what a reload changes; `nothing` says that it changes nothing."""
+
+    def answer(result: Json) -> None:
+        from sockd.base.text import visible  # noqa: PLC0415
+        from sockd.cli import tables  # noqa: PLC0415
+
+        for warning in result["warnings"]:
+            click.echo(visible(warning), err=True)
+        click.echo(tables.changes(result["changes"], nothing))
+
+    return answer
+
+
+def _kicked(result: Json) -> None:
     if result["kicked"]:
         click.echo(f"kicked: {' '.join(map(str, result['kicked']))}")
     for unknown in result["unknown"]:
@@ -152,18 +108,10 @@ def kick(daemon: Daemon, ids: tuple[int, ...]) -> None:
         sys.exit(os.EX_USAGE)
 
 
-@click.command(short_help="Go over to the program that is installed now.")
-@asks
-def upgrade(daemon: Daemon) -> None:
-    """Reload the file, then replace the running program by the one that is installed now.
-
-    Connections live on where their protocol can be handed over; the others drain first. Where the new
-    program can't take over, nothing changes.
-    """
+def _upgraded(result: Json) -> None:
     from sockd.base.text import visible  # noqa: PLC0415
     from sockd.base.units import counted  # noqa: PLC0415
 
-    result = daemon.ask("upgrade")
     kept = (
         f"{counted(result['listeners'], 'listener')} and {counted(result['connections'], 'connection')} kept"
     )
@@ -174,4 +122,36 @@ def upgrade(daemon: Daemon) -> None:
     )
 
 
-COMMANDS = (diff, reload, suspend, resume, restart, drain, connections, kick, upgrade)
+def _as_json(result: Json) -> None:
+    click.echo(as_json(result))
+
+
+# How the answer to a command is printed; as JSON unless it is here.
+_ANSWERS: Mapping[str, Callable[[Json], None]] = {
+    "diff": _changed("nothing would change"),
+    "reload": _changed("nothing changed"),
+    "kick": _kicked,
+    "upgrade": _upgraded,
+}
+
+
+def _once(name: str) -> Function:
+    """Ask once, with all that the command line has."""
+    answer = _ANSWERS.get(name, _as_json)
+
+    def call(daemon: RemoteDaemon, **arguments: object) -> None:
+        given = {
+            key: list(dict.fromkeys(value)) if isinstance(value, tuple) else value
+            for key, value in arguments.items()
+            if value is not None
+        }
+        answer(daemon.ask(name, None, **given))
+
+    return call
+
+
+SUBCOMMANDS: Mapping[str, click.Command] = {
+    name: declared(name)(_once(name) if command.endpoint is None else _for_each_endpoint(name))
+    for name, command in COMMANDS.items()
+    if name not in {"status", "connections"}
+} | {"status": status, "connections": connections}

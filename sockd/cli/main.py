@@ -1,4 +1,4 @@
-"""The `sockd` command; what a command needs is imported when it is called, so that each starts quickly."""
+"""The `sockd` command. What a subcommand needs is imported when it is called: each starts quickly then."""
 
 import gc
 import io
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sockd import __version__
-from sockd.cli import control, status
+from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import USUAL_FILE
 
 if TYPE_CHECKING:
@@ -27,36 +27,32 @@ file_option = click.option(
     show_default=True,
     show_envvar=True,
     type=click.Path(path_type=Path),
-    help="The file that says what to run.",
+    help="The configuration file.",
 )
 
 
-@click.group(
-    commands=[status.status, *control.COMMANDS], context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(commands=dict(SUBCOMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockd", message="%(prog)s %(version)s")
 def command() -> None:
-    """Many network endpoints from one YAML file."""
+    """Serve many network endpoints from one YAML file."""
 
 
 @command.command()
 @file_option
 def run(file: Path) -> None:
-    """Run in the foreground until told to stop."""
+    """Run in the foreground until SIGTERM or SIGINT."""
     gc.disable()  # until the service is made: what is imported stays, and needn't be looked through
     from sockd import tap  # noqa: PLC0415
 
     tap.run(file)
 
 
-@command.command(short_help="Say what a file would run, or what is wrong.")
+@command.command(short_help="Show what a file would run, or what is wrong.")
 @file_option
-@click.option(
-    "--yaml", "as_yaml", is_flag=True, help="Print a file that gives the same plan, with nothing inherited."
-)
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print the file with every value written out.")
 def check(file: Path, *, as_yaml: bool) -> None:
-    """Say what would run, or everything that is wrong with the file."""
-    gc.disable()  # its memory is bounded by the file's, and goes with the process
+    """Show what the file would run, or everything that is wrong with it."""
+    gc.disable()  # collecting takes time, and all memory goes with the process
     from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
@@ -74,7 +70,7 @@ def check(file: Path, *, as_yaml: bool) -> None:
 
 @command.command(hidden=True)
 def rehearse() -> None:
-    """Say whether this program could go on where the running one, which asks, stops."""
+    """Say whether this program could take over from the running one, which asks."""
     from sockd import tap  # noqa: PLC0415
 
     tap.rehearse()
@@ -89,9 +85,9 @@ def schema() -> None:
     click.echo(schema_text(Registry()), nl=False)
 
 
-@command.command(short_help="List the protocols that are installed.")
+@command.command(short_help="List the installed protocols.")
 def protocols() -> None:
-    """List the protocols that are installed; the status is 69 if one of them can't be loaded."""
+    """List the installed protocols. The exit status is 69 if one of them can't be loaded."""
     from sockd.base.text import aligned  # noqa: PLC0415
     from sockd.protocols.registry import Registry  # noqa: PLC0415
 
@@ -116,13 +112,13 @@ def _kinds(specification: "Specification") -> str:
 
 
 def main() -> None:
-    """The program: whatever goes wrong ends in one line and a status, not in a traceback."""
+    """The program. Every error that it expects ends in a line and an exit status, not in a traceback."""
     from sockd.base.errors import SockdError  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 
-    if sys.stdout is None:  # closed by who called us; a table wants to know how wide it is
+    if sys.stdout is None:  # the caller closed it; a table needs the width of its output
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every character of the file
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command(prog_name="sockd")
@@ -132,6 +128,6 @@ def main() -> None:
     except SockdError as error:
         click.echo(str(error), err=True)
         sys.exit(os.EX_CONFIG)
-    except OSError as error:  # a full disk behind our output; click itself sees to readers who leave early
+    except OSError as error:  # such as a full disk; click deals with readers that close the pipe early
         click.echo(f"sockd: {error.strerror or error}", err=True)
         sys.exit(os.EX_IOERR)

@@ -1,4 +1,4 @@
-"""`sockd status`: the tree, once or again and again."""
+"""`sockd status`: shows the endpoints and listeners once, or every second."""
 
 import os
 import sys
@@ -6,28 +6,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from sockd.cli.asking import Daemon, as_json, asks
+from sockd.cli.asking import RemoteDaemon, as_json, declared
 
 if TYPE_CHECKING:
     from sockd.cli.tables import Page
 
-# Seconds between two looks, and how long an answer is waited for before the absence is told.
-EVERY = 1.0
-_PATIENCE = 5.0
+WATCH_INTERVAL = 1.0  # seconds
+# Seconds that --watch waits for an answer before it shows that there is none.
+_WATCH_TIMEOUT = 5.0
 
 
-@click.command()
-@click.option("--json", "for_programs", is_flag=True, help="Print the daemon's answer as JSON.")
-@click.option("--watch", "again", is_flag=True, help="Show it anew every second, until Ctrl-C.")
-@asks
-def status(daemon: Daemon, *, for_programs: bool, again: bool) -> None:
-    """Show what is running, and how it is."""
+@declared(
+    "status",
+    click.option("--json", "for_programs", is_flag=True, help="Print the daemon's answer as JSON."),
+    click.option("--watch", "again", is_flag=True, help="Show it again every second, until Ctrl-C."),
+)
+def status(daemon: RemoteDaemon, *, for_programs: bool, again: bool) -> None:
     if for_programs and again:
-        raise click.UsageError("--json and --watch exclude each other")
+        raise click.UsageError("--json and --watch can't be used together")
     if for_programs:
         click.echo(as_json(daemon.ask("status")))
     elif again:
@@ -38,7 +38,7 @@ def status(daemon: Daemon, *, for_programs: bool, again: bool) -> None:
 
 
 def show(page: "Page") -> None:
-    """Print it as fits where it goes."""
+    """Print a page: with colours and in its width on a terminal, in plain columns anywhere else."""
     from sockd.cli import tables  # noqa: PLC0415
 
     if sys.stdout.isatty():
@@ -49,17 +49,17 @@ def show(page: "Page") -> None:
         click.echo(tables.plain(page))
 
 
-def _look(daemon: Daemon, timeout: float | None = None) -> "Page":
+def _look(daemon: RemoteDaemon, timeout: float | None = None) -> "Page":
     from sockd.cli import tables  # noqa: PLC0415
 
     return tables.status(daemon.ask("status", timeout), time.time())
 
 
-def _watch(daemon: Daemon) -> None:
+def _watch(daemon: RemoteDaemon) -> None:
     from sockd.cli import tables  # noqa: PLC0415
 
     def look() -> "Page":
-        return _look(daemon, _PATIENCE)
+        return _look(daemon, _WATCH_TIMEOUT)
 
     if sys.stdout.isatty():
         from rich.live import Live  # noqa: PLC0415
@@ -71,11 +71,11 @@ def _watch(daemon: Daemon) -> None:
 
 
 def _wait() -> None:
-    time.sleep(EVERY)
+    time.sleep(WATCH_INTERVAL)
 
 
-def watch(look: Callable[[], "Page"], put: Callable[["Page"], Any], wait: Callable[[], None]) -> None:
-    """Show what is seen for ever; while the daemon isn't there, that, above what was seen last."""
+def watch(look: Callable[[], "Page"], put: Callable[["Page"], object], wait: Callable[[], None]) -> None:
+    """Show what `look` returns, for ever; a line above the last page says that the daemon is unreachable."""
     from sockd.cli.tables import Page  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 

@@ -1,14 +1,15 @@
-"""What the daemon answers, for people: a table on a terminal, plain columns anywhere else."""
+"""Shows a daemon's answers to people: a table on a terminal, plain columns anywhere else."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.base.metrics import summary
 from sockd.base.text import aligned, visible
 from sockd.base.units import counted
+from sockd.control.language import Json
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,11 +23,11 @@ _STYLES = {
     "draining": "yellow",
     "backing off": "red",
 }
-# Columns whose values stay in one piece however narrow the terminal is.
-_WHOLE = ("id", "endpoint", "for", "in", "out", "unsent")
-_SHORT = 24  # characters; addresses that are no longer stay so as well
-_NAMES = 3  # of a certificate's
-_PACKETS = ("udp://", "unixgram://")
+# Columns whose values aren't folded, however narrow the terminal is.
+_UNFOLDED = ("id", "endpoint", "for", "in", "out", "unsent")
+_UNFOLDED_ADDRESS = 24  # characters; an address up to this length isn't folded either
+_NAMES_SHOWN = 3  # of a certificate
+_DATAGRAM_SCHEMES = ("udp://", "unixgram://")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KINDS = ("added", "removed", "rebound", "updated")
 
@@ -43,7 +44,7 @@ class Page:
 
 
 def plain(page: Page) -> str:
-    """Every value whole, a row a line, whatever the width."""
+    """The page as text: each row is a line and each value whole, whatever the width."""
     parts = ("\n".join(page.lines), _rows(page) if page.rows else "", "\n".join(page.notes))
     return "\n\n".join(part for part in parts if part)
 
@@ -53,8 +54,8 @@ def _rows(page: Page) -> str:
 
 
 def rich(page: Page) -> "RenderableType":
-    """The same in the width and the colours of a terminal. Nothing in it is read as markup."""
-    from rich.console import Group  # noqa: PLC0415 - where it is piped it isn't needed, and takes its time
+    """The page for a terminal, in its width and with colours. Nothing in it is read as rich's markup."""
+    from rich.console import Group  # noqa: PLC0415 - slow to load, and a pipe does without
     from rich.text import Text  # noqa: PLC0415
 
     parts: list[list[RenderableType]] = [
@@ -70,7 +71,7 @@ def rich(page: Page) -> "RenderableType":
 
 @dataclass(frozen=True)
 class _Fitting:
-    """A table where there is room for it; else its rows, folded as they come, since columns would be lost."""
+    """A table where there is room for its columns; otherwise its rows as folded text."""
 
     width: int
     table: "RenderableType"
@@ -81,10 +82,14 @@ class _Fitting:
 
 
 def _least_width(page: Page) -> int:
-    """What the columns need; where values may be folded that is a word, or a piece of an address."""
+    """The width that the columns need: for those that are folded, of a word or a piece of an address."""
     widths = []
     for name, *cells in zip(page.head, *page.rows, strict=True):
-        words = cells if name in _WHOLE else (word[:_SHORT] for cell in cells for word in cell.split())
+        words = (
+            cells
+            if name in _UNFOLDED
+            else (word[:_UNFOLDED_ADDRESS] for cell in cells for word in cell.split())
+        )
         widths.append(max(map(len, (name, *words))))
     return sum(widths) + 2 * (len(widths) - 1)
 
@@ -95,16 +100,16 @@ def _table(page: Page) -> "Table":
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     where = page.head.index("listener")
-    short = max(len(row[where]) for row in page.rows) <= _SHORT
+    short = max(len(row[where]) for row in page.rows) <= _UNFOLDED_ADDRESS
     for name in page.head:
-        table.add_column(name, overflow="fold", no_wrap=name in _WHOLE or (name == "listener" and short))
+        table.add_column(name, overflow="fold", no_wrap=name in _UNFOLDED or (name == "listener" and short))
     before = ""
     for row, style in zip(page.rows, page.styles, strict=True):
         cells = [
             Text(cell, style if name == "state" else "") for name, cell in zip(page.head, row, strict=True)
         ]
         if row[0] == before:
-            cells[0] = Text()  # a name that is repeated is in the way of those who look
+            cells[0] = Text()  # the endpoint's name stands only in its first row
         before = row[0]
         table.add_row(*cells)
     return table
@@ -113,8 +118,8 @@ def _table(page: Page) -> "Table":
 # -- status ------------------------------------------------------------------------------------------------
 
 
-def status(result: Mapping[str, Any], now: float) -> Page:
-    """The tree; `now` is in seconds since the epoch."""
+def status(result: Mapping[str, Json], now: float) -> Page:
+    """The answer to `status`; `now` is in seconds since the epoch."""
     lines = [
         f"sockd {result['version']}, pid {result['pid']}, up {age(result['uptime'])}, {result['state']}",
         f"file: {result['file']}",
@@ -126,8 +131,10 @@ def status(result: Mapping[str, Any], now: float) -> Page:
             message = f": {last['message']}" if last["message"] else ""
             lines.append(f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}")
     if result["leaving"]:
-        lines.append(f"leaving: {counted(result['leaving'], 'connection')} of what was removed")
-    # A daemon that was not upgraded yet tells nothing of it.
+        lines.append(
+            f"leaving: {counted(result['leaving'], 'connection')} of removed endpoints and listeners"
+        )
+    # An older daemon doesn't report it.
     if refused := result.get("control", {}).get("refused"):
         lines.append(f"control socket: refused: {summary(Counter(refused))}")
     rows, styles, notes = [], [], []
@@ -141,25 +148,25 @@ def status(result: Mapping[str, Any], now: float) -> Page:
         for one in (endpoint, *endpoint["listeners"]):
             styles.append(_style(one))
             notes += [f"{name} {one.get('address', '')}".rstrip() + f": {note}" for note in _notes(one)]
-        # A daemon that was not upgraded yet tells of none.
+        # An older daemon doesn't report them.
         notes += [f"{name}: {_certificate(each)}" for each in endpoint.get("certificates", ())]
     head = ("endpoint", "listener", "state", "for", "connections", "in", "out")
     return Page(_visible(lines), head, tuple(map(_visible, rows)), tuple(styles), _visible(notes))
 
 
-def _used(listener: Mapping[str, Any]) -> str:
+def _used(listener: Mapping[str, Json]) -> str:
     came, went = listener["datagrams_in"], listener["datagrams_out"]
-    if came or went or any(kind in listener["address"] for kind in _PACKETS):
+    if came or went or any(kind in listener["address"] for kind in _DATAGRAM_SCHEMES):
         return f"{counted(came, 'datagram')}, {went} sent"
     return f"{listener['connections']}, {listener['accepted']} ever"
 
 
-def _life(one: Mapping[str, Any], now: float) -> tuple[str, str]:
-    """The state with what keeps it from serving, and since when."""
+def _life(one: Mapping[str, Json], now: float) -> tuple[str, str]:
+    """The state with the causes that keep it from serving, and for how long it has been so."""
     return ", ".join((one["state"], *one["causes"])), age(now - _seconds(one["since"]), 1)
 
 
-def _notes(one: Mapping[str, Any]) -> Iterator[str]:
+def _notes(one: Mapping[str, Json]) -> Iterator[str]:
     again = f" ({counted(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
         yield f"{one['why'] or 'it failed before'}{again}"
@@ -169,23 +176,25 @@ def _notes(one: Mapping[str, Any]) -> Iterator[str]:
         yield f"refused: {summary(Counter(one['refused']))}"
 
 
-def _certificate(one: Mapping[str, Any]) -> str:
-    names = one["names"][:_NAMES]
+def _certificate(one: Mapping[str, Json]) -> str:
+    names = one["names"][:_NAMES_SHOWN]
     more = f" and {len(one['names']) - len(names)} more" if len(one["names"]) > len(names) else ""
     days = one["days_left"]
-    left = f"for {counted(days, 'day')}" if days > 0 else "for less than a day" if days == 0 else "no more"
-    return f"the certificate for {', '.join(names) or 'no host'}{more} is valid {left}"
+    valid = f"is valid for {counted(days, 'day')}" if days > 0 else "is valid for less than a day"
+    return (
+        f"the certificate for {', '.join(names) or 'no host'}{more} {valid if days >= 0 else 'has expired'}"
+    )
 
 
-def _style(one: Mapping[str, Any]) -> str:
+def _style(one: Mapping[str, Json]) -> str:
     return "yellow" if one["state"] == "running" and one["causes"] else _STYLES.get(one["state"], "")
 
 
 # -- connections -------------------------------------------------------------------------------------------
 
 
-def connections(found: Iterable[Mapping[str, Any]], now: float) -> Page:
-    """A row for each."""
+def connections(found: Iterable[Mapping[str, Json]], now: float) -> Page:
+    """The answer to `connections`, a row for each; `now` is in seconds since the epoch."""
     rows, styles = [], []
     for one in found:
         sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["unsent"]))
@@ -201,8 +210,8 @@ def connections(found: Iterable[Mapping[str, Any]], now: float) -> Page:
 # -- changes -----------------------------------------------------------------------------------------------
 
 
-def changes(found: Mapping[str, Any], nothing: str) -> str:
-    """What a reload changes, a line for each thing; `nothing` is said where it changes nothing."""
+def changes(found: Mapping[str, Json], nothing: str) -> str:
+    """What a reload changes, a line for each change; where it changes nothing, the line `nothing`."""
     rows = []
     for kind in _KINDS:
         for change in found[kind]:
@@ -217,7 +226,7 @@ def changes(found: Mapping[str, Any], nothing: str) -> str:
     return "\n".join(lines)
 
 
-# -- words -------------------------------------------------------------------------------------------------
+# -- texts -------------------------------------------------------------------------------------------------
 
 
 def _visible(texts: Iterable[str]) -> tuple[str, ...]:

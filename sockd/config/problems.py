@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from sockd.base.errors import Place, Problem, offer
+from sockd.base.errors import Place, Problem
+from sockd.base.spelling import offer
 from sockd.base.units import counted
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
 

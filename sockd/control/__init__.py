@@ -1,1 +1,1 @@
-"""The control socket: its server, its language, its client, and the status it reports."""
+"""The control socket: its commands, its server and its client, and the status that it reports."""

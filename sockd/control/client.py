@@ -1,34 +1,34 @@
-"""The asking end of the control socket: one request, one answer, or a line that says why there is none."""
+"""The client's end of the control socket: sends one request and returns its result."""
 
 import json
 import os
 import socket
 import struct
 import time
-from typing import Any
 
 from sockd import __version__
 from sockd.base.text import visible
 from sockd.base.units import format_duration
-from sockd.control.language import LONGEST_ANSWER, LONGEST_REQUEST, VERSION, Refused
+from sockd.control.commands import COMMANDS
+from sockd.control.language import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, VERSION, Json, Refused
 
-# How long (seconds) an answer is waited for. Draining takes as long as the file says.
-USUAL_TIMEOUT = 60.0
-TIMEOUTS = dict.fromkeys(("drain", "reload", "restart", "upgrade"), 600.0)
-_CHUNK = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 _TIMEVAL = struct.Struct("@ll")
 
 
-def ask(path: str, command: str, timeout: float | None = None, **arguments: Any) -> Any:
-    """What the daemon behind the socket at `path` (`@name`: an abstract one) answers.
+def ask(path: str, command: str, timeout: float | None = None, **arguments: Json) -> Json:
+    """The result of a command of the daemon whose control socket is at `path` (`@name`: an abstract one).
 
-    `timeout` is in seconds; without it each command has its own. Refused, with the status to exit with, where
-    there is no answer or it is a refusal.
+    `timeout` is in seconds; without it the command's own counts. Raises Refused, with the status to exit
+    with, where the daemon refuses the request or can't be reached, or doesn't answer in time.
     """
-    seconds = timeout or TIMEOUTS.get(command, USUAL_TIMEOUT)
+    seconds = timeout or COMMANDS[command].timeout
     line = json.dumps({"version": VERSION, "command": command, **arguments}).encode() + b"\n"
-    if len(line) > LONGEST_REQUEST:
-        raise Refused(os.EX_USAGE, f"that is too much for one request of at most {LONGEST_REQUEST} bytes")
+    if len(line) > MAX_REQUEST_BYTES:
+        raise Refused(
+            os.EX_USAGE,
+            f"the request is too long: {len(line)} bytes, and at most {MAX_REQUEST_BYTES} are read",
+        )
     deadline = time.monotonic() + seconds
     shown = visible(path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -40,12 +40,15 @@ def ask(path: str, command: str, timeout: float | None = None, **arguments: Any)
                 os.EX_UNAVAILABLE, f"sockd did not answer within {format_duration(seconds)} at {shown}"
             ) from None
         except ConnectionError:
-            raise Refused(os.EX_UNAVAILABLE, f"sockd went away before it had answered at {shown}") from None
+            raise Refused(
+                os.EX_UNAVAILABLE, f"sockd closed the connection before it answered at {shown}"
+            ) from None
 
 
 def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     shown = visible(path)
-    # The kernel waits for room in the backlog so long; a socket that doesn't block isn't waited for.
+    # connect(2) waits this long for room in the backlog; with Python's own time-out it wouldn't wait at all,
+    # as the socket wouldn't block.
     sock.setsockopt(
         socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
     )
@@ -54,7 +57,7 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: there is no socket at {shown}") from None
     except ConnectionRefusedError:
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nobody answers at {shown}") from None
+        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
     except PermissionError:
         raise Refused(
             os.EX_NOPERM,
@@ -68,23 +71,23 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
 
 
 def _exchange(sock: socket.socket, line: bytes, deadline: float) -> bytes:
-    """The answer's line; what follows it is of no interest."""
+    """The first line that the daemon sends."""
     try:
         _wait_until(sock, deadline)
         sock.sendall(line)
     except ConnectionError:
-        pass  # it may have said why before it closed
+        pass  # the daemon may have answered before it closed the connection
     answer = bytearray()
     while True:
         _wait_until(sock, deadline)
-        chunk = sock.recv(_CHUNK)
+        chunk = sock.recv(_CHUNK_BYTES)
         if not chunk:
             raise ConnectionResetError
         answer += chunk
         if b"\n" in chunk:
             return bytes(answer.partition(b"\n")[0])
-        if len(answer) > LONGEST_ANSWER:
-            raise Refused(os.EX_PROTOCOL, f"sockd's answer is longer than {LONGEST_ANSWER} bytes")
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise Refused(os.EX_PROTOCOL, f"sockd's answer is longer than {MAX_ANSWER_BYTES} bytes")
 
 
 def _wait_until(sock: socket.socket, deadline: float) -> None:
@@ -94,13 +97,13 @@ def _wait_until(sock: socket.socket, deadline: float) -> None:
     sock.settimeout(left)
 
 
-def _result(shown: str, line: bytes) -> Any:
+def _result(shown: str, line: bytes) -> Json:
     try:
         answer = json.loads(line)
         version = answer["version"]
     except (ValueError, RecursionError, LookupError, TypeError):
         raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd") from None
-    if answer.get("ok") is False:  # the form of a refusal is the same in all versions
+    if answer.get("ok") is False:  # a refusal has the same form in all versions
         raise _refusal(answer)
     if version != VERSION:
         raise Refused(
@@ -113,10 +116,10 @@ def _result(shown: str, line: bytes) -> Any:
     return answer["result"]
 
 
-def _refusal(answer: dict[str, Any]) -> Refused:
+def _refusal(answer: dict[str, Json]) -> Refused:
     status, problems = answer.get("status"), answer.get("problems")
     if type(status) is not int or not 0 < status < 256:
         status = os.EX_SOFTWARE
     if not isinstance(problems, list) or not problems:
-        problems = ["sockd refused, and did not say why"]
+        problems = ["sockd refused the request without a reason"]
     return Refused(status, *(visible(str(problem)) for problem in problems))

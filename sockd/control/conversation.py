@@ -1,27 +1,29 @@
-"""One connection of the control socket: a request at a time, each within its bounds."""
+"""One connection of the control socket: it reads a request, waits for the answer, and reads the next."""
 
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd.base.lines import TOO_LONG, LineSplitter
 from sockd.base.metrics import End
+from sockd.base.reactor import Clock, Timer
 from sockd.base.units import format_duration
 from sockd.control import requests
-from sockd.control.language import LONGEST_REQUEST, Refused
+from sockd.control.language import MAX_REQUEST_BYTES, Json, Refused
 from sockd.control.requests import Request
 from sockd.protocols.contract import State
+from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import credentials, groups_of
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A process as it was when it connected."""
+    """The process at the other end, as it was when it connected."""
 
     uid: int
     pid: int
@@ -36,7 +38,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Root, the daemon's own user, and the members of a group (None: of none)."""
+    """Who may use the control socket: root, the daemon's own user, and the members of a group, if any."""
 
     uid: int
     group: int | None
@@ -45,72 +47,72 @@ class Allowed:
         return caller.uid in (0, self.uid) or self.group in caller.groups
 
 
-# How long (seconds) a client has for a complete request, since it connected or was answered last, and for
-# taking an answer.
-PATIENCE = 30.0
-# How long (seconds) it has to close its end after we are done with it.
-LINGER = 5.0
-# How long (seconds) it has to begin, or to close its end, when others may be waiting for its place.
-HURRY = 1.0
+# Seconds that a client may take to send a complete request, since it connected or was last answered, and to
+# receive an answer.
+REQUEST_TIMEOUT = 30.0
+# Seconds that it may take to close its end after we have closed ours.
+LINGER_TIMEOUT = 5.0
+# Seconds that a client which has sent nothing may keep its place while others wait for one.
+IDLE_TIMEOUT_WHEN_FULL = 1.0
 
 
 @implementer(IHalfCloseableProtocol, IPullProducer)
 class Conversation(Protocol):
-    """Reads requests and gives them to `ask(self, request)`, which has `reply` called in the end.
+    """Reads requests and hands each to `ask(self, request)`, which calls `reply` when it has the answer.
 
-    While a request is in work, nothing is read and nothing is timed; a client that leaves meanwhile changes
-    nothing but that nobody gets the answer. The next request is looked at when the answer has gone.
+    While a request is being worked on, nothing is read and no deadline runs. If the client closes the
+    connection in that time, the work goes on and its answer is dropped. The next request, which may have
+    arrived already, is looked at once the answer has left.
     """
 
-    transport: Any
+    transport: Connection
 
     def __init__(
         self,
-        reactor: Any,
+        clock: Clock,
         ask: Callable[["Conversation", Request], None],
         caller: Caller,
         command: str | None = None,
     ) -> None:
         self.caller = caller
-        self.command = command  # in work
+        self.command = command  # that is being worked on
         self._busy = command is not None  # with a request, or with sending its answer
-        self._reactor = reactor
+        self._clock = clock
         self._ask = ask
-        self._buffer = b""
+        self._lines = LineSplitter(MAX_REQUEST_BYTES - 1)
         self._closing = False
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
-    # -- reading
+    # -- requests
 
     def connectionMade(self) -> None:  # noqa: N802
         if self._busy:
             self.transport.pauseProducing()
         else:
-            self._give(PATIENCE)
+            self._set_deadline(REQUEST_TIMEOUT)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        self._buffer += data
+        self._lines.add(data)
         self._next()
 
     def readConnectionLost(self) -> None:  # noqa: N802
-        if self._buffer:
+        if self._lines.rest:
             self._turn_away_for("the request has no newline at its end")
         else:
             self._close()
 
     def writeConnectionLost(self) -> None:  # noqa: N802
-        """Never ours alone: both directions end together."""
+        """Doesn't happen: we close both directions together."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
         self._closing = True
         self._stop_timer()
 
     def _next(self) -> None:
-        line, newline, rest = self._buffer.partition(b"\n")
-        if len(line) + 1 > LONGEST_REQUEST:
-            self._turn_away_for(f"the request is too long: it may have {LONGEST_REQUEST} bytes")
-        elif newline:
-            self._buffer = rest
+        line = self._lines.take()
+        if line is TOO_LONG:
+            self._turn_away_for(f"the request is too long: it may have {MAX_REQUEST_BYTES} bytes")
+        elif line is not None:
             self._busy = True
             self._stop_timer()
             self.transport.pauseProducing()
@@ -125,55 +127,56 @@ class Conversation(Protocol):
         self.command = request.command
         self._ask(self, request)
 
-    # -- answering
+    # -- answers
 
-    def answer(self, result: Any) -> None:
-        """The request in work is done."""
+    def answer(self, result: Json) -> None:
+        """Answer the request that is being worked on: it is done."""
         self.reply(requests.answer(result))
 
     def refuse(self, status: int, *problems: str) -> None:
-        """The request in work can't be done."""
+        """Answer the request that is being worked on: it can't be done, with the status and the reasons."""
         self.reply(requests.refusal(Refused(status, *problems)))
 
     def reply(self, line: bytes) -> None:
-        """Send a line that answers the request in work; go on with the next one when it has gone."""
+        """Send the line that answers the request; go on with the next one when it has left."""
         self.command = None
         if not self._closing:
-            self._give(PATIENCE)
+            self._set_deadline(REQUEST_TIMEOUT)
             self.transport.write(line)
             self.transport.registerProducer(self, False)
 
     def turn_away(self, refused: Refused) -> None:
-        """Say why, and read no more requests."""
+        """Send a refusal, read no more requests and close the connection."""
         self.transport.write(requests.refusal(refused))
         self._close()
 
     def _turn_away_for(self, problem: str) -> None:
         self.turn_away(requests.wrong(problem))
 
-    # -- IPullProducer, which the transport asks for more when everything has gone
+    # -- IPullProducer: the transport asks for more when it has sent everything
 
     def resumeProducing(self) -> None:  # noqa: N802
         self.transport.unregisterProducer()
         self._busy = False
-        self._give(PATIENCE)
+        self._set_deadline(REQUEST_TIMEOUT)
         self._next()
         if not self._busy:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:  # noqa: N802
-        """The client takes nothing any more; the end of the connection is told by itself."""
+        """The client reads nothing any more: `connectionLost` follows."""
 
-    # -- time and endings
+    # -- deadlines and endings
 
     def hurry(self) -> None:
-        """Others may wait for its place: who asks nothing has not much longer."""
-        if self._timer is not None and not self._busy and not self._buffer:
-            self._give(max(0.0, min(HURRY, self._timer.getTime() - self._reactor.seconds())))
+        """Close the connection soon if its client sends nothing: others may be waiting for its place."""
+        if self._timer is not None and not self._busy and not self._lines.rest:
+            left = self._timer.getTime() - self._clock.seconds()
+            self._set_deadline(max(0.0, min(IDLE_TIMEOUT_WHEN_FULL, left)))
 
-    def _give(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self._stop_timer()
-        self._timer = self._reactor.callLater(seconds, self._expired)
+        self._timer = self._clock.callLater(seconds, self._expired)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -184,21 +187,22 @@ class Conversation(Protocol):
         self._timer = None
         if self._closing or self._busy:
             self.transport.cut(End.STALLED)
-        elif self._buffer:
-            self._turn_away_for(f"the request was not complete within {format_duration(PATIENCE)}")
+        elif self._lines.rest:
+            self._turn_away_for(f"the request was not complete within {format_duration(REQUEST_TIMEOUT)}")
         else:
             self._close(End.IDLE)
 
     def _close(self, end: End = End.DONE) -> None:
         self._closing = True
-        self._give(LINGER)
+        self._set_deadline(LINGER_TIMEOUT)
         self.transport.close(end)
 
     # -- upgrade
 
     def freeze(self) -> State:
-        """What of it the request in work leaves to be done: the requests that follow."""
-        return {"buffer": self._buffer}
+        """What the client has sent after the request that is being worked on."""
+        return self._lines.freeze()
 
     def thaw(self, state: State) -> None:
-        self._buffer = bytes(state.get("buffer", b""))
+        """Go on with what another program's conversation was frozen to."""
+        self._lines.thaw(state)

@@ -1,16 +1,21 @@
-"""What both ends of the control socket agree on: the version of what is spoken there, bounds, refusals."""
+"""What both ends of the control socket agree on: the version of the language, its bounds, and refusals."""
+
+from typing import Any
 
 from sockd.base.errors import SockdError
 
-# Told by each side in each line. A change that the other side could misread makes it another version; a new
+# Stands in each line of either side. A change that the other side could misread makes another version; a new
 # command, argument or member of an answer doesn't.
 VERSION = 1
-# Bytes of a line, its newline included.
-LONGEST_REQUEST = 64 * 1024
-LONGEST_ANSWER = 64 * 1024 * 1024
+# Lengths of a line, its newline included.
+MAX_REQUEST_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+
+# A value that JSON can say, as the json module reads and writes it: it has no narrower type for either.
+Json = Any
 
 
-class Refused(SockdError):  # noqa: N818 - it answers a request as asked for, an error is what it may be about
+class Refused(SockdError):  # noqa: N818 - an outcome of a request, not an error in handling it
     """A request that isn't fulfilled: the exit status of the command that asked, and why, line by line."""
 
     def __init__(self, status: int, *problems: str) -> None:

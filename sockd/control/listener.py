@@ -1,13 +1,13 @@
-"""The control socket as the plan wants it: opened, moved, closed."""
+"""Opens, moves and closes the control socket as the plan has it."""
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed
-from sockd.control.server import Control
+from sockd.control.server import ControlServer, Effect
 from sockd.plan.plan import Plan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import State
@@ -23,24 +23,24 @@ class Controls:
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
-        self.counters = Counters()  # of all that there ever were
-        self._commands: Mapping[str, Callable[..., Any]] = {}
+        self.counters = Counters()  # of this socket and all before it
+        self._commands: Mapping[str, Effect] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
         self._moves = False
-        self.control: Control | None = None
-        self._retired: list[Control] = []
+        self.control: ControlServer | None = None
+        self._retired: list[ControlServer] = []
         self._plan: Plan | None = None
         self._watch: FileWatch | None = None
         self._lost = ""  # why a socket whose file is gone can't be opened anew
 
     def open(self, plan: Plan) -> None:
-        """Open what the plan names; OpenError where that can't be."""
+        """Open the socket that the plan names; OpenError where that fails."""
         if plan.control is not None:
             self.opened = self._around.sockets.open(plan.control, _options(plan))
 
-    def serve(self, plan: Plan, commands: Mapping[str, Callable[..., Any]]) -> None:
-        """Answer from now on."""
+    def serve(self, plan: Plan, commands: Mapping[str, Effect]) -> None:
+        """Accept connections from now on, and answer with these commands."""
         self._commands = commands
         self._plan = plan
         self._stop_watch()
@@ -50,17 +50,19 @@ class Controls:
             if self.opened.file is not None:
                 self._watch = FileWatch(self._around.reactor, self.opened.file, self._file_lost)
 
-    def _make(self, opened: Opened, plan: Plan) -> Control:
+    def _make(self, opened: Opened, plan: Plan) -> ControlServer:
         around = self._around
-        return Control(opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters)
+        return ControlServer(
+            opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters
+        )
 
     @staticmethod
     def missing(plan: Plan, rights: Rights) -> str:
-        """Why it couldn't be opened again, as `rights` are; nothing where it could, or there is none."""
+        """Why a process with these `rights` couldn't open the socket again; empty if it could, or needn't."""
         return "" if plan.control is None else rights.missing(plan.control, _options(plan))
 
     def pending(self) -> list[tuple[socket.socket, State]]:
-        """The connections on which an upgrade was asked for."""
+        """The connections that wait for the answer to an upgrade."""
         asked = [] if self.control is None else self.control.pending()
         for control in self._retired:
             asked += control.pending()
@@ -99,7 +101,10 @@ class Controls:
     # -- reload
 
     def prepare(self, old: Plan, new: Plan) -> None:
-        """Open what the new plan names, if it is another; OpenError, with nothing changed, where not."""
+        """Open the socket that the new plan names, if it is another.
+
+        OpenError, with nothing changed, where that fails.
+        """
         self._moves = old.control != new.control
         try:
             if not self._moves:
@@ -111,7 +116,7 @@ class Controls:
             raise OpenError(f"control: {new.control}: {error}") from error
 
     def commit(self, plan: Plan) -> None:
-        """Go over to it; who asked on the old one still gets the answer."""
+        """Go over to what was prepared; callers on the old socket still get their answers."""
         self._plan = plan
         if self._moves:
             opened, self._next = self._next, None
@@ -128,7 +133,7 @@ class Controls:
         self.serve(plan, self._commands)
 
     def close(self) -> None:
-        """Close whatever is open."""
+        """Close the socket and all connections."""
         self._stop_watch()
         for control in self._retired:
             control.close()

@@ -1,70 +1,73 @@
-"""What may be asked on the control socket: a line becomes a request whose arguments are sound."""
+"""Reads the requests of the control socket and writes the answers: one line of JSON each."""
 
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sockd import __version__
-from sockd.base.errors import offer
+from sockd.base.spelling import offer
 from sockd.base.text import visible
-from sockd.control.language import LONGEST_ANSWER, VERSION, Refused
+from sockd.control.commands import COMMANDS, Argument, Number, Text
+from sockd.control.language import MAX_ANSWER_BYTES, VERSION, Json, Refused
 
-# What is wrong with the arguments of one request is told in so many lines, each of so many characters.
-_PROBLEMS = 10
-_PROBLEM = 300
-
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+# A request with more wrong arguments than this is answered with the first of them.
+_MAX_PROBLEMS = 10
+# Characters of a problem in an answer, and of a request in the log.
+_MAX_SHOWN = 300
 
 
 class Arguments(BaseModel):
-    """The arguments of a command; by itself, of one that has none."""
+    """The arguments of a command. Nothing is converted, and what isn't declared is wrong."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class OneEndpoint(Arguments):
-    endpoint: Name
+@cache  # a model takes a third of a millisecond to make
+def _model(declared: tuple[Argument, ...]) -> type[Arguments]:
+    """The model that arguments which are declared so must fit."""
+    fields: dict[str, Any] = {argument.name: _field(argument) for argument in declared}
+    return create_model("Arguments", __base__=Arguments, **fields)
 
 
-class Listing(Arguments):
-    """Which connections: of this endpoint or of all, with a greater id than this, and how many at most."""
+def _field(argument: Argument) -> tuple[Any, Any]:
+    """An annotation and a default, as pydantic takes them: an annotation made here has no type for mypy."""
+    declared = argument.type
+    found: Any
+    match declared:
+        case Text():
+            found = Annotated[str, Field(min_length=1, max_length=declared.longest)]
+        case Number():
+            found = _number(declared)
+        case _:
+            found = Annotated[list[_number(Number())], Field(min_length=1, max_length=declared.most)]  # type: ignore[misc]
+    if argument.required:
+        return found, ...
+    return (found | None if argument.default is None else found), argument.default
 
-    endpoint: Name | None = None
-    after: Number = 0
-    most: Annotated[int, Field(ge=1, le=10_000)] = 1000
 
-
-class Kicking(Arguments):
-    connections: Annotated[list[Number], Field(min_length=1, max_length=10_000)]
+def _number(declared: Number) -> Any:
+    return Annotated[int, Field(ge=declared.least, le=declared.greatest)]
 
 
 ARGUMENTS: Mapping[str, type[Arguments]] = {
-    "status": Arguments,
-    "diff": Arguments,
-    "reload": Arguments,
-    "suspend": OneEndpoint,
-    "resume": OneEndpoint,
-    "restart": OneEndpoint,
-    "drain": OneEndpoint,
-    "connections": Listing,
-    "kick": Kicking,
-    "upgrade": Arguments,
+    name: _model(command.arguments) for name, command in COMMANDS.items()
 }
-# These only look; who asks for any other is told in the log.
-LOOKING = frozenset({"status", "diff", "connections"})
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One command; `arguments` are those that its model allows, defaults filled in."""
+    """A request that may be fulfilled; `arguments` are those that its command declares, defaults filled in.
+
+    Its text is one line for the log.
+    """
 
     command: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Json]
 
     def __str__(self) -> str:
         values = (
@@ -72,15 +75,15 @@ class Request:
             for value in self.arguments.values()
         )
         text = visible(" ".join((self.command, *values)))
-        return text if len(text) <= _PROBLEM else f"{text[:_PROBLEM]} …"
+        return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
 
 
 def read(line: bytes) -> Request:
-    """A request; Refused with status 64 where it is none, with 76 where it is of another version."""
+    """The request in a line; Refused, with status 64 where there is none, with 76 for another version."""
     value = _object(line)
     version = value.pop("version", None)
     if type(version) is not int:
-        raise wrong('the request has no "version", which is a whole number')
+        raise wrong('the request needs a "version", a whole number')
     if version != VERSION:
         raise Refused(
             os.EX_PROTOCOL,
@@ -89,9 +92,9 @@ def read(line: bytes) -> Request:
         )
     command = value.pop("command", None)
     if not isinstance(command, str):
-        raise wrong('the request has no "command", which is a string')
+        raise wrong('the request needs a "command", a string')
     if command not in ARGUMENTS:
-        shown = visible(command[:_PROBLEM])
+        shown = visible(command[:_MAX_SHOWN])
         raise wrong(f"there is no command '{shown}'{offer(command, ARGUMENTS)}")
     try:
         arguments = ARGUMENTS[command](**value)
@@ -100,7 +103,7 @@ def read(line: bytes) -> Request:
     return Request(command, dict(arguments))
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Json]:
     try:
         value = json.loads(line.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
@@ -119,14 +122,14 @@ def _refuse_constant(word: str) -> None:
 
 
 def wrong(*problems: str) -> Refused:
-    """For what is no request that can be understood."""
+    """The refusal, of status 64, of a line that is not a request."""
     return Refused(os.EX_USAGE, *problems)
 
 
 def _problems(command: str, error: ValidationError) -> list[str]:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     lines = []
-    for one in found[:_PROBLEMS]:
+    for one in found[:_MAX_PROBLEMS]:
         path = "".join(f"[{step}]" if isinstance(step, int) else step for step in one["loc"])
         if one["type"] == "missing":
             text = f"{command} needs the argument {path}"
@@ -134,27 +137,30 @@ def _problems(command: str, error: ValidationError) -> list[str]:
             text = f"{command} has no argument {path}"
         else:
             text = f"{path}: {one['msg'][0].lower()}{one['msg'][1:]}"
-        lines.append(visible(text)[:_PROBLEM])
-    if found[_PROBLEMS:]:
-        lines.append(f"and {len(found) - _PROBLEMS} more")
+        lines.append(visible(text)[:_MAX_SHOWN])
+    if found[_MAX_PROBLEMS:]:
+        lines.append(f"and {len(found) - _MAX_PROBLEMS} more")
     return lines
 
 
-def answer(result: Any) -> bytes:
-    """The line that says what came of a request; raises TypeError, ValueError or Refused if it can't."""
+def answer(result: Json) -> bytes:
+    """The line that answers a request with its result.
+
+    TypeError or ValueError where JSON can't say it, Refused where it is longer than a client reads.
+    """
     line = _line({"version": VERSION, "ok": True, "result": result})
-    if len(line) > LONGEST_ANSWER:
+    if len(line) > MAX_ANSWER_BYTES:
         raise Refused(os.EX_SOFTWARE, f"the answer is too long: {len(line)} bytes")
     return line
 
 
 def refusal(refused: Refused) -> bytes:
-    """The line that says why not."""
+    """The line that says why a request isn't fulfilled."""
     return _line(
         {"version": VERSION, "ok": False, "status": refused.status, "problems": list(refused.problems)}
     )
 
 
-def _line(value: Any) -> bytes:
-    # Nothing but ASCII, so that neither a lone surrogate nor a control character can do any harm.
+def _line(value: Json) -> bytes:
+    # ASCII only: neither a lone surrogate nor a control character reaches a terminal or a decoder.
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"

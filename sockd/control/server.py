@@ -1,4 +1,4 @@
-"""The daemon's end of the control socket: a JSON line asks, a JSON line answers."""
+"""The daemon's end of the control socket: accepts connections, and runs the commands they ask for."""
 
 import os
 import socket
@@ -12,10 +12,12 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End, summary
 from sockd.base.peers import Peer
+from sockd.base.reactor import Reactor, Timer
 from sockd.base.units import Rate
 from sockd.control import requests
+from sockd.control.commands import COMMANDS
 from sockd.control.conversation import Allowed, Caller, Conversation
-from sockd.control.language import LONGEST_ANSWER, Refused
+from sockd.control.language import MAX_ANSWER_BYTES, Json, Refused
 from sockd.control.requests import Request
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import State
@@ -24,27 +26,28 @@ from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 
-# So many connections at a time; the next ones wait in the backlog.
-MOST = 32
-_REQUESTS_LOGGED = Rate(10, 1.0)  # lines about a request each, by uid
-_WARNINGS_LOGGED = Rate(1, 60.0)  # lines about callers that were refused, or could not be accepted
+# Connections at a time; further ones wait in the backlog.
+MAX_CONNECTIONS = 32
+_REQUESTS_LOGGED = Rate(10, 1.0)  # lines about requests, one for each
+_WARNINGS_LOGGED = Rate(1, 60.0)  # lines of each sort: a caller was refused, accepting failed
 
-# Called with the arguments of its model (admin/requests.py) by their names; what it returns, or what its
-# Deferred or coroutine comes to, is the answer's result. It raises Refused where it can't be done.
-Command = Callable[..., Any]
+# What a command does. It is called with the arguments that the command declares (commands.py), by their
+# names; what it returns, or what its Deferred or coroutine comes to, is the answer's result. It raises
+# Refused where it can't be done.
+Effect = Callable[..., Any]
 
 
-class Control:
+class ControlServer:
     """Serves a listening, non-blocking Unix socket from `start` to `close`.
 
-    `allowed` may be replaced at any time; it holds for those who connect later.
+    `allowed` may be replaced at any time; it counts for callers that connect later.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         flusher: Flusher,
-        commands: Mapping[str, Command],
+        effects: Mapping[str, Effect],
         allowed: Allowed,
         log: Logger,
         counters: Counters | None = None,
@@ -54,12 +57,12 @@ class Control:
         self.counters = self._listening.counters
         self._sock = sock
         self._flusher = flusher
-        self._reactor = flusher.reactor
-        self._commands = commands
+        self._reactor: Reactor = flusher.reactor
+        self._effects = effects
         self._log = log
         self._conversations: dict[Connection, Conversation] = {}
         self._acceptor: Acceptor | None = None
-        self._again: Any = None
+        self._again: Timer | None = None
         self._requests = LogLimiter(flusher.reactor, _REQUESTS_LOGGED, self._summarise)
         self._warnings = LogLimiter(flusher.reactor, _WARNINGS_LOGGED)
 
@@ -69,7 +72,7 @@ class Control:
     # -- accepting
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Accept connections from now on."""
         self._again = None
         self._acceptor = Acceptor(
             self._sock, self._reactor, self._take, self._room, self._short, self._acceptor_lost, reserved=True
@@ -77,7 +80,7 @@ class Control:
         self._acceptor.accept(self._room() > 0)
 
     def retire(self) -> None:
-        """Close the socket; who is connected still gets the answer, and may ask on."""
+        """Close the socket. Callers that are connected get their answers, and may ask for more."""
         if self._again is not None:
             self._again.cancel()
             self._again = None
@@ -87,20 +90,20 @@ class Control:
         self._sock.close()
 
     def close(self) -> None:
-        """Close the socket and all connections; what is in work goes on without an answer."""
+        """Close the socket and all connections. Requests that are being worked on go on without an answer."""
         self.retire()
         self._requests.close()
-        for server in tuple(self._conversations):
-            server.cut(End.CUT)
+        for connection in tuple(self._conversations):
+            connection.cut(End.CUT)
 
     def _room(self) -> int:
-        return MOST - len(self._conversations)
+        return MAX_CONNECTIONS - len(self._conversations)
 
     def _room_changed(self) -> None:
         if self._acceptor is not None:
             self._acceptor.accept(self._room() > 0)
 
-    def _take(self, sock: socket.socket, _sockaddr: Any) -> None:
+    def _take(self, sock: socket.socket, _sockaddr: object) -> None:
         self.counters.accepted += 1
         caller = Caller.of(sock)
         conversation = self._converse(sock, Conversation(self._reactor, self._ask, caller))
@@ -113,11 +116,11 @@ class Control:
 
     def _converse(self, sock: socket.socket, conversation: Conversation) -> Conversation:
         peer = Peer.unix(conversation.caller.uid, conversation.caller.pid)
-        server = Connection(sock, peer, self._flusher, self, self._listening)
-        self._conversations[server] = conversation
+        connection = Connection(sock, peer, self._flusher, self, self._listening)
+        self._conversations[connection] = conversation
         self._room_changed()
-        server.limit_unsent(LONGEST_ANSWER)
-        server.start(conversation)
+        connection.limit_unsent(MAX_ANSWER_BYTES)
+        connection.start(conversation)
         if self._room() <= 0:
             self._hurry()
         return conversation
@@ -132,23 +135,23 @@ class Control:
         self._warn("control: can't accept: {why}; newcomers wait", why=error.strerror)
 
     def _acceptor_lost(self, why: BaseException, acceptor: object) -> None:
-        """A bug of ours: the reactor dropped the acceptor, not the socket."""
+        """The reactor dropped the acceptor, because of a bug in it; the socket is still open."""
         if self._acceptor is acceptor:
             self._log.failure("control: accepting failed", Failure(why))
             self._acceptor = None
             self._again = self._reactor.callLater(BREATHER, self.start)
 
-    def _warn(self, text: str, **fields: Any) -> None:
+    def _warn(self, text: str, **fields: object) -> None:
         if self._warnings.allows(text):
             self._log.warn(text, **fields, event="control")
 
-    # -- transports.stream.Owner
+    # -- the owner of a connection, as transports/connection.py has it
 
-    def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
+    def lane(self, *, secure: bool) -> Reactor:  # noqa: ARG002
         return self._reactor
 
-    def ended(self, server: Connection, end: End) -> None:  # noqa: ARG002 - why it ended is of no interest here
-        del self._conversations[server]
+    def ended(self, connection: Connection, end: End) -> None:  # noqa: ARG002
+        del self._conversations[connection]
         self._room_changed()
 
     def protocol_failed(self, where: str) -> None:
@@ -158,18 +161,18 @@ class Control:
     # -- requests
 
     def _ask(self, conversation: Conversation, request: Request) -> None:
-        if request.command not in requests.LOOKING:
-            self._tell(conversation.caller, request)
+        if COMMANDS[request.command].changes:
+            self._log_request(conversation.caller, request)
         asked = maybeDeferred(self._call, request)
         asked.addCallback(requests.answer)
         asked.addErrback(self._refusal, request)
         asked.addCallback(conversation.reply)
 
-    def _call(self, request: Request) -> Any:
-        command = self._commands.get(request.command)
-        if command is None:
+    def _call(self, request: Request) -> Json:
+        effect = self._effects.get(request.command)
+        if effect is None:
             raise Refused(os.EX_USAGE, f"this daemon has no command '{request.command}'")
-        return command(**request.arguments)
+        return effect(**request.arguments)
 
     def _refusal(self, failure: Failure, request: Request) -> bytes:
         if isinstance(failure.value, Refused):
@@ -179,7 +182,7 @@ class Control:
         what = f"{request.command} failed: {type(failure.value).__name__}: {failure.getErrorMessage()}"
         return requests.refusal(Refused(os.EX_SOFTWARE, " ".join(what.split())[:300]))
 
-    def _tell(self, caller: Caller, request: Request) -> None:
+    def _log_request(self, caller: Caller, request: Request) -> None:
         if self._requests.allows(request.command):
             self._log.info(
                 "control: uid={uid},pid={pid}: {request}",
@@ -195,15 +198,15 @@ class Control:
     # -- upgrade
 
     def pending(self) -> list[tuple[socket.socket, State]]:
-        """The connections on which an upgrade was asked for, each with what `adopt` needs to know of it."""
+        """The connections that wait for the answer to an upgrade, each with the state that `adopt` takes."""
         return [
-            (server.sock, conversation.freeze())
-            for server, conversation in self._conversations.items()
-            if conversation.command == "upgrade" and server.connected
+            (connection.sock, conversation.freeze())
+            for connection, conversation in self._conversations.items()
+            if conversation.command == "upgrade" and connection.connected
         ]
 
     def adopt(self, sock: socket.socket, state: State) -> Conversation:
-        """Go on, in the new program, with such a connection: `answer` or `refuse` it."""
+        """Go on with such a connection in the new program, which has to `answer` or `refuse` it."""
         sock.setblocking(False)
         conversation = Conversation(self._reactor, self._ask, Caller.of(sock), "upgrade")
         conversation.thaw(state)

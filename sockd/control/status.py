@@ -1,4 +1,4 @@
-"""The running tree as the control socket tells it: plain values, in the file's words."""
+"""Describes the running tree in plain values, for the control socket."""
 
 import os
 import time
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import floor
-from typing import Any
 
 from sockd import __version__
 from sockd.base.units import counted
+from sockd.control.language import Json
 from sockd.log import timestamp
 from sockd.plan.plan import CertificatePlan
 from sockd.process.rights import Rights
@@ -24,7 +24,7 @@ from sockd.tree.supervisor import Supervisor
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the last reload or upgrade."""
+    """How the last reload or upgrade ended."""
 
     ok: bool
     message: str
@@ -32,13 +32,13 @@ class Outcome:
 
     @classmethod
     def refused(cls, problems: Sequence[str]) -> "Outcome":
-        """Nothing has come of it, and why."""
+        """One that was refused for these reasons, of which the first is shown."""
         first, *more = problems
         return cls(False, f"{first} (and {len(more)} more)" if more else first)
 
     @classmethod
-    def of(cls, value: Any) -> "Outcome | None":
-        """From its `value`, which another version may have written."""
+    def of(cls, value: Json) -> "Outcome | None":
+        """The outcome of which this is the `value`; None where another version wrote what can't be read."""
         try:
             return cls(
                 bool(value["ok"]), str(value["message"]), datetime.fromisoformat(value["at"]).timestamp()
@@ -46,12 +46,12 @@ class Outcome:
         except (KeyError, TypeError, ValueError):
             return None
 
-    def value(self) -> dict[str, Any]:
+    def value(self) -> dict[str, Json]:
         return {"at": timestamp(self.at), "ok": self.ok, "message": self.message}
 
 
 class Moments:
-    """Turns seconds of the reactor's clock into moments of the wall clock's."""
+    """Turns seconds of the reactor's clock into times of the wall clock."""
 
     def __init__(self, now: float) -> None:
         self._ahead = time.time() - now
@@ -60,8 +60,8 @@ class Moments:
         return timestamp(seconds + self._ahead)
 
 
-def program(uptime: float, file: str, state: str) -> dict[str, Any]:
-    """What is of the process. `uptime` is in seconds."""
+def program(uptime: float, file: str, state: str) -> dict[str, Json]:
+    """The process itself; `uptime` is in seconds."""
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -71,7 +71,7 @@ def program(uptime: float, file: str, state: str) -> dict[str, Any]:
     }
 
 
-def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Any]:
+def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Json]:
     """One endpoint, its protocol's service and its listeners."""
     service = endpoint.service
     there = Counter(connection.listener for connection in endpoint.connections)
@@ -94,7 +94,7 @@ def _certificates(endpoint: Endpoint) -> Sequence[CertificatePlan]:
     return endpoint.plan.tls.certificates if endpoint.plan.tls is not None else ()
 
 
-def _certificate_value(certificate: CertificatePlan) -> dict[str, Any]:
+def _certificate_value(certificate: CertificatePlan) -> dict[str, Json]:
     return {
         "names": list(certificate.names),
         "file": str(certificate.file),
@@ -104,7 +104,7 @@ def _certificate_value(certificate: CertificatePlan) -> dict[str, Any]:
     }
 
 
-def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moments) -> dict[str, Any]:
+def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moments) -> dict[str, Json]:
     return {
         "state": str(supervisor.state),
         "causes": sorted(map(str, causes)),
@@ -116,7 +116,7 @@ def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moment
 
 def _listener_value(
     watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments, rights: Rights
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     listener, supervisor = watched.listener, watched.supervisor
     if isinstance(listener, DatagramListener):
         listener.count_drops()
@@ -137,15 +137,15 @@ def _listener_value(
 
 
 def _note(listener: Listener, rights: Rights) -> str:
-    """What nobody would know otherwise before it is too late."""
+    """A warning: this process has dropped the rights that opened the listener, and couldn't do it again."""
     if listener.opened is None or not listener.opened.ours:
         return ""
     why = rights.missing(listener.plan.address, listener.plan.socket)
     return f"open, but couldn't be opened again: {why}" if why else ""
 
 
-def connection_value(endpoint: Endpoint, connection: Connection, moments: Moments) -> dict[str, Any]:
-    """One connection."""
+def connection_value(endpoint: Endpoint, connection: Connection, moments: Moments) -> dict[str, Json]:
+    """One stream connection."""
     return {
         "id": connection.number,
         "endpoint": endpoint.name,

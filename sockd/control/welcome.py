@@ -1,4 +1,4 @@
-"""The table of listeners that a person at a terminal is shown at start."""
+"""The table of listeners that `sockd run` shows on a terminal when it has started."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -9,11 +9,12 @@ from sockd.base.text import aligned
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.states import State
 
-_EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+# Hosts that stand for every address of the machine, and one that a client can connect to.
+_LOOPBACK_OF = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def attempt(address: Address, protocol: str) -> str:
-    """A command that reaches this address."""
+    """A command with which a user can try this address."""
     if address.kind is Kind.SYSTEMD:
         return "(as its .socket unit says)"
     stream = address.kind.stream
@@ -22,7 +23,7 @@ def attempt(address: Address, protocol: str) -> str:
         return (
             f"socat - ABSTRACT-CONNECT:{name}" if stream else f"socat - ABSTRACT-SENDTO:{name},bind={name}.me"
         )
-    host = _EVERYWHERE.get(address.host, address.host)
+    host = _LOOPBACK_OF.get(address.host, address.host)
     if protocol == "line-log" and not address.kind.local and address.kind is not Kind.TLS:
         return f"logger {'--tcp' if stream else '--udp'} --server {host} --port {address.port} hello"
     if protocol == "line-log" and not stream:
@@ -34,7 +35,7 @@ def attempt(address: Address, protocol: str) -> str:
 
 
 def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
-    """The table of these endpoints' listeners; paths are shown from `here` where they lie below it."""
+    """The table of these endpoints' listeners; paths below the directory `here` are shown relative to it."""
     rows = [("endpoint", "protocol", "listener", "try")]
     for endpoint in endpoints:
         for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
@@ -50,5 +51,5 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
 
 
 def shortened(address: Address, here: Path) -> Address:
-    """The address with its path from here, where it lies below."""
+    """The address, with a path below the directory `here` made relative to it."""
     return replace(address, path=address.path.removeprefix(f"{here}/"))

@@ -38,7 +38,7 @@ def budget(plan: Plan) -> Budget:
         connections=sum(map(_connections, plan.endpoints)),
         addresses=sum(map(_addresses, plan.endpoints)) + (plan.control is not None),
         files=FILE * sum(len(endpoint.options.claims()) for endpoint in plan.endpoints),
-        own=OWN + descriptors.MOST,
+        own=OWN + descriptors.MAX_RESERVED,
     )
 
 

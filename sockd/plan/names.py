@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sockd.base.errors import Problem, ProtocolUnavailableError, offer
+from sockd.base.errors import Problem, ProtocolUnavailableError
+from sockd.base.spelling import offer
 from sockd.config import problems
 from sockd.config.load import Written
 from sockd.protocols.contract import Options, Specification

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from sockd.base.errors import ProtocolUnavailableError, offer
+from sockd.base.errors import ProtocolUnavailableError
+from sockd.base.spelling import offer
 from sockd.protocols.contract import Specification
 
 GROUP = "sockd.protocols"

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.base.addresses import RESERVED, Address, AddressError, Kind, overlap, parse, parse_path, resolve
+from sockd.base.addresses import (
+    OWN_NAME_PREFIX,
+    Address,
+    AddressError,
+    Kind,
+    overlap,
+    parse,
+    parse_path,
+    resolve,
+)
 
 
 def _one_machine(host: IPv4Address | IPv6Address) -> bool:
@@ -37,7 +46,7 @@ handed_over = st.builds(
     kind=st.just(Kind.SYSTEMD),
     path=st.text(
         st.characters(min_codepoint=32, max_codepoint=126, exclude_characters=":"), min_size=1, max_size=255
-    ).filter(lambda text: not text.startswith(RESERVED)),
+    ).filter(lambda text: not text.startswith(OWN_NAME_PREFIX)),
 )
 
 
@@ -87,11 +96,11 @@ def test_canonical_form(text: str, canonical: str) -> None:
         ("tcp://[::1]", "tcp://[::1]: there is no port, write tcp://[::1]:PORT"),
         ("tcp://1.2.3.4:", "there is no port after the ':'"),
         ("tcp://1.2.3.4:5:6", "tcp://1.2.3.4:5:6: this is not HOST:PORT"),
-        ("tcp://fe80::1", "tcp://fe80::1: an IPv6 address stands in brackets, write tcp://[fe80::1]:PORT"),
+        ("tcp://fe80::1", "tcp://fe80::1: an IPv6 address needs brackets: write tcp://[fe80::1]:PORT"),
         ("tcp://1.2.3.4:99999999999", "port 99999999999 is out of range (0 to 65535)"),
         (
             "udp://255.255.255.255:1",
-            "255.255.255.255 is an address of many: sockd listens on addresses of its own machine",
+            "255.255.255.255 is a multicast or broadcast address: write one of this machine's own",
         ),
         ("unix:/run/x.sock", "'unix:/run/x.sock' is not an address: write unix:///run/x.sock"),
         ("unixgram:x.sock", "'unixgram:x.sock' is not an address: write unixgram://x.sock"),
@@ -135,8 +144,8 @@ def test_a_path_alone(text: str) -> None:
     ("text", "problem"),
     [
         ("", "there is no path: write /run/NAME.sock, or NAME.sock"),
-        ("unix://a", "'unix://a': this is always a Unix socket: write a alone"),
-        ("tcp://", "'tcp://': this is always a Unix socket: write NAME.sock alone"),
+        ("unix://a", "'unix://a' is an address, not a path: write a"),
+        ("tcp://", "'tcp://' is an address, not a path: write NAME.sock"),
         ("a/", "'a/' is a directory: a socket needs a name"),
         ("a\n", r"'a\n' holds a character that can't be printed"),
     ],
@@ -153,7 +162,7 @@ def test_names_of_what_systemd_hands_over() -> None:
     assert parse("systemd://" + "x" * 255).path == "x" * 255
     with pytest.raises(AddressError, match="1 to 255 ASCII"):
         parse("systemd://" + "x" * 256)
-    with pytest.raises(AddressError, match="for itself"):
+    with pytest.raises(AddressError, match="are reserved for sockd"):
         parse("systemd://sockd-listener-")
 
 

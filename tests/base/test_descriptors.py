@@ -55,8 +55,8 @@ def none_left() -> Iterator[None]:
 
 def test_the_soft_limit(limits: Limits) -> None:
     """It is raised to what the hard one allows, but for those that are kept back."""
-    descriptors.keep()
-    assert limits.now == (HARD - descriptors.MOST, HARD)
+    descriptors.reserve()
+    assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
     assert descriptors.limit() == HARD
 
 
@@ -64,32 +64,32 @@ def test_the_soft_limit(limits: Limits) -> None:
 def test_a_limit_that_can_not_be_changed(error: Exception, limits: Limits) -> None:
     """The daemon goes on with what it has."""
     limits.refuses = [error]
-    descriptors.keep()
+    descriptors.reserve()
     assert limits.now == (1024, HARD)
 
 
 @pytest.mark.parametrize(("hard", "kept"), [(8, 1), (64, 8), (320, 40), (HARD, 40)])
 def test_how_many_are_kept(hard: int, kept: int) -> None:
     """An eighth, until that is enough for all connections of the control socket."""
-    assert descriptors.kept(hard) == kept
+    assert descriptors.reserved(hard) == kept
 
 
 def test_beyond(limits: Limits) -> None:
     """Inside, all may be had; when the last one leaves, the limit is as it was before the first."""
-    descriptors.keep()
+    descriptors.reserve()
     with descriptors.beyond():
         assert limits.now == (HARD, HARD)
         assert descriptors.lent()
         with descriptors.beyond():
             pass
         assert limits.now == (HARD, HARD)
-    assert limits.now == (HARD - descriptors.MOST, HARD)
+    assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
     assert not descriptors.lent()
 
 
 def test_beyond_in_two_threads(limits: Limits) -> None:
     """Who leaves first takes nothing from the other, and the last leaves nothing behind."""
-    descriptors.keep()
+    descriptors.reserve()
     entered, leave = Event(), Event()
 
     def other() -> None:
@@ -104,7 +104,7 @@ def test_beyond_in_two_threads(limits: Limits) -> None:
     assert limits.now == (HARD, HARD)
     leave.set()
     thread.join(30)
-    assert limits.now == (HARD - descriptors.MOST, HARD)
+    assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
 
 
 def test_taking_while_there_are_others(limits: Limits, tmp_path: Path) -> None:
@@ -129,10 +129,10 @@ def test_the_limit_of_a_process() -> None:
     """A real one, which begins with less than it may have."""
     program = (
         "import resource as r\n"
-        "from sockd.base import descriptors as reserve\n"
+        "from sockd.base import descriptors\n"
         "r.setrlimit(r.RLIMIT_NOFILE, (64, r.getrlimit(r.RLIMIT_NOFILE)[1]))\n"
-        "reserve.keep()\n"
+        "descriptors.reserve()\n"
         "soft, hard = r.getrlimit(r.RLIMIT_NOFILE)\n"
-        "print(soft == hard - reserve.kept(hard) > 64)\n"
+        "print(soft == hard - descriptors.reserved(hard) > 64)\n"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"

@@ -9,7 +9,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from sockd.cli import main
-from sockd.cli.asking import Daemon
+from sockd.cli.asking import RemoteDaemon
 from sockd.process import directories
 from tests.answers import connection, endpoint, status
 from tests.control.fakes import FakeDaemon, answer
@@ -70,11 +70,11 @@ def test_which_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in places:
         place.mkdir()
     monkeypatch.setattr(directories, "runtime_directories", lambda environ, uid: iter(places))
-    meant = Daemon(None, None)
+    meant = RemoteDaemon(None, None)
     assert meant.path() == str(tmp_path / "user" / "control.sock")
     (places[0] / "control.sock").touch()
     assert meant.path() == str(tmp_path / "system" / "control.sock")
-    assert Daemon("@any", None).path() == "@any"
+    assert RemoteDaemon("@any", None).path() == "@any"
 
 
 def test_a_directory_that_one_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_directory_that_one_may_not_look_into(tmp_path: Path, monkeypatch: pyt
         directories, "runtime_directories", lambda environ, uid: iter([tmp_path, Path("/other")])
     )
     monkeypatch.setattr(os, "stat", stat)
-    assert Daemon(None, None).path() == f"{tmp_path}/control.sock"
+    assert RemoteDaemon(None, None).path() == f"{tmp_path}/control.sock"
 
 
 def test_the_options_are_shown() -> None:

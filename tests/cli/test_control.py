@@ -89,7 +89,7 @@ def test_endpoints_by_name(run: Run, command: str) -> None:
 def test_drain(run: Run) -> None:
     """How many connections had the time to finish is told."""
     done = answer({"endpoint": "echo", "finished": 1, "cut": 2})
-    assert run("drain echo", done) == (0, "echo: drained: 1 connection finished, 2 cut\n", "")
+    assert run("drain echo", done) == (0, "echo: drained: 1 connection finished, 2 closed by sockd\n", "")
 
 
 def test_an_endpoint_that_is_refused(run: Run) -> None:
@@ -103,7 +103,7 @@ def test_a_daemon_that_went_away(run: Run) -> None:
     """Nobody is asked for the other endpoints."""
     status, out, err = run("suspend a b", answer({"endpoint": "a"}), None)
     assert (status, out) == (69, "a: suspended\n")
-    assert err.startswith("sockd went away before it had answered at ")
+    assert err.startswith("sockd closed the connection before it answered at ")
     assert len(err.splitlines()) == 1
 
 
@@ -173,7 +173,7 @@ def test_answers_that_can_not_be_shown(run: Run, command: str, result: Any) -> N
     """An answer of an odd form is one line, not a traceback."""
     status, out, err = run(command, answer(result))
     assert (status, out) == (76, "")
-    assert err.startswith("sockd's answer is not one that can be shown: ")
+    assert err.startswith("sockd's answer can't be shown: ")
     assert len(err.splitlines()) == 1
 
 

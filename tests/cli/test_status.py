@@ -132,7 +132,7 @@ def test_watching_through_a_pipe(
     first, second, third = capsys.readouterr().out.removesuffix("\n\n").split("\n\n")
     assert first.startswith("sockd 0.1.0, pid 4711, up 3m 20s, running\n")
     told, *before = second.splitlines()
-    assert told.startswith("sockd went away before it had answered at ")
+    assert told.startswith("sockd closed the connection before it answered at ")
     assert told.endswith("; trying again")
     assert before == first.splitlines()
     assert third.startswith("sockd 0.1.0, pid 4711, up 2h 0m, running\n")

@@ -17,7 +17,7 @@ sockd 0.1.0, pid 4711, up 3m 20s, running
 file: /etc/sockd/sockd.yaml
 last reload: 1m 0s ago, refused: the file is wrong
 last upgrade: 2h 0m ago, ok
-leaving: 1 connection of what was removed
+leaving: 1 connection of removed endpoints and listeners
 control socket: refused: 3 x not allowed, 1 x accepting failed
 
 endpoint  listener              state                     for  connections          in      out
@@ -158,7 +158,7 @@ def test_whom_a_certificate_names() -> None:
         (["example.org"], 61, "for example.org is valid for 61 days"),
         (["a", "b", "c"], 1, "for a, b, c is valid for 1 day"),
         (["a", "b", "c", "d", "e"], 0, "for a, b, c and 2 more is valid for less than a day"),
-        ([], -1, "for no host is valid no more"),
+        ([], -1, "for no host has expired"),
     ],
 )
 def test_certificates(names: list[str], days: int, told: str) -> None:

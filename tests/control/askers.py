@@ -10,7 +10,7 @@ from typing import Any, Self
 from twisted.logger import Logger, formatEvent
 
 from sockd.control.conversation import Allowed
-from sockd.control.server import Command, Control
+from sockd.control.server import ControlServer, Effect
 from sockd.transports.flush import Flusher
 from tests.transports.loop import Loop
 
@@ -20,7 +20,7 @@ Event = dict[str, Any]
 class House:
     """The socket, what serves it, and what the log was told."""
 
-    def __init__(self, directory: Path, commands: dict[str, Command], allowed: Allowed | None = None) -> None:
+    def __init__(self, directory: Path, commands: dict[str, Effect], allowed: Allowed | None = None) -> None:
         self.path = str(directory / "control.sock")
         self.loop = Loop()
         self.loop.forgiving = True
@@ -34,11 +34,11 @@ class House:
         self.control.start()
         self.clients: list[Client] = []
 
-    def new(self, sock: socket.socket, allowed: Allowed | None = None) -> Control:
-        """Another Control in the same loop."""
+    def new(self, sock: socket.socket, allowed: Allowed | None = None) -> ControlServer:
+        """Another server in the same loop."""
         turn = Flusher(self.loop)
         log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
-        return Control(sock, turn, self.commands, allowed or Allowed(os.getuid(), None), log)
+        return ControlServer(sock, turn, self.commands, allowed or Allowed(os.getuid(), None), log)
 
     def client(self) -> "Client":
         self.clients.append(Client(self))

@@ -15,7 +15,7 @@ import pytest
 from sockd import __version__
 from sockd.control import client as module
 from sockd.control.client import ask
-from sockd.control.language import LONGEST_REQUEST, Refused
+from sockd.control.language import MAX_REQUEST_BYTES, Refused
 from tests.control.fakes import FakeDaemon, Reply, answer, refusal
 
 
@@ -52,7 +52,7 @@ def test_an_abstract_socket() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"\0{name}")
         error = refused(f"@{name}")  # bound, but it doesn't listen
-    assert (error.status, str(error)) == (69, f"sockd is not running: nobody answers at @{name}")
+    assert (error.status, str(error)) == (69, f"sockd is not running: nothing listens at @{name}")
 
 
 def test_not_running(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_not_running(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (left, tmp_path / "file"):
         error = refused(path)
-        assert (error.status, str(error)) == (69, f"sockd is not running: nobody answers at {path}")
+        assert (error.status, str(error)) == (69, f"sockd is not running: nothing listens at {path}")
 
 
 def test_paths_that_can_not_be() -> None:
@@ -148,7 +148,10 @@ def test_each_command_has_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_daemon_that_goes_away(tmp_path: Path, reply: Reply) -> None:
     """Before it read the request, before it answered, in the middle of it."""
     error = refused_by(tmp_path, reply)
-    assert (error.status, error.problems) == (69, ("sockd went away before it had answered at DIR/sock",))
+    assert (error.status, error.problems) == (
+        69,
+        ("sockd closed the connection before it answered at DIR/sock",),
+    )
 
 
 def test_an_answer_before_the_request_is_read(tmp_path: Path) -> None:
@@ -173,9 +176,13 @@ def test_refusals(tmp_path: Path) -> None:
         (refusal(True, "a"), 70, ("a",)),
         (refusal(0, "a"), 70, ("a",)),
         (refusal(256, "a"), 70, ("a",)),
-        (refusal(75), 75, ("sockd refused, and did not say why",)),
+        (refusal(75), 75, ("sockd refused the request without a reason",)),
         (refusal(75, {"a": 1}), 75, ("{'a': 1}",)),
-        (b'{"version": 1, "ok": false, "problems": "text"}\n', 70, ("sockd refused, and did not say why",)),
+        (
+            b'{"version": 1, "ok": false, "problems": "text"}\n',
+            70,
+            ("sockd refused the request without a reason",),
+        ),
         (refusal(76, "versions don't match: …", version=2), 76, ("versions don't match: …",)),
     ],
 )
@@ -218,15 +225,19 @@ def test_what_is_no_answer(tmp_path: Path, reply: bytes) -> None:
 
 def test_an_answer_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It isn't kept beyond a bound."""
-    monkeypatch.setattr(module, "LONGEST_ANSWER", 1000)
+    monkeypatch.setattr(module, "MAX_ANSWER_BYTES", 1000)
     error = refused_by(tmp_path, b"x" * 1001)
     assert (error.status, str(error)) == (76, "sockd's answer is longer than 1000 bytes")
 
 
 def test_a_request_that_is_too_long() -> None:
     """What the daemon wouldn't read isn't sent."""
-    error = refused("/nowhere", "kick", connections=list(range(LONGEST_REQUEST // 2)))
-    assert (error.status, str(error)) == (64, "that is too much for one request of at most 65536 bytes")
+    text = "x" * MAX_REQUEST_BYTES
+    error = refused("/nowhere", "suspend", endpoint=text)
+    assert (error.status, str(error)) == (
+        64,
+        "the request is too long: 65589 bytes, and at most 65536 are read",
+    )
 
 
 def test_it_needs_neither_reactor_nor_models() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sockd import __version__
 from sockd.control import requests
-from sockd.control.language import LONGEST_ANSWER, Refused
+from sockd.control.language import MAX_ANSWER_BYTES, Refused
 from sockd.control.requests import Request, read
 
 
@@ -69,15 +69,15 @@ def test_requests(line: bytes, request_: Request) -> None:
         (b"[" * 60_000, 64, ["the request is not JSON that can be read: it is nested too deeply"]),
         (b"[]", 64, ["the request is not a JSON object"]),
         (b'{"version": NaN}', 64, ["the request is not JSON: NaN is no value"]),
-        (b'{"command": "status"}', 64, ['the request has no "version", which is a whole number']),
-        (b'{"version": true}', 64, ['the request has no "version", which is a whole number']),
+        (b'{"command": "status"}', 64, ['the request needs a "version", a whole number']),
+        (b'{"version": true}', 64, ['the request needs a "version", a whole number']),
         (
             b'{"version": 2, "what": "ever"}',
             76,
             [OTHER_VERSION],
         ),
-        (b'{"version": 1}', 64, ['the request has no "command", which is a string']),
-        (b'{"version": 1, "command": ["status"]}', 64, ['the request has no "command", which is a string']),
+        (b'{"version": 1}', 64, ['the request needs a "command", a string']),
+        (b'{"version": 1, "command": ["status"]}', 64, ['the request needs a "command", a string']),
         (text("relaod"), 64, ["there is no command 'relaod', did you mean 'reload'?"]),
         (text("drain"), 64, ["drain needs the argument endpoint"]),
         (text("drain", endpoint=7), 64, ["endpoint: input should be a valid string"]),
@@ -168,4 +168,4 @@ def test_answers() -> None:
 def test_answers_are_bounded() -> None:
     """What no client would take isn't sent."""
     with pytest.raises(Refused, match="the answer is too long"):
-        requests.answer("x" * LONGEST_ANSWER)
+        requests.answer("x" * MAX_ANSWER_BYTES)

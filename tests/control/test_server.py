@@ -15,9 +15,15 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from sockd.control import requests
-from sockd.control.conversation import HURRY, LINGER, PATIENCE, Allowed, Caller
-from sockd.control.language import LONGEST_REQUEST, Refused
-from sockd.control.server import MOST
+from sockd.control.conversation import (
+    IDLE_TIMEOUT_WHEN_FULL,
+    LINGER_TIMEOUT,
+    REQUEST_TIMEOUT,
+    Allowed,
+    Caller,
+)
+from sockd.control.language import MAX_REQUEST_BYTES, Refused
+from sockd.control.server import MAX_CONNECTIONS
 from sockd.transports.acceptor import BREATHER
 from tests.control.askers import House, answering, line, right, wrong
 from tests.control.conftest import Open
@@ -165,7 +171,7 @@ def test_bad_lines(open_house: Open) -> None:
 def test_lines_that_are_too_long(open_house: Open, ending: bytes) -> None:
     """They are answered with an error as soon as that is sure, and end the connection."""
     client = open_house().client()
-    client.send(b" " * LONGEST_REQUEST + ending)
+    client.send(b" " * MAX_REQUEST_BYTES + ending)
     assert client.answer() == wrong(64, "the request is too long: it may have 65536 bytes")
     client.sock.shutdown(socket.SHUT_WR)
     client.read()
@@ -175,7 +181,7 @@ def test_lines_that_are_too_long(open_house: Open, ending: bytes) -> None:
 def test_the_longest_line(open_house: Open) -> None:
     """A line of just the bound is a request."""
     client = open_house(status=answering(0)).client()
-    client.send(line("status").rjust(LONGEST_REQUEST))
+    client.send(line("status").rjust(MAX_REQUEST_BYTES))
     assert client.answer() == right(0)
 
 
@@ -241,9 +247,9 @@ def test_a_client_that_asks_nothing(open_house: Open) -> None:
     house = open_house(status=answering(0))
     client = house.client()
     house.loop.settle()
-    house.loop.advance(PATIENCE - 1)
+    house.loop.advance(REQUEST_TIMEOUT - 1)
     assert client.ask("status") == right(0)
-    house.loop.advance(PATIENCE - 1)
+    house.loop.advance(REQUEST_TIMEOUT - 1)
     assert client.silent()
     house.loop.advance(1)
     client.read()
@@ -257,12 +263,12 @@ def test_a_client_that_asks_by_halves(open_house: Open) -> None:
     for _ in range(3):
         client.send(b"{")
         house.loop.settle()
-        house.loop.advance(PATIENCE / 3)
+        house.loop.advance(REQUEST_TIMEOUT / 3)
     assert client.answer() == wrong(64, "the request was not complete within 30s")
     client.send(b'"more": 1}\n')
     assert client.ended  # our direction of it
     assert len(house.control) == 1
-    house.loop.advance(LINGER)
+    house.loop.advance(LINGER_TIMEOUT)
     house.loop.settle()
     assert len(house.control) == 0
 
@@ -273,7 +279,7 @@ def test_a_client_that_does_not_take_its_answer(open_house: Open) -> None:
     client = house.client()
     client.send(line("status"))
     house.loop.settle()
-    house.loop.advance(PATIENCE)
+    house.loop.advance(REQUEST_TIMEOUT)
     house.loop.settle()
     assert len(house.control) == 0
 
@@ -285,7 +291,7 @@ def test_a_request_in_work_has_all_the_time(open_house: Open) -> None:
     client = house.client()
     client.send(line("upgrade"))
     house.loop.settle()
-    house.loop.advance(10 * PATIENCE)
+    house.loop.advance(10 * REQUEST_TIMEOUT)
     waiting.callback("done")
     assert client.answer() == right("done")
 
@@ -293,9 +299,9 @@ def test_a_request_in_work_has_all_the_time(open_house: Open) -> None:
 def test_so_many_connections(open_house: Open) -> None:
     """Those beyond the bound wait in the backlog until one ends."""
     house = open_house(status=answering(0))
-    clients = [house.client() for _ in range(MOST + 2)]
+    clients = [house.client() for _ in range(MAX_CONNECTIONS + 2)]
     house.loop.settle()
-    assert len(house.control) == MOST
+    assert len(house.control) == MAX_CONNECTIONS
     clients[-1].send(line("status"))
     assert clients[-1].silent()
     clients[0].sock.close()
@@ -311,11 +317,11 @@ def test_idle_connections_make_room(open_house: Open) -> None:
     asking.send(line("drain", endpoint="echo"))
     beginning.send(b'{"version"')
     house.loop.settle()
-    idle = [house.client() for _ in range(MOST - 2)]
+    idle = [house.client() for _ in range(MAX_CONNECTIONS - 2)]
     late = house.client()
     house.loop.settle()
-    assert len(house.control) == MOST
-    house.loop.advance(HURRY)
+    assert len(house.control) == MAX_CONNECTIONS
+    house.loop.advance(IDLE_TIMEOUT_WHEN_FULL)
     assert late.ask("status") == right(0)
     idle[0].read()
     assert idle[0].ended
@@ -415,7 +421,7 @@ def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
     house.loop.settle()
     assert house.control._acceptor is not None
     house.control._acceptor._short(OSError(errno.EMFILE, "Too many open files"))
-    house.loop.advance(HURRY)
+    house.loop.advance(IDLE_TIMEOUT_WHEN_FULL)
     idle.read()
     assert idle.ended
 

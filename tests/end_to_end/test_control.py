@@ -145,13 +145,13 @@ def test_drain(serve: Serve) -> None:
         draining = sockd.begin("drain echo")
         last = receive_all(one)
     told, _ = draining.communicate(timeout=BOUND)
-    assert (last, told) == (b"", "echo: drained: 1 connection finished, 0 cut\n")
+    assert (last, told) == (b"", "echo: drained: 1 connection finished, 0 closed by sockd\n")
     assert sockd.endpoint("echo")["causes"] == ["suspended"]
     assert sockd.right("resume echo") == "echo: resumed\n"
     with daemon.connect("echo") as one:
         exchange(one, b"x")
         assert (
-            sockd.right("drain echo") == "echo: drained: 0 connections finished, 1 cut\n"
+            sockd.right("drain echo") == "echo: drained: 0 connections finished, 1 closed by sockd\n"
         )  # it did not close
 
 
@@ -184,7 +184,7 @@ def test_not_running(serve: Serve) -> None:
     crashed = serve(FILE)
     crashed.signal(signal.SIGKILL)
     crashed.wait()
-    assert sockd("status") == (69, "", f"sockd is not running: nobody answers at {path}\n")
+    assert sockd("status") == (69, "", f"sockd is not running: nothing listens at {path}\n")
     assert serve(FILE).pid
     assert sockd("status")[0] == 0
 

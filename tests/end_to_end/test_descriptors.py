@@ -59,7 +59,7 @@ def test_none_left(serve: Serve, directory: Path) -> None:
             stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND)) for _ in range(2 * FEW)
         ]
         tail.expect('"event": "short"')
-        assert open_files(daemon) == FEW - descriptors.kept(FEW)
+        assert open_files(daemon) == FEW - descriptors.reserved(FEW)
         used, began = cpu(daemon), time.monotonic()
         while time.monotonic() < began + 3 * BREATHER:
             told = ask(daemon, "status")
@@ -74,7 +74,7 @@ def test_none_left(serve: Serve, directory: Path) -> None:
         daemon.signal(signal.SIGUSR1)
         tail.expect('"event": "reopened"')
         assert (directory / "log" / "app.log").exists()
-        assert open_files(daemon) < FEW - descriptors.kept(FEW) // 2
+        assert open_files(daemon) < FEW - descriptors.reserved(FEW) // 2
         for one in clients:  # in the order in which they came: each that leaves makes room for another
             with one:
                 one.sendall(b"hello")
@@ -107,7 +107,7 @@ def test_control_connections_that_take_the_last(serve: Serve) -> None:
         for _ in range(FEW):
             stack.enter_context(daemon.connect("echo"))
         daemon.event("short", endpoint="echo")
-        for _ in range(descriptors.kept(FEW) + 2):
+        for _ in range(descriptors.reserved(FEW) + 2):
             one = stack.enter_context(socket.socket(socket.AF_UNIX))
             one.settimeout(BOUND)
             one.connect(str(daemon.runtime / "control.sock"))

@@ -10,7 +10,7 @@ from sockd.plan.build import read
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
 
-OTHERS = budget.OWN + descriptors.MOST + 1  # and the control socket
+OTHERS = budget.OWN + descriptors.MAX_RESERVED + 1  # and the control socket
 
 
 def planned(directory: Path, text: str) -> Plan:

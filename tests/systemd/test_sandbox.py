@@ -193,13 +193,13 @@ os.close(descriptor)
 
 
 def test_as_many_descriptors_as_the_unit_allows(running: Service) -> None:
-    """The soft limit, made for select(2), has been raised to the hard one, but for what is kept back."""
+    """The soft limit, made for select(2), has been raised to the hard one, except for the reserved ones."""
     code = """
 import resource
-from sockd.base import descriptors as reserve
+from sockd.base import descriptors
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-with reserve.beyond():
+with descriptors.beyond():
     beyond, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-result = hard - soft == reserve.MOST, beyond == hard
+result = hard - soft == descriptors.MAX_RESERVED, beyond == hard
 """
     assert outcome(running, code) == "[True, True]"

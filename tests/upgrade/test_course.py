@@ -589,7 +589,7 @@ def test_who_asked_is_pending(house: House, begin: Begin, tmp_path: Any) -> None
     house.run_clock(lambda: upgrade.handed)
     assert upgrade.handed is not None
     (asker,) = upgrade.handed.control
-    assert asker["state"] == {"buffer": b'{"version": 1'}
+    assert asker["state"] == {"rest": b'{"version": 1', "discarding": False}
     answer = b'{"version":1,"ok":false,"status":70,"problems":["the new program can\'t be started"]}\n'
     assert house.receive(client, len(answer)) == answer
     assert os.path.exists(control.path)

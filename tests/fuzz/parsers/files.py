@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from sockd.base import addresses
-from sockd.base.addresses import LONGEST_PATH, Address, AddressError
+from sockd.base.addresses import MAX_PATH_BYTES, Address, AddressError
 from sockd.base.errors import FileWrongError, Problem
 from sockd.config import document, source
 from sockd.plan import build, show
@@ -83,7 +83,7 @@ def _is_address(address: Address) -> None:
     with suppress(AddressError):
         resolved = addresses.resolve(address, Path("/run/sockd"))
         if resolved.kind.local:
-            assert len(resolved.path.encode()) <= LONGEST_PATH
+            assert len(resolved.path.encode()) <= MAX_PATH_BYTES
             assert resolved.path.startswith(("/", "@"))
 
 
