@@ -23,7 +23,7 @@ Queue = Annotated[int, types.size(8 * 1024, 1024 * 1024)]
 
 
 class ChatOptions(Options):
-    """What stands under `options` of a chat endpoint."""
+    """The options of a chat endpoint."""
 
     room: Room = Field("lobby", description="The room that every member enters first; it is always there.")
     rooms: types.Integer = Field(
