@@ -1,8 +1,9 @@
-"""What a member's line means: text for the room, or one of the commands."""
+"""What a member's line asks for: to be said in the room, or one of the commands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sockd.base.lines import Mark
 from sockd.protocols.chat import lines
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.rooms import Chat
@@ -12,7 +13,7 @@ Run = Callable[[Chat, Member, str], None]
 
 @dataclass(frozen=True)
 class Command:
-    """One command; `arguments` as its help shows them, the first so many of which it can't do without."""
+    """One command; `arguments` as its help shows them, of which the first `needed` must be there."""
 
     summary: str
     run: Run
@@ -20,10 +21,10 @@ class Command:
     needed: int = 0
 
 
-def hear(chat: Chat, member: Member, line: bytes | lines.Mark) -> None:
-    """Do what a line from a member asks for. Whatever it holds, the answer is for that member alone."""
-    if isinstance(line, lines.Mark):
-        chat.reply(member, f"that line was over {lines.LONGEST_READ} bytes, so nobody was shown it")
+def handle(chat: Chat, member: Member, line: bytes | Mark) -> None:
+    """Do what a line from a member asks for. A refusal is said to that member alone."""
+    if isinstance(line, Mark):
+        chat.reply(member, f"that line was over {lines.LONGEST_LINE} bytes, so nobody was shown it")
         return
     text = lines.clean(line)
     if lines.too_long(text):
@@ -53,18 +54,18 @@ def _command(chat: Chat, member: Member, text: str) -> None:
 
 
 def _nick(chat: Chat, member: Member, name: str) -> None:
-    if _named(chat, member, name):
+    if _is_name(chat, member, name):
         chat.rename(member, name)
 
 
 def _join(chat: Chat, member: Member, name: str) -> None:
-    if _named(chat, member, name):
+    if _is_name(chat, member, name):
         chat.join(member, name)
 
 
 def _msg(chat: Chat, member: Member, rest: str) -> None:
     name, text = rest.split(maxsplit=1)
-    if _named(chat, member, name):
+    if _is_name(chat, member, name):
         chat.whisper(member, name, text)
 
 
@@ -79,10 +80,10 @@ def _quit(chat: Chat, member: Member, rest: str) -> None:
     member.close()
 
 
-def _named(chat: Chat, member: Member, name: str) -> bool:
+def _is_name(chat: Chat, member: Member, name: str) -> bool:
     if lines.is_name(name):
         return True
-    chat.reply(member, f"{lines.shortened(name)} is not a name: {lines.RULE}")
+    chat.reply(member, f"{lines.shortened(name)} is not a name: {lines.NAME_RULE}")
     return False
 
 

@@ -1,36 +1,48 @@
-"""Members who come by datagrams: UDP peers that proved their address, and peers on a Unix socket."""
+"""Members who come by datagrams: UDP peers that proved their address, and peers on a Unix socket.
 
-from typing import Any
+A datagram has no connection behind it, so each member has a session in its place. It ends when the member
+quits, or is silent for five minutes, or takes nothing from its Unix socket for ten seconds. What comes faster
+than the rate can't be slowed, so it is dropped and counted, with one notice until the member has rested.
+"""
 
+from collections.abc import Hashable
+
+from sockd.base.lines import LineSplitter
 from sockd.base.peers import Peer
+from sockd.base.reactor import Clock
 from sockd.limits.rates import Bucket
 from sockd.protocols.chat import commands
-from sockd.protocols.chat.lines import Lines
+from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
 
-SILENCE = 300.0  # seconds without a datagram until a member is taken for gone
-WARNING = 240.0  # seconds until it is asked
-FAILING = 10.0  # seconds in which a Unix socket took nothing: nobody reads there
+# Seconds without a datagram from a member until it is asked whether it is there, and until it leaves.
+SILENCE_WARNING = 240.0
+SILENCE_LIMIT = 300.0
+# Seconds in which a Unix socket takes nothing until we know that nobody reads there. Its queue is short and a
+# join alone may fill it, so that one refusal says little.
+UNREAD_LIMIT = 10.0
 
 
-class Guest:
-    """A member and the peer it is."""
+class DatagramSession:
+    """What a connection is to a member by a stream: its peer, its rate, and when it was last heard."""
 
-    __slots__ = ("door", "failing_since", "heard", "key", "member", "pace", "peer", "told", "warned")
+    __slots__ = ("asked", "heard", "key", "listener", "member", "notified", "pace", "peer", "unread_since")
 
-    def __init__(self, door: "Door", key: Any, peer: Peer, pace: Bucket, now: float) -> None:
-        self.door = door
+    def __init__(
+        self, listener: "ChatDatagrams", key: Hashable, peer: Peer, pace: Bucket, now: float
+    ) -> None:
+        self.listener = listener
         self.key = key
         self.peer = peer
         self.pace = pace
         self.heard = now
-        self.warned = False
-        self.told = False  # that lines were dropped
-        self.failing_since: float | None = None
+        self.asked = False  # whether it is still there
+        self.notified = False  # that its lines are dropped
+        self.unread_since: float | None = None
         self.member = Member(self.send, self.close)
 
     def freeze(self) -> State:
@@ -41,78 +53,78 @@ class Guest:
             "room": None if room is None else room.name,
             "pace": self.pace.freeze(),
             "heard": self.heard,
-            "warned": self.warned,
-            "told": self.told,
-            "failing_since": self.failing_since,
+            "asked": self.asked,
+            "notified": self.notified,
+            "unread_since": self.unread_since,
         }
 
     def thaw(self, state: State) -> None:
-        self.warned = bool(state["warned"])
-        self.told = bool(state["told"])
-        self.failing_since = state["failing_since"]
+        self.asked = bool(state["asked"])
+        self.notified = bool(state["notified"])
+        self.unread_since = state["unread_since"]
 
     def send(self, data: bytes) -> None:
-        if not self.door.open or self.door.transport.send(data, self.peer):
-            self.failing_since = None
+        listener = self.listener
+        if not listener.open or listener.transport.send(data, self.peer):
+            self.unread_since = None
         elif self.peer.local:
-            # Not at once: the queue of such a socket is short, and a join alone may fill it.
-            now = self.door.reactor.seconds()
-            if self.failing_since is None:
-                self.failing_since = now
-            elif now - self.failing_since >= FAILING:
-                self.door.lose(self, "does not read")
+            now = listener.clock.seconds()
+            if self.unread_since is None:
+                self.unread_since = now
+            elif now - self.unread_since >= UNREAD_LIMIT:
+                listener.lose(self, "does not read")
 
     def close(self) -> None:
-        self.door.forget(self)
+        self.listener.forget(self)
 
 
-class Door(DatagramProtocol):
-    """One datagram listener's members. Nobody else is ever answered, but with a challenge."""
+class ChatDatagrams(DatagramProtocol):
+    """The members of one datagram listener. Nobody else is ever answered, except with a challenge."""
 
     def __init__(self, host: Host[ChatOptions]) -> None:
         self._service: ChatService = host.service
         self._chat = self._service.chat
         self._rate = host.options.rate
-        self.reactor = host.reactor
-        self._guests: dict[Any, Guest] = {}
+        self.clock: Clock = host.reactor
+        self._sessions: dict[Hashable, DatagramSession] = {}
         self.open = False
 
     def start(self, transport: DatagramTransport) -> None:
         super().start(transport)
         self.open = True
-        self._service.doors.add(self)
+        self._service.datagram_listeners.add(self)
 
     def reload(self, options: ChatOptions) -> None:
-        """The rate is that of members who come from now on."""
+        """Take the rate for members who come later."""
         self._rate = options.rate
 
     def freeze(self) -> State:
-        return {"guests": [guest.freeze() for guest in self._guests.values()]}
+        return {"sessions": [session.freeze() for session in self._sessions.values()]}
 
     def thaw(self, state: State) -> None:
         """Members go on where they were; nobody is told anything."""
-        for each in state["guests"]:
+        for each in state["sessions"]:
             peer = Peer.thaw(each["peer"])
-            guest = Guest(self, _key(peer), peer, Bucket.thaw(each["pace"]), float(each["heard"]))
-            guest.thaw(each)
-            guest.member = self._chat.come_back(each["name"], each["room"], guest.send, guest.close)
-            self._guests[guest.key] = guest
+            session = DatagramSession(self, _key(peer), peer, Bucket.thaw(each["pace"]), float(each["heard"]))
+            session.thaw(each)
+            session.member = self._chat.resume(each["name"], each["room"], session.send, session.close)
+            self._sessions[session.key] = session
 
     def datagram(self, data: bytes, peer: Peer) -> None:
         if peer.sockaddr is None:
             self.transport.counters.refused["no return address"] += 1
             return
-        now = self.reactor.seconds()
+        now = self.clock.seconds()
         key = _key(peer)
-        guest = self._guests.get(key)
-        if guest is not None and (guest.peer.uid, guest.peer.pid) != (peer.uid, peer.pid):
-            self.lose(guest, "another process has its socket now")
-            guest = None
-        if guest is not None:
-            self._hear(guest, data, now)
+        session = self._sessions.get(key)
+        if session is not None and (session.peer.uid, session.peer.pid) != (peer.uid, peer.pid):
+            self.lose(session, "another process has its socket now")
+            session = None
+        if session is not None:
+            self._process(session, data, now)
         elif peer.local:
             self._admit(key, data, peer, now)
-        elif self._service.proof.given(data, peer, now):
+        elif self._service.proof.accepts(data, peer, now):
             self._admit(key, data.partition(b"\n")[2], peer, now)
         else:
             challenge = self._service.proof.challenge(data, peer, now)
@@ -121,70 +133,72 @@ class Door(DatagramProtocol):
             else:
                 self.transport.send(challenge, peer)
 
-    def _admit(self, key: Any, data: bytes, peer: Peer, now: float) -> None:
-        guest = Guest(self, key, peer, Bucket(self._rate, now), now)
-        if self._chat.admit(guest.member):
-            self._guests[key] = guest
-            self._service.visits.began(peer, guest.member.name)
-            self._chat.welcome(guest.member)
-            self._hear(guest, data, now)
+    def _admit(self, key: Hashable, data: bytes, peer: Peer, now: float) -> None:
+        session = DatagramSession(self, key, peer, Bucket(self._rate, now), now)
+        if self._chat.admit(session.member):
+            self._sessions[key] = session
+            self._service.member_log.joined(peer, session.member.name)
+            self._chat.welcome(session.member)
+            self._process(session, data, now)
         else:
             self.transport.counters.refused["chat full"] += 1
-            self._chat.turn_away(guest.member)
+            self._chat.turn_away(session.member)
 
-    def _hear(self, guest: Guest, data: bytes, now: float) -> None:
-        guest.heard = now
-        guest.warned = False
-        member = guest.member
-        lines = Lines()
-        lines.feed(data + b"\n")
+    def _process(self, session: DatagramSession, data: bytes, now: float) -> None:
+        """Work off the lines of a member's datagram, the last of which needs no newline."""
+        session.heard = now
+        session.asked = False
+        member = session.member
+        lines = LineSplitter(LONGEST_LINE, blank_lines=False)
+        lines.add(data + b"\n")
         while member.present and (line := lines.take()) is not None:
-            if guest.told and guest.pace.is_full(now):
-                guest.told = False
-            if guest.pace.delay(now):
+            if session.notified and session.pace.is_full(now):
+                session.notified = False
+            if session.pace.delay(now):
                 self.transport.counters.refused["too fast"] += 1
-                if not guest.told:
-                    guest.told = True
+                if not session.notified:
+                    session.notified = True
                     self._chat.reply(
-                        member, f"faster than {guest.pace.rate}: what you send is dropped for a moment"
+                        member, f"faster than {session.pace.rate}: what you send is dropped for a moment"
                     )
                 return
-            guest.pace.spend(now)
+            session.pace.spend(now)
             # The code may arrive twice, or come from two windows that share an address.
             if not isinstance(line, bytes) or not line.startswith(PROVE):
-                commands.hear(self._chat, member, line)
+                commands.handle(self._chat, member, line)
 
-    def lose(self, guest: Guest, reason: str, *, announced: bool = True) -> None:
-        """A member has gone without saying so."""
-        self.forget(guest, reason)
-        self._chat.depart(guest.member, reason, announced=announced)
+    def lose(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
+        """Take out a member that has gone without a word."""
+        self.forget(session, reason)
+        self._chat.depart(session.member, reason, announced=announced)
 
-    def forget(self, guest: Guest, reason: str = "quit") -> None:
-        if self._guests.pop(guest.key, None) is not None:
-            self._service.visits.ended(guest.peer, guest.member.name, reason)
+    def forget(self, session: DatagramSession, reason: str = "quit") -> None:
+        """End a session; its member leaves, or has left, the chat by itself."""
+        if self._sessions.pop(session.key, None) is not None:
+            self._service.member_log.left(session.peer, session.member.name, reason)
 
     def sweep(self, now: float) -> None:
-        for guest in tuple(self._guests.values()):
-            silent = now - guest.heard
-            if silent >= SILENCE:
-                self._chat.reply(guest.member, "you were silent for 5 minutes: goodbye")
-                self.lose(guest, "silent for 5 minutes")
-            elif silent >= WARNING and not guest.warned:
-                guest.warned = True
-                self._chat.reply(guest.member, "still there? send anything, or you leave in a minute")
+        for session in tuple(self._sessions.values()):
+            silent = now - session.heard
+            if silent >= SILENCE_LIMIT:
+                self._chat.reply(session.member, "you were silent for 5 minutes: goodbye")
+                self.lose(session, "silent for 5 minutes")
+            elif silent >= SILENCE_WARNING and not session.asked:
+                session.asked = True
+                self._chat.reply(session.member, "still there? send anything, or you leave in a minute")
 
     def drain(self) -> None:
-        for guest in tuple(self._guests.values()):
-            self._chat.reply(guest.member, "the server closes this connection")
-            self.lose(guest, "the server closes this connection", announced=False)
+        for session in tuple(self._sessions.values()):
+            self._chat.reply(session.member, "the server closes this connection")
+            self.lose(session, "the server closes this connection", announced=False)
 
     def stop(self) -> None:
-        self._service.doors.discard(self)
+        self._service.datagram_listeners.discard(self)
         self.open = False
-        for guest in tuple(self._guests.values()):
-            self.lose(guest, "its listener closed")
+        for session in tuple(self._sessions.values()):
+            self.lose(session, "its listener closed")
 
 
-def _key(peer: Peer) -> Any:
-    """What tells members apart."""
+def _key(peer: Peer) -> Hashable:
+    """What tells members apart: the peer's address and the address that it sent to."""
     return peer.sockaddr, peer.control

@@ -4,41 +4,42 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo
 
-from sockd.base.units import Rate as SoManyPer
-from sockd.config.types import Form, Integer, Rate, read_text, size
+from sockd.base.units import Rate
+from sockd.config import types
 from sockd.config.values import shown
 from sockd.protocols.chat import lines
 from sockd.protocols.contract import Options
 
 
-def _read_room(value: Any, _info: ValidationInfo) -> str:
-    text = read_text(value)
+def _read_room(value: Any, _info: ValidationInfo) -> str:  # Any: pydantic passes whatever the file has
+    text = types.read_text(value)
     if not lines.is_name(text):
-        raise ValueError(f"{shown(text)} is not a room's name: {lines.RULE}")
+        raise ValueError(f"{shown(text)} is not a room's name: {lines.NAME_RULE}")
     return text
 
 
-Room = Annotated[str, Form(_read_room, str, {"type": "string", "pattern": f"^{lines.PATTERN}$"})]
-
-
-Queue = Annotated[int, size(8 * 1024, 1024 * 1024)]
+Room = Annotated[str, types.Form(_read_room, str, {"type": "string", "pattern": f"^{lines.NAME_PATTERN}$"})]
+Queue = Annotated[int, types.size(8 * 1024, 1024 * 1024)]
 
 
 class ChatOptions(Options):
-    room: Room = Field("lobby", description="The room that everybody is in at first; it is always there.")
-    rooms: Integer = Field(
+    """The options of a chat endpoint."""
+
+    room: Room = Field("lobby", description="The room that every member enters first; it is always there.")
+    rooms: types.Integer = Field(
         100, ge=1, le=10_000, description="How many rooms there may be at a time, the first one included."
     )
-    history: Integer = Field(
-        20, ge=0, le=1000, description="How many of a room's last lines somebody who joins is shown."
+    history: types.Integer = Field(
+        20, ge=0, le=1000, description="How many of a room's last lines a member who joins is shown."
     )
-    members: Integer = Field(
+    members: types.Integer = Field(
         1000, ge=1, le=100_000, description="How many members there may be at a time, in all rooms together."
     )
-    rate: Rate = Field(
-        SoManyPer(5, 1.0),
-        description="How fast a member may send lines; so many at once, and the rest as the time passes.",
+    rate: types.Rate = Field(
+        Rate(5, 1.0),
+        description="How fast a member may send lines; the count is also the size of a burst.",
     )
     queue: Queue = Field(
-        64 * 1024, description="How many bytes may wait for a member that does not read before it is dropped."
+        64 * 1024,
+        description="How many bytes may wait for a member that stops reading, until it is disconnected.",
     )

@@ -1,19 +1,20 @@
-"""Members and the rooms they are in."""
+"""A room of a chat: the members who are in it, in the order in which they came, under its last lines."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-_SHOWN = 100  # characters of an identity
+LONGEST_IDENTITY = 100  # characters of an identity that others are shown
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """Somebody in the chat. `send` takes whole lines; `close` ends how they come by, after what was sent.
+    """One member of the chat, whichever way it came.
 
-    `replay` is how many bytes of a room's history it is shown at a time, `identity` whom its certificate
-    names, if it showed one that was verified.
+    `send` takes whole lines. `close` ends the connection behind the member, after what was sent. `replay` is
+    how many bytes of a room's history the member is shown at a time; `identity` is the name in its verified
+    client certificate, if it has one. `present` is true from its admission to its departure.
     """
 
     send: Callable[[bytes], object]
@@ -26,17 +27,20 @@ class Member:
 
     @property
     def known_as(self) -> str:
-        """The name, and whose it is."""
+        """The name, followed by the identity where there is one."""
         if not self.identity:
             return self.name
-        whose = self.identity if len(self.identity) <= _SHOWN else f"{self.identity[: _SHOWN - 1]}…"
-        return f"{self.name} ({whose})"
+        identity = self.identity
+        if len(identity) > LONGEST_IDENTITY:
+            identity = f"{identity[: LONGEST_IDENTITY - 1]}…"
+        return f"{self.name} ({identity})"
 
 
 class Room:
-    """Who is in it, in the order of coming, and its last lines, bounded in number and in bytes.
+    """Its members, in the order of coming, and its last lines, bounded in number and in bytes.
 
-    Bounds that are lowered hold at once for what `recent` shows, for what is kept from the next `trim` on.
+    Lower bounds hold immediately for what `recent` returns; what is kept beyond them goes with the next
+    `trim`, so that a reload can be undone until then.
     """
 
     __slots__ = ("_held", "_kept", "_shown", "history", "members", "name")
@@ -46,32 +50,35 @@ class Room:
         self.members: dict[Member, None] = {}
         self.history: deque[bytes] = deque()
         self._shown = self._kept = (lines, size)
-        self._held = 0
+        self._held = 0  # bytes in the history
 
     def enter(self, member: Member) -> None:
         self.members[member] = None
         member.room = self
 
     def remember(self, line: bytes) -> None:
+        """Add a line to the history."""
         self.history.append(line)
         self._held += len(line)
-        self._cut()
+        self._drop_oldest()
 
     def bound(self, lines: int, size: int) -> None:
+        """Show no more than this many lines and bytes from now on."""
         self._shown = (lines, size)
         self._kept = (max(self._kept[0], lines), max(self._kept[1], size))
 
     def trim(self) -> None:
+        """Forget the lines beyond the bounds."""
         self._kept = self._shown
-        self._cut()
+        self._drop_oldest()
 
-    def _cut(self) -> None:
+    def _drop_oldest(self) -> None:
         lines, size = self._kept
         while len(self.history) > lines or self._held > size:
             self._held -= len(self.history.popleft())
 
     def recent(self, size: int) -> deque[bytes]:
-        """The last lines, of so many bytes at most."""
+        """The last lines, of at most `size` bytes."""
         lines, most = self._shown
         left = min(size, most)
         shown: deque[bytes] = deque()

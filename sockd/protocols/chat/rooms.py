@@ -1,41 +1,48 @@
-"""All rooms of one endpoint, and what happens in them.
+"""The rooms of one endpoint: who is in them, what is said there, who hears it. Does no IO.
 
-Who wrote a line can be told from its beginning, which no member chooses: `<name> text`, `* name text` for an
-action, `[from name] text` in private, and `-- text` for what the chat itself says.
+A line's beginning, which no member can choose, says who wrote it: `<name> text`, `* name text` for an action,
+`[from name] text` in private, and `-- text` from the chat itself.
+
+All members of a room hear everything in one order. That takes a queue, because sending may change the room: a
+member whose connection breaks under a line leaves inside that very call, which the others are told as well.
+If it went out right away, the members after it would hear that it left before the line that it left under. So
+`_deliver` puts a line and its addressees into `_outbox`, and only the outermost call empties it.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from sockd.protocols.chat.lines import folded
 from sockd.protocols.chat.room import Member, Room
+from sockd.protocols.contract import State
 
-LISTED = 1000  # bytes of names that one reply lists
+LIST_SIZE = 1000  # bytes of names in one reply
 
 
 class Chat:
-    """Callers pass names that `is_name` allows and texts that `clean` made.
+    """The members of one endpoint, by name and by room.
 
-    A member's `send` may report that member's departure while it is being called.
+    Callers pass names that `is_name` allows and texts that `clean` returned. A member's `send` may call
+    `depart` for that member.
     """
 
     def __init__(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
         self.rooms: dict[str, Room] = {}
         self.members: dict[str, Member] = {}
-        self._awaited: dict[str, Member] = {}  # who was there in the program before, and did not come yet
-        self.tune(room=room, rooms=rooms, history=history, members=members, queue=queue)
+        # Members of the program before whose connections aren't here yet.
+        self._expected: dict[str, Member] = {}
+        self.configure(room=room, rooms=rooms, history=history, members=members, queue=queue)
         self.guests = 0
         self._outbox: deque[tuple[bytes, tuple[Member, ...], Member | None]] = deque()
-        self._telling = False
+        self._delivering = False
 
-    # -- change
+    # -- reload and upgrade
 
-    def tune(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
-        """Take these bounds, and this first room; whoever is somewhere stays there.
+    def configure(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+        """Take these bounds and this first room; every member stays where it is.
 
         `queue` is how many bytes may wait for a member; what joining shows stays below half of it. Lines
-        beyond a lower bound are kept until things `settle`, so that another `tune` takes it all back.
+        beyond a lower bound are kept until `settle`, so that another `configure` undoes this one.
         """
         self._room_limit = rooms
         self._history = history
@@ -44,7 +51,7 @@ class Chat:
         for each in self.rooms.values():
             each.bound(history, self._replay)
         self.lobby = self.room(room)
-        self.lobby.name = room  # the case may be another
+        self.lobby.name = room  # it may differ in case
 
     def room(self, name: str) -> Room:
         """The room of that name, which is made if it isn't there."""
@@ -54,26 +61,57 @@ class Chat:
         return room
 
     def settle(self) -> None:
-        """Forget what is beyond the bounds by now, rooms that nobody is in, and who did not come."""
-        awaited, self._awaited = self._awaited, {}
-        for member in awaited.values():
+        """Forget lines beyond the bounds, empty rooms, and expected members who did not come."""
+        missing, self._expected = self._expected, {}
+        for member in missing.values():
             self.depart(member, "lost the connection")
         for key, room in tuple(self.rooms.items()):
             room.trim()
             if not room.members and room is not self.lobby:
                 del self.rooms[key]
 
+    def freeze(self) -> State:
+        return {
+            "guests": self.guests,
+            "rooms": [
+                {
+                    "name": room.name,
+                    "history": list(room.history),
+                    "members": [member.name for member in room.members],
+                }
+                for room in self.rooms.values()
+            ],
+            "elsewhere": [member.name for member in self.members.values() if member.room is None],
+        }
+
+    def thaw(self, state: State) -> None:
+        """Take over the rooms of the program before, in their order, and expect their members."""
+        self.guests = int(state["guests"])
+        self.rooms.clear()
+        for each in state["rooms"]:
+            room = self.room(each["name"])
+            for line in each["history"]:
+                room.remember(bytes(line))
+            for name in each["members"]:
+                self.expect(name, room)
+        for name in state["elsewhere"]:
+            self.expect(name, None)
+        self.lobby = self.room(self.lobby.name)
+
     def expect(self, name: str, room: Room | None) -> None:
-        """A member of the program before is to `come_back` until things settle."""
-        member = self._awaited[folded(name)] = self._admitted(name, Member(_nobody, _nobody))
+        """Hold the place of a member of the program before until it `resume`s or until `settle`."""
+        member = self._expected[folded(name)] = self._admitted(name, Member(_ignore, _ignore))
         if room is not None:
             room.enter(member)
 
-    def come_back(
+    def resume(
         self, name: str, room: str | None, send: Callable[[bytes], object], close: Callable[[], object]
     ) -> Member:
-        """The member of that name goes on where it was; nobody is told."""
-        member = self._awaited.pop(folded(name), None)
+        """The member of that name, which goes on where it was; nobody is told anything.
+
+        ValueError where another member has the name.
+        """
+        member = self._expected.pop(folded(name), None)
         if member is not None:
             member.send, member.close = send, close
             return member
@@ -94,10 +132,10 @@ class Chat:
     # -- coming and going
 
     def admit(self, member: Member) -> bool:
-        """Take a member in, under a guest's name, to be welcomed next; False when the chat is full."""
+        """Take a member in, under a guest's name, to be welcomed next; False if the chat is full."""
         if len(self.members) >= self._member_limit:
             return False
-        # Numbers go on, so that nobody gets the name that somebody else was known by a moment ago.
+        # Numbers only go up, so that nobody gets a name that was somebody else's a moment ago.
         while True:
             self.guests += 1
             name = f"guest{self.guests}"
@@ -148,9 +186,9 @@ class Chat:
 
     def _enter(self, member: Member, room: Room) -> None:
         if not member.present:
-            return  # its connection broke under the last words it was sent
+            return  # its connection broke under the words that it was just sent
         room.enter(member)
-        self._tell(room, f"-- {member.name} joined\n".encode(), but=member)
+        self._deliver(room, f"-- {member.name} joined\n".encode(), but=member)
         history = room.recent(member.replay)
         if history:
             self.reply(member, f"said in {room.name} before:")
@@ -166,7 +204,7 @@ class Chat:
         if room.members:
             if announced:
                 why = f": {reason}" if reason else ""
-                self._tell(room, f"-- {member.name} left{why}\n".encode())
+                self._deliver(room, f"-- {member.name} left{why}\n".encode())
         elif room is not self.lobby:
             del self.rooms[folded(room.name)]
 
@@ -179,7 +217,7 @@ class Chat:
         self._speak(member, f"* {member.name} {text}\n")
 
     def whisper(self, member: Member, name: str, text: str) -> None:
-        """To one member, in whatever room; nothing of it is kept."""
+        """Say something to one member, whatever room it is in; it is not kept."""
         other = self.members.get(folded(name))
         if other is None:
             self.reply(member, f"nobody here is called {name}")
@@ -194,7 +232,7 @@ class Chat:
             return
         line = shown.encode()
         room.remember(line)
-        self._tell(room, line, but=member)
+        self._deliver(room, line, but=member)
 
     # -- names
 
@@ -212,7 +250,7 @@ class Chat:
         member.name = name
         self.reply(member, f"you are now {name}")
         if member.room is not None:
-            self._tell(member.room, f"-- {before} is now {name}\n".encode(), but=member)
+            self._deliver(member.room, f"-- {before} is now {name}\n".encode(), but=member)
 
     def who(self, member: Member) -> None:
         room = member.room
@@ -229,16 +267,15 @@ class Chat:
     # -- bytes to members
 
     def reply(self, member: Member, *lines: str) -> None:
-        """What the chat itself says, to one member, in one piece."""
+        """Say something to one member in the name of the chat, in one piece."""
         member.send("".join(f"-- {line}\n" for line in lines).encode())
 
-    def _tell(self, room: Room, line: bytes, but: Member | None = None) -> None:
-        # A member whose connection breaks while it is written to leaves in the middle of this. What the room
-        # is told of that waits its turn, so that all hear everything in one order.
+    def _deliver(self, room: Room, line: bytes, but: Member | None = None) -> None:
+        """Send a line to those who are in the room now; see above for its order."""
         self._outbox.append((line, tuple(room.members), but))
-        if self._telling:
+        if self._delivering:
             return
-        self._telling = True
+        self._delivering = True
         try:
             while self._outbox:
                 line, members, but = self._outbox.popleft()
@@ -246,11 +283,11 @@ class Chat:
                     if member is not but:
                         member.send(line)
         finally:
-            self._telling = False
+            self._delivering = False
 
 
-def _nobody(*_arguments: object) -> None:
-    """Stands in for who is awaited."""
+def _ignore(*_arguments: object) -> None:
+    """The `send` and `close` of a member whose connection isn't here yet."""
 
 
 def _others(room: Room, member: Member) -> str:
@@ -261,42 +298,12 @@ def _others(room: Room, member: Member) -> str:
 
 
 def listed(items: Iterable[str], count: int) -> str:
-    """As many of `count` items as fit into one reply, and how many more there are."""
+    """As many of `count` items as fit into one reply, then how many more there are."""
     shown: list[str] = []
     size = 0
     for item in items:
         size += len(item.encode()) + 2
-        if size > LISTED:
+        if size > LIST_SIZE:
             return f"{', '.join(shown)} and {count - len(shown)} more"
         shown.append(item)
     return ", ".join(shown)
-
-
-def freeze(chat: Chat) -> dict[str, Any]:
-    return {
-        "guests": chat.guests,
-        "rooms": [
-            {
-                "name": room.name,
-                "history": list(room.history),
-                "members": [member.name for member in room.members],
-            }
-            for room in chat.rooms.values()
-        ],
-        "elsewhere": [member.name for member in chat.members.values() if member.room is None],
-    }
-
-
-def thaw(chat: Chat, state: dict[str, Any]) -> None:
-    """Have a new chat take it over, in its order; the members are awaited."""
-    chat.guests = int(state["guests"])
-    chat.rooms.clear()
-    for each in state["rooms"]:
-        room = chat.room(each["name"])
-        for line in each["history"]:
-            room.remember(bytes(line))
-        for name in each["members"]:
-            chat.expect(name, room)
-    for name in state["elsewhere"]:
-        chat.expect(name, None)
-    chat.lobby = chat.room(chat.lobby.name)

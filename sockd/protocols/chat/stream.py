@@ -1,33 +1,45 @@
-"""Members who come by a stream: TCP or a Unix socket."""
+"""Members who come by a stream: TCP, TLS or a Unix socket.
 
-from typing import Any
+A member that sends faster than it may is slowed, never dropped, and nothing that it sent is lost. Every line
+takes one from the member's bucket, and so do each LINE_WEIGHT bytes received: blank or endless lines are no
+way around the rate. Lines are worked off one by one, and `_process` stops at a line, holds it back and reads
+no more from the member until a timer fires, for one of three reasons:
+
+- The bucket is empty. The timer fires when the next line is allowed.
+- Answers wait for the member, a quarter of what may wait at all. It asked for them (`/who`, `/help`), so it
+  waits until it has read them, where what others say to a member that stops reading costs its connection
+  (`limit_unsent`).
+- What was delivered in this event has taken long enough. The timer fires in the next turn of the reactor, so
+  that a `rate` of thousands can't make all others wait.
+"""
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from sockd.base.lines import LineSplitter, Mark
 from sockd.base.metrics import End
+from sockd.base.reactor import Timer
 from sockd.limits.rates import Bucket
 from sockd.protocols.chat import commands
-from sockd.protocols.chat.lines import Lines, Mark
+from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.contract import Host, State
+from sockd.protocols.stream import StreamProtocol
 
-WEIGHT = 1024  # bytes received that count as much as a line, so that blank or endless lines are no way round
-# After so many lines to members, about a millisecond's work, others have their turn: a `rate` of thousands
-# may allow what came in one read to be said at once.
-DELIVERIES = 4000
-OWING = 0.05  # seconds until we look again whether a member has taken the answers it asked for
+LINE_WEIGHT = 1024  # bytes received that count as much as a line
+DELIVERIES_PER_EVENT = 4000  # lines to members: about a millisecond's work
+UNSENT_RETRY = 0.05  # seconds until we look again whether a member has taken its answers
 
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
 
 
-class ChatConnection(Protocol):
-    """One member's connection. A member that sends faster than it may is not read from until it may again."""
+class ChatConnection(StreamProtocol):
+    """One member's connection."""
 
-    transport: Any
     _member: Member
 
     def __init__(self, host: Host[ChatOptions]) -> None:
@@ -36,10 +48,10 @@ class ChatConnection(Protocol):
         self._reactor = host.reactor
         self._queue = host.options.queue
         self._pace = Bucket(host.options.rate, host.reactor.seconds())
-        self._lines = Lines()
-        self._held: bytes | Mark | None = None  # the line that has to wait
-        self._received = 0
-        self._timer: Any = None
+        self._lines = LineSplitter(LONGEST_LINE, blank_lines=False)
+        self._held: bytes | Mark | None = None  # the line that waits
+        self._received = 0  # bytes that don't weigh as much as a line yet
+        self._timer: Timer | None = None  # while nothing is read
 
     def connectionMade(self) -> None:  # noqa: N802
         transport = self.transport
@@ -77,44 +89,41 @@ class ChatConnection(Protocol):
         if name is None:
             self._member = Member(transport.write, transport.loseConnection)
         else:
-            self._member = self._chat.come_back(
-                name, state["room"], transport.write, transport.loseConnection
-            )
+            self._member = self._chat.resume(name, state["room"], transport.write, transport.loseConnection)
             self._member.replay = self._queue // 2
         if state["waiting"]:
             self._wait(0)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
-        self._lines.feed(data)
-        weight, self._received = divmod(self._received + len(data), WEIGHT)
+        self._lines.add(data)
+        weight, self._received = divmod(self._received + len(data), LINE_WEIGHT)
         if weight:
             self._pace.spend(self._reactor.seconds(), weight)
         if self._timer is None:
-            self._hear()
+            self._process()
 
-    def _hear(self) -> None:
-        """Work off what was received, as far as the member may go on now."""
+    def _process(self) -> None:
+        """Work off the lines that were received, as far as the member may go on now."""
         member = self._member
         now = self._reactor.seconds()
         delivered = 0
         while member.present:
             line = self._held or self._lines.take()
-            # Answers that it asked for and hasn't read are no reason to drop a member, but one to wait.
-            wait = OWING if self.transport.unsent > self._queue // 4 else self._pace.delay(now)
+            wait = UNSENT_RETRY if self.transport.unsent > self._queue // 4 else self._pace.delay(now)
             if wait and (line or self._pace.in_debt(now)):
                 self._held = line
                 self._wait(wait)
                 return
             if line is None:
                 return
-            if delivered > DELIVERIES:
+            if delivered > DELIVERIES_PER_EVENT:
                 self._held = line
                 self._wait(0)
                 return
             self._held = None
             self._pace.spend(now)
             delivered += len(member.room.members) if member.room is not None else 1
-            commands.hear(self._chat, member, line)
+            commands.handle(self._chat, member, line)
 
     def _wait(self, seconds: float) -> None:
         self.transport.pauseProducing()
@@ -122,7 +131,7 @@ class ChatConnection(Protocol):
 
     def _go_on(self) -> None:
         self._timer = None
-        self._hear()
+        self._process()
         if self._timer is None:
             self.transport.resumeProducing()
 
@@ -131,7 +140,7 @@ class ChatConnection(Protocol):
         self._depart(_REASONS.get(end, str(end)), announced=True)
 
     def drain(self) -> None:
-        """The daemon stops. Each member is told so; that all the others leave too goes without saying."""
+        """The daemon stops. The member is told so, and nothing of the other members, who leave as well."""
         if self._member.present:
             self._chat.reply(self._member, "the server closes this connection")
         self._depart("", announced=False)
@@ -144,15 +153,13 @@ class ChatConnection(Protocol):
         self._chat.depart(self._member, reason, announced=announced)
 
 
-class _Factory(Factory):
+class ChatFactory(Factory):
+    """Makes a ChatConnection for each connection."""
+
     noisy = False
 
     def __init__(self, host: Host[ChatOptions]) -> None:
         self._host = host
 
-    def buildProtocol(self, _addr: Any) -> ChatConnection:  # noqa: N802
+    def buildProtocol(self, addr: IAddress | None) -> ChatConnection:  # noqa: N802, ARG002
         return ChatConnection(self._host)
-
-
-def factory(host: Host[ChatOptions]) -> Factory:
-    return _Factory(host)

@@ -15,7 +15,7 @@ PRIVATE_NETWORKS = tuple(ip_network(network) for network in _PRIVATE)
 
 
 class EchoOptions(Options):
-    """What stands under `options` of an echo endpoint."""
+    """The options of an echo endpoint."""
 
     prefix: Text = Field(
         default="",

@@ -1,4 +1,10 @@
-"""line-log over datagrams: a batch goes to the sink as one piece, unless it takes too long for one event."""
+"""line-log over datagrams: a batch goes to the sink as one piece, unless that takes too long for one event.
+
+Nobody can be slowed down here: what a full sink can't take is dropped and counted. As on connections, one
+event records a bounded amount. Most batches are within it, one line a datagram, and are escaped as one block.
+Of others each datagram is recorded by itself, in later turns of the reactor; a long one as a connection that
+has ended, step by step. What arrives behind them waits, so that the records keep the order of arrival.
+"""
 
 import time
 from collections import deque
@@ -9,22 +15,22 @@ from sockd.base.peers import Peer
 from sockd.protocols.contract import DatagramProtocol
 from sockd.protocols.line_log.records import Mark, Records
 from sockd.protocols.line_log.service import Backlog
-from sockd.protocols.line_log.stream import MOST, STEP_BEYOND_ASCII, LineLog
+from sockd.protocols.line_log.stream import RECORDS_PER_EVENT, STEP_SIZE_NON_ASCII, LineLogConnection
 from sockd.sinks.file import FileSink
 
 SINK_FULL = "sink full"
-# Bytes recorded at once that may be records of an empty line each (0.3 ms); that are a line a datagram, but
-# may be dear to escape (0.6 ms); that are cheap to: what one event reads.
-ANY = STEP_BEYOND_ASCII
-SINGLE = 4 * STEP_BEYOND_ASCII
-CHEAP = 2 * MOST
-# The rest waits for later turns: so many bytes, and those who hold them. What comes then is dropped.
-WAITING = 1024 * 1024
-_HOLDER = 256
+# Bytes received that one event records: of any kind, at worst an empty line each (0.3 ms); of one line a
+# datagram, at worst slow to escape (0.6 ms); of one ASCII line a datagram, which is all that an event reads.
+ANY_SIZE = STEP_SIZE_NON_ASCII
+ONE_LINE_SIZE = 4 * STEP_SIZE_NON_ASCII
+ASCII_SIZE = 2 * RECORDS_PER_EVENT
+# The rest waits for later turns, up to this many bytes; what arrives then is dropped.
+WAITING_LIMIT = 1024 * 1024
+_OVERHEAD = 256  # bytes of memory for each waiting datagram, besides its own
 
 
-class _Long(LineLog):
-    """A datagram as the chunk of a connection that has ended."""
+class _LongDatagram(LineLogConnection):
+    """A datagram that is recorded as if it were all that came by a connection that has ended."""
 
     def __init__(
         self,
@@ -43,7 +49,7 @@ class _Long(LineLog):
 
 
 class LineLogDatagrams(DatagramProtocol):
-    """One datagram address. Nobody can be slowed down: what a full sink can't take is dropped and counted."""
+    """One datagram listener."""
 
     def __init__(
         self,
@@ -58,13 +64,14 @@ class LineLogDatagrams(DatagramProtocol):
         self._records = records
         self._max_line = max_line
         self._now = now
-        # What waits for later turns, and the one of them that is being recorded in several.
+        # Datagrams for later turns, each with the time of its arrival, and the one that takes several of
+        # them.
         self._waiting: deque[tuple[int, bytes, str]] = deque()
-        self._held = 0  # bytes
-        self._long: _Long | None = None
+        self.held = 0  # bytes of memory that they take
+        self._long: _LongDatagram | None = None
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
-        if self._sink.full or self._held > WAITING:
+        if self._sink.full or self.held > WAITING_LIMIT:
             self.transport.counters.refused[SINK_FULL] += len(batch)
             return
         filled = [each for each in batch if each[0]]
@@ -72,70 +79,72 @@ class LineLogDatagrams(DatagramProtocol):
             return
         now = self._now()
         waited = self._unrecorded
-        records = None if waited else self._recorded_at_once(now, filled)
+        records = None if waited else self._block(now, filled)
         if records is not None:
             self._sink.write(records)
             return
         self._waiting += [(now, data, peer.text) for data, peer in filled]
-        self._held += sum([len(data) + _HOLDER for data, _ in filled])
-        if not waited and self.go_on():
+        self.held += sum([len(data) + _OVERHEAD for data, _ in filled])
+        if not waited and self.record_some():
             self._backlog.add(self)
 
     # -- from the backlog
 
-    lost = True  # nobody is told to wait for us: before a stop or an upgrade all of it is recorded
+    ended = True  # nobody can be told to wait, so all of it is recorded before a stop or an upgrade
 
     @property
     def _unrecorded(self) -> bool:
         return bool(self._waiting) or self._long is not None
 
-    def go_on(self) -> bool:
+    def record_some(self) -> bool:
         """Record some of what waits; whether more does."""
         if self._long is not None:
-            if not self._long.go_on():
+            if not self._long.record_some():
                 self._long = None
             return self._unrecorded
         some: list[bytes] = []
         size = work = 0
-        while self._waiting and work < MOST and size < SINGLE and self._long is None:
+        while self._waiting and work < RECORDS_PER_EVENT and size < ONE_LINE_SIZE and self._long is None:
             now, data, peer = self._waiting.popleft()
-            self._held -= len(data) + _HOLDER
-            if len(data) > ANY:
-                self._long = _Long(self._sink, self._backlog, self._records, self._max_line, now, data, peer)
+            self.held -= len(data) + _OVERHEAD
+            if len(data) > ANY_SIZE:
+                self._long = _LongDatagram(
+                    self._sink, self._backlog, self._records, self._max_line, now, data, peer
+                )
             else:
-                some.append(self._recorded(now, data, peer))
+                some.append(self._records_of(now, data, peer))
                 size += len(data)
                 work += len(some[-1])
         if some:
             self._sink.write(b"".join(some))
         return self._unrecorded
 
-    def finished(self) -> None:
+    def all_recorded(self) -> None:
         """Nothing waits."""
 
     # -- records
 
-    def _recorded_at_once(self, now: int, batch: Sequence[tuple[bytes, Peer]]) -> bytes | None:
-        """Most datagrams are one line: then all are escaped in one piece. None where that may take long."""
+    def _block(self, now: int, batch: Sequence[tuple[bytes, Peer]]) -> bytes | None:
+        """The records of a batch, escaped as one block; None where that may take too long for one event."""
         lines = [data for data, _ in batch]
         whole = b"\n".join([*lines, b""])
-        if whole.count(b"\n") > len(lines):  # some end with one of their own, as they may
+        if whole.count(b"\n") > len(lines):  # some end with a newline of their own, as they may
             lines = [data.removesuffix(b"\n") for data in lines]
             whole = b"\n".join([*lines, b""])
-        # A line that has carriage returns, or is too long, is looked at by itself.
+        # A datagram of several lines, or with carriage returns, or too long, is looked at by itself.
         if whole.count(b"\n") > len(lines) or b"\r" in whole or max(map(len, lines)) > self._max_line:
-            if len(whole) > ANY:
+            if len(whole) > ANY_SIZE:
                 return None
-            return b"".join([self._recorded(now, data, peer.text) for data, peer in batch])
-        if len(whole) > SINGLE and (len(whole) > CHEAP or not whole.isascii()):
+            return b"".join([self._records_of(now, data, peer.text) for data, peer in batch])
+        if len(whole) > ONE_LINE_SIZE and (len(whole) > ASCII_SIZE or not whole.isascii()):
             return None
         peers = [peer.text for _, peer in batch]
         if peers.count(peers[0]) == len(peers):
             return self._records.lines(now, peers[0], whole)
         return self._records.each(now, peers, whole)
 
-    def _recorded(self, now: int, data: bytes, peer: str) -> bytes:
-        """A datagram's last line is whole without a newline: most senders write none."""
+    def _records_of(self, now: int, data: bytes, peer: str) -> bytes:
+        """The records of one datagram, whose last line needs no newline: most senders write none."""
         records = self._records
         if len(data) <= self._max_line and b"\r" not in data:
             return records.lines(now, peer, data if data.endswith(b"\n") else data + b"\n")

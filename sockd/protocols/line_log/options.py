@@ -11,12 +11,14 @@ from sockd.sinks.appender import descriptor
 
 
 class LineLogOptions(Options):
+    """The options of a line-log endpoint."""
+
     path: LogPath = Field(
-        description="The file; relative: in the logs directory. A FIFO will do, and so will `/dev/stdout`."
+        description="The file; a relative path is in the logs directory. It may be a FIFO or `/dev/stdout`."
     )
     format: Literal["text", "json", "raw"] = Field(
         "text",
-        description="`text`: a line with time, endpoint and peer before it; `json`: an object a line; "
+        description="`text`: each line after its time, endpoint and peer; `json`: an object a line; "
         "`raw`: the bytes alone, neither escaped nor marked.",
     )
     max_line: Annotated[int, size(64, 16 * 2**20)] = Field(
@@ -25,7 +27,7 @@ class LineLogOptions(Options):
     mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
 
     def claims(self) -> tuple[str, ...]:
-        """The file: two that append to one would each mend the other's last line. Devices may be shared."""
+        """The file, unless it is a device: two that append to one would end each other's last lines."""
         path = os.path.realpath(self.path)
         shared = path.startswith(("/dev/", "/proc/")) or descriptor(self.path) is not None
         return () if shared else (f"the file {path}",)

@@ -1,4 +1,4 @@
-"""One line, one record: how text, JSON and raw records are written."""
+"""The formats of a record, of which each line becomes one: text, JSON and raw."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from sockd.base.text import HARMLESS, NOT_CONTROLS, UNSAFE_ABOVE_ASCII, escape, 
 
 
 class Mark(StrEnum):
-    """What sockd itself says in a record; no peer can forge it."""
+    """What sockd itself adds to a record; no peer can forge it."""
 
     CUT = "cut"  # the line was too long: it goes on in the next record of this peer
     NO_NEWLINE = "no newline"  # the last line of a connection, whose newline never came
@@ -22,31 +22,31 @@ class Mark(StrEnum):
 
 
 class Records(Protocol):
-    """A format. `now` is nanoseconds since 1970, `peer` what logs show of it; both stand in each record."""
+    """A format. `now` is in nanoseconds since 1970, `peer` is the peer's text; both stand in each record."""
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
-        r"""Records of lines that end with b"\n" each."""
+        r"""Records of lines from one peer, each ending with b"\n"."""
 
     def each(self, now: int, peers: Sequence[str], lines: bytes) -> bytes:
-        r"""Records of lines that end with b"\n" each, every one of another of these peers."""
+        r"""Records of lines, each ending with b"\n", and each from the peer at its place in `peers`."""
 
     def piece(self, now: int, peer: str, line: bytes, mark: Mark | None = None) -> bytes:
-        """The record of one line, given without its newline."""
+        """The record of one line, passed without its newline."""
 
     def slices(
         self, now: int, peer: str, line: bytes, size: int, mark: Mark | None = None
     ) -> Iterator[bytes]:
-        """The record of a long line, made of about `size` bytes of it at a time."""
+        """The record of one long line, in pieces that are made of about `size` bytes of it."""
 
     def mend(self) -> bytes:
-        """What ends a torn last record of a file and marks it."""
+        """What is appended to a file whose last record was torn, to end and mark that record."""
 
 
 class TextRecords:
     r"""`TIME ENDPOINT PEER LINE`, the line escaped, and at its end perhaps a mark, `\{cut}`.
 
-    A peer's backslash is doubled and no escape begins with `\{`: no peer can forge a mark. Before `\{torn}`
-    stands a space, which no escape holds, for the line may have been torn within one.
+    A peer's backslash is doubled and no escape begins with `\{`, so no peer can forge a mark. `\{torn}` has a
+    space before it, which no escape holds, as the line may have been torn within one.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -83,7 +83,7 @@ def _text_end(mark: Mark | None) -> bytes:
     return f"\\{{{mark}}}\n".encode() if mark else b"\n"
 
 
-_BYTE = re.compile("[\udc80-\udcff]")  # one that is not UTF-8, as `surrogateescape` has it
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # a byte that is not UTF-8, as `surrogateescape` decodes it
 _HARMLESS_IN_JSON = bytes(set(HARMLESS) - {ord('"')})
 _JSON_MARKS = {None: b"", Mark.CUT: b',"cut":true', Mark.NO_NEWLINE: b',"newline":false'}
 
@@ -128,7 +128,7 @@ class JsonRecords:
         try:
             line.decode()
         except UnicodeDecodeError:
-            yield self.piece(now, peer, line, mark)  # base64 is quick
+            yield self.piece(now, peer, line, mark)  # base64 is fast
             return
         yield self._head(now, peer) + b'"text":"'
         yield from map(_json_lines, sliced(line, size))
@@ -173,7 +173,7 @@ def records_for(form: str, endpoint: str) -> Records:
 
 
 def sliced(data: bytes, size: int) -> Iterator[bytes]:
-    """Slices of about so many bytes, at least 4; no UTF-8 character is cut: each is escaped by itself."""
+    """Slices of about `size` bytes, at least 4, each to be escaped by itself: no UTF-8 character is cut."""
     start = 0
     while len(data) - start > size:
         end = place_to_cut(data, start + size)
@@ -193,7 +193,7 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
-_quoted = lru_cache(maxsize=1024)(json.dumps)  # for peers of datagrams, who come again
+_quoted = lru_cache(maxsize=1024)(json.dumps)  # for the peers of datagrams, which are few
 
 
 def _json_value(line: bytes) -> bytes:
@@ -211,11 +211,11 @@ def _json_lines(lines: bytes) -> bytes:
 
 
 def _some_in_base64(head: str, lines: bytes) -> bytes:
-    """Records of lines of which some aren't UTF-8, and an exception for each of those would be dear."""
+    """Records of lines of which some aren't UTF-8, without the cost of an exception for each of those."""
     texts = _in_json(lines, lines.decode("utf-8", "surrogateescape")).split("\n")
     records = [
         f'{head}"base64":"{b2a_base64(line, newline=False).decode()}"}}\n'
-        if not text.isascii() and _BYTE.search(text)
+        if not text.isascii() and _NOT_UTF8.search(text)
         else f'{head}"text":"{text}"}}\n'
         for line, text in zip(lines.split(b"\n"), texts, strict=True)
     ]
@@ -225,7 +225,7 @@ def _some_in_base64(head: str, lines: bytes) -> bytes:
 def _in_json(lines: bytes, text: str) -> str:
     """The text of these lines as it stands in JSON strings."""
     suspects = lines.translate(None, _HARMLESS_IN_JSON)
-    # One pass for each sort of character: a chunk full of controls costs no call for each of them.
+    # One pass for each kind of character, so that a chunk full of controls costs no call for each of them.
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     for byte in set(suspects.translate(None, NOT_CONTROLS)):
         text = text.replace(chr(byte), f"\\u{byte:04x}")

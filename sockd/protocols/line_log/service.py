@@ -1,10 +1,24 @@
-"""The file of a line-log endpoint, as its options say."""
+"""What all listeners of a line-log endpoint share: its file, behind a backlog of unrecorded lines.
+
+A read may hold 512 KiB. Of nothing but newlines that becomes half a million records; of the bytes that are
+slowest to escape it takes 75 ms, in which nobody else is served. So one event records a bounded amount, the
+rest joins the backlog, and nothing more is read from that connection until its rest is recorded. In each turn
+of the reactor the connection at the head of the backlog records as much as one event may, and goes to the
+back if more is left: the connections take turns, and everything else is served in between.
+
+A connection that ended leaves its rest in the backlog. That alone would let a peer fill memory, by connecting
+again and again: so newcomers wait in the backlog as well, unread, while it is crowded.
+
+The backlog is also a source of the sink, which pauses its sources while it is full: nothing is recorded then.
+A stop and an upgrade don't wait for turns: `finish` records immediately what ended connections left.
+"""
 
 from collections import deque
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from sockd.base.reactor import Clock, Timer
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import records_for
@@ -12,50 +26,47 @@ from sockd.sinks.appender import Appender, Target
 from sockd.sinks.file import FileSink
 
 
-class Work(Protocol):
-    """A connection that has been read more from than one event may record; it isn't read from meanwhile."""
+class Unrecorded(Protocol):
+    """A connection, or a datagram listener, with more at hand than one event may record."""
 
-    lost: bool  # it has ended
+    ended: bool  # nothing more comes from it
 
-    def go_on(self) -> bool:
-        """Record the next bit; whether some is left."""
+    def record_some(self) -> bool:
+        """Record what one event may; whether some is left."""
 
-    def finished(self) -> None:
+    def all_recorded(self) -> None:
         """Nothing was left. It may `add` itself again."""
 
 
 class Backlog:
-    """One endpoint's: in each of the reactor's turns one connection goes on, be it that it has ended.
+    """One endpoint's; in each turn of the reactor the first in it records some."""
 
-    It is a source of the sink: while that is full nothing is recorded.
-    """
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._waiting: deque[Work] = deque()
-        self._timer: Any = None
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: deque[Unrecorded] = deque()
+        self._timer: Timer | None = None
         self._paused = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, work: Work) -> None:
-        """It goes on after those that are here; it is not here itself."""
-        self._waiting.append(work)
+    def add(self, one: Unrecorded) -> None:
+        """Put one that is not in the backlog behind those that are."""
+        self._waiting.append(one)
         self._run_soon()
 
-    def drop(self, work: Work) -> None:
-        """It is here, and has nothing to record."""
-        self._waiting.remove(work)
+    def drop(self, one: Unrecorded) -> None:
+        """Take out one that has nothing to record."""
+        self._waiting.remove(one)
 
     def finish(self) -> None:
-        """Record all of those that have ended, now."""
-        while ended := [work for work in self._waiting if work.lost]:
-            for work in ended:
-                self._waiting.remove(work)
-                while work.go_on():
+        """Record all that is left of those that have ended."""
+        while ended := [one for one in self._waiting if one.ended]:
+            for one in ended:
+                self._waiting.remove(one)
+                while one.record_some():
                     pass
-                work.finished()
+                one.all_recorded()
 
     def pauseProducing(self) -> None:  # noqa: N802
         self._paused = True
@@ -66,23 +77,23 @@ class Backlog:
 
     def _run_soon(self) -> None:
         if self._waiting and not self._paused and self._timer is None:
-            self._timer = self._reactor.callLater(0, self._run)
+            self._timer = self._clock.callLater(0, self._run)
 
     def _run(self) -> None:
         self._timer = None
         if self._waiting and not self._paused:
-            work = self._waiting.popleft()
+            one = self._waiting.popleft()
             try:
-                if work.go_on():
-                    self._waiting.append(work)
+                if one.record_some():
+                    self._waiting.append(one)
                 else:
-                    work.finished()
+                    one.all_recorded()
             finally:
                 self._run_soon()
 
 
 class LineLogService(FileSink):
-    """One for all listeners of an endpoint."""
+    """The service of a line-log endpoint: its file, and the backlog."""
 
     def __init__(self, host: Host[LineLogOptions]) -> None:
         file = Appender(*_target(host.options, host.endpoint))
@@ -98,7 +109,7 @@ class LineLogService(FileSink):
         self.backlog.finish()
 
     def reload(self, options: LineLogOptions) -> Deferred[None]:
-        """Go over to another path at once; the format is that of the connections which come from now on."""
+        """Go over to another path immediately; another format is for connections that come later."""
         return self.redirect(_target(options, self._endpoint))
 
 

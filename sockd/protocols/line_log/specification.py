@@ -1,8 +1,9 @@
-"""What line-log is to sockd: its options, and how its parts are made."""
+"""What line-log is to sockd: its options, the factories of its parts.
 
-from typing import Any
+It imports nothing of Twisted, so that `sockd check` stays quick.
+"""
 
-from sockd.protocols.contract import DatagramProtocol, Host, Service, Specification
+from sockd.protocols.contract import DatagramProtocol, Host, Service, Specification, StreamFactory
 from sockd.protocols.line_log.options import LineLogOptions
 
 
@@ -12,7 +13,7 @@ def _service(host: Host[LineLogOptions]) -> Service:
     return LineLogService(host)
 
 
-def _stream(host: Host[LineLogOptions]) -> Any:
+def _stream(host: Host[LineLogOptions]) -> StreamFactory:
     from sockd.protocols.line_log.records import records_for  # noqa: PLC0415
     from sockd.protocols.line_log.stream import LineLogFactory  # noqa: PLC0415
 

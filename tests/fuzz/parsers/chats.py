@@ -4,12 +4,11 @@ import re
 
 from sockd.base.peers import Peer
 from sockd.base.text import UNSAFE
-from sockd.protocols.chat.lines import Lines
-from sockd.protocols.chat.proof import Proof
+from sockd.protocols.chat.proof import AddressProof
 from tests.fuzz.parsers.checks import chunks
 from tests.protocols.chat.net import Net
 from tests.protocols.chat.session import Session
-from tests.protocols.chat.test_lines import plain, taken
+from tests.protocols.chat.test_lines import new_lines, plain, taken
 
 _LONGEST = 1400  # bytes of a message: one datagram
 _BEGINNINGS = re.compile(
@@ -21,12 +20,12 @@ _PEER = Peer.inet(("192.0.2.4", 4004))
 def frame(data: bytes) -> None:
     """However the bytes arrive, the lines are those of the plain rule, and half-way they can be handed on."""
     stream, pieces = chunks(data)
-    lines, found = Lines(), []
+    lines, found = new_lines(), []
     for number, piece in enumerate(pieces):
         if number % 3 == 2:
-            state, lines = lines.freeze(), Lines()
+            state, lines = lines.freeze(), new_lines()
             lines.thaw(state)
-        lines.feed(piece)
+        lines.add(piece)
         found += taken(lines)
     assert found == plain(stream)
 
@@ -45,8 +44,7 @@ def talk(data: bytes) -> None:
     _are_shown(shown.value())
     _are_shown(answers.value())
     for connection in (listener, one, other):
-        if connection._timer is not None:
-            connection._timer.cancel()
+        connection.connectionLost()
 
 
 def datagrams(data: bytes) -> None:
@@ -56,7 +54,7 @@ def datagrams(data: bytes) -> None:
     net.join(member, "ear")
     stream, pieces = chunks(data)
     for number, piece in enumerate(pieces):
-        net.door.datagrams([(piece, member if number % 2 else stranger)])
+        net.listener.datagrams([(piece, member if number % 2 else stranger)])
     for sent, to in net.sent:
         if to == stranger:
             assert len(sent) <= 64, sent
@@ -70,15 +68,15 @@ def datagrams(data: bytes) -> None:
 
 def prove(data: bytes) -> None:
     """A code is only given by who repeats it without dashes; what we send never proves anything."""
-    proof = Proof(b"secret" * 4, 0.0)
+    proof = AddressProof(b"secret" * 4, 0.0)
     right = proof._code(_PEER, 0)
-    given = proof.given(data, _PEER, 1.0)
+    given = proof.accepts(data, _PEER, 1.0)
     assert not given or right in data.lower()
     answer = proof.challenge(data, _PEER, 1.0)
     if answer is not None:
         assert len(answer) <= 64
         for reflected in (answer, data + answer, answer + data, *answer.split(b"\n"), *answer.split(b" ")):
-            assert not proof.given(reflected, _PEER, 1.0) or right in data.lower()
+            assert not proof.accepts(reflected, _PEER, 1.0) or right in data.lower()
 
 
 def _are_shown(sent: bytes) -> None:

@@ -8,7 +8,7 @@ from twisted.logger import Logger, formatEvent
 
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
-from sockd.protocols.chat.datagram import Door
+from sockd.protocols.chat.datagram import ChatDatagrams
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import specification
@@ -38,10 +38,10 @@ class Net:
         service = host.service = specification.service(host)
         assert isinstance(service, ChatService)
         self.service = service
-        door = specification.datagram(host)
-        assert isinstance(door, Door)
-        self.door = door
-        self.door.start(self)
+        listener = specification.datagram(host)
+        assert isinstance(listener, ChatDatagrams)
+        self.listener = listener
+        self.listener.start(self)
         service.startService()
 
     def send(self, data: bytes, peer: Peer) -> bool:
@@ -60,7 +60,7 @@ class Net:
 
     def receive(self, data: bytes, peer: Peer) -> list[str]:
         """One datagram from a peer; the lines that this peer is sent."""
-        self.door.datagrams([(data, peer)])
+        self.listener.datagrams([(data, peer)])
         return self.heard(peer)
 
     def heard(self, peer: Peer) -> list[str]:

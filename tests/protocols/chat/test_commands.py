@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.protocols.chat.commands import COMMANDS, hear
-from sockd.protocols.chat.lines import LONGEST_READ, TOO_LONG
+from sockd.base.lines import TOO_LONG
+from sockd.protocols.chat.commands import COMMANDS, handle
+from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.rooms import Chat
 
@@ -40,7 +41,7 @@ class Pair:
     def says(self, line: bytes) -> tuple[str, str]:
         """What alice and bob are told when alice sends this line."""
         self.forget()
-        hear(self.chat, self.alice, line)
+        handle(self.chat, self.alice, line)
         return b"".join(self.sent).decode(), b"".join(self.heard).decode()
 
 
@@ -99,12 +100,12 @@ def test_quit(pair: Pair) -> None:
 
 def test_too_long(pair: Pair) -> None:
     """A line over the bound is refused, with a reply that says so; so is one that grows beyond it."""
-    hear(pair.chat, pair.alice, TOO_LONG)
+    handle(pair.chat, pair.alice, TOO_LONG)
     assert pair.sent == [b"-- that line was over 1024 bytes, so nobody was shown it\n"]
-    told, heard = pair.says(b"\x00" * LONGEST_READ)
+    told, heard = pair.says(b"\x00" * LONGEST_LINE)
     assert told == "-- that line is over 1300 bytes as it would be shown, so nobody was shown it\n"
     assert not heard
-    assert pair.says(b"x" * LONGEST_READ) == ("", f"<alice> {'x' * LONGEST_READ}\n")
+    assert pair.says(b"x" * LONGEST_LINE) == ("", f"<alice> {'x' * LONGEST_LINE}\n")
 
 
 WORDS = st.sampled_from(
@@ -121,7 +122,7 @@ SHOWN = re.compile(
 )
 
 
-@given(LINES.filter(lambda line: len(line) <= LONGEST_READ))
+@given(LINES.filter(lambda line: len(line) <= LONGEST_LINE))
 def test_nothing_can_be_forged(line: bytes) -> None:
     """Whatever a line holds, others see one line at most, begun as only that member's can be."""
     pair = Pair()

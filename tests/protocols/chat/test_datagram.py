@@ -39,7 +39,7 @@ def test_talking(net: Net) -> None:
     """Members by UDP and by Unix datagrams talk in one room, each message in a datagram of its own."""
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
-    net.door.datagrams([(b"one\ntwo", DAVE), (b"three\r\n", DAVE)])
+    net.listener.datagrams([(b"one\ntwo", DAVE), (b"three\r\n", DAVE)])
     assert [data for data, to in net.sent if to == UNIX] == [
         b"<dave> one\n",
         b"<dave> two\n",
@@ -173,10 +173,10 @@ def test_another_process_has_the_socket(net: Net, uid: int, pid: int) -> None:
 @pytest.mark.parametrize("mangle", [bytes, lambda data: b"Echo: " + data, bytes.strip, bytes.upper])
 def test_reflection(net: Net, mangle: Callable[[bytes], bytes]) -> None:
     """A service that returns what it gets never becomes a member, and the exchange ends there."""
-    net.door.datagrams([(b"forged", DAVE)])
+    net.listener.datagrams([(b"forged", DAVE)])
     for _ in range(10):
         sent, net.sent = net.sent, []
-        net.door.datagrams([(mangle(data), DAVE) for data, _ in sent])
+        net.listener.datagrams([(mangle(data), DAVE) for data, _ in sent])
     assert not net.sent
     assert not net.service.chat.members
 
@@ -184,13 +184,13 @@ def test_reflection(net: Net, mangle: Callable[[bytes], bytes]) -> None:
 def test_two_chats() -> None:
     """Two chats that were forged at each other fall silent at once."""
     one, other = Net(), Net()
-    one.door.datagrams([(b"forged", DAVE)])
+    one.listener.datagrams([(b"forged", DAVE)])
     exchanged = 0
     while one.sent or other.sent:
         for here, there in ((one, other), (other, one)):
             sent, here.sent = here.sent, []
             exchanged += len(sent)
-            there.door.datagrams([(data, ERIN) for data, _ in sent])
+            there.listener.datagrams([(data, ERIN) for data, _ in sent])
         assert exchanged < 3
     assert not one.service.chat.members
     assert not other.service.chat.members
@@ -200,7 +200,7 @@ def test_drain(net: Net) -> None:
     """When the daemon stops each member is told so, and not of the others who leave."""
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
-    net.door.drain()
+    net.listener.drain()
     assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server closes this connection"]
     assert not net.service.chat.members
 
@@ -210,7 +210,7 @@ def test_the_log_tells_of_them(net: Net) -> None:
     net.join(UNIX, "una")
     net.prove(DAVE)
     net.receive(b"/quit for lunch", DAVE)
-    net.door.drain()
+    net.listener.drain()
     assert net.logged == [
         "lobby: uid=1000,pid=77 joined as guest1",
         "lobby: 192.0.2.4:4004 joined as guest2",
@@ -228,7 +228,7 @@ def test_stop(net: Net) -> None:
     assert net.service.chat.admit(member)
     net.service.chat.welcome(member)
     net.sent.clear()
-    net.door.stop()
+    net.listener.stop()
     assert told[-2:] == [b"-- dave left: its listener closed\n", b"-- una left: its listener closed\n"]
     assert not net.sent
     net.clock.pump([10.0] * 40)

@@ -1,11 +1,12 @@
-"""Cutting bytes into lines."""
+"""How chat splits bytes into lines: blank ones skipped, a mark in place of one that is too long."""
 
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.protocols.chat.lines import LONGEST_READ, TOO_LONG, Lines, Mark
+from sockd.base.lines import TOO_LONG, LineSplitter, Mark
+from sockd.protocols.chat.lines import LONGEST_LINE
 
 PIECES = st.sampled_from(
     [
@@ -15,15 +16,20 @@ PIECES = st.sampled_from(
         b"a",
         b"hello",
         b"\xff",
-        b"x" * (LONGEST_READ - 1),
-        b"y" * LONGEST_READ,
-        b"z" * (LONGEST_READ + 1),
+        b"x" * (LONGEST_LINE - 1),
+        b"y" * LONGEST_LINE,
+        b"z" * (LONGEST_LINE + 1),
         b"\n" * 3000,
     ]
 )
 
 
-def taken(lines: Lines) -> list[bytes | Mark]:
+def new_lines() -> LineSplitter:
+    """As chat has one for each member."""
+    return LineSplitter(LONGEST_LINE, blank_lines=False)
+
+
+def taken(lines: LineSplitter) -> list[bytes | Mark]:
     return list(iter(lines.take, None))
 
 
@@ -34,8 +40,8 @@ def plain(data: bytes) -> list[bytes | Mark]:
     for line in [each.removesuffix(b"\r") for each in whole.split(b"\n")]:
         text = line.lstrip(b"\r")
         if text:
-            result.append(text if len(text) <= LONGEST_READ else TOO_LONG)
-    if len(rest.lstrip(b"\r").removesuffix(b"\r")) > LONGEST_READ:
+            result.append(text if len(text) <= LONGEST_LINE else TOO_LONG)
+    if len(rest.lstrip(b"\r").removesuffix(b"\r")) > LONGEST_LINE:
         result.append(TOO_LONG)
     return result
 
@@ -43,40 +49,40 @@ def plain(data: bytes) -> list[bytes | Mark]:
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.lists(st.integers(0, 4000), max_size=12))
 def test_any_chunking(data: bytes, cuts: list[int]) -> None:
     """However the bytes are cut into chunks, the lines are those that the plain rule gives."""
-    lines, found = Lines(), []
+    lines, found = new_lines(), []
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in pairwise(places):
-        lines.feed(data[start:end])
+        lines.add(data[start:end])
         found += taken(lines)
     assert found == plain(data)
 
 
 def test_taken_one_by_one() -> None:
     """What is not taken yet waits, while more is fed."""
-    lines = Lines()
-    lines.feed(b"one\ntwo\nthr")
+    lines = new_lines()
+    lines.add(b"one\ntwo\nthr")
     assert lines.take() == b"one"
-    lines.feed(b"ee\n")
+    lines.add(b"ee\n")
     assert taken(lines) == [b"two", b"three"]
 
 
 def test_longest() -> None:
     """A line of exactly the bound is kept with either end, one byte more is not."""
-    lines = Lines()
-    lines.feed(
-        b"x" * LONGEST_READ + b"\r\n" + b"y" * LONGEST_READ + b"\n" + b"z" * (LONGEST_READ + 1) + b"\nok\n"
+    lines = new_lines()
+    lines.add(
+        b"x" * LONGEST_LINE + b"\r\n" + b"y" * LONGEST_LINE + b"\n" + b"z" * (LONGEST_LINE + 1) + b"\nok\n"
     )
-    assert taken(lines) == [b"x" * LONGEST_READ, b"y" * LONGEST_READ, TOO_LONG, b"ok"]
+    assert taken(lines) == [b"x" * LONGEST_LINE, b"y" * LONGEST_LINE, TOO_LONG, b"ok"]
 
 
 def test_endless_line_is_not_kept() -> None:
     """A line that goes on and on is told once and takes no memory."""
-    lines = Lines()
+    lines = new_lines()
     marks = []
     for _ in range(1000):
-        lines.feed(b"x" * 65536)
+        lines.add(b"x" * 65536)
         marks += taken(lines)
     assert marks == [TOO_LONG]
-    assert len(lines._buffer) == 0
-    lines.feed(b"end of it\nnext\n")
+    assert lines.rest == b""
+    lines.add(b"end of it\nnext\n")
     assert taken(lines) == [b"next"]

@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from sockd.base.peers import Peer
 from sockd.protocols.chat import proof
-from sockd.protocols.chat.proof import Proof
+from sockd.protocols.chat.proof import AddressProof
 
 ALICE = Peer.inet(("192.0.2.1", 40000))
 MALLORY = Peer.inet(("192.0.2.1", 40001))
 
 
 @pytest.fixture(name="asking")
-def _asking() -> Proof:
-    return Proof(b"a secret", 0.0)
+def _asking() -> AddressProof:
+    return AddressProof(b"a secret", 0.0)
 
 
-def asked(asking: Proof, peer: Peer = ALICE, now: float = 0.0) -> bytes:
+def asked(asking: AddressProof, peer: Peer = ALICE, now: float = 0.0) -> bytes:
     challenge = asking.challenge(b"hello\n", peer, now)
     assert challenge is not None
     return challenge
@@ -31,7 +31,7 @@ def answer(challenge: bytes) -> bytes:
     return found[0].replace(b"-", b"")
 
 
-def test_answered(asking: Proof) -> None:
+def test_answered(asking: AddressProof) -> None:
     """The code without its dashes proves it, with any end of line, in either case, with lines behind it."""
     code = answer(asked(asking))
     for data in (
@@ -41,71 +41,76 @@ def test_answered(asking: Proof) -> None:
         code.upper().replace(b"PROVE", b"prove"),
         code + b"\nhello\n",
     ):
-        assert asking.given(data, ALICE, 1.0)
+        assert asking.accepts(data, ALICE, 1.0)
 
 
-def test_somebody_else(asking: Proof) -> None:
+def test_somebody_else(asking: AddressProof) -> None:
     """A code is good for one address and port, of one process."""
     code = answer(asked(asking))
-    assert not asking.given(code, MALLORY, 1.0)
-    assert not Proof(b"another secret", 0.0).given(code, ALICE, 1.0)
-    assert not asking.given(code, Peer.inet(ALICE.sockaddr, ((0, 8, b"127.0.0.2"),)), 1.0)
+    assert not asking.accepts(code, MALLORY, 1.0)
+    assert not AddressProof(b"another secret", 0.0).accepts(code, ALICE, 1.0)
+    assert not asking.accepts(code, Peer.inet(ALICE.sockaddr, ((0, 8, b"127.0.0.2"),)), 1.0)
 
 
-def test_expires(asking: Proof) -> None:
+def test_expires(asking: AddressProof) -> None:
     """A code is good for a minute at least and for two at most."""
     late = answer(asked(asking, now=59.0))
     early = answer(asked(asking, now=60.0))
-    assert asking.given(late, ALICE, 119.0)
-    assert not asking.given(late, ALICE, 120.0)
-    assert asking.given(early, ALICE, 179.0)
-    assert not asking.given(early, ALICE, 180.0)
+    assert asking.accepts(late, ALICE, 119.0)
+    assert not asking.accepts(late, ALICE, 120.0)
+    assert asking.accepts(early, ALICE, 179.0)
+    assert not asking.accepts(early, ALICE, 180.0)
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20), st.sampled_from([b"\n", b" ", b": ", b"-", b","]))
 def test_reflection(before: bytes, after: bytes, separator: bytes) -> None:
     """No service that returns our words, whole or in parts, with anything around, proves or loops."""
-    asking = Proof(b"a secret", 0.0)
+    asking = AddressProof(b"a secret", 0.0)
     challenge = asked(asking)
     whole = before + challenge + after
     assert asking.challenge(whole, ALICE, 0.0) is None
     assert asking.challenge(whole.upper(), ALICE, 0.0) is None
-    assert not asking.given(whole, ALICE, 0.0)
+    assert not asking.accepts(whole, ALICE, 0.0)
     for part in challenge.split(separator):
-        assert not asking.given(before + part + after, ALICE, 0.0)
-        assert not asking.given(part, ALICE, 0.0)
+        assert not asking.accepts(before + part + after, ALICE, 0.0)
+        assert not asking.accepts(part, ALICE, 0.0)
 
 
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\nhello\n"])
-def test_copied_with_its_dashes(asking: Proof, end: bytes) -> None:
+def test_copied_with_its_dashes(asking: AddressProof, end: bytes) -> None:
     """Who copies the code as it stands is told what is missing, in words that are no answer themselves."""
     found = re.search(rb"/prove [0-9a-f-]+", asked(asking))
     assert found
     told = asking.challenge(found[0] + end, ALICE, 0.0)
     assert told == b"-- nearly: send it once more, without the dashes\n"
-    assert not asking.given(found[0] + end, ALICE, 0.0)
+    assert not asking.accepts(found[0] + end, ALICE, 0.0)
     assert asking.challenge(told, ALICE, 0.0) is None
     assert asking.challenge(found[0] + end, MALLORY, 0.0) is None
     assert asking.challenge(found[0] + end, ALICE, 180.0) is None
 
 
-def test_a_code_that_is_old(asking: Proof) -> None:
+def test_a_code_that_is_old(asking: AddressProof) -> None:
     """Who sends a wrong code, or one that is good no more, is asked anew."""
     code = answer(asked(asking))
     assert asking.challenge(code, ALICE, 180.0) == asked(asking, now=180.0)
 
 
-def test_telling_is_slow_too(asking: Proof) -> None:
+def test_telling_is_slow_too(asking: AddressProof) -> None:
     """All that one source is sent counts together."""
     found = re.search(rb"/prove [0-9a-f-]+", asked(asking))
     assert found
     assert sum(asking.challenge(found[0], ALICE, 0.0) is not None for _ in range(30)) == 9
 
 
-def test_small(asking: Proof) -> None:
-    """A challenge has at most 64 bytes."""
-    assert len(asked(asking)) <= 64
-    assert len(proof._AGAIN) <= 64
+def test_small(asking: AddressProof) -> None:
+    """A challenge has at most 64 bytes, and so has what is said to a code with its dashes."""
+    challenge = asked(asking)
+    assert len(challenge) <= 64
+    found = re.search(rb"/prove [0-9a-f-]+", challenge)
+    assert found
+    reminder = asking.challenge(found[0], ALICE, 0.0)
+    assert reminder is not None
+    assert len(reminder) <= 64
 
 
 @pytest.mark.parametrize(
@@ -120,19 +125,19 @@ def test_small(asking: Proof) -> None:
         (b"hello", Peer.inet(("ff02::1", 4000, 0, 0))),
     ],
 )
-def test_silence(asking: Proof, data: bytes, peer: Peer) -> None:
+def test_silence(asking: AddressProof, data: bytes, peer: Peer) -> None:
     """Nothing is said to empty datagrams, wrong codes, services' ports and addresses of many."""
     assert asking.challenge(data, peer, 0.0) is None
 
 
 def test_our_own_ports() -> None:
     """Nothing is said to a port that is one of ours: it would be us who answer."""
-    asking = Proof(b"a secret", 0.0, {40000})
+    asking = AddressProof(b"a secret", 0.0, {40000})
     assert asking.challenge(b"hello", ALICE, 0.0) is None
     assert asking.challenge(b"hello", MALLORY, 0.0)
 
 
-def test_slow_for_each_source(asking: Proof) -> None:
+def test_slow_for_each_source(asking: AddressProof) -> None:
     """One source, a /64 in IPv6, gets ten challenges a minute, whatever its ports; another its own ten."""
     for peers in (
         [Peer.inet(("192.0.2.9", 2000 + port)) for port in range(30)],
@@ -142,9 +147,9 @@ def test_slow_for_each_source(asking: Proof) -> None:
     assert asked(asking, MALLORY, now=6.0)
 
 
-def test_slow_for_all(asking: Proof) -> None:
+def test_slow_for_all(asking: AddressProof) -> None:
     """All sources together get a hundred a second, and we remember a bounded number of them."""
     peers = [Peer.inet((f"10.{high}.{low}.1", 2000)) for high in range(20) for low in range(250)]
     sent = sum(asking.challenge(b"x", peer, 0.0) is not None for peer in peers)
     assert sent == 100
-    assert len(asking._each) <= proof.SOURCES
+    assert len(asking._source_rates) <= proof.SOURCE_SLOTS

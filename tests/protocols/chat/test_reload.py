@@ -4,7 +4,7 @@ from typing import Any
 
 from sockd.base.units import Rate
 from sockd.protocols.chat.options import ChatOptions
-from sockd.protocols.chat.service import SETTLING, SWEEP
+from sockd.protocols.chat.service import SETTLE_SWEEPS, SWEEP_INTERVAL
 from tests.protocols.chat.net import DAVE, UNIX, Net
 from tests.protocols.chat.session import Session, heard
 
@@ -22,8 +22,8 @@ def said(session: Session, name: str = "lobby") -> list[str]:
 
 def settle(session: Session) -> None:
     session.service.startService()
-    for _ in range(SETTLING):
-        session.clock.advance(SWEEP)
+    for _ in range(SETTLE_SWEEPS):
+        session.clock.advance(SWEEP_INTERVAL)
     session.service.stopService()
 
 
@@ -125,7 +125,7 @@ def test_a_rate_for_who_comes_by_datagrams() -> None:
     """Members that are there keep theirs, and the listener is not made anew."""
     net = Net()
     net.join(DAVE, "dave")
-    net.door.reload(ChatOptions(rate=Rate(2, 1.0)))
+    net.listener.reload(ChatOptions(rate=Rate(2, 1.0)))
     net.join(UNIX, "una")
     net.clock.advance(2)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.protocols.chat.room import Member
-from sockd.protocols.chat.rooms import LISTED, Chat, listed
+from sockd.protocols.chat.rooms import LIST_SIZE, Chat, listed
 
 
 class Terminal:
@@ -278,7 +278,7 @@ def test_listing(chat: Chat, alice: Terminal, bob: Terminal) -> None:
 def test_lists_are_bounded(names: list[str]) -> None:
     """A list fits into one datagram, and says how many it leaves out."""
     text = listed(names, len(names))
-    assert len(text) <= LISTED + 20
+    assert len(text) <= LIST_SIZE + 20
     shown, _, more = text.partition(" and ")
     left_out = int(more.split()[0]) if more else 0
     assert [*shown.split(", ")] == names[: len(names) - left_out]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.base.peers import Peer
-from sockd.protocols.chat.service import SETTLING, SWEEP
+from sockd.protocols.chat.service import SETTLE_SWEEPS, SWEEP_INTERVAL
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 from tests.protocols.chat.session import Session, heard
 
@@ -70,8 +70,8 @@ def test_who_did_not_come_over_leaves() -> None:
     (alice,) = new.came_back
     alice.dataReceived(b"/who\nhello?\n/rooms\n")
     assert heard(to_alice) == ["-- in lobby: alice, bob", "-- rooms: lobby (2), ops (1)"]
-    for _ in range(SETTLING):
-        new.clock.advance(SWEEP)
+    for _ in range(SETTLE_SWEEPS):
+        new.clock.advance(SWEEP_INTERVAL)
     assert heard(to_alice) == ["-- bob left: lost the connection"]
     alice.dataReceived(b"/rooms\n")
     assert heard(to_alice) == ["-- rooms: lobby (1)"]
@@ -95,7 +95,7 @@ def test_who_came_between_two_looks() -> None:
     }
     assert list(chat.members) == ["alice", "bob"]
     with pytest.raises(ValueError, match="Alice is there twice"):
-        chat.come_back("Alice", None, print, print)
+        chat.resume("Alice", None, print, print)
 
 
 def test_a_flooding_member_goes_on_waiting() -> None:
@@ -155,7 +155,7 @@ def succeeded(net: Net) -> Net:
     """The same endpoint in the next program."""
     new = Net(net.clock)
     new.service.thaw(net.service.freeze())
-    new.door.thaw(net.door.freeze())
+    new.listener.thaw(net.listener.freeze())
     net.service.stopService()
     return new
 
@@ -178,7 +178,7 @@ def test_members_by_datagrams_go_on() -> None:
     ]
     code = challenge.split("/prove ")[1].split()[0].replace("-", "")
     assert new.receive(f"/prove {code}\n".encode(), ERIN)[0].startswith("-- welcome, you are guest4")
-    assert new.door.freeze() == succeeded(new).door.freeze()
+    assert new.listener.freeze() == succeeded(new).listener.freeze()
 
 
 def test_silence_and_floods_are_counted_on() -> None:
@@ -190,10 +190,10 @@ def test_silence_and_floods_are_counted_on() -> None:
     new = succeeded(old)
     assert new.receive(b"x\n" * 10, DAVE) == []
     assert new.counters.refused == {"too fast": 1}
-    new.clock.pump([SWEEP] * 24)
+    new.clock.pump([SWEEP_INTERVAL] * 24)
     assert new.heard(UNIX)[-1].startswith("-- still there?")
     newest = succeeded(new)
-    newest.clock.pump([SWEEP] * 6)
+    newest.clock.pump([SWEEP_INTERVAL] * 6)
     assert newest.heard(UNIX)[-1:] == ["-- you were silent for 5 minutes: goodbye"]
 
 

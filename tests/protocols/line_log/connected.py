@@ -7,7 +7,7 @@ from twisted.internet.testing import StringTransport
 from sockd.base.peers import Peer
 from sockd.protocols.line_log.records import records_for
 from sockd.protocols.line_log.service import Backlog
-from sockd.protocols.line_log.stream import LineLog, LineLogFactory
+from sockd.protocols.line_log.stream import LineLogConnection, LineLogFactory
 from tests.protocols.reactors import ClockReactor
 
 
@@ -83,18 +83,24 @@ class Transport(StringTransport):
         self.paused = False
 
 
-def build(sink: Any, max_line: int, form: str) -> LineLog:
+def is_paused(protocol: LineLogConnection) -> bool:
+    """Whether the connection is not read from."""
+    assert isinstance(protocol.transport, Transport)
+    return protocol.transport.paused
+
+
+def build(sink: Any, max_line: int, form: str) -> LineLogConnection:
     factory = LineLogFactory(sink, sink.backlog, records_for(form, "applog"), max_line, lambda: 0)
     return factory.buildProtocol(None)
 
 
-def connect(sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
+def connect(sink: Any, max_line: int = 64, form: str = "text") -> LineLogConnection:
     protocol = build(sink, max_line, form)
     protocol.makeConnection(Transport())
     return protocol
 
 
-def thawed(old: LineLog, sink: Any, max_line: int = 64, form: str = "text") -> LineLog:
+def thawed(old: LineLogConnection, sink: Any, max_line: int = 64, form: str = "text") -> LineLogConnection:
     """The same connection in a new program."""
     new = build(sink, max_line, form)
     new.transport = old.transport

@@ -17,8 +17,8 @@ from sockd.protocols.line_log import stream
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import Mark, records_for
 from sockd.protocols.line_log.service import Backlog, LineLogService
-from sockd.protocols.line_log.stream import LineLog
-from tests.protocols.line_log.connected import MemorySink, Transport, Turns, build, connect, thawed
+from sockd.protocols.line_log.stream import LineLogConnection
+from tests.protocols.line_log.connected import MemorySink, Transport, Turns, build, connect, is_paused, thawed
 from tests.sinks.stepped import StepWorker, result
 
 READ = 128 * 1024
@@ -40,9 +40,9 @@ def plain(data: bytes, max_line: int, form: str) -> bytes:
 @contextmanager
 def bounds(step: int, beyond_ascii: int, most: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "STEP", step)
-        patch.setattr(stream, "STEP_BEYOND_ASCII", beyond_ascii)
-        patch.setattr(stream, "MOST", most)
+        patch.setattr(stream, "STEP_SIZE", step)
+        patch.setattr(stream, "STEP_SIZE_NON_ASCII", beyond_ascii)
+        patch.setattr(stream, "RECORDS_PER_EVENT", most)
         yield
 
 
@@ -73,7 +73,7 @@ def test_the_same_records_as_the_plain_way(
     rest, protocol = data, connect(sink, max_line=16, form=form)
     with bounds(step, beyond_ascii, most):
         for deed in deeds:
-            if deed == "read" and not protocol.transport.paused:
+            if deed == "read" and not is_paused(protocol):
                 protocol.dataReceived(rest[:50])
                 rest = rest[50:]
             elif deed == "turn":
@@ -90,9 +90,9 @@ def test_the_same_records_as_the_plain_way(
                     sink.fill()
                 protocol = thawed(protocol, sink, max_line=16, form=form)
         sink.empty()
-        while rest or protocol.transport.paused:
+        while rest or is_paused(protocol):
             sink.turns()
-            assert not protocol.transport.paused
+            assert not is_paused(protocol)
             protocol.dataReceived(rest[:50])
             rest = rest[50:]
         protocol.connectionLost()
@@ -108,14 +108,14 @@ def test_a_read_of_tiny_lines_is_many_events(unit: bytes, form: str) -> None:
     protocol = connect(sink, form=form)
     data = unit * (READ // len(unit))
     protocol.dataReceived(data)
-    assert protocol.transport.paused
+    assert is_paused(protocol)
     before = 0
     while sink.backlog:
         made = sum(map(len, sink.records))
         assert made - before < 2 * 1024 * 1024
         before = made
         sink.clock.turn()
-    assert not protocol.transport.paused
+    assert not is_paused(protocol)
     assert b"".join(sink.records).count(b"\n") == data.count(b"\n")
 
 
@@ -126,7 +126,7 @@ def test_a_read_of_ordinary_lines_is_one_event() -> None:
         protocol = connect(sink, max_line=65536)
         protocol.dataReceived((line * (READ // len(line) + 1))[:READ])
         assert not sink.backlog
-        assert not protocol.transport.paused
+        assert not is_paused(protocol)
 
 
 def test_pieces_of_long_lines_count_as_work() -> None:
@@ -148,9 +148,9 @@ def test_a_long_line_that_is_dear_to_escape_is_many_events(unit: bytes, end: byt
     assert sink.records == []
     if end:
         protocol.dataReceived(end)
-        assert protocol.transport.paused
+        assert is_paused(protocol)
         assert sink.records == []
-        assert thawed(protocol, MemorySink(), 65536).transport.paused
+        assert is_paused(thawed(protocol, MemorySink(), 65536))
     protocol.connectionLost()
     assert sink.turns() > 5
     assert b"".join(sink.records) == plain(line + end, 65536, "text")
@@ -161,11 +161,11 @@ def test_connections_take_turns() -> None:
     sink = MemorySink()
     one, other = connect(sink, max_line=65536), connect(sink, max_line=65536)
     one.dataReceived(b"\n" * READ)
-    other.dataReceived(b"\n" * (3 * stream.STEP))
+    other.dataReceived(b"\n" * (3 * stream.STEP_SIZE))
     for _ in range(4):
         sink.clock.turn()
-    assert other.transport.paused is False
-    assert one.transport.paused is True
+    assert is_paused(other) is False
+    assert is_paused(one) is True
 
 
 def test_what_a_connection_left_is_recorded_after_its_end() -> None:
@@ -184,24 +184,24 @@ def test_nothing_is_recorded_while_the_sink_is_full() -> None:
     """And the connection isn't read from before both have gone on."""
     sink = MemorySink()
     protocol = connect(sink, max_line=65536)
-    protocol.dataReceived(b"\n" * (2 * stream.STEP))
+    protocol.dataReceived(b"\n" * (2 * stream.STEP_SIZE))
     sink.fill()
     made = len(sink.records)
     sink.clock.turn()
     assert len(sink.records) == made
     sink.empty()
-    assert protocol.transport.paused
+    assert is_paused(protocol)
     sink.fill()
     sink.empty()
     sink.clock.turn()
-    assert not protocol.transport.paused
-    protocol.dataReceived(b"\n" * (2 * stream.STEP))
+    assert not is_paused(protocol)
+    protocol.dataReceived(b"\n" * (2 * stream.STEP_SIZE))
     sink.fill(but=sink.backlog)
     sink.clock.turn()
     assert not sink.backlog
-    assert protocol.transport.paused
+    assert is_paused(protocol)
     sink.empty()
-    assert not protocol.transport.paused
+    assert not is_paused(protocol)
 
 
 def test_what_comes_though_it_is_paused() -> None:
@@ -221,17 +221,17 @@ def test_one_that_raises_does_not_stop_the_others() -> None:
     done: list[str] = []
 
     class Work:
-        lost = False
+        ended = False
 
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def go_on(self) -> bool:
+        def record_some(self) -> bool:
             if self.name == "faulty":
                 raise ValueError(self.name)
             return False
 
-        def finished(self) -> None:
+        def all_recorded(self) -> None:
             done.append(self.name)
 
     backlog.add(Work("faulty"))
@@ -259,7 +259,7 @@ class Running:
         self.service.startService()
         self.worker.steps()
 
-    def connect(self) -> LineLog:
+    def connect(self) -> LineLogConnection:
         protocol = build(self.service, 64, "text")
         protocol.makeConnection(Transport())
         return protocol
@@ -378,13 +378,13 @@ def test_newcomers_wait_their_turn() -> None:
         if number == 100:
             honest = one
             continue
-        if not one.transport.paused:
+        if not is_paused(one):
             one.dataReceived(b"\n" * READ)
         one.connectionLost()
         sink.clock.turn()
-        assert len(sink.backlog) <= 3 * stream.QUEUE
+        assert len(sink.backlog) <= 3 * stream.CROWDED_BACKLOG
     assert honest is not None
-    while honest.transport.paused:
+    while is_paused(honest):
         assert len(sink.backlog)
         sink.clock.turn()
 
@@ -392,9 +392,9 @@ def test_newcomers_wait_their_turn() -> None:
 def crowded() -> MemorySink:
     """As many are in the backlog as newcomers wait for."""
     sink = MemorySink()
-    for _ in range(stream.QUEUE):
+    for _ in range(stream.CROWDED_BACKLOG):
         connect(sink, max_line=65536).dataReceived(b"\n" * READ)
-    assert len(sink.backlog) == stream.QUEUE
+    assert len(sink.backlog) == stream.CROWDED_BACKLOG
     return sink
 
 
@@ -404,10 +404,10 @@ def test_a_newcomer_waits_when_the_sink_has_room_again() -> None:
     newcomer = connect(sink)
     sink.fill()
     sink.empty()
-    assert newcomer.transport.paused
-    assert len(sink.backlog) == stream.QUEUE + 1
+    assert is_paused(newcomer)
+    assert len(sink.backlog) == stream.CROWDED_BACKLOG + 1
     sink.turns()
-    assert not newcomer.transport.paused
+    assert not is_paused(newcomer)
 
 
 def test_a_newcomer_waits_for_those_before_it_and_the_sink() -> None:
@@ -417,9 +417,9 @@ def test_a_newcomer_waits_for_those_before_it_and_the_sink() -> None:
     for one in (newcomer, *sink.sources):
         one.pauseProducing()
     sink.turns()
-    assert newcomer.transport.paused
+    assert is_paused(newcomer)
     sink.empty()
-    assert not newcomer.transport.paused
+    assert not is_paused(newcomer)
 
 
 def test_a_newcomer_that_brings_something_is_queued_once() -> None:
@@ -429,7 +429,7 @@ def test_a_newcomer_that_brings_something_is_queued_once() -> None:
     sink = crowded()
     recorded = len(sink.records)
     newcomer = thawed(before, sink, max_line=65536)
-    assert len(sink.backlog) == stream.QUEUE + 1
+    assert len(sink.backlog) == stream.CROWDED_BACKLOG + 1
     assert len(sink.records) == recorded
     newcomer.connectionLost()
     sink.turns()

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockd.base.lines import Sort, split
 from sockd.base.peers import Peer
-from sockd.protocols.line_log.datagram import SINK_FULL, WAITING, LineLogDatagrams
-from sockd.protocols.line_log.records import records_for
-from sockd.protocols.line_log.stream import MOST, STEP
+from sockd.protocols.line_log.datagram import SINK_FULL, WAITING_LIMIT, LineLogDatagrams
+from sockd.protocols.line_log.records import Mark, records_for
+from sockd.protocols.line_log.stream import RECORDS_PER_EVENT, STEP_SIZE
 from tests.protocols.line_log.connected import MemorySink
 
 ONE = Peer.inet(("127.0.0.1", 40122))
@@ -23,6 +24,16 @@ def listening(sink: Any, max_line: int = 64, form: str = "text") -> LineLogDatag
     transport: Any = SimpleNamespace(counters=SimpleNamespace(refused=Counter()))
     protocol.start(transport)
     return protocol
+
+
+def plain(data: bytes, peer: str, max_line: int, form: str) -> bytes:
+    """The records of one datagram, line by line: the plain way."""
+    records, found = records_for(form, "applog"), []
+    for sort, part in split(data, max_line):
+        lines = part[:-1].split(b"\n") if sort is Sort.LINES else [part]
+        mark = Mark.CUT if sort is Sort.CUT else None
+        found += [records.piece(0, peer, line, mark) for line in lines]
+    return b"".join(found)
 
 
 def texts(sink: MemorySink) -> list[str]:
@@ -116,12 +127,13 @@ def test_long_datagrams_are_recorded_in_steps(data: bytes, max_line: int, form: 
         before = len(sink.records)
         sink.clock.turn()
         steps.append(sum(map(len, sink.records[before:])))
-    assert max(steps, default=0) < MOST + 100 * STEP  # a step of newlines may give as much more
-    at_once = b"".join(
-        protocol._recorded(0, one, peer.text)
+    assert (
+        max(steps, default=0) < RECORDS_PER_EVENT + 100 * STEP_SIZE
+    )  # a step of newlines may give as much more
+    assert b"".join(sink.records) == b"".join(
+        plain(one, peer.text, max_line, form)
         for one, peer in ((b"before", ONE), (data, OTHER), (b"a\nb", ONE), (b"after\n", OTHER))
     )
-    assert b"".join(sink.records) == at_once
 
 
 def test_what_waits_is_bounded() -> None:
@@ -133,10 +145,10 @@ def test_what_waits_is_bounded() -> None:
         protocol.datagrams([(b"\n" * 60_000, ONE), (b"x", OTHER)])
         count += 1
     assert protocol.transport.counters.refused == {SINK_FULL: 2}
-    assert WAITING < protocol._held < WAITING + 70_000
+    assert WAITING_LIMIT < protocol.held < WAITING_LIMIT + 70_000
     sink.turns()
     assert sink.text.count("\n") == (count - 1) * 60_001
-    assert protocol._held == 0
+    assert protocol.held == 0
     protocol.datagrams([(b"x", OTHER)])
     assert sink.text.count("\n") == (count - 1) * 60_001 + 1
 
