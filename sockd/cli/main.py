@@ -1,6 +1,5 @@
 """The `sockd` command; what a command needs is imported when it is called, so that each starts quickly."""
 
-import gc
 import io
 import os
 import sys
@@ -13,6 +12,7 @@ import click
 from sockd import __version__
 from sockd.cli import control, status
 from sockd.config.source import USUAL_FILE
+from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
     from sockd.protocols.contract import Specification
@@ -43,10 +43,10 @@ def command() -> None:
 @file_option
 def run(file: Path) -> None:
     """Run in the foreground until told to stop."""
-    gc.disable()  # until the service is made: what is imported stays, and needn't be looked through
-    from sockd import tap  # noqa: PLC0415
+    disable_collection()  # of what is imported, which stays to the end
+    from sockd.cli import twistd  # noqa: PLC0415
 
-    tap.run(file)
+    twistd.run(file)
 
 
 @command.command(short_help="Say what a file would run, or what is wrong.")
@@ -56,7 +56,7 @@ def run(file: Path) -> None:
 )
 def check(file: Path, *, as_yaml: bool) -> None:
     """Say what would run, or everything that is wrong with the file."""
-    gc.disable()  # its memory is bounded by the file's, and goes with the process
+    disable_collection()  # its memory is bounded by the file's, and goes with the process
     from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
@@ -75,9 +75,9 @@ def check(file: Path, *, as_yaml: bool) -> None:
 @command.command(hidden=True)
 def rehearse() -> None:
     """Say whether this program could go on where the running one, which asks, stops."""
-    from sockd import tap  # noqa: PLC0415
+    from sockd.cli import twistd  # noqa: PLC0415
 
-    tap.rehearse()
+    twistd.rehearse()
 
 
 @command.command()
