@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import records_for
-from sockd.sinks.appender import Appender, Target
+from sockd.sinks.appender import Appender
 from sockd.sinks.file import FileSink
+from sockd.sinks.opening import Target
 
 
 class Work(Protocol):
