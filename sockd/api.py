@@ -51,7 +51,8 @@ from sockd.protocols.contract import (
     StreamTransport,
     Surviving,
 )
-from sockd.sinks.appender import Appender, SinkError, Target
+from sockd.sinks.appender import Appender
+from sockd.sinks.opening import SinkError, Target
 
 __all__ = [
     "Account",

@@ -1,4 +1,4 @@
-"""What the log looks like, and where it goes: one event a line, in three formats, never blocking."""
+"""The log: one event a line, in one of three formats, written without ever waiting."""
 
 import json
 import os
@@ -18,21 +18,21 @@ from sockd.base import descriptors
 from sockd.base.text import UNSAFE, visible
 from sockd.plan.plan import LogPlan
 
-# A pipe that polls writable takes so much without blocking (PIPE_BUF, pipe(7)); longer lines are cut.
-LONGEST = 4096
-_CUT = " [cut]"
-MODE = 0o640  # of a log file that we create
-_SHORT = 200  # fields of a JSON line that are no longer (in characters) stay when it is cut
+LINE_LIMIT = 4096  # bytes: a pipe that polls writable takes as many without blocking (PIPE_BUF, pipe(7))
+_CUT_MARK = " [cut]"  # ends a line that was longer
+_FILE_MODE = 0o640  # of a log file that sockd creates
+_KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
-Event = dict[str, Any]
+Event = dict[str, Any]  # of Twisted's: who logs chooses the names and the values
+Format = Callable[[Event, str, bool], str]  # of an event, its level, and whether details are wanted
 
 
 class Destination:
-    """A file descriptor that is never waited for: what can't be written at once is counted as lost.
+    """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
 
-    With a path it is a file, which `reopen` opens anew; without, it is standard output. A `descriptor` is
-    that of a file at the path that is open already.
+    With a path it is a file, which `reopen` opens anew; without, it is standard output. `descriptor` is given
+    where the file at the path is open already.
     """
 
     def __init__(self, path: Path | None = None, descriptor: int | None = None) -> None:
@@ -40,9 +40,9 @@ class Destination:
         self.lost = 0
         if descriptor is None:
             descriptor = 1 if path is None else _open(path)
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLOUT)
+        self._poll.register(self.descriptor, select.POLLOUT)
 
     def write(self, text: str) -> None:
         """Write a line or several, the last newline excluded."""
@@ -51,51 +51,59 @@ class Destination:
                 self.lost += 1
 
     def put(self, line: str) -> bool:
-        """Write one line, if that is possible at once."""
+        """Write one line, if that is possible without waiting; whether it was."""
         data = _encoded(line) + b"\n"
-        if len(data) > LONGEST:
-            data = data[: LONGEST - len(_CUT) - 1].decode("utf-8", "ignore").encode() + _CUT.encode() + b"\n"
+        if len(data) > LINE_LIMIT:
+            data = (
+                data[: LINE_LIMIT - len(_CUT_MARK) - 1].decode("utf-8", "ignore").encode()
+                + _CUT_MARK.encode()
+                + b"\n"
+            )
         try:
             ready = self._poll.poll(0)
-            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self._descriptor, data) > 0
+            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self.descriptor, data) > 0
         except OSError:
             return False
 
     def reopen(self) -> None:
-        """Open the file at the path anew (logrotate moved it); OSError leaves the old one in use."""
+        """Open the file at the path anew, as logrotate has moved it; an OSError leaves the old one in use."""
         if self.path is not None:
             path = self.path
             fresh = descriptors.take(lambda: _open(path))
-            self._poll.unregister(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = fresh
+            self._poll.unregister(self.descriptor)
+            os.close(self.descriptor)
+            self.descriptor = fresh
             self._poll.register(fresh, select.POLLOUT)
 
     def give_to(self, uid: int | None, gid: int | None) -> None:
         """The daemon will run as another user, who must be able to write and reopen the file."""
         if self.path is not None:
-            os.fchown(self._descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+            os.fchown(self.descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
 
     def freeze(self) -> dict[str, Any] | None:
         """The open file, for the program that goes on with it; None for standard output."""
-        return None if self.path is None else {"fd": self._descriptor, "path": str(self.path)}
+        return None if self.path is None else {"fd": self.descriptor, "path": str(self.path)}
+
+    def close(self) -> None:
+        if self.path is not None:
+            os.close(self.descriptor)
 
     def isatty(self) -> bool:
-        return os.isatty(self._descriptor)
+        return os.isatty(self.descriptor)
 
     def is_journal(self, environ: Mapping[str, str]) -> bool:
-        """Whether systemd's journal reads it."""
-        return _is_journal(self._descriptor, environ)
+        """Whether systemd's journal reads what is written."""
+        return _is_journal(self.descriptor, environ)
 
 
 def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """$JOURNAL_STREAM has the journal's device and inode (systemd.exec(5))."""
+    """Whether the descriptor has the device and the inode of $JOURNAL_STREAM (systemd.exec(5))."""
     status = os.fstat(descriptor)
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def complain(text: str, environ: Mapping[str, str]) -> None:
-    """Say on standard error why there is no daemon; in the journal these lines are errors."""
+    """Print on standard error why there is no daemon; in the journal these lines are errors."""
     mark = ""
     with suppress(OSError, ValueError):  # there may be no standard error
         mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
@@ -103,18 +111,18 @@ def complain(text: str, environ: Mapping[str, str]) -> None:
 
 
 def _open(path: Path) -> int:
-    # Non-blocking for the sake of FIFOs: one that nobody reads is an error at once (ENXIO), not a wait.
+    # Non-blocking for the sake of FIFOs: one that nobody reads is an error (ENXIO), not a wait.
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE)
     except FileExistsError:
-        return os.open(path, flags | os.O_CREAT, MODE)  # it may be a link to nothing yet
-    os.fchmod(descriptor, MODE)  # whatever the umask: who reads the log is to read the next one too
+        return os.open(path, flags | os.O_CREAT, _FILE_MODE)  # it may be a link to nothing yet
+    os.fchmod(descriptor, _FILE_MODE)  # whatever the umask: a user who reads this log is to read the next one
     return descriptor
 
 
 def chosen_format(plan: LogPlan, destination: Destination, environ: Mapping[str, str]) -> str:
-    """What `auto` comes to: journal under systemd, text on a terminal, JSON otherwise."""
+    """The format that `auto` stands for: journal under systemd, text on a terminal, JSON otherwise."""
     if plan.format != "auto":
         return plan.format
     if destination.is_journal(environ):
@@ -131,22 +139,22 @@ class Observer:
         self.change(level, style)
 
     def change(self, level: str, style: str) -> None:
-        """From now on write these."""
-        self._least = _LEVELS.index(level)
+        """From now on write events of these levels in this format."""
+        self._lowest = _LEVELS.index(level)
         self._line = _FORMATS[style]
         self._details = level == "debug"
 
     def __call__(self, event: Event) -> None:
         level = event.get("log_level", LogLevel.info).name
         if level == "info" and event.get("log_namespace", "").startswith(("twisted", "log_legacy")):
-            level = "debug"  # what Twisted tells of itself
-        if _LEVELS.index(level) < self._least:
+            level = "debug"  # what Twisted says of itself
+        if _LEVELS.index(level) < self._lowest:
             return
         if self._destination.lost:
-            self._tell_lost(event["log_time"])
+            self._report_lost(event["log_time"])
         self._destination.write(self._line(event, level, self._details))
 
-    def _tell_lost(self, now: float) -> None:
+    def _report_lost(self, now: float) -> None:
         event = {
             "log_time": now,
             "log_format": "{lines} lines of the log were lost: nobody read them",
@@ -158,7 +166,7 @@ class Observer:
 
 
 def _message(event: Event, details: bool) -> list[str]:
-    """The event in words: one line, and the traceback of a bug (of a protocol's: if details are wanted)."""
+    """The event in words: a line, then the traceback of a bug (of a protocol's: if details are wanted)."""
     message = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None and (details or "event" not in event):
@@ -186,16 +194,18 @@ def _json(event: Event, level: str, details: bool) -> str:
     }
     message = "\n".join(_message(event, details))
     line = _dumps(fields | {"message": message})
-    if len(_encoded(line)) < LONGEST:
+    if len(_encoded(line)) < LINE_LIMIT:
         return line
-    # Cut as other lines are, it would be no JSON. Escaped, no byte of the message becomes more than two.
-    fields = {key: value for key, value in fields.items() if len(_dumps(value)) <= _SHORT}
-    room = (LONGEST - len(_encoded(_dumps(fields))) - 50) // 2
-    return _dumps(fields | {"message": _encoded(message)[: max(0, room)].decode("utf-8", "ignore") + _CUT})
+    # Cut as other lines are, it would not be JSON. Escaped, a byte of the message becomes two at most.
+    fields = {key: value for key, value in fields.items() if len(_dumps(value)) <= _KEPT_FIELD}
+    room = (LINE_LIMIT - len(_encoded(_dumps(fields))) - 50) // 2
+    return _dumps(
+        fields | {"message": _encoded(message)[: max(0, room)].decode("utf-8", "ignore") + _CUT_MARK}
+    )
 
 
 def _dumps(value: Any) -> str:
-    """JSON that is as safe to look at as the text is; unlike there, nothing needs to be shown otherwise."""
+    """JSON that is as safe to look at as the text is, and gives back what it was made from."""
     return UNSAFE.sub(_json_escape, json.dumps(value, ensure_ascii=False, default=str))
 
 
@@ -208,12 +218,13 @@ def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-_FORMATS: dict[str, Callable[[Event, str, bool], str]] = {"text": _text, "json": _json, "journal": _journal}
+_FORMATS: dict[str, Format] = {"text": _text, "json": _json, "journal": _journal}
 
 
 def timestamp(seconds: float) -> str:
     """UTC with milliseconds, as RFC 3339 has it."""
-    # A float is hardly ever a whole millisecond: what was read from such a text is to give the same text.
+    # A float is hardly ever a whole millisecond: a time that was read from such a text is to give the same
+    # text.
     whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{microseconds // 1000:03d}Z"
 
@@ -221,9 +232,9 @@ def timestamp(seconds: float) -> str:
 def destination(
     logfile: str | None, foreground: bool, handed: Mapping[str, Any] | None = None
 ) -> Destination:
-    """Where twistd's options send the log. SystemExit, as twistd has it, where that can't be.
+    """The destination that twistd's options name. SystemExit, as twistd has it, where there can be none.
 
-    `handed` is what the program before froze of its own.
+    `handed` is what the program before in this process froze of its own.
     """
     if handed is not None:
         os.set_inheritable(handed["fd"], False)
@@ -237,3 +248,52 @@ def destination(
         return Destination(path)
     except OSError as error:
         sys.exit(f"can't open the log file {path}: {error.strerror}")
+
+
+class OwnLog:
+    """The log of a daemon to which twistd leaves it.
+
+    `read_by_person`: it is text, which a person looks at while the daemon runs in the foreground.
+    """
+
+    def __init__(
+        self, destination: Destination, plan: LogPlan, foreground: bool, environ: Mapping[str, str]
+    ) -> None:
+        self._destination = destination
+        self._foreground = foreground
+        self._environ = environ
+        self.observer = Observer(destination, plan.level, self._style(plan))
+
+    def _style(self, plan: LogPlan) -> str:
+        style = chosen_format(plan, self._destination, self._environ)
+        self.read_by_person = self._foreground and style == "text"
+        return style
+
+    def follow(self, plan: LogPlan) -> None:
+        """From the next line on this plan holds."""
+        self.observer.change(plan.level, self._style(plan))
+
+    def write(self, text: str) -> None:
+        """Write lines that are no events."""
+        self._destination.write(text)
+
+    def reopen(self) -> None:
+        self._destination.reopen()
+
+    def freeze(self) -> dict[str, Any] | None:
+        return self._destination.freeze()
+
+    def close(self) -> None:
+        self._destination.close()
+
+
+def own_log(
+    options: Mapping[str, Any], plan: LogPlan, handed: Mapping[str, Any] | None, environ: Mapping[str, str]
+) -> OwnLog | None:
+    """As twistd's options have it; None where --syslog or --logger name another log."""
+    if options.get("syslog") or options.get("logger"):
+        return None
+    foreground = bool(options.get("nodaemon"))
+    chosen = destination(options.get("logfile"), foreground, handed)
+    chosen.give_to(options.get("uid"), options.get("gid"))
+    return OwnLog(chosen, plan, foreground, environ)

@@ -1,7 +1,6 @@
-"""The daemon as a process: signals, exit status, and what is read before the reactor runs."""
+"""The daemon as a process that twistd runs."""
 
 import atexit
-import gc
 import os
 import signal
 import socket
@@ -20,19 +19,22 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 
 import sockd
-from sockd import log as logs
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
+from sockd.base.reactor import MainReactor
 from sockd.base.units import counted
 from sockd.commands import commands
+from sockd.control.conversation import Conversation
 from sockd.control.status import Outcome
 from sockd.control.welcome import welcome
 from sockd.daemon import Daemon
+from sockd.log import own_log
 from sockd.plan import budget
 from sockd.plan.build import read
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
 from sockd.process.rights import Rights, is_root, refusal_as
+from sockd.process.switches import Switches
 from sockd.systemd.inherited import environment_at_exec, take
 from sockd.systemd.notify import Notify, Watchdog, fd_store_size
 from sockd.systemd.store import FdStore, adopt
@@ -41,97 +43,98 @@ from sockd.upgrade.carried import Carried
 from sockd.upgrade.course import Course
 from sockd.upgrade.value import Handover
 
+# twistd's options as twisted.python.usage parses them: text, numbers, or what its own converters make of
+# them.
+TwistdOptions = Mapping[str, Any]
 
-class Top(Daemon):
-    """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one.
 
-    `handed` is what the program before it in this process handed over, if any did, `sockets` those of it.
+class Program(Daemon):
+    """A daemon with what it has as a process: signals, an exit status, a log, a watchdog, and upgrades.
+
+    `read()` reads the file, in a thread. Where another program ran in this process before, `handed` is what
+    that program handed over, and `sockets` are the sockets of it, by their numbers.
     """
 
     def __init__(
         self,
         plan: Plan,
-        reactor: Any,
-        parent: Any,
+        reactor: MainReactor,
+        options: TwistdOptions,
         read: Callable[[], Plan],
         directories: Directories,
+        switches: Switches,
         handed: Handover | None = None,
         sockets: Mapping[int, socket.socket] = MappingProxyType({}),
     ) -> None:
         log = Logger("sockd")
         notify = Notify.from_environment(os.environ, reactor, log)
         store = FdStore(notify, fd_store_size(os.environ))
-        self._handed = handed
-        self._sockets = sockets
         super().__init__(
             plan,
             reactor,
             self._leave,
             self._welcome,
-            read=partial(deferToThread, read),
+            read=lambda: Deferred.fromCoroutine(self._read_in_thread()),
             sockets=adopt(take(os.environ, os.getpid(), environment_at_exec()), store, log)
             if handed is None
-            else thawing.sockets_of(handed, self._sockets, store),
+            else thawing.sockets_of(handed, sockets, store),
             notify=notify,
             numbers=count(1 if handed is None else handed.numbers),
         )
+        self._handed = handed  # until this program has said that it goes on
+        self._sockets = sockets
+        self._resumed = 0  # connections of the program before
+        self._askers: list[Conversation] = []  # that asked the program before for the upgrade
         if handed is not None:
             thawing.before_start(self, handed)
-        self._went_on = 0  # connections of the program before
-        self._askers: list[Any] = []  # who asked it for the upgrade
+        self._switches = switches
+        self._read_plan = read
         self._notify = notify
         self._watchdog: Watchdog | None = None
-        self._garbage = Garbage(reactor)
-        self._carried = Carried.of(parent, directories, handed)
-        self._course = Course(self, self._process_values, os.environ, self._last_words)
+        self._carried = Carried.of(options, directories, handed)
+        self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
-        self._asked = False  # to stop
-        self._here = here()
-        self._observer: logs.Observer | None = None
-        self._destination: logs.Destination | None = None
-        self._to_a_person = False
-        if parent.get("syslog") or parent.get("logger"):
-            return
-        self._foreground = bool(parent.get("nodaemon"))
-        self._destination = logs.destination(
-            parent.get("logfile"), self._foreground, handed.log if handed else None
-        )
-        self._destination.give_to(parent.get("uid"), parent.get("gid"))
-        style = logs.chosen_format(plan.log, self._destination, os.environ)
-        self._observer = logs.Observer(self._destination, plan.log.level, style)
-        self._to_a_person = self._foreground and style == "text"
+        self._stop_asked = False
+        self._started_in = working_directory()
+        self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ)
 
-    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's Application
         super().setServiceParent(parent)
-        if self._observer is not None:
-            parent.setComponent(ILogObserver, self._observer)
+        if self._own_log is not None:
+            parent.setComponent(ILogObserver, self._own_log.observer)
+
+    async def _read_in_thread(self) -> Plan:
+        with self._switches.held():
+            return await deferToThread(self._read_plan)
+
+    # -- start
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT stop it, with status 0; HUP reloads, USR1 reopens files, USR2 upgrades."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            on_signal(self._reactor, number, self._asked_to_stop)
+            on_signal(self._reactor, number, self._stop_or_hurry)
         on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         on_signal(self._reactor, signal.SIGUSR1, self.reopen)
         on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
 
     def startService(self) -> None:  # noqa: N802
-        """Once daemonized: the watchdog is told who we are now."""
+        """Start all; from here on the process is the one that serves, as daemonizing is over."""
         super().startService()
         if self._handed is None:
-            self._tell_rights()
+            self._warn_of_rights()
         else:
-            self._went_on = thawing.after_start(self, self._handed, self._sockets)
+            self._resumed = thawing.after_start(self, self._handed, self._sockets)
             self._askers = list(thawing.askers(self, self._handed, self._sockets))
         self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
         self._watchdog.start()
-        self._garbage.start()
+        self._switches.start()
 
-    def _tell_rights(self) -> None:
-        """What is risky of those that are left, and what is not possible without those that are not."""
+    def _warn_of_rights(self) -> None:
+        """Log which rights left to the process are a risk, and what those it has lost make impossible."""
         if is_root():
             self.log.warn(  # noqa: G010
-                "running as root: who breaks into sockd has the whole machine. --uid=USER, or systemd, gives "
-                "that up once the addresses are bound",
+                "running as root: anyone who breaks into sockd controls the machine. With --uid=USER, or "
+                "under systemd, it gives root up once the addresses are bound",
                 event="root",
             )
         why = self.controls.missing(self.plan, Rights.ours())
@@ -140,6 +143,80 @@ class Top(Daemon):
                 "control: {address} can't be opened again, should that be needed: {why}",
                 address=str(self.plan.control), why=why, event="control",
             )  # fmt: skip
+
+    def _welcome(self, daemon: Daemon) -> bool:
+        """Say that it serves, where the log alone is not enough; True: a person was shown what listens."""
+        if self._handed is not None:
+            handed, self._handed = self._handed, None
+            self._report_upgraded(handed)
+            return True
+        if self._own_log is None or not self._own_log.read_by_person:
+            return False
+        self._own_log.write(welcome(daemon.endpoints, self._started_in))
+        return True
+
+    def _report_upgraded(self, handed: Handover) -> None:
+        now = time.monotonic()
+        seconds, pause = now - handed.begun, now - handed.held
+        result = {
+            "version": sockd.__version__,
+            "seconds": round(seconds, 3),
+            "pause": round(pause, 3),
+            "connections": self._resumed,
+            "drained": handed.drained,
+            "listeners": sum(bool(listener.endpoint or listener.name) for listener in handed.listeners),
+        }
+        text = (
+            f"from {handed.version} to {sockd.__version__} in {seconds:.2f}s, clients waited {pause:.2f}s; "
+            f"{counted(self._resumed, 'connection')} kept"
+        )
+        self.last_upgrade = Outcome(True, text)
+        self.log.info("upgraded {text}", text=text, event="upgraded")
+        for asker in self._askers:
+            asker.answer(result)
+
+    # -- while it runs
+
+    def changed_settings(self, old: Plan, new: Plan) -> None:
+        """The log follows the plan."""
+        if self._own_log is not None and old.log != new.log:
+            self._own_log.follow(new.log)
+
+    def reopen(self) -> None:
+        """Open the log's file anew as well."""
+        super().reopen()
+        if self._own_log is not None:
+            try:
+                self._own_log.reopen()
+            except OSError as error:
+                self.log.error(  # noqa: TRY400 - a reason, not a bug
+                    "the log can't be opened anew: {why}", why=error.strerror, event="log"
+                )
+
+    def _process_values(self) -> dict[str, Any]:
+        """The fields of a Handover that are the process's; Any: each has a type of its own."""
+        log = None if self._own_log is None else self._own_log.freeze()
+        return {**self._carried.values(), "log": log}
+
+    def _before_exec(self) -> None:
+        """The next thing that happens is that another program begins: tell systemd."""
+        self.reports.reloading()
+        self._notify.close()
+
+    # -- stop
+
+    def _stop_or_hurry(self) -> None:
+        """Stop; when that has been asked for already, end what is still open."""
+        if self._stop_asked:
+            self.hurry()
+        else:
+            self._stop_asked = True
+            self._reactor.stop()
+
+    def _leave(self, status: int) -> None:
+        exit_with(status)
+        if not self._stop_asked:
+            self._stop_or_hurry()
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
         self._course.cancel()
@@ -150,150 +227,37 @@ class Top(Daemon):
     def _stopped(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
-        self._garbage.stop()
+        self._switches.stop()
         self._notify.close()
         self._carried.remove_pid_file()
 
-    def changed_settings(self, old: Plan, new: Plan) -> None:
-        """The log follows the plan at once."""
-        if self._observer is not None and self._destination is not None and old.log != new.log:
-            style = logs.chosen_format(new.log, self._destination, os.environ)
-            self._observer.change(new.log.level, style)
-            self._to_a_person = self._foreground and style == "text"
 
-    def _process_values(self) -> dict[str, Any]:
-        log = None if self._destination is None else self._destination.freeze()
-        return {**self._carried.values(), "log": log}
-
-    def _last_words(self) -> None:
-        """The next thing that happens is that another program begins."""
-        self.reports.reloading()
-        self._notify.close()
-
-    def _tell_upgraded(self, handed: Handover) -> None:
-        now = time.monotonic()
-        seconds, pause = now - handed.begun, now - handed.held
-        result = {
-            "version": sockd.__version__,
-            "seconds": round(seconds, 3),
-            "pause": round(pause, 3),
-            "connections": self._went_on,
-            "drained": handed.drained,
-            "listeners": sum(bool(listener.endpoint or listener.name) for listener in handed.listeners),
-        }
-        text = (
-            f"from {handed.version} to {sockd.__version__} in {seconds:.2f}s, clients waited {pause:.2f}s; "
-            f"{counted(self._went_on, 'connection')} kept"
-        )
-        self.last_upgrade = Outcome(True, text)
-        self.log.info("upgraded {text}", text=text, event="upgraded")
-        for asker in self._askers:
-            asker.answer(result)
-
-    def _asked_to_stop(self) -> None:
-        if self._asked:
-            self.hurry()
-        else:
-            self._asked = True
-            self._reactor.stop()
-
-    def _leave(self, status: int) -> None:
-        exit_with(status)
-        if not self._asked:
-            self._asked_to_stop()
-
-    def _welcome(self, daemon: Daemon) -> bool:
-        if self._handed is not None:
-            handed, self._handed = self._handed, None
-            self._tell_upgraded(handed)
-            return True
-        if self._to_a_person and self._destination is not None:
-            self._destination.write(welcome(daemon.endpoints, self._here))
-        return self._to_a_person
-
-    def reopen(self) -> None:
-        """Open the log's file anew too."""
-        super().reopen()
-        if self._destination is not None:
-            try:
-                self._destination.reopen()
-            except OSError as error:
-                self.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "the log can't be opened anew: {why}", why=error.strerror, event="log"
-                )
-
-
-def refusal(file: Path, directories: Directories, parent: Any) -> tuple[str, ...]:
-    """Why the user of twistd's options could not reload the file, if any is given."""
-    uid, gid = parent.get("uid"), parent.get("gid")
-    if uid is None and gid is None:
-        return ()
-    reading = partial(read_file, file, directories, parent)
-    return refusal_as(uid, gid, bool(parent.get("euid")), reading)
-
-
-def here() -> Path:
+def working_directory() -> Path:
     try:
         return Path.cwd()
     except OSError:  # somebody has removed it
         return Path("/")
 
 
-def read_aside(file: Path, directories: Directories, parent: Any) -> Plan:
-    """The same in a thread: the reactor's turns stay short meanwhile."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    gc.disable()
-    try:
-        return read_file(file, directories, parent)
-    finally:
-        gc.enable()
-        sys.setswitchinterval(interval)
-
-
-def read_file(file: Path, directories: Directories, parent: Any) -> Plan:
+def read_file(file: Path, directories: Directories, options: TwistdOptions) -> Plan:
+    """The plan of the file, for the user that twistd's options name; SockdError where it is wrong."""
     try:
         plan = descriptors.take(partial(read, file, directories))
     except OSError as error:  # of looking for what is installed
         raise SockdError(f"{file}: the file can't be read: {error.strerror or error}") from error
-    return budget.compared(plan, descriptors.limit()).run_as(parent.get("uid"), parent.get("gid"))
+    return budget.compared(plan, descriptors.limit()).run_as(options.get("uid"), options.get("gid"))
 
 
-# Of Python's own accord: what is young often, as it is little, and everything after a growth of some 350,000
-# objects. By its own rule it would look through everything after each growth by a quarter, which takes 40 ms
-# with 10,000 connections. An ended connection leaves nothing behind; a third party's protocol may.
-THRESHOLDS = (700, 5, 100)
-# Seconds between two looks at everything, if there were so many at what is young meanwhile.
-EVERY = 60.0
-ENOUGH = 10
+def refusal(file: Path, directories: Directories, options: TwistdOptions) -> tuple[str, ...]:
+    """Why the user that twistd's options name could not reload the file; empty where none is named."""
+    uid, gid = options.get("uid"), options.get("gid")
+    if uid is None and gid is None:
+        return ()
+    reading = partial(read_file, file, directories, options)
+    return refusal_as(uid, gid, bool(options.get("euid")), reading)
 
 
-class Garbage:
-    """From `start` on this daemon's rules hold, for the process."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._timer: Any = None
-
-    def start(self) -> None:
-        """What lives now mostly lives to the end, and is never looked at again."""
-        gc.freeze()
-        gc.set_threshold(*THRESHOLDS)
-        gc.enable()
-        self._timer = self._reactor.callLater(EVERY, self._look)
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _look(self) -> None:
-        self._timer = self._reactor.callLater(EVERY, self._look)
-        if gc.get_count()[2] >= ENOUGH:
-            gc.collect()
-
-
-def on_signal(reactor: Any, number: signal.Signals, handler: Callable[[], None]) -> None:
+def on_signal(reactor: MainReactor, number: signal.Signals, handler: Callable[[], None]) -> None:
     """Call `handler` in the reactor, soon after this signal came."""
     signal.signal(number, lambda *_: reactor.callFromThread(handler))
 

@@ -15,9 +15,17 @@ from twisted.logger import Logger, LogLevel
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from sockd import log as logs
 from sockd.base.text import UNSAFE
-from sockd.log import LONGEST, Destination, Observer, chosen_format, destination, timestamp
+from sockd.log import (
+    LINE_LIMIT,
+    Destination,
+    Observer,
+    OwnLog,
+    chosen_format,
+    destination,
+    own_log,
+    timestamp,
+)
 from sockd.plan.plan import LogPlan
 
 STYLES = ("text", "json", "journal")
@@ -59,8 +67,8 @@ def no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Destination, "__init__", remember)
     yield
     for one in opened:
-        if one._descriptor > 2:
-            os.close(one._descriptor)
+        if one.descriptor > 2:
+            one.close()
 
 
 # -- formats
@@ -183,9 +191,16 @@ def test_traceback_of_a_protocol(level: str, path: Path) -> None:
 @given(text=st.text(st.characters(codec="utf-8")), style=st.sampled_from(STYLES))
 def test_nothing_forges_a_line_or_drives_a_terminal(text: str, style: str) -> None:
     """One event is one line without a control character, whatever its values hold; JSON gives them back."""
-    line = logs._FORMATS[style](
-        {"log_time": TIME, "log_format": "{why}", "why": text, "event": "x"}, "info", False
-    )
+    written: list[str] = []
+
+    class Kept(Destination):
+        def put(self, line: str) -> bool:
+            written.append(line)
+            return True
+
+    event = {"log_time": TIME, "log_format": "{why}", "why": text, "event": "x"}
+    Observer(Kept(), "info", style)(event)
+    (line,) = written
     assert not UNSAFE.search(line)
     if style == "json" and len(text) < 500:
         assert json.loads(line)["why"] == text
@@ -198,7 +213,7 @@ def test_long_lines_are_cut(style: str, character: str, path: Path) -> None:
     log = Log(path, style=style)
     log.logger.error("{endpoint}: {why}", endpoint="applog", why=character * 100_000)
     (line,) = path.read_bytes().splitlines(keepends=True)
-    assert LONGEST // 4 < len(line) <= LONGEST
+    assert LINE_LIMIT // 4 < len(line) <= LINE_LIMIT
     text = line.decode()
     if style == "json":
         fields = json.loads(text)
@@ -212,8 +227,8 @@ def test_long_lines_are_cut(style: str, character: str, path: Path) -> None:
 def test_line_of_the_longest_length(path: Path) -> None:
     """One that just fits isn't cut."""
     log = Destination(path)
-    log.write("x" * (LONGEST - 1))
-    assert path.read_text() == "x" * (LONGEST - 1) + "\n"
+    log.write("x" * (LINE_LIMIT - 1))
+    assert path.read_text() == "x" * (LINE_LIMIT - 1) + "\n"
 
 
 def test_undecodable_names(path: Path) -> None:
@@ -370,7 +385,7 @@ def test_automatic_format(path: Path, piped: tuple[int, Destination]) -> None:
     """The journal's where systemd says it reads, text on a terminal, JSON otherwise; a choice is a choice."""
     automatic = LogPlan("info", "auto")
     _, pipe = piped
-    status = os.fstat(pipe._descriptor)
+    status = os.fstat(pipe.descriptor)
     journal = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
     assert chosen_format(automatic, pipe, journal) == "journal"
     assert chosen_format(automatic, pipe, {"JOURNAL_STREAM": "1:2"}) == "json"
@@ -406,3 +421,25 @@ def test_fields_of_ours_are_ours(path: Path) -> None:
     Observer(Destination(path), "info", "json")(event | own)
     written = json.loads(path.read_text())
     assert written == {"time": "2026-11-20T06:00:00.123Z", "level": "warn", "message": "odd"}
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_a_log_that_follows_the_plan(foreground: bool, path: Path) -> None:
+    """A change of level and format holds from the next line on; a person reads what is text in front."""
+    own = OwnLog(Destination(path), LogPlan("info", "json"), foreground, {})
+    log = Logger("sockd", observer=own.observer)
+    log.debug("one")
+    assert not own.read_by_person
+    own.follow(LogPlan("debug", "text"))
+    log.debug("two")
+    own.write("three\nfour")
+    assert own.read_by_person == foreground
+    first, *more = path.read_text().splitlines()
+    assert first.endswith("debug two")
+    assert more == ["three", "four"]
+
+
+@pytest.mark.parametrize("other", ["syslog", "logger"])
+def test_a_log_of_twistds(other: str) -> None:
+    """Then there is none of the daemon's own."""
+    assert own_log({other: "x"}, LogPlan("info", "auto"), None, {}) is None

@@ -39,3 +39,10 @@ class Reactor(Clock, Watcher, Protocol):
     """A clock that also watches descriptors and takes calls from other threads."""
 
     def callFromThread(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+
+
+class MainReactor(Reactor, Protocol):
+    """The reactor that the process runs, from its start to its stop (Twisted's IReactorCore)."""
+
+    def callWhenRunning(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+    def stop(self) -> None: ...

@@ -1,6 +1,5 @@
 """The `sockd` command. What a subcommand needs is imported when it is called: each starts quickly then."""
 
-import gc
 import io
 import os
 import sys
@@ -13,6 +12,7 @@ import click
 from sockd import __version__
 from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import USUAL_FILE
+from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
     from sockd.protocols.contract import Specification
@@ -41,10 +41,10 @@ def command() -> None:
 @file_option
 def run(file: Path) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
-    gc.disable()  # until the service is made: what is imported stays, and needn't be looked through
-    from sockd import tap  # noqa: PLC0415
+    disable_collection()  # of what is imported, which stays to the end
+    from sockd.cli import twistd  # noqa: PLC0415
 
-    tap.run(file)
+    twistd.run(file)
 
 
 @command.command(short_help="Show what a file would run, or what is wrong.")
@@ -52,7 +52,7 @@ def run(file: Path) -> None:
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print the file with every value written out.")
 def check(file: Path, *, as_yaml: bool) -> None:
     """Show what the file would run, or everything that is wrong with it."""
-    gc.disable()  # collecting takes time, and all memory goes with the process
+    disable_collection()  # its memory is bounded by the file's, and goes with the process
     from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
@@ -71,9 +71,9 @@ def check(file: Path, *, as_yaml: bool) -> None:
 @command.command(hidden=True)
 def rehearse() -> None:
     """Say whether this program could take over from the running one, which asks."""
-    from sockd import tap  # noqa: PLC0415
+    from sockd.cli import twistd  # noqa: PLC0415
 
-    tap.rehearse()
+    twistd.rehearse()
 
 
 @command.command()

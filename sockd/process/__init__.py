@@ -1,1 +1,1 @@
-"""The process that the daemon is: its directories, its rights and its reactor."""
+"""The process that the daemon is."""

@@ -1,4 +1,4 @@
-"""Where relative paths of the file lead: sockets to the runtime directory, records to the logs."""
+"""Where relative paths of the file lead."""
 
 import os
 import warnings
@@ -12,7 +12,7 @@ from sockd.base.errors import SockdError
 
 @dataclass(frozen=True)
 class Directories:
-    """Where relative paths lead: sockets to `runtime`, line-log's files to `logs`."""
+    """`runtime` is for sockets, `logs` for line-log's files."""
 
     runtime: Path
     logs: Path
@@ -22,7 +22,7 @@ SYSTEM_RUNTIME = Path("/run/sockd")
 
 
 def directories(environ: Mapping[str, str], uid: int) -> Directories:
-    """Where relative paths lead: as systemd says, else root's usual places, else the user's own."""
+    """As systemd says in the environment; else root's usual places, or those of the user."""
     runtime = _first(environ.get("RUNTIME_DIRECTORY"))
     logs = _first(environ.get("LOGS_DIRECTORY"))
     if uid == 0:
@@ -31,7 +31,7 @@ def directories(environ: Mapping[str, str], uid: int) -> Directories:
 
 
 def runtime_directories(environ: Mapping[str, str], uid: int) -> Iterator[Path]:
-    """Where the daemon that somebody asks for may have its sockets; the likeliest first."""
+    """Where a client looks for the control socket of a running daemon; the likeliest first."""
     if runtime := _first(environ.get("RUNTIME_DIRECTORY")):
         yield runtime
         return
@@ -41,7 +41,7 @@ def runtime_directories(environ: Mapping[str, str], uid: int) -> Iterator[Path]:
 
 
 def _first(value: str | None) -> Path | None:
-    """Of several directories, separated by colons, the first; a relative one is meant from here."""
+    """The first of several directories, which colons separate; a relative one is below the current."""
     for path in (value or "").split(":"):
         if path:
             return Path(path).absolute()
@@ -49,10 +49,10 @@ def _first(value: str | None) -> Path | None:
 
 
 def _user(kind: str) -> Path:
-    import platformdirs  # noqa: PLC0415 - needed by those without systemd only, and start-up should be quick
+    import platformdirs  # noqa: PLC0415 - only needed without systemd, and a start should be quick
 
     try:
-        with warnings.catch_warnings():  # that there is no login session is no news to an administrator
+        with warnings.catch_warnings():  # an administrator knows that there is no login session
             warnings.simplefilter("ignore")
             path: Path = getattr(platformdirs, kind)("sockd", appauthor=False)
     except OSError as error:
@@ -62,9 +62,9 @@ def _user(kind: str) -> Path:
 
 
 def make_directories(wanted: Directories, uid: int | None, gid: int | None) -> None:
-    """Make those that are missing, for the user that the daemon will run as (None: who it is already).
+    """Make those that are missing, for the user and the group that the daemon will run as (None: its own).
 
-    What can't be made is left to whoever needs it: the message then names the address or the file.
+    An error is ignored here: what then can't be opened has a message that names the address or the file.
     """
     for path in (wanted.runtime, wanted.logs):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What the process may do: whether it could open an address again that it opened when it had more rights."""
+"""Which rights the process has, and what it could not do again without those that it gave up."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ from sockd.base.errors import FileWrongError
 from sockd.transports.sockets.options import SocketOptions
 
 _CHOWN, _NET_BIND_SERVICE = 1 << 0, 1 << 10  # capabilities(7), as their numbers in linux/capability.h
-_FIRST_FREE = 1024  # port
+_FIRST_FREE_PORT = 1024  # by default, for those without CAP_NET_BIND_SERVICE (ip(7))
 
 
 def _may_write(directory: str) -> bool:
@@ -23,6 +23,8 @@ def _may_write(directory: str) -> bool:
 
 @dataclass(frozen=True)
 class Rights:
+    """What decides whether an address could be opened again that was opened when there were more rights."""
+
     uid: int
     groups: frozenset[int]
     gives_away: bool  # files to any user and group
@@ -31,7 +33,7 @@ class Rights:
 
     @classmethod
     def ours(cls, proc: Path = Path("/proc")) -> "Rights":
-        """As they are now; what can't be found out is as it is for most."""
+        """As they are now; what can't be found out is taken to be as usual."""
         found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(proc / "self/status"), re.MULTILINE)
         capabilities = int(found[1], 16) if found else -1 if os.geteuid() == 0 else 0
         first = _text(proc / "sys/net/ipv4/ip_unprivileged_port_start").strip()
@@ -39,11 +41,11 @@ class Rights:
             os.geteuid(),
             frozenset((os.getegid(), *os.getgroups())),
             bool(capabilities & _CHOWN),
-            0 if capabilities & _NET_BIND_SERVICE else int(first) if first.isdecimal() else _FIRST_FREE,
+            0 if capabilities & _NET_BIND_SERVICE else int(first) if first.isdecimal() else _FIRST_FREE_PORT,
         )
 
     def missing(self, address: Address, options: SocketOptions) -> str:
-        """Why it couldn't be opened again; nothing where it could, for all that is known."""
+        """Why the address couldn't be opened again; "" where it could, as far as is known."""
         if address.kind.inet:
             low = 0 < address.port < self.first_port
             return f"ports below {self.first_port} need root or CAP_NET_BIND_SERVICE" if low else ""
@@ -64,7 +66,7 @@ def _text(path: Path) -> str:
 
 
 def is_root() -> bool:
-    """Whether this process is root, or can become it again, and not only in a user namespace of its own."""
+    """Whether this process is root or can become root again, other than in a user namespace of its own."""
     if 0 not in os.getresuid():
         return False
     try:
@@ -75,9 +77,9 @@ def is_root() -> bool:
 
 
 def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> tuple[str, ...]:
-    """Why it can't go on as the user that twistd will make it, lines for people; nothing where it can.
+    """Why the daemon can't go on as the user that twistd will make it, in lines; empty where it can.
 
-    A child becomes that user, in twistd's way, and tries to `read` what a reload will.
+    A child process becomes that user, in twistd's way, and tries to `read` what a reload will.
     """
     receiving, sending = os.pipe()
     child = os.fork()
@@ -97,7 +99,7 @@ def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], 
 
 
 def _refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> Iterator[str]:
-    from twisted.python.util import switchUID  # noqa: PLC0415 - `sockd status` does without
+    from twisted.python.util import switchUID  # noqa: PLC0415 - `sockd status` does without Twisted
 
     who = f"the group {gid}"
     try:
@@ -117,5 +119,5 @@ def _refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[],
             read()
         except FileWrongError as error:
             yield from (f"{problem} (as {who}, which sockd is to become)" for problem in error.problems)
-        except Exception as error:  # noqa: BLE001 - the other end of the pipe waits for a word
+        except Exception as error:  # noqa: BLE001 - the parent waits for an answer, whatever it is
             yield f"{error} (as {who}, which sockd is to become)"

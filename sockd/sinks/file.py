@@ -1,60 +1,60 @@
-"""A file as a service: what it accepts is written in a thread, and who writes too fast is paused."""
+"""A file as a service: what it accepts is written by a thread.
 
-import ctypes
+How a thread appends without the reactor waiting. `write` puts records into a queue and counts their bytes, no
+more. One job at a time, `Appender.write`, takes all that the queue holds by then, joins it and calls write(2)
+in the worker's thread, while the reactor goes on and more gathers: that is the next job's. The job's result
+comes back as an event of the reactor's. There is no lock: only the reactor's thread puts into the queue and
+only the worker's takes from it, and of the two counts whose difference is unwritten, each is one thread's
+alone: read by the other, it may be late by one write.
+
+Opening, reopening, going over to another file and closing are jobs of the same thread, one after the other.
+So what was accepted before a change of the file is in the old one, as far as that takes it. Going over to
+another path may be taken back, which needs to know what was left: each such move begins when the one before
+has ended.
+
+A file slower than its sources can't be waited for, so that they are: above HIGH_WATER a source that writes is
+paused, above FLOOD all are, and at LOW_WATER they resume. To pause and to resume a source costs as much as
+ten lines; between two times that it is done to thousands of them, enough is written that it doesn't show.
+"""
+
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed  # noqa: A004
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError, succeed  # noqa: A004
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockd.sinks.appender import Appender, SinkError, Target
+from sockd.base.reactor import Timer
+from sockd.sinks.appender import Appender
+from sockd.sinks.memory import keep_freed
+from sockd.sinks.opening import SinkError, Target
 from sockd.sinks.thread import Worker, WorkerThread
 
-# mallopt(3); glibc gives whatever is free at its heap's end back to the kernel as soon as it is more than
-# 128 KiB, and gets it again page by page: a fourth of line-log's time.
-_TRIM_THRESHOLD = -1
-_MMAP_THRESHOLD = -3
-KEPT = 8 * 1024 * 1024  # bytes free at the end of a heap: what a sink at its bound holds
-_LARGE = 2 * 1024 * 1024  # blocks of so many bytes are the kernel's all the same
-
-
-def keep_freed() -> None:
-    """For the whole process; does nothing where the C library has no such options."""
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_TRIM_THRESHOLD, KEPT)
-        mallopt(_MMAP_THRESHOLD, _LARGE)
-
-
-# Bytes unwritten, above which a source that writes is paused; above FLOOD all are, whether they write or not;
-# at LOW_WATER they go on. To pause and resume one costs as much as ten lines: between two times that it is
-# done to thousands, enough is to be written that it doesn't show.
-HIGH_WATER = 4 * 1024 * 1024
+HIGH_WATER = 4 * 1024 * 1024  # bytes unwritten
 FLOOD = 6 * 1024 * 1024
 LOW_WATER = 1024 * 1024
-# To hand over to the thread, and to hear of it, costs as much as 30 lines. So it is done once in so many
-# seconds at most, unless so many bytes have gathered: bursts of 16 datagrams then cost half as much.
-GATHER = 0.004
-ENOUGH = 128 * 1024
-PATIENCE = 10.0  # seconds that going over to another file may take
-RETRY = 0.5  # seconds between two tries to write what is left when we stop
+# To hand over to the thread, and to hear of it, costs as much as 30 lines. So it is done once in this time
+# (seconds), unless this many bytes have gathered: bursts of 16 datagrams then cost half as much.
+GATHER_TIME = 0.004
+GATHER_SIZE = 128 * 1024
+MOVE_LIMIT = 10.0  # seconds that going over to another file may take
+RETRY_DELAY = 0.5  # seconds between two tries to write what is left, in a stop
 
 
 class Source(Protocol):
-    """What can be told to send less: a connection's transport."""
+    """Where records come from: a transport that can be asked to pause (Twisted's IPushProducer)."""
 
     def pauseProducing(self) -> None: ...  # noqa: N802
     def resumeProducing(self) -> None: ...  # noqa: N802
 
 
 class FileSink:
-    """A service. While a write is under way, and GATHER after it began, more gathers: the next one.
+    """Writes records to a file, from `startService` on and until `stopService` has fired.
 
-    A write that fails is told to `fail`; `startService` then tries to go on at the byte where it stopped.
+    When a write fails, `fail` is called with its error; `startService` then tries to go on at the byte where
+    it stopped. A subclass may have more to write than it has passed to `write`: see `expected`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FileSink:
         file: Appender,
         *,
         endpoint: str,
-        reactor: Any,
+        reactor: Any,  # a Reactor that Twisted's addTimeout and deferLater take: zope's IReactorTime
         log: Logger,
         fail: Callable[[Exception], None],
         worker: Worker | None = None,
@@ -74,17 +74,17 @@ class FileSink:
         self._log = log
         self._fail = fail
         self._sources: dict[Source, None] = {}
-        self._paused: dict[Source, None] = {}  # those of them that are, in the order in which they go on
+        self._paused: dict[Source, None] = {}  # of these; in the order in which they resume
         self._queue = file.queue
         self._accepted = 0  # bytes, ever
-        self._target = file.target  # what was asked for last
-        self._left: Target | None = None  # the file before, if it was failing then
-        self._up = False  # what is accepted is written at once
+        self._moves = DeferredLock()  # to another file; and the stop, after which there are none
+        self._failed_before: Target | None = None  # the file that was left last, if it was failing then
+        self._up = False  # the file is open and takes what is written
         self._pumping = False
-        self._not_before = reactor.seconds()  # the next write, unless ENOUGH gathers
-        self._waiting: Any = None  # for that time
+        self._not_before = reactor.seconds()  # the next write, unless GATHER_SIZE gathers
+        self._waiting: Timer | None = None  # for that time
         self._stopping = False
-        self._told = False  # in the stop, that something is not written yet
+        self._reported = False  # in the stop, that something is not written yet
         self._ended = False
         self.full = False
 
@@ -96,14 +96,14 @@ class FileSink:
         return self._accepted - self._file.written
 
     def write(self, records: bytes, source: Source | None = None) -> None:
-        """Accept whole records. When that is too much `source` pauses, in the end all sources."""
+        """Accept whole records. When they are too many, `source` is paused; in the end all sources are."""
         if self._ended:
-            self._lost(records.count(b"\n"), "the endpoint has stopped")
+            self._report_lost(records.count(b"\n"), "the endpoint has stopped")
             return
         self._queue.append(records)
         self._accepted += len(records)
-        if not self._pumping and (self._waiting is None or self.unwritten >= ENOUGH):
-            self._go_on_in_time()
+        if not self._pumping and (self._waiting is None or self.unwritten >= GATHER_SIZE):
+            self._write_in_time()
         if self._accepted - self._file.written > HIGH_WATER:
             self._crowded(source)
 
@@ -130,11 +130,11 @@ class FileSink:
         self._sources.pop(source, None)
         self._paused.pop(source, None)
 
-    # -- from a subclass that has more to write, when the reactor comes to it
+    # -- for a subclass
 
     @property
     def expected(self) -> bool:
-        """Whether more will be written without anything being read."""
+        """Whether more will be written, of what has been read already."""
         return False
 
     def expect_no_more(self) -> None:
@@ -147,74 +147,86 @@ class FileSink:
         return Deferred.fromCoroutine(self._start())
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
-        """Fires when everything is written. Cancelled, it says how many lines are lost, and fires."""
+        """Fires when everything is written. Cancelled, it logs how many lines are lost, and fires."""
         self._stopping = True
         return Deferred.fromCoroutine(self._stop())
 
     def reopen(self) -> Deferred[None]:
-        """Go over to the file that has the path now, once the present write ends; if that fails, stay."""
+        """Go over to the file that has the path now, after the present write; if it fails, keep the old."""
         if self._ended:
             return succeed(None)
-        self._go_on()  # what was accepted before belongs to the old file
-        return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._kept)
+        self._begin_to_write()  # what was accepted before belongs to the old file
+        return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._not_reopened)
 
     def redirect(self, target: Target) -> Deferred[None]:
         """Go over to another file. When it can't be opened, fails with SinkError and keeps the old one.
 
         What was accepted before goes to the old file, as far as that takes it. Going back to a file that was
-        failing always succeeds: then the sink is as it was.
+        failing always succeeds: then the sink is as it was. After MOVE_LIMIT, or when nobody waits any more,
+        it fails too, unless the thread is about to go over.
         """
         if self._ended:
             return succeed(None)
-        before, self._target = self._target, target
-        if target.path == before.path == self._file.path:
+        if target.path == self._file.path and not self._moves.locked:
             self._file.target = target
             return succeed(None)
-        return Deferred.fromCoroutine(self._redirect(before, target))
+        return Deferred.fromCoroutine(self._redirect(target))
 
-    async def _redirect(self, before: Target, target: Target) -> None:
-        failing = not self._up
-        decided = Lock()  # who takes it decides: the thread to go over, or we to give up
+    async def _redirect(self, target: Target) -> None:
+        decided = Lock()  # the first to take it decides: the thread to go over, or the reactor to give up
 
         def decide() -> bool:
             return decided.acquire(blocking=False)
 
-        job = self._worker.run(lambda: self._file.redirect(target, decide))
+        # Whoever waits may give up; the move itself goes to its end, and only then may the next begin.
+        waits: Deferred[None] = Deferred()
+        moved = self._moves.run(self._move, target, decide)
+        moved.addBoth(lambda result: None if waits.called else waits.callback(result))
         try:
-            complaint = await job.addTimeout(PATIENCE, self._reactor)
+            await waits.addTimeout(MOVE_LIMIT, self._reactor)
         except (CancelledError, TimeoutError):
-            complaint = None
             if decide():
-                self._target = before
-                disk = f"its disk or that of {before.path} doesn't answer"
-                raise SinkError(f"{target.path}: not opened after {PATIENCE:g} seconds: {disk}") from None
-        except SinkError as problem:
-            if self._left is None or self._left.path != target.path:
-                self._target = before
-                raise
-            self._left = None
-            self._worker.run(lambda: self._file.let_go(target))
-            if self._up:
-                self._up = False
-                self._fail(problem)
+                disk = f"its disk or that of {self._file.path} doesn't answer"
+                raise SinkError(f"{target.path}: not opened after {MOVE_LIMIT:g} seconds: {disk}") from None
+
+    async def _move(self, target: Target, decide: Callable[[], bool]) -> None:
+        """One move at a time: only now is it known which file is left, and whether that is failing."""
+        if self._ended:
             return
-        self._left = before if failing else None
+        before = self._file.target
+        try:
+            complaint = await self._worker.run(lambda: self._file.redirect(target, decide))
+        except SinkError as problem:
+            if self._failed_before is None or self._failed_before.path != target.path or not decide():
+                raise
+            await self._back_to_failed(target, problem)
+            return
+        if self._file.target is not target:
+            return  # it was given up
+        self._failed_before = None if self._up else before
         if complaint is not None:
             self._complain("not written", str(complaint))
         self._relieve()
 
+    async def _back_to_failed(self, target: Target, problem: SinkError) -> None:
+        self._failed_before = None
+        await self._worker.run(lambda: self._file.let_go(target))
+        if self._up:
+            self._up = False
+            self._fail(problem)
+
     # -- from one program to the next
 
     def freeze(self) -> Deferred[dict[str, Any]]:
-        """Fires at the end of the present write. What it gives holds until the reactor's next turn."""
+        """Fires at the end of the present write, with a state that holds until the reactor's next turn."""
         return self._worker.idle().addCallback(self._frozen)
 
     def _frozen(self, _: None) -> dict[str, Any]:
-        pumping, self._pumping = self._pumping, True  # no write begins now
+        pumping, self._pumping = self._pumping, True  # so that no write begins now
         self.expect_no_more()
         self._pumping = pumping
         if not pumping and self.unwritten:
-            self._reactor.callLater(0, self._go_on)
+            self._reactor.callLater(0, self._begin_to_write)
         return self._file.freeze()
 
     def thaw(self, state: dict[str, Any]) -> None:
@@ -231,52 +243,57 @@ class FileSink:
         await self._worker.run(self._file.write)
         self._up = not self._ended
         self._relieve()
-        self._go_on()
+        self._begin_to_write()
 
     def drain(self) -> None:
-        """A stop begins, and `stopService` will follow: say now what can't be written now."""
+        """A stop begins, and `stopService` will follow: log what can't be written now."""
         if self.unwritten and not self._up:
-            self._tell_unwritten(str(self._file.path))
+            self._report_unwritten(str(self._file.path))
 
     async def _stop(self) -> None:
+        locked = False
         try:
+            await self._moves.acquire()
+            locked = True
             while self.unwritten or self.expected:
                 try:
                     await self._worker.run(self._file.open)
                     await self._worker.run(self._file.write)
                 except SinkError as problem:
-                    self._tell_unwritten(str(problem))
-                    await deferLater(self._reactor, RETRY)
+                    self._report_unwritten(str(problem))
+                    await deferLater(self._reactor, RETRY_DELAY)
                 self._relieve()
             await self._worker.run(self._file.close)
         except CancelledError:
             self.expect_no_more()
-            self._lost(self._file.unwritten_lines(), "the stop's deadline has come")
+            self._report_lost(self._file.unwritten_lines(), "the stop's deadline has come")
         except SinkError as problem:
             self._complain("not written", str(problem))
         finally:
             self._ended = True
             self._up = False
-            self._wait_no_more()
+            self._stop_waiting()
             self._worker.end()
+            if locked:
+                self._moves.release()
 
-    # -- the way of the records
+    # -- writing
 
-    def _go_on_in_time(self) -> None:
-        """Begin to write, unless a write began just now and little has gathered."""
+    def _write_in_time(self) -> None:
+        """Begin to write; later, if a write began just now and little has gathered since."""
         wait = self._not_before - self._reactor.seconds()
-        if wait <= 0 or self.unwritten >= ENOUGH:
-            self._go_on()
+        if wait <= 0 or self.unwritten >= GATHER_SIZE:
+            self._begin_to_write()
         elif self._up and self._waiting is None:
-            self._waiting = self._reactor.callLater(min(wait, GATHER), self._go_on)
+            self._waiting = self._reactor.callLater(min(wait, GATHER_TIME), self._begin_to_write)
 
-    def _wait_no_more(self) -> None:
+    def _stop_waiting(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None and waiting.active():
             waiting.cancel()
 
-    def _go_on(self) -> None:
-        self._wait_no_more()
+    def _begin_to_write(self) -> None:
+        self._stop_waiting()
         if self._up and not self._pumping:
             Deferred.fromCoroutine(self._pump())
 
@@ -285,10 +302,10 @@ class FileSink:
         try:
             enough = 1
             while self._up and self.unwritten >= enough:
-                self._not_before = self._reactor.seconds() + GATHER
+                self._not_before = self._reactor.seconds() + GATHER_TIME
                 await self._worker.run(self._file.write)
                 self._relieve()
-                enough = ENOUGH
+                enough = GATHER_SIZE
             self._pumping = False
         except Exception as problem:  # noqa: BLE001
             self._pumping = False
@@ -297,12 +314,12 @@ class FileSink:
                 self._fail(problem)
         else:
             if self.unwritten:
-                self._go_on_in_time()
+                self._write_in_time()
 
     def _relieve(self) -> None:
         if self.full and self.unwritten <= LOW_WATER:
             self.full = False
-            # One of those that go on may fill it again; then the others come first, the next time.
+            # One that resumes may fill the sink again; then the others come first, the next time.
             for source in tuple(self._paused):
                 if self.full:
                     return
@@ -318,17 +335,17 @@ class FileSink:
                 "{endpoint}: {path} reopened", endpoint=self._endpoint, path=path, event="reopened"
             )
 
-    def _kept(self, failure: Failure) -> None:
+    def _not_reopened(self, failure: Failure) -> None:
         self._complain("not reopened", f"{failure.getErrorMessage()}; the old file is kept")
 
-    def _tell_unwritten(self, why: str) -> None:
-        if not self._told:
-            self._told = True
+    def _report_unwritten(self, why: str) -> None:
+        if not self._reported:
+            self._reported = True
             size = self.unwritten
             text = f"{why}: {size} bytes are not written yet; trying again until the drain's deadline"
             self._complain("not written", text, unwritten=size)
 
-    def _lost(self, lines: int, why: str) -> None:
+    def _report_lost(self, lines: int, why: str) -> None:
         if lines:
             were = "line was" if lines == 1 else "lines were"
             self._complain("lost", f"{self._file.path}: {lines} {were} lost: {why}", lines=lines)

@@ -1,4 +1,4 @@
-"""One thread for calls that a disk may block; their results come back to the reactor's."""
+"""A thread for calls that a disk may block."""
 
 import signal
 from collections.abc import Callable
@@ -9,24 +9,29 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from sockd.base.reactor import Reactor
+
 ResultT = TypeVar("ResultT")
 
 
 class Worker(Protocol):
-    """Does jobs one after the other, in the order they were given."""
+    """Does jobs outside the reactor's thread, one after the other, in the order in which `run` was called."""
 
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
-        """The job's result or exception, in the reactor's thread. Cancelling gives up waiting, no more."""
+        """Fires with the job's result or exception, in the reactor's thread.
+
+        Cancelling gives up waiting for the job, which is done all the same.
+        """
 
     def idle(self) -> Deferred[None]:
-        """Fires as soon as no job is unfinished, before the last one's result is told; now if none is."""
+        """Fires as soon as no job is unfinished, before the last one's Deferred; now if there is none."""
 
     def end(self) -> None:
-        """No job follows."""
+        """No job follows: the thread may end."""
 
 
 class ShelteredThread(Thread):
-    """A thread that takes no signals: a program that is about to be replaced would forget what it took."""
+    """A thread that takes no signals: one that it took right before exec would be lost to the new program."""
 
     def run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -34,14 +39,15 @@ class ShelteredThread(Thread):
 
 
 class WorkerThread:
-    """A thread that starts with its first job, so that daemonizing does not lose it.
+    """A Worker whose thread starts with its first job: a fork, as when twistd daemonizes, would lose it.
 
     It is a daemon thread: one that a dead file server holds for ever does not keep the process from exiting.
     """
 
-    def __init__(self, reactor: Any, name: str) -> None:
+    def __init__(self, reactor: Reactor, name: str) -> None:
         self._reactor = reactor
         self._name = name
+        # Any: each job has a result of its own type.
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._unfinished = 0
@@ -75,10 +81,10 @@ class WorkerThread:
                 result = job()
             except BaseException:  # noqa: BLE001
                 result = Failure()
-            self._reactor.callFromThread(self._tell, done, result)
+            self._reactor.callFromThread(self._finish, done, result)
             del job, done, task, result  # or the last write's bytes live until the next
 
-    def _tell(self, done: Deferred[Any], result: Any) -> None:
+    def _finish(self, done: Deferred[Any], result: Any) -> None:
         self._unfinished -= 1
         while self._waiting and not self._unfinished:
             self._waiting.pop(0).callback(None)

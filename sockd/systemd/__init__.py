@@ -1,1 +1,1 @@
-"""What systemd hears from the daemon, and the sockets that it keeps for it."""
+"""The daemon as a service of systemd's."""

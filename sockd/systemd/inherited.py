@@ -1,4 +1,8 @@
-"""The sockets that systemd passed to this process: from .socket units, and ours from its fd store."""
+"""The sockets that systemd passed to this process.
+
+They come from .socket units (sd_listen_fds(3)), or from the fd store, where sockd had systemd keep them:
+store.py.
+"""
 
 import fcntl
 import os
@@ -12,9 +16,9 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.text import visible
 from sockd.transports.sockets.unix import SocketFile
 
-STORED = "sockd-listener-"  # begins the names of sockets that we had systemd keep
-FIRST = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
-MOST = 65_536  # sockets; a larger number is a mistake that is not worked off
+STORED_PREFIX = "sockd-listener-"  # begins the names of sockets in the fd store
+FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
+SOCKET_LIMIT = 65_536  # a larger number is a mistake, for which there are no 65,536 lines in the log
 UNNAMED = "unknown"  # what sd_listen_fds_with_names(3) calls those without a name
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _KINDS = {
@@ -34,9 +38,9 @@ _PROTOCOLS = {
 
 @dataclass
 class Inherited:
-    """Sockets by the names that systemd gave them, ours from the fd store, and what was wrong, a line each.
+    """Sockets of .socket units by their names, those of the fd store, and what was wrong, in lines.
 
-    All are in the order of their numbers. `stored` are not in `named`.
+    All are in the order of their descriptors.
     """
 
     named: dict[str, list[socket.socket]] = field(default_factory=dict)
@@ -45,7 +49,7 @@ class Inherited:
 
 
 def environment_at_exec() -> bytes:
-    """What the kernel passed to this program; nothing where there is no proc(5)."""
+    """The environment that the kernel passed to this program; empty where there is no proc(5)."""
     try:
         return Path("/proc/self/environ").read_bytes()
     except OSError:
@@ -56,7 +60,7 @@ def take(environ: MutableMapping[str, str], pid: int, initial: bytes) -> Inherit
     """The sockets that were passed to the process `pid`, non-blocking and hidden from its children.
 
     `initial` is the environment at exec, which counts before `environ`: importing twisted.internet.endpoints
-    removes LISTEN_PID and LISTEN_FDS from os.environ. `environ` says nothing of them afterwards. Sockets are
+    removes LISTEN_PID and LISTEN_FDS from os.environ. The variables are removed from `environ`. Sockets are
     taken once: a second call finds none.
     """
     said = _listen_variables(initial)
@@ -81,7 +85,7 @@ def _text(value: bytes) -> str:
 
 def _take(said: Mapping[str, str], inherited: Inherited) -> None:
     text = said.get("LISTEN_FDS", "")
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= MOST):
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= SOCKET_LIMIT):
         inherited.problems.append(f"LISTEN_FDS={text[:40]} is not a number of sockets")
         return
     count = int(text)
@@ -92,13 +96,13 @@ def _take(said: Mapping[str, str], inherited: Inherited) -> None:
         )
         names = [UNNAMED] * count
     closed = []
-    for number, name in enumerate(names, FIRST):
+    for number, name in enumerate(names, FIRST_DESCRIPTOR):
         try:
             flags = fcntl.fcntl(number, fcntl.F_GETFD)
         except OSError:
             closed.append(number)
             continue
-        if not flags & fcntl.FD_CLOEXEC:  # else it didn't come through exec: taken before, or somebody else's
+        if not flags & fcntl.FD_CLOEXEC:  # else it didn't come through exec, or was taken before
             _take_one(number, name, inherited)
     if closed:
         more = f", nor are {len(closed) - 1} more" if len(closed) > 1 else ""
@@ -113,33 +117,34 @@ def _take_one(number: int, name: str, inherited: Inherited) -> None:
         inherited.problems.append(f"file descriptor {number}, named {name[:255]}, is not a socket")
         return
     sock.setblocking(False)
-    if name.startswith(STORED):
+    if name.startswith(STORED_PREFIX):
         inherited.stored.append((name, sock))
     else:
         inherited.named.setdefault(name, []).append(sock)
 
 
 def stored_name(sock: socket.socket, file: SocketFile | None) -> str:
-    """The name under which systemd keeps this socket: the same for all processes that have it.
+    """The name under which systemd keeps this socket: the same in every process that has it.
 
-    It tells which file leads to a Unix socket: its path may lead elsewhere by the time it comes back.
+    For a Unix socket it says which file leads to it: when it comes back, another file may have its path.
     """
-    name = f"{STORED}{os.fstat(sock.fileno()).st_ino}"
+    name = f"{STORED_PREFIX}{os.fstat(sock.fileno()).st_ino}"
     return name if file is None else f"{name}-{file.device}-{file.inode}"
 
 
 def stored_file(name: str, path: str) -> SocketFile | None:
-    """The file of a Unix socket that came back under this name; None where the name tells of none."""
-    parts = name.removeprefix(STORED).split("-")
+    """The file of a Unix socket that came back under this name; None where the name has none."""
+    parts = name.removeprefix(STORED_PREFIX).split("-")
     if len(parts) == 3 and parts[1].isdecimal() and parts[2].isdecimal():
         return SocketFile(path, int(parts[1]), int(parts[2]))
     return None
 
 
 def address_of(sock: socket.socket) -> Address:
-    """Where this socket listens; ValueError, with the reason, for one that we can't serve.
+    """Where this socket listens; ValueError, with the reason, where sockd can't serve it.
 
-    An IPv6 socket that takes IPv4 as well is `*`, as in the file; one bound to an IPv4 address is the latter.
+    An IPv6 socket that takes IPv4 as well is `*`, as in the file; one bound to an IPv4 address within IPv6
+    has that address.
     """
     kind = _kind(sock)
     if kind.stream and not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -148,7 +153,7 @@ def address_of(sock: socket.socket) -> Address:
     if kind.local:
         if not name:
             raise ValueError("it has no address")
-        # Our own addresses are printable: one that is not can't be meant by the file, only be shown.
+        # Addresses in the file are printable: another one can't be meant there, only be shown.
         path = os.fsencode(name)
         return Address(kind, path=_text(b"@" + path[1:] if path.startswith(b"\0") else path))
     host, port = name[:2]

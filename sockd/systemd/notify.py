@@ -1,4 +1,9 @@
-"""Tells systemd how the daemon fares: sd_notify(3) and the watchdog, without ever waiting for systemd."""
+"""Messages to systemd, without ever waiting for it: sd_notify(3).
+
+A message is a datagram of assignments, with at most one descriptor, to the socket that $NOTIFY_SOCKET names.
+systemd's queue is short (net.unix.max_dgram_qlen may be as low as 10), so that what it has no room for waits
+here, in order, and is tried again after a while; of messages that replace one another only the last waits.
+"""
 
 import errno
 import os
@@ -7,18 +12,18 @@ import time
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from twisted.logger import Logger
 
+from sockd.base.reactor import Clock, Timer
 from sockd.base.text import visible
 
-SOON = 0.002  # seconds until a message that systemd had no room for is tried again; doubled while it has none
-LATEST = 1.0
-MOST = 65_536  # messages that wait at once; those beyond are lost, and counted
-LONGEST_STATUS = 500  # characters; systemd ignores messages of more than 4096 bytes
-# systemd's queue is full (net.unix.max_dgram_qlen may be as low as 10, and each stored socket is a message),
-# or something that comes back has run out.
+FIRST_RETRY = 0.002  # seconds until a message that systemd had no room for is tried again; then doubled
+LAST_RETRY = 1.0  # seconds, at most
+WAITING_LIMIT = 65_536  # messages that wait at a time; those beyond are lost, and counted
+STATUS_LIMIT = 500  # characters; systemd ignores messages of more than 4096 bytes
+# systemd's queue is full (each socket for the fd store is a message), or something has run out that comes
+# back.
 _BUSY = (errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS, errno.EMFILE, errno.ENFILE)
 
 
@@ -29,27 +34,27 @@ class _Message:
 
 
 class Notify:
-    """What systemd is to know, in the order it was said; nothing here blocks or raises.
+    """Sends messages to systemd, in order; nothing here blocks or raises.
 
-    Where systemd has no room the messages wait and are tried again; `pending` is how many do, `lost` how many
-    could not be sent at all. Without $NOTIFY_SOCKET it is not `active` and does nothing.
+    `pending` is how many wait for room, `lost` how many could not be sent at all. Without $NOTIFY_SOCKET it
+    is not `active`, and does nothing.
     """
 
-    def __init__(self, path: str, reactor: Any, log: Logger) -> None:
+    def __init__(self, path: str, reactor: Clock, log: Logger) -> None:
         # Other forms (vsock:CID:PORT) are for the init of a virtual machine, not for a service.
         self.active = path.startswith(("/", "@")) and len(path) > 1
         self.lost = 0
         self._path = os.fsencode("\0" + path[1:] if path.startswith("@") else path)
         self._reactor = reactor
         self._log = log
-        # Kept open: a daemon that ran out of descriptors must still be able to reset the watchdog.
+        # It stays open: a daemon that has run out of descriptors must still be able to reset the watchdog.
         self._socket: socket.socket | None = None
         self._waiting: dict[object, _Message] = {}
-        self._delay = SOON
-        self._timer: Any = None
+        self._delay = FIRST_RETRY
+        self._timer: Timer | None = None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], reactor: Any, log: Logger) -> "Notify":
+    def from_environment(cls, environ: Mapping[str, str], reactor: Clock, log: Logger) -> "Notify":
         return cls(environ.get("NOTIFY_SOCKET", ""), reactor, log)
 
     @property
@@ -57,7 +62,7 @@ class Notify:
         return len(self._waiting)
 
     def ready(self, status: str) -> None:
-        """It serves: after a start, and after each reload, also a refused one."""
+        """It serves: after a start, and after each reload, even one that was refused."""
         self._tell("READY=1", _status(status))
 
     def status(self, text: str) -> None:
@@ -72,17 +77,17 @@ class Notify:
         self._tell("STOPPING=1", _status(status))
 
     def extend(self, seconds: float) -> None:
-        """Starting or stopping takes so much longer, from now on: systemd is not to kill us before."""
+        """Starting or stopping takes this much longer, from now on: systemd is to wait for it."""
         self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}", sort="extend")
 
     def watchdog(self) -> None:
         self._tell("WATCHDOG=1", sort="watchdog")
 
     def store(self, sock: socket.socket, name: str) -> None:
-        """Have systemd keep this socket open, and hand it to the next process of the unit under this name.
+        """Have systemd keep this socket open, and pass it to the next process of the unit under this name.
 
-        It must stay open until it was sent: one that was closed while it waited is passed over. Storing what
-        is stored changes nothing.
+        It must stay open until it is sent: one that is closed by then is left out. Storing a socket again
+        changes nothing.
         """
         # FDPOLL=0: systemd would drop a listening socket as soon as poll(2) reports an error or a hang-up.
         self._tell("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", sort=("store", name), sock=sock)
@@ -105,13 +110,13 @@ class Notify:
             self._socket = None
 
     def _tell(self, *assignments: str, sort: object = None, sock: socket.socket | None = None) -> None:
-        """Send it, or have it wait behind the others; it takes the place of one of its sort that waits."""
+        """Send it, or have it wait behind the others, in place of one of its sort that waits."""
         if not self.active:
             return
         message = _Message("\n".join(assignments).encode("utf-8", "backslashreplace"), sock)
         if sort is not None:
             self._waiting.pop(sort, None)
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= WAITING_LIMIT:
             self._lose("too many messages wait for it")
             return
         self._waiting[message if sort is None else sort] = message
@@ -127,14 +132,14 @@ class Notify:
                 self._send(self._waiting[key])
             except OSError as error:
                 if error.errno in _BUSY:
-                    delay = SOON if moved else self._delay
+                    delay = FIRST_RETRY if moved else self._delay
                     self._timer = self._reactor.callLater(delay, self._flush)
-                    self._delay = min(2 * delay, LATEST)
+                    self._delay = min(2 * delay, LAST_RETRY)
                     return
                 self._lose(error.strerror or str(error))
             moved = True
             del self._waiting[key]
-        self._delay = SOON
+        self._delay = FIRST_RETRY
 
     def _send(self, message: _Message) -> None:
         ancillary = []
@@ -149,18 +154,18 @@ class Notify:
 
     def _lose(self, why: str) -> None:
         self.lost += 1
-        if self.lost == 1:  # once: whatever is wrong would be told again with each message
-            self._log.warn("systemd can't be told how sockd fares: {why}", why=why, event="systemd")
+        if self.lost == 1:  # once: whatever is wrong would be logged again with each message
+            self._log.warn("messages to systemd are lost: {why}", why=why, event="systemd")
 
 
 def _status(text: str) -> str:
-    return f"STATUS={visible(text)[:LONGEST_STATUS]}"
+    return f"STATUS={visible(text)[:STATUS_LIMIT]}"
 
 
 def fd_store_size(environ: Mapping[str, str]) -> int | None:
-    """How many sockets systemd keeps for the unit; None where nobody says.
+    """How many sockets systemd keeps for the unit ($FDSTORE); None where that isn't known.
 
-    systemd sets $FDSTORE as of version 254; for older ones the unit itself does.
+    systemd sets the variable as of version 254; for older ones sockd's unit does.
     """
     return _number(environ.get("FDSTORE"))
 
@@ -168,16 +173,16 @@ def fd_store_size(environ: Mapping[str, str]) -> int | None:
 class Watchdog:
     """Resets systemd's watchdog at every third of its interval: in time only if the reactor turns in time.
 
-    However late a turn was, it is systemd that judges: its interval is what the administrator chose. One that
-    was late by more than that third is told in the log. `interval` (seconds) is None where there is none.
+    However late a turn is, systemd alone judges it, by the interval that the administrator chose. A turn that
+    is late by more than that third is logged. `interval` (seconds) is None where there is no watchdog.
     """
 
-    def __init__(self, notify: Notify, reactor: Any, environ: Mapping[str, str], log: Logger) -> None:
+    def __init__(self, notify: Notify, reactor: Clock, environ: Mapping[str, str], log: Logger) -> None:
         self.interval = _interval(environ) if notify.active else None
         self._notify = notify
         self._reactor = reactor
         self._log = log
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def start(self) -> None:
         self.stop()
@@ -194,7 +199,7 @@ class Watchdog:
         self._notify.watchdog()
         if now - due > interval / 3:
             self._log.warn(
-                "nothing was done for {late} s; at {interval} s systemd takes sockd for hung and restarts it",
+                "the reactor was blocked for {late} s; at {interval} s systemd restarts sockd (WatchdogSec=)",
                 late=round(now - due + interval / 3, 1),
                 interval=round(interval, 1),
                 event="watchdog",

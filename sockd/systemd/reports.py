@@ -1,65 +1,63 @@
-"""What systemd is told while the daemon starts, serves, reloads and stops."""
+"""What systemd is to know of the daemon's life."""
 
 from collections.abc import Callable
-from typing import Any
 
+from sockd.base.reactor import Clock, Timer
 from sockd.systemd.notify import Notify
 
-# How often (seconds) the status is looked at; and for how long (seconds) from then on systemd is to wait for
-# a start or a stop.
-EVERY = 1.0
-EXTENSION = 10.0
+STATUS_INTERVAL = 1.0  # seconds between two looks at whether the status has changed
+EXTENSION = 10.0  # seconds for which systemd is to wait for a start or a stop, from each of these looks on
 
 
 class Reports:
-    """`words()` is the status in words; it is sent when it has changed."""
+    """Reports start, readiness, reload, stop, and the status that `words()` gives, when it has changed."""
 
-    def __init__(self, notify: Notify, reactor: Any, words: Callable[[], str]) -> None:
+    def __init__(self, notify: Notify, reactor: Clock, words: Callable[[], str]) -> None:
         self._notify = notify
         self._reactor = reactor
         self._words = words
-        self._told = ""
+        self._sent = ""
         self._ready = False  # it serves: systemd waits neither for a start nor for a stop
-        self._timer: Any = None
+        self._timer: Timer | None = None
 
     def start(self) -> None:
-        """The start takes as long as it takes."""
+        """It starts, however long that takes."""
         if self._notify.active:
             self._tick()
 
     def ready(self) -> None:
         """It serves."""
         self._ready = True
-        self._told = self._words()
-        self._notify.ready(self._told)
+        self._sent = self._words()
+        self._notify.ready(self._sent)
 
     def reloading(self) -> None:
-        """Another plan is tried, or another program; whatever comes of it, `went_on` follows."""
+        """Another plan is tried, or another program; however that ends, `went_on` follows."""
         if self._ready:
             self._notify.reloading()
 
     def went_on(self) -> None:
-        """Who was reloading serves again; who starts or stops meanwhile doesn't say so."""
+        """It serves again after a reload; a daemon that still starts, or stops by now, doesn't say so."""
         if self._ready:
             self.ready()
 
     def stopping(self) -> None:
-        """The stop takes as long as it takes."""
+        """It stops, however long that takes."""
         self._ready = False
-        self._told = self._words()
-        self._notify.stopping(self._told)
+        self._sent = self._words()
+        self._notify.stopping(self._sent)
 
     def stop(self) -> None:
-        """Nothing more is to be told."""
+        """It has stopped: send nothing more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _tick(self) -> None:
-        self._timer = self._reactor.callLater(EVERY, self._tick)
+        self._timer = self._reactor.callLater(STATUS_INTERVAL, self._tick)
         if not self._ready:
             self._notify.extend(EXTENSION)
         words = self._words()
-        if words != self._told:
-            self._told = words
+        if words != self._sent:
+            self._sent = words
             self._notify.status(words)

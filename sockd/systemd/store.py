@@ -1,4 +1,16 @@
-"""What systemd hands us becomes sockets for listeners; what we open is left in its fd store."""
+"""systemd's fd store, which holds listening sockets while there is no daemon.
+
+A socket that sockd opens is sent to systemd, which keeps a copy of its descriptor (FileDescriptorStoreMax= in
+the unit). When the daemon stops, or crashes, the copy keeps the socket open: the kernel goes on completing
+connections up to the backlog, and the next process of the unit gets the socket back, as it does those of
+.socket units. `adopt` turns both into sockets for listeners; one that no listener of the plan wants is
+closed.
+
+A socket's name in the store is made of its inode, which is the same for all copies, so that a process knows
+which of its sockets are kept. A Unix socket is of use only while the file at its path still leads to it; the
+name says which file that was. Closing a socket for good (an address that the file has no more) begins with
+`forget`.
+"""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +26,7 @@ from sockd.tree.sockets import Sockets
 
 
 class FdStore:
-    """systemd's store: it has `size` places (None: systemd keeps none for us)."""
+    """The store as a Store of sockets.py, with `size` places; None: systemd keeps none for this unit."""
 
     def __init__(self, notify: Notify, size: int | None) -> None:
         self.active = notify.active and bool(size)
@@ -23,7 +35,7 @@ class FdStore:
         self._kept: set[str] = set()
 
     def keep(self, opened: Opened) -> None:
-        """Have systemd hold it open as well."""
+        """Have systemd keep it open as well."""
         if self.active and opened.ours:
             name = _name(opened)
             if name not in self._kept:
@@ -31,7 +43,7 @@ class FdStore:
                 self._notify.store(opened.sock, name)
 
     def has(self, opened: Opened) -> None:
-        """It came from there."""
+        """This socket has come from the store."""
         self._kept.add(_name(opened))
 
     def forget(self, opened: Opened) -> None:
@@ -47,7 +59,7 @@ def _name(opened: Opened) -> str:
 
 
 def adopt(inherited: Inherited, store: FdStore, log: Logger) -> Sockets:
-    """The sockets that this process was given, ready for listeners; what is no use is told and closed."""
+    """The sockets that this process was given, ready for listeners; those of no use are logged and closed."""
     for problem in inherited.problems:
         log.warn("systemd: {problem}", problem=problem, event="inherited")  # noqa: G010
     return Sockets(dict(_named(inherited, log)), _stored(inherited, store, log), store)
@@ -99,7 +111,7 @@ def _stored(inherited: Inherited, store: FdStore, log: Logger) -> Iterator[tuple
 
 
 def _unreachable(opened: Opened) -> bool:
-    """Whether it is a Unix socket whose path leads to it no more."""
+    """Whether it is a Unix socket whose path doesn't lead to it any more."""
     address = opened.address
     if not address.kind.local or address.abstract:
         return False

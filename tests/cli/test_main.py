@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from sockd import __version__, tap
+from sockd import __version__
 from sockd.cli import main as cli
+from sockd.cli import twistd
 from sockd.plan import build
 from sockd.protocols import registry as registry_module
 from sockd.protocols.registry import Registry
@@ -120,7 +121,7 @@ def test_files_that_are_none(file: Path, name: bytes) -> None:
 def test_run_hands_over(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`run` is the daemon's door with the file that was meant."""
     asked: list[Path] = []
-    monkeypatch.setattr(tap, "run", asked.append)
+    monkeypatch.setattr(twistd, "run", asked.append)
     assert invoke("run", "-c", "my.yaml").exit_code == 0
     assert invoke("run").exit_code == 0
     assert asked == [file, Path("/etc/sockd/sockd.yaml")]

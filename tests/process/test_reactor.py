@@ -160,7 +160,7 @@ def test_more_than_are_fetched(
     reactor: SockdReactor, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest comes in the next turn; nobody has two events before all had one."""
-    monkeypatch.setattr(module, "MANY", 2)
+    monkeypatch.setattr(module, "EVENTS_A_TURN", 2)
     ones = [make(Terse) for _ in range(5)]
     for one in ones:
         one.other.send(b"more")

@@ -13,7 +13,7 @@ from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
 
 from sockd.sinks.appender import Appender
-from sockd.sinks.file import GATHER, FileSink
+from sockd.sinks.file import GATHER_TIME, FileSink
 
 
 class StepWorker:
@@ -42,7 +42,7 @@ class StepWorker:
         self.ended = True
 
     def step(self) -> None:
-        self._clock.advance(GATHER)
+        self._clock.advance(GATHER_TIME)
         job, done = self.jobs.popleft()
         try:
             result = job()
@@ -53,10 +53,10 @@ class StepWorker:
         done.callback(result)
 
     def steps(self) -> None:
-        self._clock.advance(GATHER)
+        self._clock.advance(GATHER_TIME)
         while self.jobs:
             self.step()
-            self._clock.advance(GATHER)
+            self._clock.advance(GATHER_TIME)
 
 
 class FullDisk(Appender):
@@ -64,10 +64,10 @@ class FullDisk(Appender):
 
     room = 1 << 40
 
-    def _write_some(self, data: Any) -> int:
+    def write_some(self, data: Any) -> int:
         if not self.room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        count = super()._write_some(data[: self.room])
+        count = super().write_some(data[: self.room])
         self.room -= count
         return count
 
@@ -94,6 +94,8 @@ class Stepped:
         self.worker = StepWorker(self.clock)
         self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
         self.failed: list[Exception] = []
+        self.after_failure: Callable[[], object] = lambda: None
+        self.up = False  # it has started, and nothing has failed since
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         self.sink = FileSink(
@@ -101,12 +103,23 @@ class Stepped:
             endpoint="applog",
             reactor=self.clock,
             log=log,
-            fail=self.failed.append,
+            fail=self._fail,
             worker=self.worker,
         )
 
+    def _fail(self, problem: Exception) -> None:
+        self.failed.append(problem)
+        self.up = False
+        self.after_failure()
+
+    def begin(self) -> Deferred[None]:
+        def started(_: None) -> None:
+            self.up = True
+
+        return self.sink.startService().addCallback(started)
+
     def start(self) -> Deferred[None]:
-        done = self.sink.startService()
+        done = self.begin()
         self.worker.steps()
         return done
 

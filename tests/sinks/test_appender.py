@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.sinks.appender import Appender, SinkError
+from sockd.sinks.appender import Appender
+from sockd.sinks.opening import SinkError
 
 MEND = b" (torn)\n"
 
@@ -23,13 +24,13 @@ class FaultyAppender(Appender):
 
     faults: Iterator[int] = iter(())
 
-    def _write_some(self, data: Any) -> int:
+    def write_some(self, data: Any) -> int:
         fault = next(self.faults, None)
         if fault is None:
-            return super()._write_some(data)
+            return super().write_some(data)
         if fault < 0:
             raise OSError(-fault, os.strerror(-fault))
-        return super()._write_some(data[: max(fault, 1)])
+        return super().write_some(data[: max(fault, 1)])
 
 
 @pytest.fixture
@@ -234,8 +235,8 @@ def test_a_shared_pipe_gets_whole_records() -> None:
     sizes = []
 
     class Recording(FaultyAppender):
-        def _write_some(self, data: Any) -> int:
-            sizes.append(super()._write_some(data))
+        def write_some(self, data: Any) -> int:
+            sizes.append(super().write_some(data))
             return sizes[-1]
 
     here, there = socket.socketpair()  # as systemd gives it for standard output
@@ -359,12 +360,12 @@ def test_what_only_closing_reveals(path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A file server may say at the end that it could not store what it took."""
     file = appender(path)
     file.open()
-    fd = file._fd
     really = os.close
 
     def no_room(closed: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{closed}")
         really(closed)
-        if closed == fd:
+        if name == str(path):
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     with monkeypatch.context() as patched:

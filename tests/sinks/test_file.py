@@ -11,8 +11,9 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from sockd.sinks.appender import Appender, SinkError
-from sockd.sinks.file import ENOUGH, FLOOD, GATHER, HIGH_WATER, LOW_WATER, RETRY, FileSink
+from sockd.sinks.appender import Appender
+from sockd.sinks.file import FLOOD, GATHER_SIZE, GATHER_TIME, HIGH_WATER, LOW_WATER, RETRY_DELAY, FileSink
+from sockd.sinks.opening import SinkError
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -55,23 +56,23 @@ def test_what_comes_during_a_write_goes_out_as_the_next(one: Stepped) -> None:
 
 
 def test_little_waits_for_more(one: Stepped) -> None:
-    """What comes after a quiet time is written at once, then nothing before GATHER has passed."""
+    """What comes after a quiet time is written at once, then nothing before GATHER_TIME has passed."""
     one.start()
-    one.clock.advance(GATHER)
+    one.clock.advance(GATHER_TIME)
     one.sink.write(b"0\n")
     one.worker.jobs[0][0]()
     one.sink.write(b"1\n")
     one.worker.jobs.popleft()[1].callback(None)
     one.sink.write(b"2\n")
-    one.clock.advance(GATHER / 2)
+    one.clock.advance(GATHER_TIME / 2)
     one.sink.write(b"3\n")
     assert not one.worker.jobs
-    one.clock.advance(GATHER / 2)
+    one.clock.advance(GATHER_TIME / 2)
     assert len(one.worker.jobs) == 1
     one.worker.step()
     assert one.content == b"0\n1\n2\n3\n"
     assert not one.clock.getDelayedCalls()
-    one.clock.advance(GATHER)
+    one.clock.advance(GATHER_TIME)
     one.sink.write(b"4\n")
     assert len(one.worker.jobs) == 1
 
@@ -79,7 +80,7 @@ def test_little_waits_for_more(one: Stepped) -> None:
 def just_written(one: Stepped) -> None:
     """It has written, and more was accepted, which waits."""
     one.start()
-    one.clock.advance(GATHER)
+    one.clock.advance(GATHER_TIME)
     one.sink.write(b"first\n")
     job, done = one.worker.jobs.popleft()
     job()
@@ -92,11 +93,11 @@ def just_written(one: Stepped) -> None:
 def test_enough_does_not_wait(one: Stepped) -> None:
     """So many bytes are handed over at once, also those that came while others were written."""
     just_written(one)
-    one.sink.write(bytes(ENOUGH - 1) + b"\n")
+    one.sink.write(bytes(GATHER_SIZE - 1) + b"\n")
     assert not one.clock.getDelayedCalls()
     job, done = one.worker.jobs.popleft()
     job()
-    one.sink.write(bytes(ENOUGH - 1) + b"\n")
+    one.sink.write(bytes(GATHER_SIZE - 1) + b"\n")
     done.callback(None)
     assert len(one.worker.jobs) == 1
 
@@ -125,13 +126,13 @@ def test_a_stop_does_not_wait(one: Stepped) -> None:
 
 
 def test_a_clock_that_was_set_back(one: Stepped) -> None:
-    """Nothing waits for longer than GATHER on a reactor whose clock is the wall's."""
+    """Nothing waits for longer than GATHER_TIME on a reactor whose clock is the wall's."""
     just_written(one)
-    one.clock.advance(GATHER)
+    one.clock.advance(GATHER_TIME)
     one.worker.step()
     one.clock.rightNow -= 3600.0
     one.sink.write(b"third\n")
-    one.clock.advance(GATHER)
+    one.clock.advance(GATHER_TIME)
     assert len(one.worker.jobs) == 1
 
 
@@ -160,11 +161,11 @@ def test_a_start_that_the_failure_report_makes_at_once(one: Stepped) -> None:
     one.start()
     started: list[Deferred[None]] = []
 
-    def again(_problem: Exception) -> None:
+    def again() -> None:
         one.disk.room = 100
         started.append(one.sink.startService())
 
-    one.sink._fail = again
+    one.after_failure = again
     one.disk.room = 4
     one.sink.write(b"first\n")
     one.worker.steps()
@@ -321,13 +322,13 @@ def test_stop_waits_for_room(one: Stepped) -> None:
     done = one.sink.stopService()
     one.worker.steps()
     for _ in range(3):
-        one.clock.advance(RETRY)
+        one.clock.advance(RETRY_DELAY)
         one.worker.steps()
     assert not done.called
     assert one.failed == []
     one.sink.write(b"two\n")
     one.disk.room = 100
-    one.clock.advance(RETRY)
+    one.clock.advance(RETRY_DELAY)
     one.worker.steps()
     assert result(done) is None
     assert one.content == b"one\ntwo\n"
@@ -351,7 +352,7 @@ def test_a_stop_that_begins_while_the_disk_is_full(one: Stepped) -> None:
     one.worker.steps()
     assert one.logged == told
     one.disk.room = 100
-    one.clock.advance(RETRY)
+    one.clock.advance(RETRY_DELAY)
     one.worker.steps()
     assert result(done) is None
     assert one.content == b"one\n"
@@ -394,7 +395,9 @@ def test_a_start_that_ends_after_the_stop(one: Stepped) -> None:
     one.sink.stopService().cancel()
     one.worker.steps()
     assert result(starting) is None
-    assert not one.sink._up
+    one.sink.write(b"late\n")
+    assert one.logged == [f"applog: {one.path}: 1 line was lost: the endpoint has stopped"]
+    assert not one.worker.jobs
 
 
 def test_what_only_closing_reveals_is_logged(one: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,8 +466,8 @@ def test_any_history_leaves_what_was_accepted(
             one.disk.room = value
         elif what == "step" and one.worker.jobs:
             one.worker.step()
-        elif what == "start" and not one.sink._up:
-            result(one.sink.startService())
+        elif what == "start" and not one.up:
+            result(one.begin())
         elif what == "move" and one.path.exists():
             moved.append(one.path.rename(one.path.with_suffix(f".{len(moved)}")))
             result(one.sink.reopen())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sockd.sinks import file
+from sockd.sinks.memory import keep_freed
 
 
 def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +21,7 @@ def test_freed_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
             return 1
 
     monkeypatch.setattr(ctypes, "CDLL", Library)
-    file.keep_freed()
+    keep_freed()
     assert told == [(-1, 8 * 2**20), (-3, 2 * 2**20)]
 
 
@@ -29,4 +29,4 @@ def test_another_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """One without the options serves as well."""
     library: Any = object
     monkeypatch.setattr(ctypes, "CDLL", lambda _name: library())
-    file.keep_freed()
+    keep_freed()

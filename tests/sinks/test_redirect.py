@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet import reactor as installed
 from twisted.logger import Logger
 
-from sockd.sinks.appender import Appender, SinkError, Target
-from sockd.sinks.file import HIGH_WATER, PATIENCE, FileSink
+from sockd.sinks.appender import Appender
+from sockd.sinks.file import HIGH_WATER, MOVE_LIMIT, FileSink
+from sockd.sinks.opening import SinkError, Target
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -178,7 +179,7 @@ def test_a_disk_that_does_not_answer(one: Stepped, tmp_path: Path, cancelled: bo
     if cancelled:
         done.cancel()
     else:
-        one.clock.advance(PATIENCE)
+        one.clock.advance(MOVE_LIMIT)
     failure = result(done)
     assert failure.check(SinkError)
     disk = f"its disk or that of {one.path} doesn't answer"
@@ -210,7 +211,7 @@ def test_a_change_that_was_made_when_time_is_up(one: Stepped, tmp_path: Path) ->
     done = one.sink.redirect(target(tmp_path / "new.log"))
     job, answered = one.worker.jobs.popleft()
     job()
-    one.clock.advance(PATIENCE)
+    one.clock.advance(MOVE_LIMIT)
     assert result(done) is None
     answered.callback(None)
     one.sink.write(b"one\n")
@@ -221,11 +222,12 @@ def test_a_change_that_was_made_when_time_is_up(one: Stepped, tmp_path: Path) ->
 def test_what_closing_the_old_file_reveals(one: Stepped, tmp_path: Path, monkeypatch: Any) -> None:
     """It is told, and the new file is used."""
     one.start()
-    old, really = one.disk._fd, os.close
+    really = os.close
 
     def no_room(closed: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{closed}")
         really(closed)
-        if closed == old:
+        if name == str(one.path):
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     with monkeypatch.context() as patched:
@@ -246,6 +248,80 @@ def test_a_sink_that_has_stopped_stays_where_it_is(one: Stepped, tmp_path: Path)
     assert not one.worker.jobs
 
 
+def test_each_of_several_leaves_the_file_that_is_open_then(one: Stepped, tmp_path: Path) -> None:
+    """A change that was refused leads to no file that one could go back to."""
+    one.sink.startService()
+    wrong = target(tmp_path / "none" / "app.log")
+    done = [one.sink.redirect(each) for each in (wrong, target(tmp_path / "new.log"), wrong)]
+    one.sink.write(b"one\n")
+    one.worker.steps()
+    first, second, third = map(result, done)
+    assert first.check(SinkError)
+    assert second is None
+    assert third.check(SinkError)
+    assert (one.content, (tmp_path / "new.log").read_bytes()) == (b"one\n", b"")
+
+
+def test_the_last_word_counts(one: Stepped, tmp_path: Path) -> None:
+    """To stay is a change too while one that leads away is to come, also after one that was refused."""
+    one.start()
+    refused = one.sink.redirect(target(tmp_path / "none" / "app.log"))
+    away = one.sink.redirect(target(tmp_path / "new.log"))
+    one.worker.step()
+    back = one.sink.redirect(target(one.path))
+    one.worker.steps()
+    assert result(refused).check(SinkError)
+    assert (result(away), result(back)) == (None, None)
+    assert one.disk.path == one.path
+
+
+def test_going_back_and_on(tmp_path: Path) -> None:
+    """Back to a file that was failing, and on to another before the way back has ended."""
+    one = Stepped(tmp_path / "none" / "app.log")
+    assert result(one.start()).check(SinkError)
+    assert redirect(one, tmp_path / "1.log") is None
+    back = one.sink.redirect(target(one.path))
+    on = one.sink.redirect(target(tmp_path / "2.log"))
+    one.worker.steps()
+    assert (result(back), result(on)) == (None, None)
+    assert one.disk.path == tmp_path / "2.log"
+
+
+def test_asked_to_stay_while_a_slow_disk_goes_over(one: Stepped, tmp_path: Path) -> None:
+    """The thread has decided to go over, and closes the old file for longer than one waits."""
+    one.start()
+    away = one.sink.redirect(target(tmp_path / "new.log"))
+    job, answered = one.worker.jobs.popleft()
+    stays: list[Any] = []
+    close = one.disk.close
+
+    def slow() -> None:
+        one.clock.advance(MOVE_LIMIT)
+        assert result(away) is None
+        stays.append(one.sink.redirect(target(one.path)))
+        close()
+
+    one.disk.close = slow  # type: ignore[method-assign]
+    answered_with = job()
+    one.disk.close = close  # type: ignore[method-assign]
+    answered.callback(answered_with)
+    one.worker.steps()
+    assert result(stays[0]) is None
+    assert one.disk.path == one.path
+
+
+def test_a_change_during_a_stop_opens_nothing(one: Stepped, tmp_path: Path) -> None:
+    """The file that is closed last is the one that is open, and nothing is left open."""
+    one.start()
+    before = set(os.listdir("/proc/self/fd"))
+    stopped = one.sink.stopService()
+    done = one.sink.redirect(target(tmp_path / "new.log"))
+    one.worker.steps()
+    assert (result(stopped), result(done)) == (None, None)
+    assert len(set(os.listdir("/proc/self/fd"))) == len(before) - 1
+    assert not (tmp_path / "new.log").exists()
+
+
 STEP = st.one_of(
     st.binary(max_size=30).map(lambda data: ("write", data.replace(b"\n", b"") + b"\n")),
     st.tuples(st.just("room"), st.integers(0, 40)),
@@ -254,6 +330,10 @@ STEP = st.one_of(
 
 
 @given(st.lists(STEP, max_size=60))
+@example(
+    # The file that is left is the one that was open, not the one that was asked for before, in vain.
+    [(what, None) for what in ("freeze", "unusable", "redirect", "unusable", "freeze")] + [("write", b"\n")]
+)
 def test_any_history_leaves_what_was_accepted(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, Any]]
 ) -> None:
@@ -274,8 +354,8 @@ def test_any_history_leaves_what_was_accepted(
             one.disk.room = value
         elif what == "step" and one.worker.jobs:
             one.worker.step()
-        elif what == "start" and not one.sink._up:
-            result(one.sink.startService())
+        elif what == "start" and not one.up:
+            result(one.begin())
         elif what == "redirect":
             one.sink.redirect(target(directory / f"{count}.log"))
             count += 1
@@ -290,7 +370,7 @@ def test_any_history_leaves_what_was_accepted(
             before.disk.close()
             one.disk.room = before.disk.room
             one.sink.thaw(states[0])
-            result(one.sink.startService())
+            result(one.begin())
     one.disk.room = 1 << 40
     one.worker.steps()
     done = one.sink.stopService()

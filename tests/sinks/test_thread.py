@@ -2,13 +2,16 @@
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor as installed
+from twisted.internet import reactor as twisteds
 from twisted.internet.defer import CancelledError
 
 from sockd.sinks.thread import ShelteredThread, WorkerThread
+
+installed: Any = twisteds
 
 
 def test_nothing_starts_before_the_first_job() -> None:

@@ -15,7 +15,14 @@ import pytest
 
 from sockd.base.addresses import Address, Kind
 from sockd.systemd import inherited
-from sockd.systemd.inherited import STORED, Inherited, address_of, environment_at_exec, stored_name, take
+from sockd.systemd.inherited import (
+    STORED_PREFIX,
+    Inherited,
+    address_of,
+    environment_at_exec,
+    stored_name,
+    take,
+)
 
 PID = 4711
 FREE = 700  # of this many numbers and those after it, nothing else in the test's process is open
@@ -109,7 +116,7 @@ def test_a_real_process_takes_them_all(when: str, opened: ExitStack, tmp_path: P
     sockets = [web, stream, dns, kept, log]
     for sock in sockets:
         opened.enter_context(sock)
-    found = in_child(sockets, f"web:web:dns:{STORED}12:log", when)
+    found = in_child(sockets, f"web:web:dns:{STORED_PREFIX}12:log", when)
     addresses = {sock: str(address_of(sock)) for sock in sockets}
     assert found == {
         "named": {
@@ -129,7 +136,7 @@ def test_a_real_process_takes_them_all(when: str, opened: ExitStack, tmp_path: P
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Descriptors put in here are as if systemd had passed them, at numbers that the tests have free."""
-    monkeypatch.setattr(inherited, "FIRST", FREE)
+    monkeypatch.setattr(inherited, "FIRST_DESCRIPTOR", FREE)
     numbers: list[int] = []
     yield numbers
     for number in numbers:
@@ -257,7 +264,7 @@ def test_the_stored_name_stays(opened: ExitStack) -> None:
     again = opened.enter_context(one.dup())
     assert stored_name(one, None) == stored_name(again, None)
     assert stored_name(one, None) != stored_name(other, None)
-    assert stored_name(one, None).startswith(STORED)
+    assert stored_name(one, None).startswith(STORED_PREFIX)
     assert ":" not in stored_name(one, None)
 
 

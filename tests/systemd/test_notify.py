@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from zope.interface import implementer
 
 from sockd.systemd import notify as module
-from sockd.systemd.notify import LATEST, LONGEST_STATUS, SOON, Notify, Watchdog, fd_store_size
+from sockd.systemd.notify import FIRST_RETRY, LAST_RETRY, STATUS_LIMIT, Notify, Watchdog, fd_store_size
 
 LINES = 1000  # more than any system's net.unix.max_dgram_qlen
 
@@ -74,7 +74,7 @@ class House:
         """Everything that was said, once systemd reads."""
         messages = self.systemd.heard()
         while self.notify.pending:
-            self.clock.advance(LATEST)
+            self.clock.advance(LAST_RETRY)
             messages += self.systemd.heard()
         return messages
 
@@ -158,15 +158,15 @@ def test_asks_a_busy_systemd_less_and_less(house: House) -> None:
     """Tries grow rarer while there is no room, and are as close as before once there is."""
     house.fill()
     waits = []
-    while LATEST not in waits:
+    while LAST_RETRY not in waits:
         (call,) = house.clock.getDelayedCalls()
         waits.append(call.getTime() - house.clock.seconds())
         house.clock.advance(waits[-1])
-    assert waits == [pytest.approx(min(SOON * 2**n, LATEST)) for n in range(len(waits))]
+    assert waits == [pytest.approx(min(FIRST_RETRY * 2**n, LAST_RETRY)) for n in range(len(waits))]
     house.systemd.heard()
-    house.clock.advance(LATEST)
+    house.clock.advance(LAST_RETRY)
     (call,) = house.clock.getDelayedCalls()
-    assert call.getTime() - house.clock.seconds() == pytest.approx(SOON)
+    assert call.getTime() - house.clock.seconds() == pytest.approx(FIRST_RETRY)
 
 
 def test_of_what_waits_the_last_word_counts(house: House) -> None:
@@ -202,7 +202,7 @@ def test_a_socket_that_was_closed_while_it_waited_is_passed_over(house: House) -
 def test_what_waits_is_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the bound messages are lost and counted, and the log has one line about it."""
     pending = house.fill()
-    monkeypatch.setattr(module, "MOST", pending)
+    monkeypatch.setattr(module, "WAITING_LIMIT", pending)
     house.notify.ready("too much")
     house.notify.ready("too much")
     assert (house.notify.pending, house.notify.lost) == (pending, 2)
@@ -239,7 +239,7 @@ def test_status_is_one_bounded_line(house: House) -> None:
     house.notify.status("é" * 5000)
     assert house.systemd.heard() == [
         "STATUS=a\\x0aWATCHDOG=trigger\\udcff",
-        f"STATUS={'é' * LONGEST_STATUS}",
+        f"STATUS={'é' * STATUS_LIMIT}",
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from sockd.systemd.reports import EVERY, EXTENSION, Reports
+from sockd.systemd.reports import EXTENSION, STATUS_INTERVAL, Reports
 from tests.daemons import Systemd
 
 
@@ -31,12 +31,12 @@ def test_starting(daemon: Daemon) -> None:
         ("STATUS=nothing yet",),
     ]
     daemon.systemd.words()
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert daemon.systemd.words() == ["EXTEND_TIMEOUT_USEC"]
     daemon.words = "a little"
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert daemon.systemd.words() == ["EXTEND_TIMEOUT_USEC", "STATUS"]
-    assert EXTENSION > 3 * EVERY
+    assert EXTENSION > 3 * STATUS_INTERVAL
 
 
 def test_serving(daemon: Daemon) -> None:
@@ -44,10 +44,10 @@ def test_serving(daemon: Daemon) -> None:
     daemon.systemd.words()
     daemon.reports.ready()
     assert daemon.systemd.heard == [("READY=1", "STATUS=nothing yet")]
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert len(daemon.systemd.heard) == 1
     daemon.words = "one connection"
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert daemon.systemd.heard[1:] == [("STATUS=one connection",)]
 
 
@@ -69,7 +69,7 @@ def test_reloading_while_it_starts(daemon: Daemon) -> None:
     daemon.reports.reloading()
     daemon.reports.went_on()
     assert not daemon.systemd.heard
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert daemon.systemd.words() == ["EXTEND_TIMEOUT_USEC"]
 
 
@@ -82,7 +82,7 @@ def test_stopping(daemon: Daemon) -> None:
     daemon.reports.went_on()
     assert daemon.systemd.heard == [("STOPPING=1", "STATUS=nothing yet")]
     daemon.words = "2 connections"
-    daemon.clock.advance(EVERY)
+    daemon.clock.advance(STATUS_INTERVAL)
     assert daemon.systemd.words() == ["STOPPING", "EXTEND_TIMEOUT_USEC", "STATUS"]
     daemon.reports.stop()
     daemon.reports.stop()

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from sockd.config.types import LogPath, Mode, size
 from sockd.protocols.contract import Options
-from sockd.sinks.appender import descriptor
+from sockd.sinks.opening import own_descriptor
 
 
 class LineLogOptions(Options):
@@ -29,5 +29,5 @@ class LineLogOptions(Options):
     def claims(self) -> tuple[str, ...]:
         """The file, unless it is a device: two that append to one would end each other's last lines."""
         path = os.path.realpath(self.path)
-        shared = path.startswith(("/dev/", "/proc/")) or descriptor(self.path) is not None
+        shared = path.startswith(("/dev/", "/proc/")) or own_descriptor(self.path) is not None
         return () if shared else (f"the file {path}",)

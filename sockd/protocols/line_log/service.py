@@ -22,8 +22,9 @@ from sockd.base.reactor import Clock, Timer
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import records_for
-from sockd.sinks.appender import Appender, Target
+from sockd.sinks.appender import Appender
 from sockd.sinks.file import FileSink
+from sockd.sinks.opening import Target
 
 
 class Unrecorded(Protocol):

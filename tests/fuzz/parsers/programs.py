@@ -58,7 +58,7 @@ def _is_said(text: str) -> None:
 
 def inherit(data: bytes) -> None:
     """An environment block: sockets by name or problems, never an exception, and nothing is left in it."""
-    inherited.FIRST = _FIRST
+    inherited.FIRST_DESCRIPTOR = _FIRST
     pid = os.getpid()
     ours, theirs = socket.socketpair()
     os.dup2(ours.fileno(), _FIRST, inheritable=True)

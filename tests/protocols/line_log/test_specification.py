@@ -19,7 +19,7 @@ from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.service import LineLogService
 from sockd.protocols.line_log.specification import specification
-from sockd.sinks.appender import SinkError
+from sockd.sinks.opening import SinkError
 
 PEER = Peer.unix(0, 7)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.sinks.appender import descriptor
+from sockd.sinks.opening import own_descriptor
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from sockd.sinks.appender import descriptor
 )
 def test_by_name(path: str, number: int | None) -> None:
     """The usual names of our own descriptors, and of nobody else's."""
-    assert descriptor(Path(path)) == number
+    assert own_descriptor(Path(path)) == number
 
 
 def test_through_links(tmp_path: Path) -> None:
@@ -36,5 +36,5 @@ def test_through_links(tmp_path: Path) -> None:
     (tmp_path / "there").symlink_to("/dev/stdout")
     (tmp_path / "here").symlink_to("there")
     (tmp_path / "loop").symlink_to("loop")
-    assert descriptor(tmp_path / "here") == 1
-    assert descriptor(tmp_path / "loop") is None
+    assert own_descriptor(tmp_path / "here") == 1
+    assert own_descriptor(tmp_path / "loop") is None
