@@ -25,20 +25,21 @@ Queue = Annotated[int, size(8 * 1024, 1024 * 1024)]
 
 
 class ChatOptions(Options):
-    room: Room = Field("lobby", description="The room that everybody is in at first; it is always there.")
+    room: Room = Field("lobby", description="The room that every member enters first; it always exists.")
     rooms: Integer = Field(
-        100, ge=1, le=10_000, description="How many rooms there may be at a time, the first one included."
+        100, ge=1, le=10_000, description="How many rooms may exist at a time, the first one included."
     )
     history: Integer = Field(
-        20, ge=0, le=1000, description="How many of a room's last lines somebody who joins is shown."
+        20, ge=0, le=1000, description="How many of a room's last lines a member who joins is shown."
     )
     members: Integer = Field(
         1000, ge=1, le=100_000, description="How many members there may be at a time, in all rooms together."
     )
     rate: Rate = Field(
         SoManyPer(5, 1.0),
-        description="How fast a member may send lines; so many at once, and the rest as the time passes.",
+        description="How fast a member may send lines.",
     )
     queue: Queue = Field(
-        64 * 1024, description="How many bytes may wait for a member that does not read before it is dropped."
+        64 * 1024,
+        description="How many bytes may be unsent for a member that does not read before sockd closes it.",
     )

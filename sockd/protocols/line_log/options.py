@@ -12,17 +12,17 @@ from sockd.sinks.appender import descriptor
 
 class LineLogOptions(Options):
     path: LogPath = Field(
-        description="The file; relative: in the logs directory. A FIFO will do, and so will `/dev/stdout`."
+        description="The file; a relative path is in the logs directory. It may be a FIFO or `/dev/stdout`."
     )
     format: Literal["text", "json", "raw"] = Field(
         "text",
-        description="`text`: a line with time, endpoint and peer before it; `json`: an object a line; "
+        description="`text`: the line after its time, endpoint and peer; `json`: an object a line; "
         "`raw`: the bytes alone, neither escaped nor marked.",
     )
     max_line: Annotated[int, size(64, 16 * 2**20)] = Field(
-        64 * 1024, description="The longest line; a longer one is cut into several records."
+        64 * 1024, description="The longest line; a longer one becomes several records."
     )
-    mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
+    mode: Mode = Field(0o640, description="The file's mode if sockd creates it.")
 
     def claims(self) -> tuple[str, ...]:
         """The file: two that append to one would each mend the other's last line. Devices may be shared."""
