@@ -83,8 +83,38 @@ def test_architecture_names_every_folder() -> None:
     assert sorted(rows) == sorted(folders | modules)
 
 
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere() -> None:
-    """Each relative link of a page names a file that exists."""
+    """Each relative link of a page names a file that exists, and a heading of it where it names one."""
     for page in [*PAGES, ROOT / "CHANGELOG.md"]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+            file = (page.parent / target).resolve() if target else page
+            assert file.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in slugs(file), f"{page.name}: {target}#{anchor}"
+
+
+def test_the_first_page_leads_to_all_others() -> None:
+    """docs/README.md links every page of docs/."""
+    first = ROOT / "docs" / "README.md"
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", first.read_text())
+    found = {(first.parent / target).resolve() for target in linked}
+    assert set((ROOT / "docs").glob("**/*.md")) - {first} <= found
+
+
+def test_every_event_of_the_log_is_explained() -> None:
+    """The table of docs/log.md has each event that sockd names in its source."""
+    _, _, table = (ROOT / "docs" / "log.md").read_text().partition("## Events")
+    explained = {name for cell in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE)
+                 for name in re.findall(r"`([^`]+)`", cell)}  # fmt: skip
+    named = {
+        name
+        for module in (ROOT / "sockd").glob("**/*.py")
+        for name in re.findall(r"\bevent=\"([^\"]+)\"", module.read_text())
+    }
+    assert named <= explained

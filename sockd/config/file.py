@@ -15,15 +15,15 @@ from sockd.config.values import shown
 
 
 class Log(Section):
-    """What the daemon says about itself."""
+    """What the daemon logs."""
 
     level: Literal["debug", "info", "warn", "error", "critical"] = Field(
-        "info", description="The least grave events that are logged."
+        "info", description="The least grave level that is logged."
     )
     format: Literal["auto", "text", "json", "journal"] = Field(
         "auto",
-        description="`journal` marks each line's level for systemd; `auto` is that under systemd, text on a"
-        " terminal, JSON otherwise.",
+        description="`journal` marks each line with its level for systemd; `auto` is `journal` under systemd,"
+        " `text` on a terminal, `json` elsewhere.",
     )
 
 
@@ -55,26 +55,26 @@ Control = Annotated[
 
 
 class Daemon(Section):
-    """What is of the daemon and not of one endpoint."""
+    """What concerns the daemon and not a single endpoint."""
 
     control: Control = Field(
         Address(Kind.UNIX, path="control.sock"),
-        description="The Unix socket on which the `sockd` command talks to the daemon: a path, as in the"
+        description="The Unix socket by which the `sockd` command speaks to the daemon: a path, as in the"
         " address of a Unix socket, or `off` for none.",
     )
     control_group: Account = Field(
         None,
-        description="A group whose members may use the control socket, beside root and sockd's own user.",
+        description="A group whose members may use the control socket, besides root and sockd's own user.",
     )
     drain: Annotated[float, duration(most=86400)] = Field(
         10.0,
-        description="How long connections may take to finish when the daemon stops, before they are cut.",
+        description="How long connections may take to finish when the daemon stops, before it closes them.",
     )
     log: Log = Field(Log(), description="What is logged, and in which form.")
 
 
 class Defaults(Section):
-    """What every endpoint gets where it says nothing itself, key by key."""
+    """The values of keys that an endpoint doesn't set itself, each looked up by itself."""
 
     socket: Socket = Field(Socket(), description="Defaults of the endpoints' `socket`.")
     tls: Tls = Field(Tls(), description="Defaults of the endpoints' `tls`.")
@@ -105,7 +105,7 @@ class Main(Section):
     """What the main file may hold."""
 
     daemon: Daemon = Field(
-        Daemon(), description="How the daemon is spoken to, how it stops, and what it logs."
+        Daemon(), description="How the daemon is controlled, how it stops, and what it logs."
     )
     include: Annotated[
         tuple[str, ...],
@@ -115,11 +115,11 @@ class Main(Section):
         ),
     ] = Field(
         (),
-        description="More files with endpoints: paths or patterns from this file's directory.",
+        description="More files with endpoints: paths or patterns, relative to this file's directory.",
     )
     defaults: Defaults = Field(
-        Defaults(), description="What every endpoint gets where it says nothing itself."
+        Defaults(), description="The values of keys that an endpoint doesn't set itself."
     )
     endpoints: dict[Annotated[str, Field(pattern=NAME)], Endpoint] = Field(
-        description="The endpoints by their names: a lower-case letter, then at most 62 of `a-z0-9._-`."
+        description="The endpoints by name: a lower-case letter, then at most 62 of `a-z0-9._-`."
     )

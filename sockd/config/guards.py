@@ -13,10 +13,10 @@ class Certificate(Section):
     """A certificate and its key."""
 
     certificate: FilePath = Field(
-        description="A PEM file: the certificate, then those of its issuers; the root may be missing."
+        description="A PEM file: the certificate, then those of its issuers; the root may be left out."
     )
     key: FilePath = Field(
-        description="A PEM file with the certificate's key, not encrypted, that others can't read."
+        description="A PEM file with the certificate's key, not encrypted and not readable by others."
     )
 
 
@@ -32,64 +32,64 @@ def _at_least_one(schema: dict[str, Any]) -> None:
 
 
 class Tls(Section):
-    """What TLS addresses show to peers, and ask of them. Relative paths are beside the file."""
+    """The certificates of TLS addresses, and what they ask of peers. Paths are relative to the file."""
 
     certificate: FilePathIfAny = Field(
         None,
-        description="A PEM file: the certificate, then those of its issuers; the root may be missing.",
+        description="A PEM file: the certificate, then those of its issuers; the root may be left out.",
         json_schema_extra=no_default,
     )
     key: FilePathIfAny = Field(
         None,
-        description="A PEM file with the certificate's key, not encrypted, that others can't read.",
+        description="A PEM file with the certificate's key, not encrypted and not readable by others.",
         json_schema_extra=no_default,
     )
     certificates: Annotated[tuple[Certificate, ...], AfterValidator(_not_empty)] = Field(
         (),
-        description="Several, of which a peer gets the first that is good for the server's name that it asks"
-        " for, else the first of all. In place of `certificate` and `key`.",
+        description="Several certificates, in place of `certificate` and `key`. A peer gets the first that is"
+        " valid for the server name that it asks for, else the first of all.",
         json_schema_extra=_at_least_one,
     )
     names: Names = Field(
         None,
-        description="DNS names and IP addresses for all of which a certificate must be good.",
+        description="DNS names and IP addresses, each of which a certificate must be valid for.",
     )
     client_ca: FilePathOrOff = Field(
         None,
-        description="A PEM file of authorities: peers must show a certificate of theirs. `off`: of nobody's.",
+        description="A PEM file of authorities: peers must show a certificate by one of them. `off`: none.",
     )
     client_names: PeerNames = Field(
         None,
-        description="DNS names, IP addresses or URIs, for one of which the peer's certificate must be; `off`"
-        " takes any that `client_ca` vouches for.",
+        description="DNS names, IP addresses or URIs, one of which the peer's certificate must be valid for;"
+        " `off`: any certificate by `client_ca`.",
     )
-    min_version: Version = Field("1.2", description="The oldest version of TLS that is spoken: 1.2 or 1.3.")
+    min_version: Version = Field("1.2", description="The oldest version of TLS to accept: 1.2 or 1.3.")
 
 
 class Access(Section):
-    """Who may use the endpoint: networks for IP, users and groups for Unix sockets."""
+    """Which peers may use the endpoint: networks for IP, users and groups for Unix sockets."""
 
     allow: SomeNetworksOrOff = Field(
-        None, description="Who may, and nobody else; where `deny` holds a smaller network, that decides."
+        None, description="Networks that may connect, and no others; a smaller network in `deny` decides."
     )
     deny: SomeNetworksOrOff = Field(
-        None, description="Who may not; where `allow` holds a smaller network, that decides."
+        None, description="Networks that may not connect; a smaller network in `allow` decides."
     )
     users: Accounts = Field(
-        None, description="Users who may, on Unix sockets, and nobody else but the members of `groups`."
+        None, description="Users that may connect to Unix sockets, and no others but members of `groups`."
     )
     groups: Accounts = Field(
-        None, description="Groups whose members may, on Unix sockets, and nobody else but `users`."
+        None, description="Groups whose members may connect to Unix sockets, and no others but `users`."
     )
 
 
 class ProxyProtocol(Section):
-    """Proxies that say in a PROXY header, version 1 or 2, for whom they connect."""
+    """Proxies that name their client in a PROXY header, version 1 or 2."""
 
     from_: SomeNetworks = Field(
         alias="from",
-        description="Where the proxies are. Each of their connections must begin with the header, whose"
-        " address then counts everywhere; from anyone else a header is refused.",
+        description="The networks of the proxies. Each connection from there must begin with the header,"
+        " whose address then counts everywhere; a header from elsewhere is refused.",
     )
 
 

@@ -77,108 +77,115 @@ Where = Annotated[
 
 
 class Keepalive(Section):
-    """How silent TCP connections are tested, so that peers that vanished are found out."""
+    """How idle TCP connections are probed, so that peers that vanished are noticed."""
 
     idle: Annotated[float, duration(1, 32767, whole=True)] = Field(
-        60.0, description="How long a connection is silent before it is tested, in whole seconds."
+        60.0, description="How long a connection is idle before it is probed, in whole seconds."
     )
     interval: Annotated[float, duration(1, 32767, whole=True)] = Field(
-        10.0, description="The time between two tests, in whole seconds."
+        10.0, description="The time between two probes, in whole seconds."
     )
-    count: Integer = Field(6, ge=1, le=127, description="How many tests may stay unanswered.")
+    count: Integer = Field(6, ge=1, le=127, description="How many probes may stay unanswered.")
 
 
 class Socket(Section):
-    """What is set on the sockets before anybody can connect."""
+    """What is set on the sockets before they accept connections."""
 
     backlog: Integer = Field(
-        1024, ge=1, le=65535, description="How many connections the kernel holds for us to accept (streams)."
+        1024,
+        ge=1,
+        le=65535,
+        description="How many connections may wait in the kernel to be accepted (streams).",
     )
     keepalive: Annotated[
         Annotated[Keepalive, Tag("<long>")] | Annotated[Off, Tag("<short>")], Discriminator(_short_or_long)
-    ] = Field(Keepalive(), description="How silent connections are tested, or `off` (TCP).")
-    nodelay: Boolean = Field(True, description="Send small writes at once instead of gathering them (TCP).")
+    ] = Field(Keepalive(), description="How idle connections are probed, or `off` (TCP).")
+    nodelay: Boolean = Field(
+        True, description="Send small writes immediately instead of gathering them (TCP)."
+    )
     reuse_port: Boolean = Field(
-        False, description="Share the port with other listeners that set this too (TCP and UDP)."
+        False, description="Share the port with other listeners that also set this (TCP and UDP)."
     )
     receive_buffer: Annotated[int | None, size(2048, 2**30, off=True)] = Field(
         None, description="The kernel's receive buffer, or `off` for the kernel's own choice (TCP and UDP)."
     )
     mode: Mode = Field(0o660, description="The mode of the socket's file (Unix sockets).")
     user: Account = Field(
-        None, description="Who owns the socket's file; `off`: whom sockd runs as (Unix sockets)."
+        None, description="The owner of the socket's file; `off`: the user that sockd runs as (Unix sockets)."
     )
     group: Account = Field(
-        None, description="The group of the socket's file; `off`: what sockd runs as (Unix sockets)."
+        None,
+        description="The group of the socket's file; `off`: the group that sockd runs as (Unix sockets).",
     )
 
 
 class Limits(Section):
-    """How much an endpoint may take."""
+    """How much an endpoint accepts, and for how long; a rate is also the size of its burst."""
 
     connections: Integer = Field(
         1000,
         ge=1,
         le=1_000_000,
-        description="How many connections at once, over all stream addresses of the endpoint; others wait.",
+        description="How many connections may be open, on all stream addresses together; further ones wait.",
     )
     idle: OptionalDuration = Field(
         None,
-        description="How long a peer whose turn it is may be silent; a connection ends up to an eighth of"
-        " that late, at most 2 s. The default is the protocol's.",
+        description="How long a peer that we are waiting for may send nothing. The connection ends up to an"
+        " eighth of that later, at most 2 s. The default is the protocol's.",
         json_schema_extra=no_default,
     )
     stall: OptionalDuration = Field(
-        30.0, description="How long a peer may take nothing of what we owe it, before it is cut."
+        30.0,
+        description="How long a peer may take nothing of what is unsent before sockd closes the connection.",
     )
     datagrams: OptionalRate = Field(
         None,
-        description="How many datagrams are taken from all peers together. The default is the protocol's.",
+        description="How many datagrams are accepted from all peers together. The default is the protocol's.",
         json_schema_extra=no_default,
     )
     datagrams_per_source: OptionalRate = Field(
         None,
-        description="How many datagrams are taken from one source. The default is the protocol's.",
+        description="How many datagrams are accepted from one source. The default is the protocol's.",
         json_schema_extra=no_default,
     )
     connections_per_source: Annotated[int | None, number(1, 1_000_000, off=True)] = Field(
         None,
-        description="How many connections at once from one source: an IPv4 address, an IPv6 /64, a user on"
+        description="How many connections one source may have open: an IPv4 address, an IPv6 /64, a user on"
         " Unix sockets.",
     )
     connect_rate: OptionalRate = Field(
-        None, description="How many new connections are taken from one source; so many at once, too."
+        None, description="How many new connections are accepted from one source."
     )
     handshake: Duration = Field(
-        10.0, description="How long a TLS handshake may take, and a PROXY header before it."
+        10.0, description="How long a TLS handshake may take, a PROXY header before it included."
     )
     first_byte: OptionalDuration = Field(
-        None, description="How long a new connection may stay without having sent anything."
+        None, description="How long a new connection may stay open before its first byte."
     )
     lifetime: OptionalDuration = Field(
-        None, description="How long a connection may last, however busy it is; then it is ended."
+        None, description="How long a connection may last, however busy it is."
     )
     exempt: SomeNetworksOrOff = Field(
-        None, description="Networks to which the limits of one source do not apply."
+        None, description="Networks whose addresses the limits of one source do not apply to."
     )
 
 
 class Restart(Section):
-    """When what failed is tried again: after `delay`, doubled each time up to `max_delay`."""
+    """When a failed service is tried again: after `delay`, doubled each time up to `max_delay`."""
 
     delay: Annotated[float, duration(0.01, 3600)] = Field(
-        0.5, description="The time before the first new try."
+        0.5, description="The time before the first new attempt."
     )
     max_delay: Annotated[float, duration(0.01, 86400)] = Field(
-        30.0, description="The longest time between tries; no less than `delay`."
+        30.0, description="The longest time between attempts; not less than `delay`."
     )
 
 
 class Required(Section):
-    """The daemon stops, with status 69, when this endpoint does not run for so long."""
+    """The daemon stops, with status 69, if this endpoint does not run for a time."""
 
     give_up_after: Annotated[float, duration(0.01)] = Field(
-        GIVE_UP_AFTER, description="How long the endpoint may be without running."
+        GIVE_UP_AFTER, description="How long the endpoint may fail to run."
     )
 
 
@@ -187,7 +194,8 @@ class Listen(Section):
 
     address: Where = Field(description="The address, like `tcp://127.0.0.1:7007`.")
     tls: Boolean = Field(
-        False, description="Whether TLS is spoken on what systemd hands over; others have `tls://HOST:PORT`."
+        False,
+        description="Speak TLS on a socket that systemd passes; other addresses have `tls://HOST:PORT`.",
     )
     socket: Socket = Field(Socket(), description="What is set on this address's socket.")
 
@@ -238,30 +246,31 @@ else:  # what is written, which the validators turn into the above
 
 
 class Endpoint(Section):
-    """A named entry of the file: one protocol and the addresses it is spoken on."""
+    """One protocol and the addresses on which it is served."""
 
-    enabled: Boolean = Field(True, description="With `false` the endpoint is checked, but not run.")
+    enabled: Boolean = Field(True, description="If `false`, the endpoint is checked but not run.")
     listen: Listeners = Field(
-        description="Where it listens: URLs, or mappings that say more about an address.",
+        description="Where it listens: addresses, or mappings with more about an address.",
         json_schema_extra={"title": "address, keys, or a list of them"},
     )
     socket: Socket = Field(
         Socket(), description="What is set on the sockets of all addresses of this endpoint."
     )
     tls: Tls = Field(Tls(), description="Certificates and keys of the endpoint's TLS addresses.")
-    access: Access = Field(Access(), description="Who may use the endpoint.")
+    access: Access = Field(Access(), description="Which peers may use the endpoint.")
     proxy_protocol: ProxyProtocol = Field(
-        NO_PROXIES, description="Proxies in front of the TCP and TLS addresses that name their clients."
+        NO_PROXIES,
+        description="Proxies in front of the TCP and TLS addresses that name their clients.",
     )
-    protocol: Text = Field(description="What is spoken: a name that `sockd protocols` shows.")
+    protocol: Text = Field(description="The protocol's name, as `sockd protocols` shows it.")
     options: Annotated[Mapping[str, Any], BeforeValidator(_read_options)] = Field(
         {}, description="The options of the protocol."
     )
-    limits: Limits = Field(Limits(), description="How much the endpoint may take.")
-    restart: Restart = Field(Restart(), description="When what failed is tried again.")
+    limits: Limits = Field(Limits(), description="How much the endpoint accepts, and for how long.")
+    restart: Restart = Field(Restart(), description="When a failed listener or protocol is tried again.")
     required: Requirement = Field(
         None,
-        description="Whether the daemon stops, with status 69, when the endpoint does not run for a time;"
-        " `true` stands for `{give_up_after: 1m}`.",
+        description="Whether the daemon stops, with status 69, if the endpoint does not run for a time;"
+        " `true` means `{give_up_after: 1m}`.",
         json_schema_extra={"default": False, "title": "true, false or keys"},
     )

@@ -23,23 +23,21 @@ Queue = Annotated[int, types.size(8 * 1024, 1024 * 1024)]
 
 
 class ChatOptions(Options):
-    """The options of a chat endpoint."""
-
-    room: Room = Field("lobby", description="The room that every member enters first; it is always there.")
-    rooms: types.Integer = Field(
-        100, ge=1, le=10_000, description="How many rooms there may be at a time, the first one included."
+    room: Room = Field("lobby", description="The room that every member enters first; it always exists.")
+    rooms: Integer = Field(
+        100, ge=1, le=10_000, description="How many rooms may exist at a time, the first one included."
     )
-    history: types.Integer = Field(
+    history: Integer = Field(
         20, ge=0, le=1000, description="How many of a room's last lines a member who joins is shown."
     )
     members: types.Integer = Field(
         1000, ge=1, le=100_000, description="How many members there may be at a time, in all rooms together."
     )
-    rate: types.Rate = Field(
-        Rate(5, 1.0),
-        description="How fast a member may send lines; the count is also the size of a burst.",
+    rate: Rate = Field(
+        SoManyPer(5, 1.0),
+        description="How fast a member may send lines.",
     )
     queue: Queue = Field(
         64 * 1024,
-        description="How many bytes may wait for a member that stops reading, until it is disconnected.",
+        description="How many bytes may be unsent for a member that does not read before sockd closes it.",
     )

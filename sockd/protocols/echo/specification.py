@@ -20,12 +20,12 @@ class EchoOptions(Options):
     prefix: Text = Field(
         default="",
         max_length=64,
-        description="Written before each line that goes back, each datagram; empty: bytes as they came.",
+        description="Written before each line and each datagram that goes back; empty: bytes unchanged.",
     )
     answer: Networks = Field(
         default=PRIVATE_NETWORKS,
-        description="Networks whose datagrams are answered: sources can be forged, a public one makes sockd "
-        "a reflector. Connections are not concerned.",
+        description="Networks whose datagrams are answered. Sources can be forged: a public network makes "
+        "sockd a reflector. Connections are not affected.",
     )
 
 

@@ -18,13 +18,13 @@ class LineLogOptions(Options):
     )
     format: Literal["text", "json", "raw"] = Field(
         "text",
-        description="`text`: each line after its time, endpoint and peer; `json`: an object a line; "
+        description="`text`: the line after its time, endpoint and peer; `json`: an object a line; "
         "`raw`: the bytes alone, neither escaped nor marked.",
     )
     max_line: Annotated[int, size(64, 16 * 2**20)] = Field(
-        64 * 1024, description="The longest line; a longer one is cut into several records."
+        64 * 1024, description="The longest line; a longer one becomes several records."
     )
-    mode: Mode = Field(0o640, description="The file's mode, where sockd creates it.")
+    mode: Mode = Field(0o640, description="The file's mode if sockd creates it.")
 
     def claims(self) -> tuple[str, ...]:
         """The file, unless it is a device: two that append to one would end each other's last lines."""
