@@ -41,6 +41,9 @@ from sockd.upgrade.carried import Carried
 from sockd.upgrade.course import Course
 from sockd.upgrade.value import Handover
 
+# Seconds that systemd's watchdog waits for the new program of an upgrade; the shipped units' interval.
+_TAKING_OVER = 30.0
+
 
 class Top(Daemon):
     """The daemon as a process that twistd runs: with signals, an exit status, a log unless twistd has one.
@@ -122,7 +125,9 @@ class Top(Daemon):
         else:
             self._went_on = thawing.after_start(self, self._handed, self._sockets)
             self._askers = list(thawing.askers(self, self._handed, self._sockets))
-        self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
+        self._watchdog = Watchdog(
+            self._notify, self._reactor, os.environ, self.log, prolonged=self._handed is not None
+        )
         self._watchdog.start()
         self._garbage.start()
 
@@ -168,6 +173,8 @@ class Top(Daemon):
     def _last_words(self) -> None:
         """The next thing that happens is that another program begins."""
         self.reports.reloading()
+        if self._watchdog is not None:
+            self._watchdog.prolong(_TAKING_OVER)
         self._notify.close()
 
     def _tell_upgraded(self, handed: Handover) -> None:
