@@ -47,6 +47,9 @@ from sockd.upgrade.value import Handover
 # them.
 TwistdOptions = Mapping[str, Any]
 
+# Seconds that systemd's watchdog waits for the new program of an upgrade; the shipped units' interval.
+_TAKING_OVER = 30.0
+
 
 class Program(Daemon):
     """A daemon with what it has as a process: signals, an exit status, a log, a watchdog, and upgrades.
@@ -125,7 +128,9 @@ class Program(Daemon):
         else:
             self._resumed = thawing.after_start(self, self._handed, self._sockets)
             self._askers = list(thawing.askers(self, self._handed, self._sockets))
-        self._watchdog = Watchdog(self._notify, self._reactor, os.environ, self.log)
+        self._watchdog = Watchdog(
+            self._notify, self._reactor, os.environ, self.log, prolonged=self._handed is not None
+        )
         self._watchdog.start()
         self._switches.start()
 
@@ -201,6 +206,8 @@ class Program(Daemon):
     def _before_exec(self) -> None:
         """The next thing that happens is that another program begins: tell systemd."""
         self.reports.reloading()
+        if self._watchdog is not None:
+            self._watchdog.prolong(_TAKING_OVER)
         self._notify.close()
 
     # -- stop

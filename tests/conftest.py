@@ -1,5 +1,6 @@
-"""What holds for every test: a clean reactor afterwards, and how long Hypothesis may search."""
+"""What holds for every test: a clean reactor afterwards, signals, and how long Hypothesis may search."""
 
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -19,6 +20,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("sockd")
+
+# A shell without job control starts background programs with these ignored, and what they start inherits it:
+# no program that a test starts could be interrupted.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 TURNS = 20  # of the reactor, in which closed sockets leave it
 

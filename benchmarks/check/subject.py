@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.certificates import made
 from tests.end_to_end.harness import SOCKD, Daemon, receive
 from tests.end_to_end.programs import BOUND
 
+STEADY = str(Path(__file__).with_name("steady.py"))
 STARTING = 120.0  # seconds; under valgrind it takes about six on an idle machine
 STILL = 30.0  # seconds until a daemon that doesn't come to rest is a failure
 
@@ -40,7 +42,7 @@ endpoints:
 
 
 class Subject(Daemon):
-    """A daemon on FILE, serving; `prefix` is a program to run it under."""
+    """A daemon on FILE, serving, whose slices don't depend on time; `prefix` is a program to run it under."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Subject(Daemon):
         file.write_text(FILE.replace("PROTOCOL", protocol))
         # The order of sets and dicts of strings is the same each time.
         fixed = {"PYTHONHASHSEED": "0", "COVERAGE_PROCESS_CONFIG": None, **(environment or {})}
-        super().__init__(directory, file, (*prefix, *SOCKD), environment=fixed)
+        super().__init__(directory, file, (*prefix, sys.executable, STEADY, *SOCKD[-2:]), environment=fixed)
         try:
             self._addresses = self._ask_addresses()
             self._ping = self._wait_for(self.runtime / "echo.sock")

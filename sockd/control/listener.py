@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Mapping
-from typing import Any
 
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed

@@ -83,6 +83,10 @@ class Notify:
     def watchdog(self) -> None:
         self._tell("WATCHDOG=1", sort="watchdog")
 
+    def watchdog_interval(self, seconds: float) -> None:
+        """systemd is to wait this long for each `watchdog` from now on."""
+        self._tell(f"WATCHDOG_USEC={round(seconds * 1_000_000)}", sort="watchdog interval")
+
     def store(self, sock: socket.socket, name: str) -> None:
         """Have systemd keep this socket open, and pass it to the next process of the unit under this name.
 
@@ -175,14 +179,33 @@ class Watchdog:
 
     However late a turn is, systemd alone judges it, by the interval that the administrator chose. A turn that
     is late by more than that third is logged. `interval` (seconds) is None where there is no watchdog.
+
+    A program that takes over by exec resets nothing until it serves, which may take longer than the interval
+    on a busy machine. So the program before it prolongs the interval, and the first reset restores it: that
+    of the new program (`prolonged`), or of the old one if exec fails.
     """
 
-    def __init__(self, notify: Notify, reactor: Clock, environ: Mapping[str, str], log: Logger) -> None:
+    def __init__(
+        self,
+        notify: Notify,
+        reactor: Clock,
+        environ: Mapping[str, str],
+        log: Logger,
+        *,
+        prolonged: bool = False,
+    ) -> None:
         self.interval = _interval(environ) if notify.active else None
         self._notify = notify
         self._reactor = reactor
         self._log = log
+        self._prolonged = prolonged
         self._timer: Timer | None = None
+
+    def prolong(self, seconds: float) -> None:
+        """Have systemd wait this long for the next reset, if its interval is shorter."""
+        if self.interval is not None and self.interval < seconds:
+            self._notify.watchdog_interval(seconds)
+            self._prolonged = True
 
     def start(self) -> None:
         self.stop()
@@ -196,6 +219,9 @@ class Watchdog:
 
     def _beat(self, interval: float, due: float) -> None:
         now = self._reactor.seconds()
+        if self._prolonged:
+            self._notify.watchdog_interval(interval)
+            self._prolonged = False
         self._notify.watchdog()
         if now - due > interval / 3:
             self._log.warn(

@@ -39,7 +39,7 @@ class Daemon(Process):
         self.logs = directory / "log"
         for one in (self.runtime, self.logs):
             one.mkdir(exist_ok=True)
-        command = "run" if tuple(door)[-len(SOCKD) :] == SOCKD else "sockd"
+        command = "run" if tuple(door)[-2:] == SOCKD[-2:] else "sockd"
         super().__init__(
             [*door, *options, command, "-c", file],
             {

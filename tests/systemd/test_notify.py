@@ -307,6 +307,27 @@ def test_a_reactor_that_stands_still_resets_nothing(house: House) -> None:
     dog.stop()
 
 
+def test_the_interval_is_longer_while_programs_change(house: House) -> None:
+    """The old program prolongs it, and the first reset restores it: the new program's, or its own."""
+    old = watchdog(house, {"WATCHDOG_USEC": "3000000"})
+    new = Watchdog(house.notify, house.clock, {"WATCHDOG_USEC": "3000000"}, house.said.log, prolonged=True)
+    for dog in (new, old):
+        old.prolong(30)
+        assert house.systemd.heard() == ["WATCHDOG_USEC=30000000"]
+        dog.start()
+        assert house.systemd.heard() == ["WATCHDOG_USEC=3000000", "WATCHDOG=1"]
+        house.clock.advance(1)
+        assert house.systemd.heard() == ["WATCHDOG=1"]
+        dog.stop()
+
+
+@pytest.mark.parametrize("environ", [{"WATCHDOG_USEC": "60000000"}, {}])
+def test_an_interval_that_is_long_enough_stays(house: House, environ: dict[str, str]) -> None:
+    """As does none at all."""
+    watchdog(house, environ).prolong(30)
+    assert house.systemd.heard() == []
+
+
 @pytest.mark.parametrize(
     "environ",
     [

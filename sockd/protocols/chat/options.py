@@ -24,17 +24,17 @@ Queue = Annotated[int, types.size(8 * 1024, 1024 * 1024)]
 
 class ChatOptions(Options):
     room: Room = Field("lobby", description="The room that every member enters first; it always exists.")
-    rooms: Integer = Field(
+    rooms: types.Integer = Field(
         100, ge=1, le=10_000, description="How many rooms may exist at a time, the first one included."
     )
-    history: Integer = Field(
+    history: types.Integer = Field(
         20, ge=0, le=1000, description="How many of a room's last lines a member who joins is shown."
     )
     members: types.Integer = Field(
         1000, ge=1, le=100_000, description="How many members there may be at a time, in all rooms together."
     )
-    rate: Rate = Field(
-        SoManyPer(5, 1.0),
+    rate: types.Rate = Field(
+        Rate(5, 1.0),
         description="How fast a member may send lines.",
     )
     queue: Queue = Field(
