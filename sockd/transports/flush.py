@@ -1,36 +1,62 @@
-"""What all transports of one reactor share in an event: who has something to send; room for a datagram."""
+"""When transports send what was written: at the end of the event, or later where many have something to send.
+
+# Theory of operation
+
+An event is one call from the reactor or a lane: a transport reads, a timer is due. While it is handled the
+flusher is `active`, and a transport that is written to only notes the bytes and calls `add`. `end` then has
+each of them send its bytes in one system call. Written immediately, ten pieces of an answer would be ten
+calls; left to the reactor's next turn, each answer would cost two changes of the epoll set.
+
+**A fan-out** is different: one peer's message goes to a room of 200. Here it pays to wait, as another peer
+of the room may be speaking in the same turn, and two messages then leave in one call to each member. So
+when more than `FAN_OUT` transports have something to send after one event, all of them go to a queue of
+their lane (`_later`), which `_run` works off as the reactor's next call. A queue as long as that takes in
+every transport of its lane that has something to send. Otherwise members that speak, and are written to by
+their own events, would be sent to once more for each that speaks after them: with twenty speakers in a room
+of 200 that was 1.8 sends a member, and is 1.1.
+
+**Who else waits.** The queue of a lane that had events since the last run (`hearing`) is left alone, as more
+may come for its transports, but for `FAN_OUT_WAIT` at most. And a queue has the reactor for a slice
+(`SLICE`) at a time, then others have their turn, as with the lanes' events.
+
+The flusher also has what all transports of one reactor share: memory for datagrams to be received in, the
+buffers of TLS, the sockets that are to be closed after the turn, and a count of connections that wait.
+"""
 
 import mmap
 import socket
 from collections import defaultdict, deque
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-# When more transports than these have something to send after an event, as in a chat, they send it after all
-# events of the reactor's turn: several messages to many members are then one call a member, not one a message
-# and member. While so many wait, whoever else of their lane has something to send waits with them. Else those
-# who speak at once, and are sent to by their own events, would be sent to again for each that speaks after
-# them: with twenty of a room of 200 it was 1.8 sends a member, and is 1.1.
-FEW = 16
-# Nobody has the reactor for longer (seconds) than that and the event that it is in, if others may wait. A
-# thousand peers who all say something at once, which costs 10 µs each, keep another endpoint waiting for a
-# twentieth of what they would.
+from sockd.base.reactor import Reactor
+
+if TYPE_CHECKING:
+    import ssl  # OpenSSL is loaded where TLS is used
+
+# More transports than these with something to send after one event are a fan-out.
+FAN_OUT = 16
+# Seconds that the events of a lane, and its queue, have the reactor for before others have their turn; the
+# event that is running then still ends. A thousand peers that all say something in the same turn, at 10 µs
+# each, keep another endpoint waiting for a twentieth of what they would otherwise.
 SLICE = 0.0005
-
-# What many are to get waits so long (seconds) at most, while more is being said to them.
-PATIENCE = 0.005
+# Seconds that a fan-out waits at most while its lane goes on having events.
+FAN_OUT_WAIT = 0.005
 
 
 class Dirty(Protocol):
     """A transport with something to send."""
 
-    lane: Any  # where it is watched
+    @property
+    def lane(self) -> object:
+        """Where it is watched: a lane, or the reactor itself."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Send what was written."""
 
 
 class Later(deque[Dirty]):
-    """Those of one lane who have something to send, since when (perf_counter)."""
+    """The transports of one lane that wait to send, and since when (perf_counter)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,13 +64,11 @@ class Later(deque[Dirty]):
 
 
 class Flusher:
-    """Answers leave at the end of the event that caused them, each transport's in one system call.
+    """Has transports send what was written; one for a reactor.
 
-    Written at once, a fan-out of many messages costs a call each; left to the reactor's next turn, an
-    answer costs two changes of the epoll set. `active` is true while an event is being handled; `dirty` are
-    those to whom it gave something to send; `hearing` are the lanes that had events since what is sent to
-    many was seen to last: it waits for what else will be said to them. `waiting` counts those who have sent
-    as much as their peers would take, and those whom their protocols have paused.
+    `active` is true while an event is being handled, and `dirty` are the transports that it wrote to.
+    `waiting` counts the connections whose peers take nothing more at present, and those paused by their
+    protocols.
     """
 
     __slots__ = (
@@ -60,27 +84,27 @@ class Flusher:
         "waiting",
     )
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self._room = memoryview(b"")
-        self.bios: Any = None  # those of `transports.tls`, made by the first that needs them
+        self.bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None  # `transports.tls` makes and uses them
         self.dirty: deque[Dirty] = deque()
-        self._later: defaultdict[Any, Later] = defaultdict(Later)
-        self.hearing: set[Any] = set()
+        self._later: defaultdict[object, Later] = defaultdict(Later)
+        self.hearing: set[object] = set()  # lanes that had events since the last run
         self.active = False
         self.waiting = 0
         self._scheduled = False
-        self._graves: list[socket.socket] = []
+        self._graves: list[socket.socket] = []  # to be closed after this turn
 
     def room(self, size: int) -> memoryview:
-        """Where a datagram of so many bytes can be received: everybody's, so it is to be copied at once."""
+        """Memory to receive `size` bytes in. All datagram ports share it: what came must be copied out."""
         if size > len(self._room):
-            # On Unix sockets it may be megabytes; of a mapping what no datagram reached takes no memory.
+            # On Unix sockets it may be megabytes; pages of a mapping that no datagram reached take no memory.
             self._room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE))
         return self._room
 
     def add(self, transport: Dirty) -> None:
-        """Flush this transport at the end of the event, or soon where there is none."""
+        """Flush this transport at the end of the event or, outside of one, in the reactor's next call."""
         if self.active:
             self.dirty.append(transport)
         else:
@@ -88,16 +112,16 @@ class Flusher:
             self._run_soon()
 
     def end(self) -> None:
-        """The event has been handled."""
+        """Flush the transports that the event wrote to; it has been handled."""
         dirty = self.dirty
         try:
             while dirty:
-                if len(dirty) > FEW:
+                if len(dirty) > FAN_OUT:
                     self._postpone()
                     break
                 transport = dirty.popleft()
                 later = self._later.get(transport.lane)
-                if later is None or len(later) <= FEW:
+                if later is None or len(later) <= FAN_OUT:
                     transport.flush()
                 else:
                     later.append(transport)
@@ -105,7 +129,7 @@ class Flusher:
             self.active = False
 
     def _postpone(self) -> None:
-        """Let all wait, by lane; an endpoint's first, whom the reactor itself watches, with its others."""
+        """Queue all of them by lane. An endpoint's first ones, which the reactor watches, join its others."""
         dirty, reactor = self.dirty, self.reactor
         others = next((one.lane for one in dirty if one.lane is not reactor), reactor)
         for transport in dirty:
@@ -117,8 +141,8 @@ class Flusher:
     def bury(self, sock: socket.socket) -> None:
         """Close a socket after this turn of the reactor.
 
-        Its number may not be given to a new connection while the events that epoll reported for the old one
-        are still being worked off.
+        The kernel would hand its number to the next connection, while events that epoll reported for the old
+        one are still to be handled in this turn.
         """
         self._graves.append(sock)
         self._run_soon()
@@ -134,7 +158,7 @@ class Flusher:
         hearing, self.hearing = self.hearing, set()
         try:
             for lane, later in tuple(self._later.items()):
-                if lane not in hearing or perf_counter() > later.since + PATIENCE:
+                if lane not in hearing or perf_counter() > later.since + FAN_OUT_WAIT:
                     self._send_some(lane, later)
         finally:
             self.end()
@@ -144,7 +168,7 @@ class Flusher:
             for sock in graves:
                 sock.close()
 
-    def _send_some(self, lane: Any, later: Later) -> None:
+    def _send_some(self, lane: object, later: Later) -> None:
         until = perf_counter() + SLICE
         try:
             while later:

@@ -1,8 +1,26 @@
-"""One TLS connection as its protocol sees it: the hot path with ssl.MemoryBIO between socket and protocol.
+"""One TLS connection: a Connection with OpenSSL between the socket and the protocol.
 
-All connections of a reactor use the same two: each call of OpenSSL leaves both of them empty, and what a
-record lacks yet is waited for in OpenSSL's own buffers. With two for each connection an echo of 16 KiB costs
-a tenth more CPU, as they are cold in the caches, and each keeps for good the most that was ever in it.
+# Theory of operation
+
+OpenSSL does no IO here. It reads cipher text from one memory buffer (`_bio_in`, an ssl.MemoryBIO) and writes
+cipher text to another (`_bio_out`); moving bytes between those and the socket is this module's work.
+
+**The buffers are shared.** All TLS connections of a reactor use the same two, which works because every call
+of OpenSSL leaves both of them empty: what was read from the socket is written to the one and taken by OpenSSL
+within the same call, a record that isn't complete waits in OpenSSL's own buffers, and what OpenSSL has to say
+is fetched from the other before anybody else runs. An exception in between must empty them, too. With two for
+each connection an echo of 16 KiB costs a tenth more CPU, as they are cold in the caches, and each buffer
+keeps for good the most that was ever in it.
+
+**Sending** has three stages: plain text in `_out` (or `_one`), at most one piece encrypted in `_cipher`, and
+the kernel. One piece at a time, because what is encrypted can't be taken back or counted as the protocol's:
+`unsent` counts plain text, and of a piece in flight those bytes that the kernel hasn't taken. What TLS itself
+says (handshake, alerts, close_notify) is in `_said`, and goes before anything that is encrypted after it.
+
+**Endings.** Each direction of TLS ends with an alert, close_notify, and then with the FIN below it.
+`_goodbye` is true once ours was sent, or is useless. The peer's close_notify is to the table (`ending`) what
+a FIN is to a plain connection. A FIN without it may be an attacker's, so it ends the connection as
+`End.TRUNCATED`, with ConnectionLost, and a half-closeable protocol is not asked.
 """
 
 import socket
@@ -16,23 +34,25 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.transports.connection import BY_BACK_PRESSURE, HIGH_WATER, Connection, Owner
+from sockd.transports.connection import Connection
+from sockd.transports.fields import HIGH_WATER, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import RECORD, read_on, step, words
+from sockd.transports.reading import BY_BACK_PRESSURE
 
-# So much is encrypted at a time; it is in the kernel's hands before the next piece is looked at.
+# Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.
 PIECE = 64 * 1024
-# Waits for a later turn in the place of data: `read` tells of a close_notify again, whatever follows. It is
-# known by its identity, as a peer may send any bytes.
+# Stands in `_rest` for a close_notify that waits until the protocol reads on: OpenSSL's `read` reports it
+# again, whatever follows. It is recognised by its identity, as a peer may send any bytes.
 CLOSE_NOTIFY = b"close_notify"
 
 
 class TlsConnection(Connection):
-    """Beyond a Server: the handshake comes first, `start` takes what makes the protocol after it.
+    """A Connection whose handshake comes first: `start` takes the function that makes the protocol after it.
 
-    Bytes are counted as the protocol sees them. `loseWriteConnection` sends close_notify and leaves the
-    other direction open (RFC 8446, 6.1). A FIN without the peer's close_notify is told: `End.TRUNCATED`.
+    Bytes are counted as the protocol sees them, without TLS's own. `loseWriteConnection` sends close_notify
+    and leaves the other direction open (RFC 8446, 6.1).
     """
 
     __slots__ = (
@@ -66,18 +86,18 @@ class TlsConnection(Connection):
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
         self._build: Callable[[], Any] | None = None
-        self._cipher: Any = None  # encrypted, and not taken by the kernel yet
-        self._in_flight = 0  # bytes of the protocol's that are in it
-        self._ours = False  # it is TLS's own: handshake, alert
+        self._cipher: bytes | memoryview = b""  # encrypted, and not taken by the kernel yet
+        self._in_flight = 0  # bytes of `unsent` that are in it
+        self._ours = False  # it is TLS's own (handshake, alert), and counts as sent to nobody
         self._said = b""  # TLS's own, to be sent before anything else is encrypted
-        self._goodbye = False  # close_notify was sent, or there is nobody to send it to
+        self._goodbye = False  # close_notify was sent, or the peer can't get it any more
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
         self.why = ""  # what the peer did wrong, in OpenSSL's words
 
     @property
     def paused(self) -> bool:
-        """As for others; but who doesn't take our part of the handshake gets no more time for it by that."""
+        """As of any connection; but a peer that doesn't take our part of the handshake gains no time."""
         return super().paused and (self.ready or self._paused != BY_BACK_PRESSURE)
 
     movable = False  # a TLS session can't go on in another program
@@ -85,7 +105,7 @@ class TlsConnection(Connection):
 
     @property
     def session(self) -> ssl.SSLObject:
-        """For what was agreed on: version, cipher, the peer's certificate, the server's name asked for."""
+        """What was agreed on: version, cipher, the peer's certificate, the server name that it asked for."""
         return self._tls
 
     def start(self, build: Callable[[], Any]) -> None:
@@ -94,7 +114,7 @@ class TlsConnection(Connection):
         self._update_reading()
 
     def begin_with(self, preamble: Callable[[bytes], bytes | None]) -> None:
-        """Before the handshake `preamble` gets what comes, until it gives what of it is TLS's."""
+        """Pass what comes to `preamble` until it returns, in place of None, the bytes that are TLS's."""
         self._preamble = preamble
 
     # -- the hot path
@@ -130,7 +150,7 @@ class TlsConnection(Connection):
             flusher.active = False
 
     def _deliver(self, cipher: bytes) -> None:
-        """Give the protocol in one piece all that the bytes so far hold: a read's, and one record at most."""
+        """Hand the protocol, in one piece, the data in one read's cipher text and in a record begun."""
         bio = self._bio_in
         why: ssl.SSLError | None = None
         try:
@@ -149,7 +169,7 @@ class TlsConnection(Connection):
         if said := self._bio_out.read():
             self._hear(said)
         if why is not None and not isinstance(why, (ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
-            self._goodbye = True  # OpenSSL takes nothing any more, but the protocol gets what came before
+            self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
         if data and not self.disconnecting:
             size = len(data)
             self.received += size
@@ -162,14 +182,14 @@ class TlsConnection(Connection):
             self._stopped(why)
 
     def _stopped(self, why: ssl.SSLError) -> None:
-        """There was something else than data in what came."""
+        """Act on what ended the data: nothing more for now, a close_notify, or an error."""
         if isinstance(why, ssl.SSLWantReadError):
             return
         if not isinstance(why, ssl.SSLZeroReturnError):
             self._tls_failed(why)
         elif self._paused and not self.disconnecting:
-            self._rest = CLOSE_NOTIFY  # the protocol has yet to work off what came before
-        elif self.connected and not self._read_closed:
+            self._rest = CLOSE_NOTIFY  # the protocol still has to handle what came before
+        elif self._reads:
             super()._peer_finished()
 
     def peer_left(self, *, reset: bool) -> None:
@@ -180,15 +200,15 @@ class TlsConnection(Connection):
             super().peer_left(reset=reset)
 
     def _hear(self, said: bytes) -> None:
-        """TLS itself has something to say."""
+        """Have what TLS itself says sent at the end of the event."""
         self._said += said
         if self.connected:
-            if len(self._said) > HIGH_WATER:  # alerts that nobody takes, for what is refused each time
+            if len(self._said) > HIGH_WATER:  # the peer takes no alerts, and goes on asking for them
                 self._pause(BY_BACK_PRESSURE)
             self._flush_soon()
 
     def _begin(self, data: bytes) -> None:
-        """What comes before the protocol, and perhaps its first bytes after it."""
+        """Take the PROXY header and the handshake, and perhaps the first bytes of data after them."""
         if self._preamble is not None:
             rest = self._preamble(data)
             if rest is None:
@@ -208,7 +228,7 @@ class TlsConnection(Connection):
             self.give(early)
 
     def _shaken(self) -> bool:
-        """After the handshake; whether there is a protocol."""
+        """Make the protocol after the handshake; whether there is one, and its connection goes on."""
         self.begins()
         assert self._build is not None  # noqa: S101
         build, self._build = self._build, None
@@ -220,11 +240,11 @@ class TlsConnection(Connection):
             protocol.makeConnection(self)
         except BaseException:  # noqa: BLE001
             self._failed("connectionMade")
-        return not self._aborted
+        return self._alive
 
     def flush(self) -> None:
         self._dirty = self._asked = False
-        if self._writing or self._aborted or not self.connected:
+        if self._writing or not self._alive:
             return
         data = self._one
         if data is not None and self.ready and not (self._said or self._goodbye) and len(data) <= PIECE:
@@ -247,8 +267,8 @@ class TlsConnection(Connection):
                     self.unsent = 0
                     self._relieve()
                 else:
-                    self._cipher, self._ours = cipher, False
-                    self._taken(count)
+                    self._ours = False
+                    self._taken(cipher, count)
         else:
             self._send_out()
         if self.unsent or self._follows:
@@ -256,36 +276,35 @@ class TlsConnection(Connection):
 
     def _send_out(self) -> None:
         self._queue()
-        while self._cipher is not None or ((self._out or self._said) and self._encrypt()):
+        while cipher := self._cipher or self._encrypt():
             try:
-                count = self._write(self._fd, self._cipher)
+                count = self._write(self._fd, cipher)
             except OSError as error:
                 self._send_failed(error)
                 return
-            self._taken(count)
-            if self._cipher is not None:
+            self._taken(cipher, count)
+            if self._cipher:
                 return
         self._relieve()
 
-    def _taken(self, count: int) -> None:
-        """So much of `_cipher` is the kernel's now: a slow peer's progress is to be seen within a piece."""
-        cipher = self._cipher
+    def _taken(self, cipher: bytes | memoryview, count: int) -> None:
+        """Count what the kernel has taken of `_cipher`, within a piece too: the sweep looks for progress."""
         done = self._in_flight
         if count < len(cipher):
-            done = min(count, done - 1)  # the last byte is owed as long as anything is left of the record
+            done = min(count, done - 1)  # the last byte counts as unsent until the whole piece has gone
             self._cipher = memoryview(cipher)[count:]
         else:
-            self._cipher = None
+            self._cipher = b""
         self._in_flight -= done
         self.unsent -= done
         if not self._ours:
             self.sent += done
             self.counters.bytes_out += done
 
-    def _encrypt(self) -> bool:
-        """Have the next piece ready to be sent; False when there is nothing."""
+    def _encrypt(self) -> bytes | memoryview:
+        """Encrypt the next piece to be sent; b"" when there is nothing."""
         out = self._out
-        if out and self._goodbye:  # nothing can follow it
+        if out and self._goodbye:  # nothing can follow a close_notify
             self.unsent -= sum(map(len, out))
             out.clear()
         if out and self.ready:
@@ -309,20 +328,18 @@ class TlsConnection(Connection):
             self._cipher = self._said
             self._in_flight = len(self._said)
             self.unsent += self._in_flight
-        else:
-            return False
         self._said = b""
-        return True
+        return self._cipher
 
     def _drop_unsent(self) -> None:
-        self._cipher = None
+        self._cipher = b""
         self._said = b""
         self._in_flight = 0
         super()._drop_unsent()
 
     # -- endings
 
-    def _finish(self) -> None:
+    def _all_sent(self) -> None:
         if not self._goodbye:
             self._goodbye = True
             try:
@@ -334,27 +351,23 @@ class TlsConnection(Connection):
             if self.unsent:
                 self._start_writing()
                 return
-        if self.connected:
-            super()._finish()
+        super()._all_sent()
 
     def _end_after_peer(self) -> None:
         # Our close_notify is still to be sent.
         self._flush_soon()
 
     def _peer_finished(self) -> None:
-        """A FIN without a close_notify before it: what came may not be all that was sent."""
+        """The peer's FIN without a close_notify: what came may not be all that the peer has sent."""
         if not self.ready:
             self._goodbye = True
             self.end = self.end or End.HANDSHAKE
             self._lost(Failure(ConnectionLost("the peer closed in the handshake")))
             return
-        if not self.disconnecting:
-            self.disconnecting = True
-            self.end = End.TRUNCATED
-        super()._peer_finished()
+        self._end_with_peer(End.TRUNCATED)
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
-        """The peer broke the rules: it gets the alert that says so, then the end."""
+        """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
         self.why = words(error)
         self.counters.refused[f"TLS: {self.why}"] += 1
         alert = self._said
@@ -366,6 +379,6 @@ class TlsConnection(Connection):
 
     def _lost(self, why: Failure) -> None:
         if self.end is End.TRUNCATED and why.check(ConnectionDone):
-            why = Failure(ConnectionLost("the peer closed without saying so"))
+            why = Failure(ConnectionLost("the peer closed without a close_notify"))
         super()._lost(why)
         self._build = self._preamble = None  # they have us

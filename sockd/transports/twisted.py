@@ -1,16 +1,60 @@
-"""The addresses and options that Twisted's interfaces ask of a socket."""
+"""The addresses and socket options that Twisted's interfaces ask of a transport."""
 
 import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from sockd.base.peers import Peer
+
 
 def twisted_address(family: int, sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
-    """A socket's address as Twisted's protocols expect it."""
+    """A socket's address as Twisted's protocols expect it; `sockaddr` is as Python's socket module has it."""
     if family == socket.AF_UNIX:
         return UNIXAddress(sockaddr or None)
     host, port, *rest = sockaddr or ("0.0.0.0", 0)
     if ":" not in host:
         return IPv4Address("TCP", host, port)
     return IPv6Address("TCP", host, port, *rest)
+
+
+class TwistedSocket:
+    """What ITCPTransport asks besides bytes and ends, for TCP and Unix sockets alike.
+
+    A protocol needn't know which of them it runs on: a Unix socket never delays, and has nothing to set.
+    """
+
+    __slots__ = ()
+
+    sock: socket.socket
+    peer: Peer
+    connected: bool
+
+    @property
+    def disconnected(self) -> bool:
+        return not self.connected
+
+    # ITCPTransport's types know no Unix sockets.
+
+    def getPeer(self) -> Any:  # noqa: N802
+        return twisted_address(self.sock.family, self.peer.sockaddr)
+
+    def getHost(self) -> Any:  # noqa: N802
+        return twisted_address(self.sock.family, self.sock.getsockname() if self.connected else None)
+
+    def getHandle(self) -> socket.socket:  # noqa: N802
+        return self.sock
+
+    def getTcpNoDelay(self) -> bool:  # noqa: N802
+        local = self.sock.family == socket.AF_UNIX
+        return local or bool(self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: N802
+        if self.sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
+
+    def getTcpKeepAlive(self) -> bool:  # noqa: N802
+        return bool(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: N802
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)

@@ -9,12 +9,13 @@ from twisted.logger import Logger
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Watcher
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
-from sockd.transports.lanes import Lane, Selector
+from sockd.transports.lanes import Lane
 from sockd.tree.admission import Admission
 from sockd.tree.draining import Drain, Draining
 from sockd.tree.reporting import Endings
@@ -144,7 +145,7 @@ class Connections:
 
     # -- transports.connection.Owner
 
-    def lane(self, *, secure: bool) -> Selector:
+    def lane(self, *, secure: bool) -> Watcher:
         # A single handshake takes as long as a slice.
         direct = len(self._connections) < (1 if secure else WATCHED_DIRECTLY)
         return self._reactor if direct else self.crowd

@@ -19,11 +19,12 @@ from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Watcher
 from sockd.process.reactor import SockdReactor
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
-from sockd.transports.lanes import Lane, Selector
+from sockd.transports.lanes import Lane
 from sockd.transports.listening import Listening
 from sockd.transports.sockets.unix import credentials
 from sockd.transports.tls import TlsConnection
@@ -46,8 +47,8 @@ class Owner:
         self.servers: set[Connection] = set()
         self.timer: Any = None
 
-    def lane(self, *, secure: bool) -> Selector:
-        lane: Selector = self.reactor.lane
+    def lane(self, *, secure: bool) -> Watcher:
+        lane: Watcher = self.reactor.lane
         return lane
 
     def ended(self, server: Connection, end: End) -> None:

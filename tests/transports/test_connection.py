@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.transports.connection import HIGH_WATER, READ, UNSENT, Connection, ConnectionCutError
+from sockd.transports.connection import Connection, ConnectionCutError
+from sockd.transports.fields import HIGH_WATER, READ, UNSENT
 from tests.transports.loop import (
     Connect,
     Exchange,

@@ -10,7 +10,8 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
-from sockd.transports.connection import HIGH_WATER, ConnectionCutError
+from sockd.transports.connection import ConnectionCutError
+from sockd.transports.fields import HIGH_WATER
 from sockd.transports.twisted import twisted_address
 from tests.transports.loop import (
     Connect,
@@ -185,6 +186,24 @@ def test_broken_pipe_is_found_by_a_write(connect: Connect) -> None:
     connection.loop.settle()
     assert ended(connection.protocol, ConnectionLost)
     assert connection.owner.ends == [End.RESET]
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_peer_that_resets_after_its_fin(half: bool, connect: Connect) -> None:
+    """What it didn't take is lost, and the protocol hears of that though nothing was being read."""
+    protocol = (HalfProbe if half else Probe)()
+    connection = connect(protocol, small_buffers())
+    connection.server.write(bytes(60_000))
+    finish(connection)
+    connection.loop.settle()
+    connection.server.write(bytes(2 * HIGH_WATER))
+    connection.loop.settle()
+    assert connection.server.unsent > HIGH_WATER
+    connection.client.close()
+    connection.loop.settle()
+    assert ended(protocol, ConnectionLost)
+    assert connection.owner.ends == [End.RESET if half else End.PEER]
+    assert not connection.loop.readers | connection.loop.writers
 
 
 def test_reactor_finds_the_socket_dead(connect: Connect) -> None:

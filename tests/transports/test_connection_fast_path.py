@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
-from sockd.transports.connection import BY_PROTOCOL, HIGH_WATER, READ, READ_IN_BULK, WAITING, Connection
+from sockd.transports.connection import WAITING_LIMIT, Connection
+from sockd.transports.fields import HIGH_WATER, READ, READ_IN_BULK
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
+from sockd.transports.reading import BY_PROTOCOL
 from tests.transports.loop import Connect, HalfProbe, Loop, Probe, Recorder, noted_reads, tcp_pair
 
 PEERS = 3
@@ -73,7 +75,7 @@ class Plain(Connection):
 
     def flush(self) -> None:
         self._dirty = False
-        if self.connected and not self._aborted and not self._writing:
+        if self._alive and not self._writing:
             self._send_out()
             self._flushed()
 
@@ -272,8 +274,8 @@ def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
     connection.client.setblocking(True)
     for waiting, expected in (
         (0, READ_IN_BULK),
-        (WAITING, READ_IN_BULK),
-        (WAITING + 1, READ),
+        (WAITING_LIMIT, READ_IN_BULK),
+        (WAITING_LIMIT + 1, READ),
         (0, READ_IN_BULK),
     ):
         connection.server._flusher.waiting = waiting

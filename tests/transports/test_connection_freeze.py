@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.transports.connection import HIGH_WATER, Connection
+from sockd.transports.connection import Connection
+from sockd.transports.fields import HIGH_WATER
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from tests.transports.loop import Connect, Exchange, HalfProbe, Loop, Probe, small_buffers, tcp_pair
@@ -333,7 +334,7 @@ def test_a_producer_that_waited_for_nothing_unsent_is_asked_for_more(connect: Co
     connection = connect(frozen)
     frozen.thaw(39)
     connection.server._producer_paused = True
-    connection.server.disconnecting = True
+    connection.server.loseConnection()
     exec_into(connection, Patient())
     assert connection.received() == b"%8d" % 40 * 4096
 

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockd.base.metrics import End
-from sockd.transports.connection import HIGH_WATER
+from sockd.transports.fields import HIGH_WATER
 from tests.transports.loop import Connect, Probe, broken, echo, ended, small_buffers
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.base.metrics import End
-from sockd.transports.connection import HIGH_WATER
+from sockd.transports.fields import HIGH_WATER
 from tests.transports.loop import Exchange, Probe
 
 PEERS = 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from sockd.transports import flush as turn_module
-from sockd.transports.flush import FEW, PATIENCE, Flusher
+from sockd.transports.flush import FAN_OUT, FAN_OUT_WAIT, Flusher
 from tests.transports.loop import Loop
 
 
@@ -44,7 +44,7 @@ def test_many_wait_for_the_end_of_the_turn() -> None:
     """Each message to many members is not a call to each of them: all events of the turn share them."""
     loop = Loop()
     turn = Flusher(loop)
-    transports = [Transport(turn) for _ in range(FEW + 1)]
+    transports = [Transport(turn) for _ in range(FAN_OUT + 1)]
     marked = set()
     for _ in range(3):
         turn.active = True
@@ -158,10 +158,10 @@ class Slow(Transport):
 def test_many_are_sent_to_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between them others have their turn; each lane has a slice of its own."""
     clocked = Clocked(monkeypatch)
-    here, there = ([Slow(clocked, lane) for _ in range(FEW + 1)] for lane in ("here", "there"))
+    here, there = ([Slow(clocked, lane) for _ in range(FAN_OUT + 1)] for lane in ("here", "there"))
     clocked.say(here)
     clocked.say(there)
-    for done in (*range(3, FEW + 1, 3), FEW + 1):
+    for done in (*range(3, FAN_OUT + 1, 3), FAN_OUT + 1):
         clocked.take()
         assert [sum(each.flushed for each in lane) for lane in (here, there)] == [done, done]
     assert {each.flushed for each in (*here, *there)} == {1}
@@ -169,9 +169,9 @@ def test_many_are_sent_to_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_wait_while_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as their lane hears something in each turn of the reactor, and for PATIENCE at most."""
+    """As long as their lane hears something in each turn of the reactor, and for FAN_OUT_WAIT at most."""
     clocked = Clocked(monkeypatch)
-    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    members = [Transport(clocked.turn) for _ in range(FAN_OUT + 1)]
     for member in members:
         member.lane = "room"
     clocked.say(members)
@@ -183,7 +183,7 @@ def test_many_wait_while_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {member.flushed for member in members} == {1}
     clocked.say(members)
     clocked.turn.hearing.add("room")
-    clocked.time += 2 * PATIENCE
+    clocked.time += 2 * FAN_OUT_WAIT
     clocked.take()
     assert {member.flushed for member in members} == {2}
 
@@ -191,7 +191,7 @@ def test_many_wait_while_more_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_comes_while_many_wait_waits_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same lane: a speaker whom its own event sent to isn't sent to for each that speaks after it."""
     clocked = Clocked(monkeypatch)
-    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    members = [Transport(clocked.turn) for _ in range(FAN_OUT + 1)]
     speaker, stranger = Transport(clocked.turn), Transport(clocked.turn)
     for member in (*members, speaker):
         member.lane = "room"
@@ -206,7 +206,7 @@ def test_who_comes_while_many_wait_waits_with_them(monkeypatch: pytest.MonkeyPat
 def test_where_few_wait_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for there having been no event when they wrote."""
     clocked = Clocked(monkeypatch)
-    few = [Transport(clocked.turn) for _ in range(FEW)]
+    few = [Transport(clocked.turn) for _ in range(FAN_OUT)]
     one = Transport(clocked.turn)
     for transport in (*few, one):
         transport.lane = "here"
@@ -220,7 +220,7 @@ def test_where_few_wait_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_first_of_many_wait_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endpoint's first connections, which the reactor watches, hear what the others hear, and as often."""
     clocked = Clocked(monkeypatch)
-    first, *others = members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    first, *others = members = [Transport(clocked.turn) for _ in range(FAN_OUT + 1)]
     first.lane = clocked.loop
     for member in others:
         member.lane = "room"
@@ -235,7 +235,7 @@ def test_the_first_of_many_wait_with_them(monkeypatch: pytest.MonkeyPatch) -> No
 def test_many_whom_the_reactor_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no lane but its own."""
     clocked = Clocked(monkeypatch)
-    members = [Transport(clocked.turn) for _ in range(FEW + 1)]
+    members = [Transport(clocked.turn) for _ in range(FAN_OUT + 1)]
     for member in members:
         member.lane = clocked.loop
     clocked.say(members)
@@ -247,7 +247,7 @@ def test_many_whom_the_reactor_watches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_of_many_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are sent to all the same, and sockets are closed."""
     clocked = Clocked(monkeypatch)
-    good = [Transport(clocked.turn) for _ in range(FEW)]
+    good = [Transport(clocked.turn) for _ in range(FAN_OUT)]
     bad = Broken(clocked.turn)
     for member in (bad, *good):
         member.lane = "room"

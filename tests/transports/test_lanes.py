@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from sockd.transports import lanes
 from sockd.transports.flush import Flusher
-from sockd.transports.lanes import MANY, Lane
+from sockd.transports.lanes import EVENTS_PER_POLL, Lane
 from tests.transports.loop import Loop
 
 
@@ -171,7 +171,7 @@ def test_one_has_another_leave(stage: Stage) -> None:
 
 def test_more_than_are_fetched(stage: Stage) -> None:
     """The kernel gives those first that had to wait."""
-    ones = [stage.one(lambda one: one.sock.recv(1)) for _ in range(MANY + 10)]
+    ones = [stage.one(lambda one: one.sock.recv(1)) for _ in range(EVENTS_PER_POLL + 10)]
     stage.loop.turn()
     stage.loop.turn()
     assert all(one.events == ["read"] for one in ones)
@@ -201,7 +201,7 @@ class Told:
         self.events = events
 
     def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        assert (timeout, most) == (0, MANY)
+        assert (timeout, most) == (0, EVENTS_PER_POLL)
         return self.events
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.transports.connection import HIGH_WATER, READ, Connection
+from sockd.transports.connection import Connection
+from sockd.transports.ending import FACTS
+from sockd.transports.fields import HIGH_WATER, READ
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
@@ -256,7 +258,7 @@ class Stage:
                 break
             self.step(end, None)
             if end == "client finishes":
-                self.until(lambda: self.owner.ends or self.server._read_closed or self.server.lingering)
+                self.until(lambda: not FACTS[self.server.state].reads or self.server.lingering)
                 if not half:
                     break
             else:

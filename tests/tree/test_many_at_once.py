@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sockd.transports import flush, lanes
-from sockd.transports.flush import FEW
+from sockd.transports.flush import FAN_OUT
 from sockd.tree.connections import WATCHED_DIRECTLY
 from tests.transports.loop import Probe
 from tests.tree.house import House, Probes
@@ -45,7 +45,7 @@ def test_who_hears_many_is_sent_to_once(timeless: House) -> None:
 
     endpoint = timeless.run("tcp://127.0.0.1:0", stream=Probes(lambda: Probe(tell, come_in)))
     clients = []
-    for _ in range(WATCHED_DIRECTLY + FEW + 4):
+    for _ in range(WATCHED_DIRECTLY + FAN_OUT + 4):
         clients.append(timeless.connect(endpoint.listeners[0].address))
         timeless.until(lambda: len(room) == len(clients))
     for client in clients[WATCHED_DIRECTLY:]:

@@ -1,0 +1,95 @@
+"""A connection that goes on in another program, with the same socket: what an upgrade hands over of it."""
+
+import socket
+from typing import Any, Self
+
+from sockd.base.metrics import End
+from sockd.base.peers import Peer
+from sockd.transports.ending import ConnectionState
+from sockd.transports.fields import Owner
+from sockd.transports.flush import Flusher
+from sockd.transports.listening import Listening
+from sockd.transports.sending import Sending
+
+# A dict of what `upgrade.encoding` takes; another version of sockd may read it.
+Frozen = dict[str, Any]
+
+
+class Movable(Sending):
+    """The part of a connection that an upgrade asks: `freeze` in the old program, `thaw` in the new one.
+
+    `resume` follows `thaw`, once the owner has the connection. Back-pressure is found anew from what is
+    unsent. A pause by the old protocol is forgotten: the new protocol's `thaw` pauses again if it must.
+    """
+
+    __slots__ = ()
+
+    @property
+    def freezable(self) -> bool:
+        """Whether it can go on in another program: not once it was aborted, though it is not lost yet."""
+        return self._alive
+
+    def freeze(self) -> Frozen:
+        """What `thaw` needs besides the protocol's own state. Nothing changes here."""
+        return {
+            "fd": self.fileno(),
+            "number": self.number,
+            "listener": self.listener.name,
+            "peer": self.peer.freeze(),
+            "received": self.received,
+            "sent": self.sent,
+            "unsent": b"".join(self._queue()),
+            "unsent_limit": self._unsent_limit,
+            "rest": self._rest,
+            "producer_paused": self._producer is not None and self._streaming and self._producer_paused,
+            "state": self.state.value,
+            "end": None if self.end is None else self.end.value,
+            "opened": self.opened,
+            "mark_time": self.mark_time,
+            "mark_received": self.mark_received,
+            "mark_sent": self.mark_sent,
+        }
+
+    @classmethod
+    def thaw(
+        cls, frozen: Frozen, sock: socket.socket, flusher: Flusher, owner: Owner, listener: Listening
+    ) -> Self:
+        """The connection that this was frozen of, over its (non-blocking) socket; `resume` starts it.
+
+        KeyError, TypeError or ValueError where another version wrote something else.
+        """
+        connection = cls(sock, Peer.thaw(frozen["peer"]), flusher, owner, listener)
+        connection.number = frozen["number"]
+        connection.received, connection.sent = frozen["received"], frozen["sent"]
+        connection.limit_unsent(frozen["unsent_limit"])
+        if frozen["unsent"]:
+            connection._out.append(frozen["unsent"])
+            connection.unsent = len(frozen["unsent"])
+        connection._rest = frozen["rest"]
+        connection._producer_paused = frozen["producer_paused"]
+        connection._enter(ConnectionState(frozen["state"]))
+        connection.end = None if frozen["end"] is None else End(frozen["end"])
+        connection.opened, connection.mark_time = frozen["opened"], frozen["mark_time"]
+        connection.mark_received, connection.mark_sent = frozen["mark_received"], frozen["mark_sent"]
+        return connection
+
+    def resume(self, protocol: Any, state: Any) -> None:
+        """Hand a thawed connection to its protocol, with that one's own state, and go on where it stopped."""
+        self.protocol = protocol
+        producer_paused, self._producer_paused = self._producer_paused, False
+        self._flusher.active = True
+        try:
+            protocol.transport = self
+            protocol.connected = 1
+            protocol.thaw(state)
+        except BaseException:  # noqa: BLE001
+            self._failed("thaw")
+        else:
+            if producer_paused and self._producer is not None and self._streaming:
+                # It waited for what is unsent to go, and the end of the connection may wait for it.
+                self._pause_producer()
+                self._start_writing()
+            if self.unsent or self._follows:
+                self._flush_soon()
+            self._update_reading()
+        self._flusher.end()

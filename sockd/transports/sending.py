@@ -1,0 +1,245 @@
+"""What a protocol writes, until the kernel has it: one answer or a queue, its bounds, and producers.
+
+`write` only notes the bytes and has the flusher come back at the end of the event, so that an answer in ten
+pieces is one system call. `flush` hands them to the kernel. What the kernel doesn't take waits until the lane
+says that there is room (`doWrite`); until then nothing is flushed. Once everything has gone, a producer is
+asked for more, or the state's end follows (`_all_sent`).
+
+`_one` is the short cut for what most events write: a single answer. With more than that there is `_out`, and
+never both.
+
+Two bounds hold while a peer doesn't read. Above the high-water mark the peer is no longer read from and a
+push producer is paused; above `limit_unsent` the connection is aborted as too slow a reader.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sockd.base.metrics import End
+from sockd.transports.ending import FACTS
+from sockd.transports.fields import HIGH_WATER
+from sockd.transports.reading import BY_BACK_PRESSURE, Reading
+
+
+class Sending(Reading):
+    """The part of a connection that takes what the protocol writes."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))  # TypeError for str, and for int, of which bytes() makes zeros
+        if not data or not self._sends:
+            return
+        unsent = self.unsent
+        if unsent:
+            self._queue().append(data)
+            self.unsent = unsent = unsent + len(data)
+        else:
+            self._one = data
+            self.unsent = unsent = len(data)
+        if not self._dirty and not self._writing:
+            self._dirty = True
+            self._flusher.add(self)
+        if unsent > self._high_water:
+            self._crowded()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
+        self.write(b"".join(data))
+
+    def _flush_soon(self) -> None:
+        """Flush though nothing was written, never inside the protocol's own call.
+
+        `connectionLost` must not come while the protocol still writes.
+        """
+        if self._dirty:
+            self._asked = True
+        elif not self._writing:
+            self._dirty = True
+            self._flusher.add(self)
+
+    def _send_one(self, data: bytes | memoryview) -> None:
+        """Send all there is: as a rule it is one answer, and the kernel takes all of it."""
+        write = self._write
+        try:
+            count = write(self._fd, data)
+        except OSError as error:
+            self._send_failed(error)
+            self._flushed()
+            return
+        self.sent += count
+        self.counters.bytes_out += count
+        if count == self.unsent:
+            self.unsent = 0
+            self._one = None
+        else:
+            self.unsent -= count
+            self._one = memoryview(data)[count:]
+            self._flushed()
+
+    def flush(self) -> None:
+        """Send what the present event wrote; what the kernel doesn't take waits for the selector."""
+        self._dirty = self._asked = False
+        if self._writing:
+            return
+        one = self._one
+        if one is not None and not self._follows:
+            self._send_one(one)
+        else:
+            self._send_out()
+            if self.unsent or self._follows:
+                self._flushed()
+
+    def _flushed(self) -> None:
+        if self.unsent or self._producer_waits():
+            self._start_writing()
+            if self.unsent > self._high_water:
+                self._crowded()
+        else:
+            self._finish_if_wanted()
+
+    def doWrite(self) -> None:  # noqa: N802
+        if not self._writing:
+            return  # it ended in the read event that epoll reported together with this one
+        self._flusher.active = True
+        self._send_out()
+        if not self.unsent and self._producer_waits():
+            self._producer_paused = False
+            self._call("resumeProducing", self._producer.resumeProducing)
+        if not self.unsent:
+            self._stop_writing()
+            self._finish_if_wanted()
+        self._flusher.end()
+
+    def _finish_if_wanted(self) -> None:
+        if FACTS[self.state].follows and not self._producer_waits():
+            self._all_sent()
+
+    def _queue(self) -> list[bytes | memoryview]:
+        """What is to be sent, in pieces."""
+        if self._one is not None:
+            self._out.append(self._one)
+            self._one = None
+        return self._out
+
+    def _send_out(self) -> None:
+        out, write = self._queue(), self._write
+        while out:
+            # A long rest of an earlier write goes alone: it isn't to be copied with each write that follows.
+            data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
+            try:
+                count = write(self._fd, data)
+            except OSError as error:
+                self._send_failed(error)
+                return
+            self.sent += count
+            self.counters.bytes_out += count
+            self.unsent -= count
+            if data is out[0] and len(out) > 1:
+                if count == len(data):
+                    del out[0]
+                    continue
+                out[0] = memoryview(data)[count:]
+                return
+            if count < len(data):
+                out[:] = [memoryview(data)[count:]]
+                return
+            out.clear()
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Everything has gone: the peer reads again."""
+        if self._paused & BY_BACK_PRESSURE:
+            self._resume(BY_BACK_PRESSURE)
+
+    def _drop_unsent(self) -> None:
+        self._one = None
+        self._out.clear()
+        self.unsent = 0
+        self._stop_writing()
+
+    def _start_writing(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._flusher.waiting += 1
+            self.lane.addWriter(self)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._flusher.waiting -= 1
+            self.lane.removeWriter(self)
+
+    # -- bounds
+
+    def limit_unsent(self, count: int) -> None:
+        """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent."""
+        self._unsent_limit = count
+        self._high_water = min(HIGH_WATER, count)
+
+    def _crowded(self) -> None:
+        if not self._writing:
+            if self.unsent <= self._unsent_limit and not (self._producer is not None and self._streaming):
+                return  # the end of the event may get rid of it
+            self._send_out()
+            if self.unsent:
+                self._start_writing()
+        if self.unsent > self._unsent_limit:
+            self.cut(End.SLOW)
+        if self.unsent <= self._high_water:
+            return
+        self._pause(BY_BACK_PRESSURE)
+        if self._producer is not None and self._streaming:
+            self._pause_producer()
+
+    # -- producers: IConsumer
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+        if self._producer is not None:
+            raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} was never unregistered")
+        if not self._sends:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._follows = True
+        self._streaming = streaming
+        self._producer_paused = False
+        if not streaming:
+            self._start_writing()
+        elif self.unsent > self._high_water:
+            self._crowded()
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        self._forget_producer()
+        if self._follows and not self.unsent:
+            self._flush_soon()
+
+    def _forget_producer(self) -> None:
+        self._producer = None
+        self._follows = FACTS[self.state].follows
+
+    def _stop_producer(self) -> None:
+        producer = self._producer
+        if producer is not None:
+            self._forget_producer()
+            self._call("stopProducing", producer.stopProducing)
+
+    def _producer_waits(self) -> bool:
+        """Whether a producer is to be asked for more once everything has gone; an end waits for it.
+
+        It does not wait for a push producer that isn't paused, as in Twisted's own transports: nobody ever
+        unregisters a transport that is its own producer, or its twin's (twisted.protocols.portforward).
+        """
+        waits = self._producer is not None and (self._producer_paused or not self._streaming)
+        return waits and self._sends
+
+    def _pause_producer(self) -> None:
+        if not self._producer_paused:
+            self._producer_paused = True
+            self._call("pauseProducing", self._producer.pauseProducing)
+
+    def _call(self, where: str, method: Callable[[], object]) -> None:
+        try:
+            method()
+        except BaseException:  # noqa: BLE001
+            self._failed(where)
