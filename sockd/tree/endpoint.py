@@ -22,10 +22,14 @@ from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
 from sockd.tree.reporting import Refusals
+from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
-from sockd.tree.states import Cause, GiveUp, State, effect
+from sockd.tree.states import Cause, State, effect
 from sockd.tree.streams import StreamListener
-from sockd.tree.supervisor import PATIENCE, Supervisor, cancellable
+from sockd.tree.supervisor import Supervisor, cancellable
+
+# Seconds that a restart by hand waits for the service's own stop.
+SERVICE_STOP_TIME = 5.0
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,7 @@ class Endpoint:
             # A third party's stop may never come to an end.
             stopping = cancellable(ensureDeferred(self.service.stop()))
             with suppress(TookTooLongError, CancelledError):
-                await stopping.addTimeout(PATIENCE, self._reactor)
+                await stopping.addTimeout(SERVICE_STOP_TIME, self._reactor)
         finally:
             self.restarting = False
             self.update()
