@@ -339,9 +339,9 @@ class Endpoint:
         try:
             await self.service.stop()
         finally:
-            self.tell_refusals()
+            self.log_refusals()
 
-    def tell_refusals(self) -> None:
+    def log_refusals(self) -> None:
         """Log what was refused since the last time, if anything was."""
         self.connections.admission.forget(self._reactor.seconds())
         for listener in self.datagram_listeners:
@@ -362,9 +362,9 @@ class Endpoint:
                 self.connections.protocol_failed(what)
 
 
-def tell_listening(tell: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
-    """Log where an endpoint can be reached."""
-    tell(
+def log_listening(log: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
+    """Log where an endpoint can be reached; `log` is a Logger's method of the wanted level."""
+    log(
         "{endpoint}: listening on {address}",
         endpoint=endpoint.name, address=str(listener.address), protocol=endpoint.plan.protocol,
         event="listening",

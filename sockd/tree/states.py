@@ -47,7 +47,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class Cause(StrEnum):
-    """Why an open listener does not accept; several may hold at once."""
+    """Why an open listener does not accept; several may hold at a time."""
 
     SERVICE_DOWN = "held"
     BY_HAND = "suspended"

@@ -62,7 +62,7 @@ class StreamListener(Listener):
 
     # -- a peer comes
 
-    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: by its family, as `accept` returns it
+    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: of its family, from `accept`
         self.counters.accepted += 1
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)

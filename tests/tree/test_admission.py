@@ -187,7 +187,7 @@ def test_silent_sources_are_forgotten(house: House) -> None:
     tables = (endpoint.connections.admission.sources, port._sources)
     assert [len(table or ()) for table in tables] == [1, 1]
     house.loop.advance(1.0)
-    endpoint.tell_refusals()
+    endpoint.log_refusals()
     assert [len(table or ()) for table in tables] == [0, 0]
 
 

@@ -114,7 +114,7 @@ def test_what_an_address_counted_stays_counted(reloads: Reloads) -> None:
     reloads.start(reloads.plan("a", "plain", TCP, "tcp://127.0.0.2:0"))
     reloads["a"].listeners[0].counters.refused["for a test"] += 3
     assert not reloads.reload(reloads.plan("a", "plain", "tcp://127.0.0.2:0"))
-    reloads["a"].tell_refusals()
+    reloads["a"].log_refusals()
     assert reloads.house.log.named("refused")[0]["refused"] == {"for a test": 3}
 
 
