@@ -19,9 +19,9 @@ from sockd.systemd.notify import Notify
 from sockd.systemd.reports import Reports
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
-from sockd.tree.endpoint import Endpoint, Surroundings, tell_listening
+from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
 from sockd.tree.expiry import Expiry
-from sockd.tree.reporting import EVERY
+from sockd.tree.reporting import REFUSALS_INTERVAL
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import State
 
@@ -141,7 +141,7 @@ class Daemon(Service):
         for warning in self.plan.warnings:
             self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
         self.expiry.follow(self.plan)
-        self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
+        self._refusals_timer = self._reactor.callLater(REFUSALS_INTERVAL, self._log_refusals)
         self.controls.serve(self.plan, self.commands)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
         # Whoever reads that we serve may ask us to stop: that takes a running reactor.
@@ -157,7 +157,7 @@ class Daemon(Service):
         for endpoint in self.endpoints:
             for watched in endpoint.watched:
                 if watched.supervisor.state is State.RUNNING:
-                    tell_listening(tell, endpoint, watched.listener)
+                    log_listening(tell, endpoint, watched.listener)
         self._changed()
         listeners = [s for endpoint in self.endpoints for s in endpoint.supervisors]
         running = sum(supervisor.state is State.RUNNING for supervisor in listeners)
@@ -212,10 +212,10 @@ class Daemon(Service):
         )  # fmt: skip
         self._leave(os.EX_UNAVAILABLE)
 
-    def _tell_refusals(self) -> None:
-        self._refusals_timer = self._reactor.callLater(EVERY, self._tell_refusals)
+    def _log_refusals(self) -> None:
+        self._refusals_timer = self._reactor.callLater(REFUSALS_INTERVAL, self._log_refusals)
         for endpoint in self.everywhere:
-            endpoint.tell_refusals()
+            endpoint.log_refusals()
 
     # -- reload
 

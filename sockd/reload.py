@@ -18,7 +18,7 @@ from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
 from sockd.systemd.reports import Reports
-from sockd.tree.endpoint import Endpoint, Surroundings, tell_listening
+from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
 from sockd.tree.expiry import Expiry
 from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation
@@ -205,7 +205,7 @@ class Reloading:
         reconciliation.commit(plan.drain)
         daemon.by_name = reconciliation.endpoints
         for endpoint, listener in reconciliation.opened:
-            tell_listening(daemon.log.info, endpoint, listener)
+            log_listening(daemon.log.info, endpoint, listener)
         for endpoint in reconciliation.gone:
             daemon.see_off(endpoint)
         daemon.controls.commit(plan)

@@ -11,7 +11,7 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.errors import Place, Problem, SockdError
 from sockd.daemon import GRACE
 from sockd.tree.endpoint import Endpoint
-from sockd.tree.supervisor import PATIENCE
+from sockd.tree.supervisor import SLOW_START
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import Datagrams, House, Probes, Service, raising
 
@@ -78,7 +78,7 @@ def test_serving_waits_for_nobody_for_ever(house: House, run: Daemons) -> None:
     )
     running.start()
     house.run_clock(lambda: running.served)
-    assert house.loop.seconds() == pytest.approx(PATIENCE, abs=0.1)
+    assert house.loop.seconds() == pytest.approx(SLOW_START, abs=0.1)
     assert running.log.messages(LogLevel.warn) == [
         "slow: service has not started after 5s; still waiting for it"
     ]
@@ -92,8 +92,8 @@ def test_serving_waits_for_nobody_for_ever(house: House, run: Daemons) -> None:
 
 
 def test_stopped_while_a_start_hangs(house: House, run: Daemons) -> None:
-    """Before PATIENCE is over or after it: no timer is left."""
-    for waited in (PATIENCE / 2, PATIENCE * 2):
+    """Before SLOW_START is over or after it: no timer is left."""
+    for waited in (SLOW_START / 2, SLOW_START * 2):
         running = run(house.plan(TCP, stream=Probes(), service=Service(Deferred)))
         running.start()
         house.loop.advance(waited)

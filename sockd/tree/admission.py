@@ -1,4 +1,17 @@
-"""Who may connect to an endpoint, and what comes before the protocol: access, PROXY headers, sources, TLS."""
+"""Who may connect to an endpoint: what its plan says of peers, ready to be asked for each of them.
+
+A peer is asked about in the order of what it costs sockd, and the first objection counts:
+
+1. where the endpoint is behind proxies, whether the socket's peer is one of them (`is_proxy`);
+2. `access`, by the address, or by the uid and groups that the kernel vouches for;
+3. `connect_rate` of its source, then `connections_per_source`;
+4. the handshake, and with it the name in the client's certificate (`entry`);
+5. the protocol, which may have no protocol for this address.
+
+All up to 3 is known from the address, and asked before anything is built for the peer (`streams`): in a
+storm of connections a refusal costs an accept and a close. A peer behind a proxy goes through 2 and 3 once
+its PROXY header is complete (`entry`); until then only its proxy is known, and no source is charged for it.
+"""
 
 from collections.abc import Iterable
 from socket import socket
@@ -14,12 +27,15 @@ from sockd.transports.sockets.unix import groups_of
 if TYPE_CHECKING:
     import ssl
 
-# The counter's name of connections that come from no proxy, or begin with no header.
+# The counter's name of connections that don't come from a proxy, or don't begin with a valid header.
 PROXY_HEADER = "proxy header"
 
 
 class Admission:
-    """What one plan of an endpoint says; TlsError where its TLS can't be set up."""
+    """The rules of one plan; TlsError where its TLS can't be set up.
+
+    A reload makes another one, which takes the place of this one in one step (`succeed`).
+    """
 
     def __init__(self, plan: EndpointPlan) -> None:
         limits = plan.limits
@@ -44,7 +60,7 @@ class Admission:
             except TlsError as error:
                 raise TlsError(f"{plan.name}: {error}") from error
             if plan.tls.client_ca is not None:
-                # Now, and not when the first client comes: that takes a while.
+                # Now, as it takes a tenth of a second, and not when the first client comes.
                 import sockd.transports.identity  # noqa: F401, PLC0415
 
                 self.client_names = plan.tls.client_names
@@ -60,7 +76,7 @@ class Admission:
         return self._proxies is not None
 
     def is_proxy(self, peer: Peer) -> bool:
-        """Whether a header is believed that comes from here."""
+        """Whether sockd believes the PROXY header of this peer."""
         return self._proxies is not None and not peer.local and self._proxies.best(peer.host) is not None
 
     def refusal(self, peer: Peer, sock: socket, now: float) -> str | None:
@@ -83,15 +99,15 @@ class Admission:
         return self.access.refusal(peer, groups)
 
     def succeed(self, old: "Admission", connections: Iterable[Connection]) -> None:
-        """Take the place of another one, whose connections these are."""
+        """Take the place of another one, which has admitted these connections."""
         if self.source_limits == old.source_limits:
-            # What a source has used up of its rate is not given back to it by a reload.
+            # A reload doesn't give a source back what it has used of its rate.
             self.sources, self.counted = old.sources, old.counted
         else:
             self.keep(connections)
 
     def keep(self, connections: Iterable[Connection]) -> None:
-        """Count connections that are there already."""
+        """Count connections that are there already, even if they are more than a source may have."""
         if self.sources is not None:
             for connection in connections:
                 self.sources.keep(connection.peer)
@@ -104,6 +120,6 @@ class Admission:
             self.sources.give_back(peer)
 
     def forget(self, now: float) -> None:
-        """Let go of sources that have been silent for long enough."""
+        """Forget sources that have no connection, and whose rate has recovered."""
         if self.sources is not None:
             self.sources.forget(now)

@@ -133,7 +133,7 @@ class Connections:
             connection.close(end)
             return
         self.admission.left(connection.sock)
-        self._endings.tell(connection, end)
+        self._endings.log(connection, end)
         connection.sock.close()
 
     def _log_full(self) -> None:
@@ -155,7 +155,7 @@ class Connections:
         del self._connections[connection]
         self._sweep.ended(connection)
         self.admission.left(connection.sock)
-        self._endings.tell(connection, end)
+        self._endings.log(connection, end)
         if was_full:
             self._room_changed()
         self._draining.ended(connection, end)

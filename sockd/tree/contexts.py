@@ -1,4 +1,4 @@
-"""What the connections of an endpoint's TLS begin with: a context for each certificate, chosen by name."""
+"""OpenSSL's context for each certificate of an endpoint, chosen by the name that the client asks for."""
 
 import ssl
 
@@ -7,9 +7,9 @@ from sockd.transports.openssl import TlsError, context
 
 
 def server_context(plan: TlsPlan) -> ssl.SSLContext:
-    """The first certificate's context, which goes over to another's where the client asks for its name.
+    """The first certificate's context, unless the client asks for a name of another one (SNI, RFC 6066).
 
-    TlsError where OpenSSL doesn't take one.
+    A name may be a wildcard, `*.example.org`; the exact name comes first. TlsError where OpenSSL refuses one.
     """
     contexts = [(certificate, _context(plan, certificate)) for certificate in plan.certificates]
     first = contexts[0][1]

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Kind
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
-from sockd.protocols.contract import Host
+from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections
@@ -22,17 +22,21 @@ from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
 from sockd.tree.reporting import Refusals
+from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
-from sockd.tree.states import Cause, GiveUp, State, effect
+from sockd.tree.states import Cause, State, effect
 from sockd.tree.streams import StreamListener
-from sockd.tree.supervisor import PATIENCE, Supervisor, cancellable
+from sockd.tree.supervisor import Child, Supervisor, cancellable
+
+# Seconds that a restart by hand waits for the service's own stop.
+SERVICE_STOP_TIME = 5.0
 
 
 @dataclass(frozen=True)
 class Surroundings:
     """What all endpoints of one daemon share. `random()` gives numbers from 0 up to 1."""
 
-    reactor: Any
+    reactor: Any  # a Reactor; functions of Twisted ask for its own interface
     flusher: Flusher
     log: Logger
     random: Callable[[], float]
@@ -45,7 +49,7 @@ class Surroundings:
 
 @dataclass(eq=False)
 class Watched:
-    """A listener and who keeps it running."""
+    """A listener, and the supervisor that keeps it running."""
 
     listener: Listener
     supervisor: Supervisor
@@ -62,7 +66,7 @@ class Endpoint:
         self._reactor = surroundings.reactor
         self._draining = False
         self.restarting = False
-        self._also_restart: list[Deferred[None]] = []  # who asked for that while it was under way
+        self._also_restart: list[Deferred[None]] = []  # of callers that asked while one was under way
         self._started = False
         self.suspended = False  # by hand
         self.upgrading = False  # the program is about to be replaced
@@ -132,7 +136,7 @@ class Endpoint:
         watched = Watched(listener, self._supervise(str(plan.address), listener))
         return watched
 
-    def _supervise(self, name: str, child: Any) -> Supervisor:
+    def _supervise(self, name: str, child: Child) -> Supervisor:
         around = self.around
         return Supervisor(
             self.name, name, child, self.plan.restart, self._reactor, around.random, self._log, self.update
@@ -141,19 +145,19 @@ class Endpoint:
     def _service_failed(self, error: BaseException) -> None:
         self.service.failed(error)
 
-    def _make_datagram_protocol(self) -> Any:
+    def _make_datagram_protocol(self) -> DatagramProtocol:
         assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
         return self.plan.specification.datagram(self.host)
 
     # -- start
 
     def bind(self) -> None:
-        """Open every address; what can't be opened is tried again later."""
+        """Open every address; one that can't be opened is tried again later."""
         for supervisor in self.supervisors:
             supervisor.start()
 
     def start(self) -> Deferred[Any]:
-        """Start the protocol; fires when it and all listeners were tried."""
+        """Start the protocol; fires when it and all listeners have been tried (Supervisor.tried)."""
         self._started = True
         self.service.start()
         self.update()
@@ -212,8 +216,10 @@ class Endpoint:
 
     # -- reload
 
-    def adopt(self, plan: EndpointPlan, parts: Collection[Part], host: Host[Any], factory: Any) -> None:
-        """Go over to a plan of the same protocol that differs in these parts. Listeners are the caller's."""
+    def adopt(
+        self, plan: EndpointPlan, parts: Collection[Part], host: Host[Any], factory: StreamFactory | None
+    ) -> None:
+        """Follow a plan of the same protocol that differs in these parts. Listeners are the caller's."""
         self.plan = plan
         replaced = self.engine.adopt(host, factory)
         if replaced is not None:
@@ -232,13 +238,13 @@ class Endpoint:
                 listener.limit(plan.limits)
 
     def admit_anew(self, admission: Admission) -> None:
-        """Other rules of who may connect hold from now on, also for those who are here."""
+        """From now on this says who may connect, also for the connections that there are."""
         self.connections.admit_anew(admission)
         for listener in self.datagram_listeners:
             listener.admit_anew()
 
     def watch(self, wanted: list[Watched], without: list[Watched]) -> None:
-        """Have these listeners, in this order; what the others counted stays counted."""
+        """Have these listeners, in this order; what the others have refused stays counted."""
         stay = {each.listener.listening for each in wanted}
         for each in without:
             if isinstance(each.listener, DatagramListener):
@@ -250,12 +256,12 @@ class Endpoint:
     # -- upgrade
 
     def part(self, parting: bool) -> None:
-        """Accept nothing new while connections finish that would not survive."""
+        """Accept nothing new while connections finish that would not survive the upgrade."""
         self.parting = parting
         self.update()
 
     def hold(self, held: bool) -> None:
-        """Neither accept nor read anything: the state is about to be handed over."""
+        """Neither accept nor read anything: the state is about to be handed to the new program."""
         self.upgrading = held
         self.update()
 
@@ -267,12 +273,12 @@ class Endpoint:
         self.update()
 
     def drain_by_hand(self, within: float) -> Drain:
-        """Suspend it, and let the connections that there are finish within so many seconds."""
+        """Suspend it, and let its connections finish within so many seconds."""
         self.suspend(True)
         return self.connections.drain_some(self.connections, within)
 
     async def restart(self, within: float) -> None:
-        """Let the connections finish within so many seconds, start the protocol anew, try what is closed."""
+        """Let the connections finish within so many seconds, then start the protocol and what failed anew."""
         if self.restarting:
             restarted: Deferred[None] = Deferred()
             self._also_restart.append(restarted)
@@ -295,7 +301,7 @@ class Endpoint:
             # A third party's stop may never come to an end.
             stopping = cancellable(ensureDeferred(self.service.stop()))
             with suppress(TookTooLongError, CancelledError):
-                await stopping.addTimeout(PATIENCE, self._reactor)
+                await stopping.addTimeout(SERVICE_STOP_TIME, self._reactor)
         finally:
             self.restarting = False
             self.update()
@@ -312,12 +318,12 @@ class Endpoint:
     # -- stop
 
     async def drain(self) -> None:
-        """Close the listeners, having taken in who was queued; returns when the last connection has ended."""
+        """Close the listeners, taking in what is queued; returns when the last connection has ended."""
         self._draining = True
         if self._give_up is not None:
             self._give_up.cancel()
         self.update()
-        self._tell_service("drain")
+        self._call_service("drain")
         for listener in self.listeners:
             listener.drain()
         await DeferredList([ensureDeferred(supervisor.stop()) for supervisor in self.supervisors])
@@ -328,26 +334,26 @@ class Endpoint:
         self.connections.cut()
 
     async def stop(self) -> None:
-        """Stop the protocol's service, when the connections are gone. Cancelling cuts that short."""
+        """Stop the protocol's service once the connections are gone. Cancelling cuts that short."""
         self.connections.close()
         try:
             await self.service.stop()
         finally:
-            self.tell_refusals()
+            self.log_refusals()
 
-    def tell_refusals(self) -> None:
+    def log_refusals(self) -> None:
         """Log what was refused since the last time, if anything was."""
         self.connections.admission.forget(self._reactor.seconds())
         for listener in self.datagram_listeners:
             listener.forget()
             listener.count_drops()
-        self._refusals.tell(self.host.counters, *(listener.counters for listener in self.listeners))
+        self._refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""
-        self._tell_service("reopen")
+        self._call_service("reopen")
 
-    def _tell_service(self, what: str) -> None:
+    def _call_service(self, what: str) -> None:
         method = getattr(self.host.service, what, None)
         if method is not None:
             try:
@@ -356,9 +362,9 @@ class Endpoint:
                 self.connections.protocol_failed(what)
 
 
-def tell_listening(tell: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
-    """Log where an endpoint can be reached."""
-    tell(
+def log_listening(log: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:
+    """Log where an endpoint can be reached; `log` is a Logger's method of the wanted level."""
+    log(
         "{endpoint}: listening on {address}",
         endpoint=endpoint.name, address=str(listener.address), protocol=endpoint.plan.protocol,
         event="listening",

@@ -1,49 +1,68 @@
-"""What a connection goes through before its protocol: a PROXY header, access and sources, a handshake."""
+"""What an accepted connection goes through before its protocol: a PROXY header, then a TLS handshake.
 
-from typing import Any
+By now the peer of the socket has been admitted, or is a proxy that may speak for others. Which steps follow
+depends on the listener and on the endpoint's plan:
+
+    plain                       build the protocol, start
+    plain, behind a proxy       wait for the header, admit the peer that it names, build the protocol, start
+    TLS                         handshake, check the client's name, build the protocol
+    TLS, behind a proxy         wait for the header, admit the peer that it names, then as for TLS
+
+A header comes before the handshake, in the clear. As long as a plain connection waits for one, the Entry is
+its protocol; a TLS connection hands its first bytes to `_take` itself. Time is limited by the sweep
+(`limits.handshake`), which knows by the connection's `ready` that it is still on its way.
+"""
+
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.proxy import Header, ProxyError
 from sockd.transports.twisted import twisted_address
 from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.connections import Connections
 
+if TYPE_CHECKING:
+    from sockd.transports.tls import TlsConnection
 
-class Opening:
-    """One connection's. As long as it waits for a header it is the protocol of a plain connection."""
 
-    def __init__(self, factory: Any, connections: Connections, counters: Counters) -> None:
+class Entry:
+    """The way of one connection to its protocol."""
+
+    def __init__(
+        self, connection: Connection, factory: StreamFactory, connections: Connections, counters: Counters
+    ) -> None:
+        self._connection = connection
         self._factory = factory
         self._connections = connections
         self._counters = counters
         # Of the context that the handshake is with: a reload in between is for later connections.
         self._client_names = connections.admission.client_names
-        self._server: Any = None
         self._header: Header | None = None  # while it is waited for
 
-    def begin(self, connection: Any) -> None:
+    def begin(self) -> None:
         """Go on with the handshake, if there is one, and the protocol."""
-        if connection.secure:
-            self._server = connection
-            self._connections.add(connection, self._shaken)
+        if self._connection.secure:
+            self._connections.add(self._connection, self._shaken)
             return
-        protocol = self._build(connection)
+        protocol = self._build()
         if protocol is not None:
-            self._connections.add(connection, protocol)
+            self._connections.add(self._connection, protocol)
 
-    def _build(self, connection: Connection) -> Any:
-        """The protocol; None, and the reason counted, where there is none."""
-        end = End.REFUSED
+    # Any: a third party's IProtocol, an interface of zope's.
+    def _build(self) -> Any:
+        """The protocol; None, with the reason counted, where there is none."""
+        connection, end = self._connection, End.REFUSED
         try:
             protocol = self._factory.buildProtocol(
                 twisted_address(connection.sock.family, connection.peer.sockaddr)
             )
-        except BaseException:  # noqa: BLE001
+        except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._connections.protocol_failed("buildProtocol")
             protocol, end = None, End.FAILED
         else:
@@ -54,35 +73,37 @@ class Opening:
         return protocol
 
     def _shaken(self) -> Any:
-        """After the handshake: who it is, and the protocol."""
+        """After the handshake: the client's name, and the protocol."""
         if self._client_names is not None:
-            from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415 - brings much
+            # It imports cryptography: only where clients show certificates.
+            from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415
 
             try:
-                der = self._server.session.getpeercert(True)
-                self._server.identity = verified_name(der, self._client_names)
+                certificate = cast("TlsConnection", self._connection).session.getpeercert(True)
+                assert certificate is not None  # noqa: S101 - the handshake demands one
+                self._connection.identity = verified_name(certificate, self._client_names)
             except IdentityError:
                 self._counters.refused["TLS: certificate name"] += 1
-                self._connections.reject(self._server, End.BARRED)
+                self._connections.reject(self._connection, End.BARRED)
                 return None
-        return self._build(self._server)
+        return self._build()
 
     # -- a header
 
-    def with_header(self, connection: Any) -> None:
-        """Wait for the header, within `limits.handshake`."""
-        self._server = connection
+    def wait_for_header(self) -> None:
+        """Go on once the PROXY header is complete."""
+        connection = self._connection
         self._header = Header()
         connection.ready = connection.admitted = False
         if connection.secure:
-            connection.begin_with(self._take)
+            cast("TlsConnection", connection).begin_with(self._take)
             self._connections.add(connection, self._shaken)
         else:
             self._connections.add(connection, self)
 
     def _take(self, data: bytes) -> bytes | None:
-        """The bytes after the header; None while it isn't whole, or where the connection ends for it."""
-        connection = self._server
+        """The bytes after the header; None while it isn't complete, or where it ends the connection."""
+        connection = self._connection
         assert self._header is not None  # noqa: S101 - it is waited for
         try:
             found = self._header.feed(data)
@@ -106,23 +127,23 @@ class Opening:
 
     def _refuse(self, reason: str) -> None:
         self._counters.refused[reason] += 1
-        self._server.cut(End.BARRED)
+        self._connection.cut(End.BARRED)
 
-    # -- the protocol of a plain connection, until the header has come
+    # -- the protocol of a plain connection, until the header is complete
 
-    def makeConnection(self, transport: Any) -> None:  # noqa: N802
+    def makeConnection(self, transport: Connection) -> None:  # noqa: N802
         """It only waits."""
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         rest = self._take(data)
         if rest is None:
             return
-        connection = self._server
+        connection = self._connection
         # The header is not the protocol's.
         self._counters.bytes_in -= connection.received - len(rest)
         connection.received = len(rest)
         connection.begins()
-        protocol = self._build(connection)
+        protocol = self._build()
         if protocol is None:
             return
         connection.start(protocol)

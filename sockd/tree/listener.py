@@ -1,10 +1,10 @@
 """One address of an endpoint as a supervised child: what listeners for streams and for datagrams share.
 
-A socket outlives its listener in three ways, and each has its place here. A listener that takes the place
-of another at the same address gets a duplicate of its socket (`take_over`), and both have it until the old
-one lets go (`release`) and the new one is told so (`own`). A listener that must make room for a while closes
-its socket and opens it again (`park`, `unpark`). And systemd's fd store keeps sockets for the next program
-(`Sockets.stay`). Whoever else has the socket also has its file, and what waits in its queue.
+A socket may outlive its listener. In a reload, a listener that takes the place of another at the same address
+gets a duplicate of the socket (`take_over`); both have it until the old one lets go (`release`) and the new
+one is its only owner (`own`). A listener whose address is wanted by another one, which may yet fail, closes
+its socket and can open it again (`park`, `unpark`). And systemd's fd store has duplicates for the next program
+(`Sockets.stay`). As long as anything else has the socket, its file stays, and so does its queue.
 """
 
 from abc import ABC, abstractmethod

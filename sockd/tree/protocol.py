@@ -1,62 +1,65 @@
-"""The protocol of an endpoint as a supervised child: built once, its service started and stopped."""
+"""The protocol of an endpoint as a supervised child: its service started and stopped, its factory built.
+
+Third parties write protocols, so each of their calls may raise: that is the supervisor's to handle, which
+calls `start` again after a delay. What was built stays built then; only the service is started once more.
+"""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import maybeDeferred
 
-from sockd.protocols.contract import Host, Options, Specification
+from sockd.protocols.contract import Host, Options, Specification, State, StreamFactory, Surviving
 
 
 class Engine:
-    """`start` builds what isn't built yet, then starts the service, if the protocol has one."""
+    """A protocol at work for one endpoint: its service, if it has one, its factory, if it speaks streams."""
 
     def __init__(self, specification: Specification, host: Host[Any]) -> None:
         self.host = host
         self._specification = specification
         self._built = False
-        self._states: list[Any] = []
-        self.factory: Any = None
+        self._states: list[State] = []
+        self.factory: StreamFactory | None = None
 
-    def start(self) -> Any:
-        """Build what isn't built yet; start the service."""
-        self.build()
+    def start(self) -> object:
+        """Build what isn't built yet, then start the service; may return a Deferred."""
+        self._build()
         return None if self.host.service is None else self.host.service.startService()
 
-    def build(self) -> None:
-        """Make the service and the factory."""
+    def _build(self) -> None:
         if self._built:
             return
         host = self.host
         if self._specification.service is not None and host.service is None:
-            service: Any = self._specification.service(host)
+            service = self._specification.service(host)
             for state in self._states:
-                service.thaw(state)
+                cast(Surviving, service).thaw(state)
             host.service = service
         self.factory = self._make_factory(host)
         if self.factory is not None:
             self.factory.doStart()
         self._built = True
 
-    def thaw(self, state: Any) -> None:
-        """Have the service, once it is made, take this over from the one in the program before."""
+    def thaw(self, state: State) -> None:
+        """Have the service, once it is built, go on from the state of the one in the program before."""
         self._states = [state]
 
-    def _make_factory(self, host: Host[Any]) -> Any:
+    def _make_factory(self, host: Host[Any]) -> StreamFactory | None:
         if self._specification.stream is None:
             return None
-        factory: Any = self._specification.stream(host)
+        factory: Any = self._specification.stream(host)  # Any: it may be Twisted's Factory, which is noisy
         if getattr(factory, "noisy", False):
             factory.noisy = False
-        return factory
+        return cast(StreamFactory, factory)
 
-    def made_for(self, options: Options) -> tuple[Host[Any], Any]:
-        """A host with other options and the same service, and a factory for it."""
+    def made_for(self, options: Options) -> tuple[Host[Any], StreamFactory | None]:
+        """A host with other options and the same service, and a factory for it, which isn't started."""
         host = replace(self.host, options=options)
         return host, self._make_factory(host) if self._built else None
 
-    def adopt(self, host: Host[Any], factory: Any) -> Any:
-        """Go over to what `made_for` made, and was started; what it replaces is to be stopped."""
+    def adopt(self, host: Host[Any], factory: StreamFactory | None) -> StreamFactory | None:
+        """Use what `made_for` made, once that was started; the factory that it replaces is to be stopped."""
         if host is self.host:
             return None
         old, self.factory = self.factory, factory
@@ -65,7 +68,7 @@ class Engine:
         return old
 
     async def stop(self) -> None:
-        """Stop the service; that may be cancelled."""
+        """Stop the service, then the factory, also when waiting for the service is cancelled."""
         try:
             if self.host.service is not None:
                 await maybeDeferred(self.host.service.stopService)

@@ -1,12 +1,17 @@
-"""What the log says of connections: once each, at the end, and above a rate summarised by reason."""
+"""What the log says of an endpoint's peers: how their connections ended, what was refused.
+
+A connection is logged once, at its end, with all that is known of it then. Peers decide how often that is,
+so above a rate the ends are summarised by reason, once a second. A refused peer has no line of its own: each
+minute one line says how many were refused, for which reason.
+"""
 
 from collections import Counter
-from typing import Any
 
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from sockd.base.metrics import Counters, End, summary
+from sockd.base.reactor import Clock
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.transports.connection import Connection
@@ -17,17 +22,17 @@ EXCEPTIONS_LOGGED = Rate(1, 1.0)  # lines about a protocol that raised
 
 
 class Endings:
-    """Tells of one endpoint's connections and of its protocol's exceptions at a bounded rate."""
+    """Logs the ends of one endpoint's connections, and its protocol's exceptions, at a bounded rate."""
 
-    def __init__(self, endpoint: str, reactor: Any, log: Logger) -> None:
+    def __init__(self, endpoint: str, clock: Clock, log: Logger) -> None:
         self._endpoint = endpoint
-        self._reactor = reactor
+        self._clock = clock
         self._log = log
-        self._endings = LogLimiter(reactor, ENDINGS_LOGGED, self._summarise)
-        self._exceptions = LogLimiter(reactor, EXCEPTIONS_LOGGED)
+        self._endings = LogLimiter(clock, ENDINGS_LOGGED, self._summarise)
+        self._exceptions = LogLimiter(clock, EXCEPTIONS_LOGGED)
 
-    def tell(self, connection: Connection, end: End) -> None:
-        """A connection ended."""
+    def log(self, connection: Connection, end: End) -> None:
+        """A connection has ended."""
         if not self._endings.allows(end):
             return
         known = {"identity": connection.identity, "why": connection.why}
@@ -41,7 +46,7 @@ class Endings:
             listener=connection.listener.name,
             peer=connection.peer.text,
             end=end.value,
-            seconds=self._reactor.seconds() - connection.opened,
+            seconds=self._clock.seconds() - connection.opened,
             bytes_in=connection.received,
             bytes_out=connection.sent,
             event="connection ended",
@@ -76,35 +81,35 @@ class Endings:
         )
 
     def close(self) -> None:
-        """Log the summary that waits."""
+        """Log the summary that waits, if one does."""
         self._endings.close()
 
 
-# Seconds between two such lines of an endpoint.
-EVERY = 60.0
+# Seconds between two lines of an endpoint.
+REFUSALS_INTERVAL = 60.0
 
 
 class Refusals:
-    """Tells what was refused since it told last, by one endpoint and its listeners."""
+    """Logs what one endpoint and its listeners have refused since the last time."""
 
     def __init__(self, endpoint: str, log: Logger) -> None:
         self._endpoint = endpoint
         self._log = log
-        self._kept: Counter[str] = Counter()
-        self._told: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()  # of listeners that are gone
+        self._logged: Counter[str] = Counter()
 
     def keep(self, counters: Counters) -> None:
-        """A listener goes; what it refused is still to be told."""
+        """A listener goes; what it has refused is still to be logged."""
         self._kept += counters.refused
 
-    def tell(self, *all_counters: Counters) -> None:
+    def log(self, *all_counters: Counters) -> None:
         """One line, if there is anything new."""
         total = Counter(self._kept)
         for counters in all_counters:
             total += counters.refused
-        new = total - self._told
+        new = total - self._logged
         if new:
-            self._told = total
+            self._logged = total
             self._log.info(
                 "{endpoint}: refused: {summary}",
                 endpoint=self._endpoint,

@@ -1,4 +1,4 @@
-"""Where listeners get their sockets from: those that were handed to us open, else new ones."""
+"""Where listeners get their sockets from: sockets that were handed to the program open, else new ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from sockd.transports.sockets.options import SocketOptions
 
 
 class Store(Protocol):
-    """Who keeps a second hold on our listening sockets, in case that the process ends: systemd's fd store."""
+    """Holds duplicates of our listening sockets in case the process ends: systemd's fd store."""
 
     active: bool
     size: int  # how many it has room for
@@ -24,18 +24,18 @@ class Store(Protocol):
 
 
 class NoStore:
-    """There is none."""
+    """No fd store."""
 
     active = False
     size = 0
 
     def keep(self, opened: Opened) -> None:
-        """Nobody keeps it."""
+        """Nothing keeps it."""
 
     has = keep
 
     def forget(self, opened: Opened) -> None:
-        """Nobody kept it."""
+        """Nothing kept it."""
 
 
 class Sockets:
@@ -61,15 +61,15 @@ class Sockets:
 
     @property
     def stay(self) -> bool:
-        """Whether what is closed now is to be found again by the program that comes next."""
+        """Whether the next program is to find again what is closed now."""
         return self._stay and self.store.active
 
     def leave_to_store(self) -> None:
-        """The process ends: what the store keeps, stays."""
+        """The process ends: what the store has stays open there."""
         self._stay = True
 
     def open(self, address: Address, options: SocketOptions) -> Opened:
-        """The socket that we have for this address, or a new one; OpenError where there can be none."""
+        """The socket that was handed over for this address, or a new one; OpenError where that fails."""
         opened = self._take(address, options) or open_address(address, options)
         self.store.keep(opened)
         return opened
@@ -87,7 +87,7 @@ class Sockets:
         return None
 
     def _make_way(self, address: Address, options: SocketOptions) -> None:
-        """Close what we had open and would be in the way: the file changed meanwhile."""
+        """Close sockets of another address that overlap this one: the file has changed."""
         for other, found in self._given.items():
             if other != address and not overlap(other, address):
                 continue
@@ -98,7 +98,7 @@ class Sockets:
 
     @property
     def passed(self) -> Mapping[str, list[Opened]]:
-        """systemd's, by their names."""
+        """systemd's sockets, by their names."""
         return self._named
 
     def how_many(self, name: str) -> int:
@@ -119,7 +119,7 @@ class Sockets:
         return passed[number].duplicate()
 
     def close(self, opened: Opened, *, stays: bool = False) -> None:
-        """Close our hold on it; without `stays` the store's as well."""
+        """Close our descriptor; without `stays` the store's as well."""
         if not stays and opened.ours:
             self.store.forget(opened)
         opened.sock.close()
@@ -138,11 +138,11 @@ class Sockets:
         opened.sock.close()
 
     def unclaimed(self) -> list[str]:
-        """The names of systemd's that no endpoint listens on."""
+        """The names of systemd's sockets that no endpoint listens on."""
         return sorted(name for name in self._named if name not in self._claimed)
 
     def drop_given(self) -> None:
-        """Close what an earlier program had open and this file doesn't mention."""
+        """Close what an earlier program had open and the file doesn't mention any more."""
         for found in self._given.values():
             for opened in found:
                 self.discard(opened)
@@ -150,7 +150,7 @@ class Sockets:
 
 
 class UdpPorts:
-    """The UDP ports that we listen on: several listeners may have the same."""
+    """The UDP ports that sockd listens on; several listeners may have the same one."""
 
     def __init__(self) -> None:
         self._ports: Counter[int] = Counter()
@@ -168,7 +168,7 @@ class UdpPorts:
         self._ports[port] += 1
 
     def discard(self, port: int) -> None:
-        """One listener fewer has it."""
+        """One listener fewer has this port."""
         if self._ports[port] > 1:
             self._ports[port] -= 1
         else:

@@ -1,31 +1,38 @@
-"""The states of what is supervised, what moves between them, and what keeps an open listener from serving."""
+"""The tables that the tree obeys: a child's states, and what keeps an open listener from serving.
 
-from collections.abc import Callable
+The first is about one child, a service or a listener, and is its supervisor's. The second is about what is
+open already: a listener that runs may still not accept, for several causes at a time, and each cause takes
+away its part of serving until it is gone.
+"""
+
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-from sockd.plan.plan import Restart
 
 
 class State(StrEnum):
+    """Of a supervised child, as the status shows it."""
+
     STOPPED = "stopped"
-    STARTING = "starting"
+    STARTING = "starting"  # its start has begun, and has neither succeeded nor failed
     RUNNING = "running"
-    BACKING_OFF = "backing off"
-    DRAINING = "draining"
+    BACKING_OFF = "backing off"  # it failed, and is started again when a delay is over
+    DRAINING = "draining"  # its stop has begun
 
 
 class Event(StrEnum):
-    START = "start"  # we want it to run
-    STARTED = "started"  # it does
-    FAILED = "failed"  # it could not start, or it reported a failure
+    """What may move a child from one state to another."""
+
+    START = "start"  # the tree wants it to run
+    STARTED = "started"  # its start has succeeded
+    FAILED = "failed"  # its start has failed, or it reported a failure
     DUE = "due"  # the delay is over
-    STOP = "stop"  # we want it to end
-    ENDED = "ended"  # it has
+    STOP = "stop"  # the tree wants it to end
+    ENDED = "ended"  # its stop has succeeded or failed
 
 
-# What is not in the table is refused: a result that comes too late changes nothing.
+# An event that isn't in the table for a state changes nothing there: a start that succeeds after the stop has
+# begun, or a failure that is reported twice.
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STOPPED, Event.START): State.STARTING,
     (State.STARTING, Event.STARTED): State.RUNNING,
@@ -40,7 +47,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class Cause(StrEnum):
-    """Why an open listener does not accept; several may hold at once."""
+    """Why an open listener does not accept; several may hold at a time."""
 
     SERVICE_DOWN = "held"
     BY_HAND = "suspended"
@@ -51,6 +58,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Effect:
+    """What is left of serving."""
+
     accepts: bool  # new connections
     reads: bool  # from the connections there are
     receives: bool  # datagrams
@@ -65,7 +74,7 @@ EFFECTS: dict[Cause, Effect] = {
 }
 
 
-def effect(causes: frozenset[Cause] | set[Cause]) -> Effect:
+def effect(causes: AbstractSet[Cause]) -> Effect:
     """What is left of serving under all these causes."""
     effects = [EFFECTS[cause] for cause in causes]
     return Effect(
@@ -73,72 +82,3 @@ def effect(causes: frozenset[Cause] | set[Cause]) -> Effect:
         reads=all(each.reads for each in effects),
         receives=all(each.receives for each in effects),
     )
-
-
-class GiveUp:
-    """Calls `gave_up()` when it has not run for `after` seconds.
-
-    What comes up only to fall again has not run: it must stay up for `proved` seconds to count.
-    """
-
-    def __init__(self, after: float, proved: float, reactor: Any, gave_up: Callable[[], None]) -> None:
-        self._after = after
-        self._proved = proved
-        self._reactor = reactor
-        self._gave_up = gave_up
-        self._down_since: float | None = None
-        self._running = False
-        self._timer: Any = None
-
-    def update(self, *, running: bool) -> None:
-        """It runs, or it doesn't; the first call begins the time."""
-        now = self._reactor.seconds()
-        if self._down_since is None:
-            if running:
-                self._running = True
-                return
-            self._down_since = now
-        elif running == self._running:
-            return
-        self._running = running
-        self.cancel()
-        if running:
-            self._timer = self._reactor.callLater(self._proved, self._runs)
-        else:
-            self._timer = self._reactor.callLater(
-                max(0.0, self._down_since + self._after - now), self._gave_up
-            )
-
-    def _runs(self) -> None:
-        self._timer = None
-        self._down_since = None
-
-    def cancel(self) -> None:
-        """Wait no longer."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-
-# Each delay is shortened by up to this part, so that what failed together doesn't come back together.
-JITTER = 0.25
-
-
-class BackOff:
-    """The delays of one child; `random()` gives numbers from 0 up to 1."""
-
-    def __init__(self, restart: Restart, random: Callable[[], float]) -> None:
-        self._restart = restart
-        self._random = random
-        self._next = restart.delay
-
-    def delay(self) -> float:
-        """Seconds to wait now; never more than `max_delay`."""
-        delay = min(self._next, self._restart.max_delay)
-        self._next = min(delay * 2, self._restart.max_delay)
-        return delay * (1 - JITTER * self._random())
-
-    def stayed_up(self, seconds: float) -> None:
-        """It ran for so long; after `max_delay` of that, begin with `delay` again."""
-        if seconds >= self._restart.max_delay:
-            self._next = self._restart.delay

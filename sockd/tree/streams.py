@@ -1,4 +1,4 @@
-"""A listener for streams: accepts connections, and refuses peers before anything is built for them."""
+"""A listener for streams: accepts connections, unless the peer is refused before anything is built for it."""
 
 import socket
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import ListenerPlan
+from sockd.protocols.contract import StreamFactory
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.unix import credentials
 from sockd.tree.admission import PROXY_HEADER
-from sockd.tree.entry import Opening
+from sockd.tree.entry import Entry
 from sockd.tree.listener import Common, Listener
 from sockd.tree.states import Effect
 
@@ -30,7 +31,7 @@ class StreamListener(Listener):
         number: int,
         common: Common,
         failed: Callable[[BaseException], None],
-        factory: Callable[[], Any],
+        factory: Callable[[], StreamFactory | None],
     ) -> None:
         super().__init__(plan, number, common, failed)
         self._factory = factory
@@ -61,7 +62,7 @@ class StreamListener(Listener):
 
     # -- a peer comes
 
-    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: by its family, as `accept` returns it
+    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: of its family, from `accept`
         self.counters.accepted += 1
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
@@ -76,16 +77,20 @@ class StreamListener(Listener):
             sock.close()
             return
         try:
-            opening = Opening(self._factory(), connections, self.counters)
-            connection = self._build(sock, peer)
+            entry = Entry(self._build(sock, peer), self._the_factory(), connections, self.counters)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()
             raise
         if header:
-            opening.with_header(connection)
+            entry.wait_for_header()
         else:
-            opening.begin(connection)
+            entry.begin()
+
+    def _the_factory(self) -> StreamFactory:
+        factory = self._factory()
+        assert factory is not None  # noqa: S101 - nothing is accepted before there is one
+        return factory
 
     def _build(self, sock: socket.socket, peer: Peer) -> Connection:
         flusher, connections = self._common.flusher, self._common.connections

@@ -1,38 +1,59 @@
-"""One child kept running: started, restarted after a delay when it fails, stopped once."""
+"""One child kept running: started, restarted after a delay when it fails, stopped once.
+
+A child is an endpoint's service, or one of its listeners. Its state changes only in `_move`, by the table of
+`states`, and each event that the table has for a state is followed by the same few acts:
+
+    START, DUE    call `child.start`; wait for its Deferred, if it returns one
+    STARTED       log it, if it had failed before
+    FAILED        log why (once for each reason), and start again after a delay (`restart`)
+    STOP          give up whatever is waited for, call `child.stop`, and wait for that
+    ENDED         nothing
+
+So a result that comes too late does nothing, without a flag for each case: a start that succeeds after STOP,
+a failure of a child that is stopped. A child that has failed is not stopped but started again; it must leave
+nothing open when it fails.
+
+A start that takes long holds nobody up: after SLOW_START seconds `tried` fires as if it had failed, and the
+rest of the daemon begins to serve.
+"""
 
 import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
+from sockd.base.reactor import Clock, Timer
 from sockd.plan.plan import Restart
-from sockd.tree.states import TRANSITIONS, BackOff, Event, State
+from sockd.tree.restart import BackOff
+from sockd.tree.states import TRANSITIONS, Event, State
 
-# So much (characters) of an error that is not ours goes into the log and the status.
-LONGEST = 1000
-# So long (seconds) the start of the others waits to be told until a child's start has succeeded or failed.
-PATIENCE = 5.0
+# Characters of a third party's error that go into the log and the status.
+ERROR_LENGTH = 1000
+# Seconds after which nobody waits for a child's start any more.
+SLOW_START = 5.0
+
+Result = TypeVar("Result")
 
 
 class Child(Protocol):
     """What is supervised; both may return a Deferred. After a failure `start` is called again, not `stop`."""
 
-    def start(self) -> Any: ...
-    def stop(self) -> Any: ...
+    def start(self) -> object: ...
+    def stop(self) -> object: ...
 
 
 class Supervisor:
-    """Runs a child alone: its failure is nobody else's.
+    """Runs one child, whose failure concerns no other.
 
-    `changed()` is called after each change of `state`; `why` is the last error, `restarts` how often it was
-    started again, `since` when the state began (seconds of the reactor's clock). `tried` fires when the first
-    start has succeeded or failed.
+    `changed()` is called after each change of `state`. `why` is the last error, `restarts` how often the
+    child was started again, `since` when the state began (seconds of the clock). `tried` fires when the first
+    start has succeeded or failed, or takes too long.
     """
 
     def __init__(
@@ -41,7 +62,7 @@ class Supervisor:
         name: str,
         child: Child,
         restart: Restart,
-        reactor: Any,
+        clock: Clock,
         random: Callable[[], float],
         log: Logger,
         changed: Callable[[], None],
@@ -51,32 +72,32 @@ class Supervisor:
         self.state = State.STOPPED
         self.why = ""
         self.restarts = 0
-        self.since: float = reactor.seconds()
+        self.since: float = clock.seconds()
         self.tried: Deferred[None] = Deferred()
         self._child = child
-        self._reactor = reactor
+        self._clock = clock
         self._random = random
         self._back_off = BackOff(restart, random)
         self._log = log
         self._changed = changed
-        self._starting: Deferred[Any] | None = None
-        self._timer: Any = None
+        self._starting: Deferred[object] | None = None
+        self._timer: Timer | None = None
         self._ever_started = False
-        self.on_trial = False  # a failure is told by who tries
+        self.on_trial = False  # a reload tries it, and reports its failure itself
 
     def start(self) -> None:
-        """Begin; what fails is tried again until `stop`."""
+        """Start the child, and again whenever it fails, until `stop`."""
         if self._move(Event.START):
             self._start_child()
 
     def retry(self) -> None:
-        """Don't wait any longer for the next try, if one is waited for."""
+        """Start a child that backs off now."""
         if self.state is State.BACKING_OFF:
             self._stop_timer()
             self._due()
 
     def pause(self) -> Callable[[], None]:
-        """Put off the next try, if one is waited for; what this returns goes on waiting."""
+        """Don't start a child that backs off when its delay is over; what this returns lets it go on."""
         if self.state is not State.BACKING_OFF or self._timer is None:
             return lambda: None
         due = self._timer.getTime()
@@ -84,20 +105,20 @@ class Supervisor:
 
         def go_on() -> None:
             if self.state is State.BACKING_OFF and self._timer is None:
-                self._timer = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._due)
+                self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._due)
 
         return go_on
 
     def restart(self, restart: Restart) -> None:
-        """From now on these delays hold."""
+        """From now on these delays hold, beginning with the shortest."""
         self._back_off = BackOff(restart, self._random)
 
     def failed(self, error: BaseException) -> None:
-        """The running child reports that it can't go on."""
+        """The child can't go on: it reports this itself."""
         self._failed(Failure(error, type(error), error.__traceback__))
 
     async def stop(self) -> None:
-        """End the child; returns when it has ended. Cancelling cancels the child's own stop."""
+        """Stop the child; returns when it has ended. Cancelling cancels the child's own stop."""
         if not self._move(Event.STOP):
             return
         self._stop_timer()
@@ -121,7 +142,7 @@ class Supervisor:
         state = TRANSITIONS.get((self.state, event))
         if state is None:
             return False
-        now = self._reactor.seconds()
+        now = self._clock.seconds()
         if self.state is State.RUNNING:
             self._back_off.stayed_up(now - self.since)
         self.state = state
@@ -136,9 +157,9 @@ class Supervisor:
             self._abandon_start()  # it reported a failure before it returned
         starting.addCallbacks(self._started, self._start_failed, (starting,), {}, (starting,))
         if self._starting is not None:
-            self._timer = self._reactor.callLater(PATIENCE, self._takes_long)
+            self._timer = self._clock.callLater(SLOW_START, self._takes_long)
 
-    def _started(self, _: object, starting: Deferred[Any]) -> None:
+    def _started(self, _: object, starting: Deferred[object]) -> None:
         if self._starting is starting:
             self._starting = None
             self._stop_timer()
@@ -152,7 +173,7 @@ class Supervisor:
                 )  # fmt: skip
             self._tried()
 
-    def _start_failed(self, failure: Failure, starting: Deferred[Any]) -> None:
+    def _start_failed(self, failure: Failure, starting: Deferred[object]) -> None:
         if self._starting is starting:
             self._failed(failure)
 
@@ -163,22 +184,22 @@ class Supervisor:
         self._abandon_start()
         delay = self._back_off.delay()
         why = describe(failure.value) if failure.value else str(failure)
-        # The same failure over and over is told once.
-        tell = self._log.debug if why == self.why or self.on_trial else self._log.warn
+        # The same failure over and over is logged once.
+        log = self._log.debug if why == self.why or self.on_trial else self._log.warn
         self.why = why
-        tell(
+        log(
             "{endpoint}: {name}: {why}; next try in {delay}",
             endpoint=self.endpoint, name=self.name, why=why, delay=f"{delay:.1f}s", event="backing off",
         )  # fmt: skip
-        self._timer = self._reactor.callLater(delay, self._due)
+        self._timer = self._clock.callLater(delay, self._due)
         self._tried()
 
     def _takes_long(self) -> None:
-        """It may still come up; but nobody else waits for it."""
+        """The child may still come up, but nobody waits for it any more."""
         self._timer = None
         self._log.warn(
             "{endpoint}: {name} has not started after {seconds:g}s; still waiting for it",
-            endpoint=self.endpoint, name=self.name, seconds=PATIENCE, event="slow start",
+            endpoint=self.endpoint, name=self.name, seconds=SLOW_START, event="slow start",
         )  # fmt: skip
         self._tried()
 
@@ -203,11 +224,11 @@ class Supervisor:
             self.tried.callback(None)
 
 
-def cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
-    """The same result, but who cancels this doesn't wait for what the child makes of being cancelled."""
-    result: Deferred[Any] = Deferred(lambda _: _cancel(deferred))
+def cancellable(deferred: Deferred[Result]) -> Deferred[Result]:
+    """The same result; when it is cancelled it ends immediately, whatever the child does about that."""
+    result: Deferred[Result] = Deferred(lambda _: _cancel(deferred))
 
-    def pass_on(value: Any) -> None:
+    def pass_on(value: Any) -> None:  # Any: a result or a Failure
         if not result.called:
             result.callback(value)
 
@@ -215,16 +236,16 @@ def cancellable(deferred: Deferred[Any]) -> Deferred[Any]:
     return result
 
 
-def _cancel(deferred: Deferred[Any]) -> None:
+def _cancel(deferred: Deferred[Any]) -> None:  # Any: Deferred is invariant
     with suppress(BaseException):  # of a third party's canceller
         deferred.cancel()
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: ours as it is, anybody else's with its type and the place it comes from."""
+    """An error in one line: ours as it is, a third party's with its type and the place it comes from."""
     if isinstance(error, SockdError):
         return str(error)
-    said = "".join(traceback.format_exception_only(error))[:LONGEST]
+    said = "".join(traceback.format_exception_only(error))[:ERROR_LENGTH]
     text = " ".join(said.split())
     frames = traceback.extract_tb(error.__traceback__ or sys.exc_info()[2])
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text

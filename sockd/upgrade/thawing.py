@@ -8,6 +8,7 @@ from sockd.base.addresses import Address, parse
 from sockd.base.metrics import End
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
+from sockd.protocols.contract import StreamFactory
 from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
 from sockd.transports.listening import Listening
@@ -80,7 +81,8 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
         endpoint = _successor(daemon, name, state)
         for handed_over in state.connections:
             sock = by_number[handed_over.transport["fd"]]
-            if endpoint is None or endpoint.engine.factory is None:
+            factory = None if endpoint is None else endpoint.engine.factory
+            if endpoint is None or factory is None:
                 # The rehearsal went well, but the file, or what the protocol needs, is another one by now.
                 daemon.log.warn(  # noqa: G010
                     "{endpoint}: a connection can't go on", endpoint=name, event="lost"
@@ -91,7 +93,7 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
             connection = Connection.thaw(
                 handed_over.transport, sock, daemon.around.flusher, endpoint.connections, listening
             )
-            count += _go_on(endpoint, connection, handed_over.protocol)
+            count += _go_on(endpoint, factory, connection, handed_over.protocol)
     return count
 
 
@@ -102,11 +104,9 @@ def _listening(endpoint: Endpoint, address: str) -> Listening:
     return Listening(address)
 
 
-def _go_on(endpoint: Endpoint, connection: Connection, state: Any) -> bool:
+def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, state: Any) -> bool:
     try:
-        protocol = endpoint.engine.factory.buildProtocol(
-            twisted_address(connection.sock.family, connection.peer.sockaddr)
-        )
+        protocol = factory.buildProtocol(twisted_address(connection.sock.family, connection.peer.sockaddr))
     except BaseException:  # noqa: BLE001 - a third party's
         endpoint.connections.protocol_failed("buildProtocol")
         endpoint.connections.reject(connection, End.FAILED)

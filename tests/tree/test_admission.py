@@ -17,7 +17,7 @@ from sockd.plan.plan import AccessPlan
 from sockd.transports.connection import Connection
 from sockd.transports.proxy import LONGEST_LINE
 from sockd.tree.endpoint import Endpoint
-from sockd.tree.entry import Opening
+from sockd.tree.entry import Entry
 from tests.certificates import made, tls_plan
 from tests.tls_clients import Client
 from tests.transports.loop import Probe, echo
@@ -118,7 +118,7 @@ def test_nothing_is_built_for_a_refused_peer(
     if reason.startswith("connect"):  # the first one may
         house.connect(address)
         house.until(lambda: len(endpoint.connections))
-    for built in (Connection, Opening):
+    for built in (Connection, Entry):
         monkeypatch.setattr(built, "__init__", raising(AssertionError("built")))
     assert gone(house, house.connect(address))
     assert refused(endpoint) == {reason: 1}
@@ -187,7 +187,7 @@ def test_silent_sources_are_forgotten(house: House) -> None:
     tables = (endpoint.connections.admission.sources, port._sources)
     assert [len(table or ()) for table in tables] == [1, 1]
     house.loop.advance(1.0)
-    endpoint.tell_refusals()
+    endpoint.log_refusals()
     assert [len(table or ()) for table in tables] == [0, 0]
 
 

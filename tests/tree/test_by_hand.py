@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from sockd.base.metrics import End
+from sockd.tree.endpoint import SERVICE_STOP_TIME
 from sockd.tree.states import Cause, State
-from sockd.tree.supervisor import PATIENCE
 from tests.tree.house import House, Probes, Service, connected, ends, raising
 from tests.tree.reloads import Reloads
 from tests.tree.trees import Keen
@@ -125,7 +125,7 @@ def test_restart_of_a_service_that_never_stops(house: House) -> None:
     made = [service, Service()]
     endpoint = house.run(TCP, stream=Probes(), service=lambda host: made.pop(0))
     house.finish(endpoint.restart(WITHIN))
-    assert house.loop.seconds() == pytest.approx(PATIENCE, abs=0.2)
+    assert house.loop.seconds() == pytest.approx(SERVICE_STOP_TIME, abs=0.2)
     assert not made
     assert connected(house, endpoint)
 

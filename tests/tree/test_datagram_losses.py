@@ -33,7 +33,7 @@ def test_drops_are_told_while_it_is_held(house: House) -> None:
     client = house.connect(listener.address, b"x")
     for _ in range(99):
         client.send(b"x")
-    endpoint.tell_refusals()
+    endpoint.log_refusals()
     (event,) = house.log.named("refused")
     assert 0 < event["refused"][DROPPED] < 100
 

@@ -8,14 +8,14 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from sockd.plan.plan import EndpointPlan, LogPlan, Plan
-from sockd.tree.expiry import AGAIN, EVERY, Expiry
+from sockd.tree.expiry import LOOK_INTERVAL, REPEAT_INTERVAL, Expiry
 from tests.certificates import made, tls_plan
 from tests.daemons import Daemons
 from tests.tree.house import Events, House, Probes
 
 HOUR, DAY = 3600.0, 86_400.0
-assert EVERY == HOUR
-assert AGAIN == DAY
+assert LOOK_INTERVAL == HOUR
+assert REPEAT_INTERVAL == DAY
 
 
 class Watch:
@@ -99,15 +99,15 @@ def test_in_a_daemon(run: Daemons) -> None:
     running = run(house.plan("tcp://127.0.0.1:0", stream=Probes())).start()
     running.now(house.plan("tls://127.0.0.1:0", stream=Probes(), tls=tls, idle=None))
     running.told("reload")
-    house.loop.pump([EVERY] * 23)
+    house.loop.pump([LOOK_INTERVAL] * 23)
     assert not running.log.messages(LogLevel.warn)
-    house.loop.pump([EVERY])
+    house.loop.pump([LOOK_INTERVAL])
     (message,) = running.log.messages(LogLevel.error)
     assert message.startswith("certificate: test.pem: it expired on ")
     running.stop()
     assert not house.loop.getDelayedCalls()
     again = run(house.plan("tls://127.0.0.1:0", stream=Probes(), tls=tls)).start()
-    house.loop.pump([EVERY] * 24)
+    house.loop.pump([LOOK_INTERVAL] * 24)
     assert message in again.log.messages(LogLevel.error)
 
 

@@ -63,7 +63,8 @@ def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> N
     """Who is here keeps what it began with; the service and a datagram protocol that can take them do."""
     reloads.start(reloads.plan("a", protocol, TCP, UDP))
     endpoint, who = reloads["a"], client(reloads, "a")
-    factory, service = endpoint.engine.factory, endpoint.host.service
+    service = endpoint.host.service
+    factory: Any = endpoint.engine.factory
     datagrams: Any = endpoint.datagram_listeners[0].protocol
     sockets = [inode(listener.opened) for listener in endpoint.listeners]
     assert not reloads.reload(reloads.plan("a", protocol, TCP, UDP, word="v"))
@@ -72,7 +73,8 @@ def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> N
     assert [inode(listener.opened) for listener in endpoint.listeners] == sockets
     assert endpoint.host.service is service
     assert factory.started == 0
-    assert endpoint.engine.factory.started == 1
+    successor: Any = endpoint.engine.factory
+    assert successor.started == 1
     assert (endpoint.datagram_listeners[0].protocol is datagrams) == (protocol == "keen") == datagrams.running
 
 
@@ -112,7 +114,7 @@ def test_what_an_address_counted_stays_counted(reloads: Reloads) -> None:
     reloads.start(reloads.plan("a", "plain", TCP, "tcp://127.0.0.2:0"))
     reloads["a"].listeners[0].counters.refused["for a test"] += 3
     assert not reloads.reload(reloads.plan("a", "plain", "tcp://127.0.0.2:0"))
-    reloads["a"].tell_refusals()
+    reloads["a"].log_refusals()
     assert reloads.house.log.named("refused")[0]["refused"] == {"for a test": 3}
 
 

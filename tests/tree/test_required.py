@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from sockd.tree.states import GiveUp
+from sockd.tree.required import GiveUp
 
 AFTER, PROVED = 10.0, 3.0
 

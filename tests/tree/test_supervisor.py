@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel, formatEvent
 from sockd.base.errors import SockdError
 from sockd.plan.plan import Restart
 from sockd.tree.states import TRANSITIONS, Event, State
-from sockd.tree.supervisor import PATIENCE, Supervisor, describe
+from sockd.tree.supervisor import SLOW_START, Supervisor, describe
 
 DELAY, MOST = 1.0, 8.0
 TROUBLE = SockdError("the disk is full")
@@ -225,9 +225,9 @@ def test_tried_tells_of_the_first_try() -> None:
 
 
 def test_start_that_hangs(world: World) -> None:
-    """After PATIENCE nobody waits for it any more, which is told; when it comes, it runs."""
+    """After SLOW_START nobody waits for it any more, which is told; when it comes, it runs."""
     world.supervisor.start()
-    world.clock.advance(PATIENCE - 0.1)
+    world.clock.advance(SLOW_START - 0.1)
     assert not world.supervisor.tried.called
     assert not world.messages()
     world.clock.advance(0.1)
@@ -241,7 +241,7 @@ def test_start_that_hangs(world: World) -> None:
     assert world.at(State.RUNNING)
 
 
-@pytest.mark.parametrize("waited", [PATIENCE / 2, PATIENCE * 2])
+@pytest.mark.parametrize("waited", [SLOW_START / 2, SLOW_START * 2])
 def test_hanging_start_that_ends_otherwise(waited: float, world: World) -> None:
     """It fails, then hangs again and is stopped: no timer of the old start is left."""
     world.supervisor.start()
