@@ -20,6 +20,7 @@ from sockd.plan.changes import (
     ListenerChange,
     Part,
     ProtocolChange,
+    Setting,
 )
 from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan
 from sockd.transports.sockets.opened import retunable
@@ -47,10 +48,18 @@ def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:
         for endpoint in old.endpoints
         if endpoint.name not in after
     ]
-    settings = [
-        (plan.drain, plan.log, plan.control, plan.control_user, plan.control_group) for plan in (old, new)
-    ]
-    return Changes(old, new, tuple(changes), settings[0] != settings[1])
+    return Changes(old, new, tuple(changes), frozenset(_settings(old, new)))
+
+
+def _settings(old: Plan, new: Plan) -> Iterator[Setting]:
+    if old.drain != new.drain:
+        yield Setting.DRAIN
+    if old.log != new.log:
+        yield Setting.LOG
+    if old.control != new.control:
+        yield Setting.CONTROL
+    if (old.control_user, old.control_group) != (new.control_user, new.control_group):
+        yield Setting.CONTROL_ACCESS
 
 
 def _added(endpoint: EndpointPlan, *, switched: bool) -> EndpointChange:

@@ -71,7 +71,7 @@ class Told:
 
     def about(self, *sections: str) -> bool:
         """Whether a line is about one of these sections of the file."""
-        beginnings = tuple(f"{section}{end}" for section in sections for end in ".:")
+        beginnings = tuple(f"{section}{end}" for section in sections for end in (".", ": "))
         return any(line.startswith(beginnings) for line in self.lines)
 
     @property
