@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
+from sockd.config.model import Limits
 from sockd.limits.suppression import LogLimiter
-from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane, Selector

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 
 
 class State(StrEnum):

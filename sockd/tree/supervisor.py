@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 from sockd.tree.states import TRANSITIONS, BackOff, Event, State
 
 # So much (characters) of an error that is not ours goes into the log and the status.
