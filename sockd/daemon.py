@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from sockd.base.units import counted, format_duration
 from sockd.control.listener import Controls
 from sockd.control.status import Outcome, in_words
+from sockd.plan.changes import Changes
 from sockd.plan.plan import Plan
 from sockd.reload import Reloading
 from sockd.systemd.notify import Notify
@@ -219,7 +220,7 @@ class Daemon(Service):
 
     # -- reload
 
-    def changed_settings(self, old: Plan, new: Plan) -> None:
+    def changed_settings(self, changes: Changes) -> None:
         """The plan is another one now; what of it is the process' is to follow."""
 
     def see_off(self, endpoint: Endpoint) -> None:

@@ -31,6 +31,7 @@ from sockd.daemon import Daemon
 from sockd.log import own_log
 from sockd.plan import budget
 from sockd.plan.build import read
+from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
 from sockd.process.rights import Rights, is_root, refusal_as
@@ -182,10 +183,10 @@ class Program(Daemon):
 
     # -- while it runs
 
-    def changed_settings(self, old: Plan, new: Plan) -> None:
+    def changed_settings(self, changes: Changes) -> None:
         """The log follows the plan."""
-        if self._own_log is not None and old.log != new.log:
-            self._own_log.follow(new.log)
+        if self._own_log is not None and Setting.LOG in changes.settings:
+            self._own_log.follow(changes.new.log)
 
     def reopen(self) -> None:
         """Open the log's file anew as well."""

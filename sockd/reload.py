@@ -1,10 +1,14 @@
-"""Reload: read, check, plan, diff, reconcile; all of it, or nothing."""
+"""Reads the file again and makes the daemon what it says: all of it, or nothing.
+
+A reload reads and checks the file, compares its plan with the one that runs, and has the tree make the
+changes (`sockd.tree.reconcile`). `sockd diff` ends after the comparison. One reload runs at a time.
+"""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,11 +30,18 @@ from sockd.tree.supervisor import describe
 
 T = TypeVar("T")
 
+# A command's answer, as the control socket sends it: JSON.
+Report = dict[str, Any]
+
 
 class Turnstile(Generic[T]):
-    """Calls `work` for who asks, never twice at a time; however many wait, once more is enough for all."""
+    """Runs `work` for each caller, one run at a time.
 
-    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+    All who ask while it runs share the next run: it begins after the last of them has asked, and so sees all
+    that they want it to see.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> None:
         self._work = work
         self._now: Deferred[T] | None = None
         self._next: list[Deferred[T]] = []
@@ -41,7 +52,7 @@ class Turnstile(Generic[T]):
         return self._now is not None
 
     def ask(self) -> Deferred[T]:
-        """What comes of it; CancelledError after `close`. Who cancels it only doesn't wait any more."""
+        """The result of the next run; CancelledError after `close`. Cancelling ends the wait, not the run."""
         waiting: Deferred[T] = Deferred(self._forget)
         if self.closed:
             waiting.errback(CancelledError())
@@ -57,19 +68,23 @@ class Turnstile(Generic[T]):
 
     def _begin(self) -> None:
         waiting, self._next = self._next, []
-        now = self._now = ensureDeferred(self._work())  # type: ignore[arg-type]
+        now = self._now = ensureDeferred(self._work())
         now.addBoth(self._ended, waiting)
 
-    def _ended(self, result: Any, waiting: list[Deferred[T]]) -> None:
+    def _ended(self, result: T | Failure, waiting: list[Deferred[T]]) -> None:
         self._now = None
         if self._next and not self.closed:
             self._begin()
         for each in waiting:
-            if not each.called:  # else it was cancelled
+            if each.called:
+                continue  # it was cancelled
+            if isinstance(result, Failure):
+                each.errback(result)
+            else:
                 each.callback(result)
 
     def close(self) -> Deferred[None]:
-        """Cancel what is under way, and who waits for a next one; fires when it has ended."""
+        """Cancel the run that is under way, and the wait for the next one; fires when the run has ended."""
         self.closed = True
         waiting, self._next = self._next, []
         for each in waiting:
@@ -84,14 +99,14 @@ class Turnstile(Generic[T]):
         return ended
 
 
-# So long (seconds) reading the file may take: it may be on a disk that doesn't answer.
-PATIENCE = 60.0
-# So many of the problems are logged for which a reload or an upgrade is refused.
-TOLD = 20
+# Seconds that reading the file may take: it may be on a disk that doesn't answer.
+READ_TIMEOUT = 60.0
+# How many of the problems are logged for which a reload or an upgrade is refused; the caller gets all.
+MAX_LOGGED_PROBLEMS = 20
 
 
 class Reloaded(Protocol):
-    """What is reloaded: the daemon, as far as this goes."""
+    """What a reload needs of the daemon."""
 
     plan: Plan
     around: Surroundings
@@ -100,15 +115,15 @@ class Reloaded(Protocol):
     expiry: Expiry
     log: Logger
 
-    def changed_settings(self, old: Plan, new: Plan) -> None: ...
+    def changed_settings(self, changes: Changes) -> None: ...
     def see_off(self, endpoint: Endpoint) -> None: ...
     def tell_unclaimed(self) -> None: ...
 
 
 class Reloading:
-    """`read()` gives the plan of the file as it is now, or a Deferred of it."""
+    """The reloads of one daemon. `read()` returns the plan of the file as it is now, or a Deferred of it."""
 
-    def __init__(self, daemon: Reloaded, read: Callable[[], Any], reports: Reports) -> None:
+    def __init__(self, daemon: Reloaded, read: Callable[[], Plan | Deferred[Plan]], reports: Reports) -> None:
         self._daemon = daemon
         self._read_file = read
         self._reports = reports
@@ -120,48 +135,49 @@ class Reloading:
     def busy(self) -> bool:
         return self._turnstile.busy
 
-    def reload(self) -> Deferred[dict[str, Any]]:
-        """What has changed; Refused where nothing has because something was wrong."""
-        return self._turnstile.ask().addErrback(_not_any_more)
+    def reload(self) -> Deferred[Report]:
+        """Reload, and report what was done; Refused where the file is wrong or something can't be had."""
+        return self._turnstile.ask().addErrback(_refused_by_stop)
 
     def by_signal(self) -> None:
-        """The same; what comes of it is in the log."""
+        """Reload, and leave the report to the log."""
         self.reload().addErrback(lambda _: None)
 
     def close(self) -> Deferred[None]:
-        """Undo a reload that is under way; begin none any more."""
+        """Undo a reload that is under way, and begin no other."""
         return self._turnstile.close()
 
-    async def diff(self) -> dict[str, Any]:
-        """What a reload would change."""
+    async def diff(self) -> Report:
+        """Report what a reload would do."""
         plan = await self._read()
         return _as_json(self._compare(plan))
 
     async def unchanged(self) -> bool:
-        """Whether the file still says what it said when it was loaded; Refused where it is wrong by now."""
+        """Whether the file still says what runs; Refused where it has become wrong."""
         return self._compare(await self._read()).none
 
     def _compare(self, plan: Plan) -> Changes:
         return diff(self._daemon.plan, plan, without_reload(self._daemon.by_name))
 
     async def _plan(self) -> Plan:
-        plan: Plan = await maybeDeferred(self._read_file)
-        return plan
+        plan = self._read_file()
+        return await plan if isinstance(plan, Deferred) else plan
 
     async def _read(self) -> Plan:
         try:
-            # Who finds it being read for somebody else has it read once more: it may have changed since.
-            return await self._reads.ask().addTimeout(PATIENCE, self._daemon.around.reactor)
+            # A read that has begun may have missed what the caller has written: the turnstile reads again.
+            return await self._reads.ask().addTimeout(READ_TIMEOUT, self._daemon.around.reactor)
         except TookTooLongError:
             raise Refused(
-                os.EX_TEMPFAIL, f"reading the file takes longer than {PATIENCE:g}s; it goes on"
+                os.EX_TEMPFAIL,
+                f"reading the file takes longer than {READ_TIMEOUT:g}s, and goes on; try again later",
             ) from None
         except FileWrongError as error:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
         except SockdError as error:
             raise Refused(os.EX_CONFIG, str(error)) from None
 
-    async def _reload(self) -> dict[str, Any]:
+    async def _reload(self) -> Report:
         daemon = self._daemon
         self._reports.reloading()
         try:
@@ -170,7 +186,7 @@ class Reloading:
         except BaseException as error:
             refused = self._refusal(error)
             self.last = Outcome.refused(refused.problems)
-            tell_refused(daemon.log, "reload", refused)
+            log_refused(daemon.log, "reload", refused)
             raise refused from error
         finally:
             self._reports.went_on()
@@ -183,7 +199,7 @@ class Reloading:
 
     def _refusal(self, error: BaseException) -> Refused:
         if self._turnstile.closed:
-            return _stops()  # whatever was cancelled says of it
+            return _stops()  # which is the reason, whatever the cancelled step says
         if isinstance(error, Refused):
             return error
         if isinstance(error, SockdError):
@@ -192,16 +208,16 @@ class Reloading:
         return Refused(os.EX_SOFTWARE, f"the reload failed: {describe(error)}")
 
     async def _reconcile(self, changes: Changes) -> Changes:
-        """Make the changes; what was done."""
+        """Make the changes, and return them as they were made."""
         daemon, plan = self._daemon, changes.new
         reconciliation = Reconciliation(daemon.by_name, changes, daemon.around)
         await reconciliation.prepare()
         try:
-            daemon.controls.prepare(daemon.plan, plan)
+            daemon.controls.prepare(changes)
         except BaseException:
             await reconciliation.undo()
             raise
-        old, daemon.plan = daemon.plan, plan
+        daemon.plan = plan
         reconciliation.commit(plan.drain)
         daemon.by_name = reconciliation.endpoints
         for endpoint, listener in reconciliation.opened:
@@ -209,15 +225,15 @@ class Reloading:
         for endpoint in reconciliation.gone:
             daemon.see_off(endpoint)
         daemon.controls.commit(plan)
-        daemon.changed_settings(old, plan)
+        daemon.changed_settings(changes)
         daemon.expiry.follow(plan)
         daemon.tell_unclaimed()
         return reconciliation.done
 
 
-def tell_refused(log: Logger, what: str, refused: Refused) -> None:
-    """Log why something, a reload say, wasn't done."""
-    for problem in refused.problems[:TOLD]:
+def log_refused(log: Logger, what: str, refused: Refused) -> None:
+    """Log why something that was asked for, like a reload, wasn't done."""
+    for problem in refused.problems[:MAX_LOGGED_PROBLEMS]:
         log.error("{what} refused: {problem}", what=what, problem=problem, event=f"{what} refused")
 
 
@@ -225,12 +241,12 @@ def _stops() -> Refused:
     return Refused(os.EX_UNAVAILABLE, "the daemon stops")
 
 
-def _not_any_more(failure: Failure) -> Failure:
-    """Of who waited for a reload that was never begun."""
+def _refused_by_stop(failure: Failure) -> Failure:
+    """The reason for a caller whose reload was never begun."""
     return Failure(_stops()) if failure.check(CancelledError) else failure
 
 
-def _as_json(changes: Changes) -> dict[str, Any]:
+def _as_json(changes: Changes) -> Report:
     return {
         "changes": words.as_json(changes),
         "warnings": [str(warning) for warning in changes.new.warnings],

@@ -25,6 +25,7 @@ from sockd import program
 from sockd.base.errors import SockdError
 from sockd.control.listener import Controls
 from sockd.log import Destination, OwnLog, own_log
+from sockd.plan.diff import diff
 from sockd.plan.plan import LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.process.switches import Switches
@@ -196,7 +197,7 @@ def test_log_that_twistd_was_asked_for(other: str, house: House) -> None:
     daemon.setServiceParent(parent)
     assert parent.getComponent(ILogObserver) is None
     daemon.reopen()
-    daemon.changed_settings(daemon.plan, replace(daemon.plan, log=LogPlan("debug", "json")))
+    daemon.changed_settings(diff(daemon.plan, replace(daemon.plan, log=LogPlan("debug", "json"))))
 
 
 def test_log_belongs_to_whom_we_run_as(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

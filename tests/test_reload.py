@@ -12,8 +12,9 @@ from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import FileWrongError, Place, Problem, SockdError
+from sockd.plan.changes import Setting
 from sockd.plan.plan import LogPlan, Plan
-from sockd.reload import PATIENCE, TOLD
+from sockd.reload import MAX_LOGGED_PROBLEMS, READ_TIMEOUT
 from sockd.tree import reconcile
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import House, Probes, Service, raising
@@ -109,11 +110,12 @@ def test_the_process_follows(house: House, run: Daemons, monkeypatch: pytest.Mon
     """What of the plan is not of the tree is given to who runs the process."""
     running = run(house.plan(TCP, stream=Probes())).start()
     seen: list[Any] = []
-    monkeypatch.setattr(running.daemon, "changed_settings", lambda *plans: seen.append(plans))
+    monkeypatch.setattr(running.daemon, "changed_settings", seen.append)
     old = running.plan
     new = running.now(log=LogPlan("debug", "json"))
     running.told("reload")
-    assert seen == [(old, new)]
+    (changes,) = seen
+    assert (changes.old, changes.new, changes.settings) == (old, new, {Setting.LOG})
     assert running.daemon.plan is new
 
 
@@ -145,14 +147,18 @@ def test_a_wrong_file(house: House, run: Daemons) -> None:
     running = run(house.plan(TCP, stream=Probes()), systemd=True).start()
     before = running.daemon.plan
     running.systemd.words()
-    running.file = raising(problems(TOLD + 5))
+    running.file = raising(problems(MAX_LOGGED_PROBLEMS + 5))
     assert running.refused(running.ask("diff"))[0] == 78
     status, lines = running.refused(running.ask("reload"))
     assert status == 78
-    assert lines == tuple(f"sockd.yaml:{line}:1: problem {line}" for line in range(1, TOLD + 6))
-    assert running.log.messages(LogLevel.error) == [f"reload refused: {line}" for line in lines[:TOLD]]
+    assert lines == tuple(
+        f"sockd.yaml:{line}:1: problem {line}" for line in range(1, MAX_LOGGED_PROBLEMS + 6)
+    )
+    assert running.log.messages(LogLevel.error) == [
+        f"reload refused: {line}" for line in lines[:MAX_LOGGED_PROBLEMS]
+    ]
     last = running.told("status")["reload"]
-    assert (last["ok"], last["message"]) == (False, f"{lines[0]} (and {TOLD + 4} more)")
+    assert (last["ok"], last["message"]) == (False, f"{lines[0]} (and {MAX_LOGGED_PROBLEMS + 4} more)")
     assert running.systemd.words() == ["RELOADING", "READY"]
     assert running.daemon.plan is before
     running.connect()
@@ -270,9 +276,9 @@ def test_a_disk_that_does_not_answer(house: House, run: Daemons) -> None:
 
     running.file = read
     began = house.loop.seconds()
-    why = (75, ("reading the file takes longer than 60s; it goes on",))
+    why = (75, ("reading the file takes longer than 60s, and goes on; try again later",))
     assert running.refused(running.ask("reload")) == why
-    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.2)
+    assert house.loop.seconds() - began == pytest.approx(READ_TIMEOUT, abs=0.2)
     assert running.refused(running.ask("diff")) == why
     assert len(reads) == 1
     asked = running.ask("diff")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed
 from sockd.control.server import ControlServer, Effect
+from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import State
@@ -99,15 +100,16 @@ class Controls:
 
     # -- reload
 
-    def prepare(self, old: Plan, new: Plan) -> None:
+    def prepare(self, changes: Changes) -> None:
         """Open the socket that the new plan names, if it is another.
 
         OpenError, with nothing changed, where that fails.
         """
-        self._moves = old.control != new.control
+        old, new = changes.old, changes.new
+        self._moves = Setting.CONTROL in changes.settings
         try:
             if not self._moves:
-                if self.opened is not None and _options(old) != _options(new):
+                if self.opened is not None and Setting.CONTROL_ACCESS in changes.settings:
                     tune(self.opened, _options(old), _options(new))
             elif new.control is not None:
                 self._next = self._around.sockets.open(new.control, _options(new))

@@ -14,7 +14,7 @@ from sockd.config.load import Loaded, Written, load
 from sockd.plan import applies, names
 from sockd.plan import guards as guarding
 from sockd.plan.claims import Claim, Claims
-from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, Restart
+from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
@@ -113,7 +113,7 @@ class _Planner:
             specification=specification,
             options=options,
             limits=self._limits(written, specification),
-            restart=Restart(restart.delay, restart.max_delay),
+            restart=restart,
             give_up_after=endpoint.required.give_up_after if endpoint.required else None,
             listeners=tuple(listener for listener in listeners if listener),
             place=written.place,
@@ -171,14 +171,15 @@ class _Planner:
             self.loaded.problems.append(problem)
             return None
 
-    def _limits(self, written: Written, specification: Specification) -> Limits:
+    def _limits(self, written: Written, specification: Specification) -> model.Limits:
         limits = merge(self.loaded.defaults.limits, written.endpoint.limits)
         addresses = [listen.address for listen in written.endpoint.listen]
-        values = {}
-        for key in type(limits).model_fields:
-            chosen = key in limits.model_fields_set and applies.limit(key, addresses)
-            values[key] = getattr(limits if chosen else usual_limits(specification), key)
-        return Limits(**values | {"exempt": values["exempt"] or ()})
+        chosen = {
+            key: getattr(limits, key) for key in limits.model_fields_set if applies.limit(key, addresses)
+        }
+        if not chosen.get("exempt", True):
+            del chosen["exempt"]  # no networks are none
+        return usual_limits(specification).model_copy(update=chosen)
 
     def _check_kinds(self, written: Written, specification: Specification) -> None:
         for number, listen in enumerate(written.endpoint.listen):

@@ -53,6 +53,15 @@ class Part(StrEnum):
     REQUIRED = "required"
 
 
+class Setting(StrEnum):
+    """What of the daemon itself changes."""
+
+    DRAIN = "drain"
+    LOG = "log"
+    CONTROL = "control"  # where its control socket is
+    CONTROL_ACCESS = "control access"  # whose that is, and who may use it
+
+
 # What is asked before a connection gets to the protocol: one of these makes all of it anew.
 ADMISSION = frozenset({Part.SOURCES, Part.TLS, Part.ACCESS, Part.PROXIES})
 
@@ -114,7 +123,7 @@ class Changes:
     old: Plan
     new: Plan
     endpoints: tuple[EndpointChange, ...]
-    settings: bool  # whether the daemon's own settings change
+    settings: frozenset[Setting] = frozenset()
 
     def of(self, kind: Kind) -> tuple[EndpointChange, ...]:
         return tuple(change for change in self.endpoints if change.kind is kind)

@@ -9,9 +9,9 @@ have too, and no order leaves more sockets open.
 """
 
 from collections.abc import Container, Iterator
-from dataclasses import fields
 
 from sockd.base.addresses import Address
+from sockd.config.model import Limits
 from sockd.plan import applies
 from sockd.plan.changes import (
     Action,
@@ -20,8 +20,9 @@ from sockd.plan.changes import (
     ListenerChange,
     Part,
     ProtocolChange,
+    Setting,
 )
-from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan
+from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.transports.sockets.opened import retunable
 
 
@@ -47,10 +48,18 @@ def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:
         for endpoint in old.endpoints
         if endpoint.name not in after
     ]
-    settings = [
-        (plan.drain, plan.log, plan.control, plan.control_user, plan.control_group) for plan in (old, new)
-    ]
-    return Changes(old, new, tuple(changes), settings[0] != settings[1])
+    return Changes(old, new, tuple(changes), frozenset(_settings(old, new)))
+
+
+def _settings(old: Plan, new: Plan) -> Iterator[Setting]:
+    if old.drain != new.drain:
+        yield Setting.DRAIN
+    if old.log != new.log:
+        yield Setting.LOG
+    if old.control != new.control:
+        yield Setting.CONTROL
+    if (old.control_user, old.control_group) != (new.control_user, new.control_group):
+        yield Setting.CONTROL_ACCESS
 
 
 def _added(endpoint: EndpointPlan, *, switched: bool) -> EndpointChange:
@@ -98,7 +107,7 @@ def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
         yield Part.OPTIONS
     if _limits_differ(old, new):
         yield Part.LIMITS
-        if old.limits.of_a_source != new.limits.of_a_source:
+        if any(getattr(old.limits, key) != getattr(new.limits, key) for key in _LIMITS_OF_A_SOURCE):
             yield Part.SOURCES
     if old.tls != new.tls:
         yield Part.TLS
@@ -112,7 +121,7 @@ def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
         yield Part.REQUIRED
 
 
-_LIMITS = tuple(field.name for field in fields(Limits))
+_LIMITS_OF_A_SOURCE = ("connections_per_source", "connect_rate", "exempt")
 
 
 def _limits_differ(old: EndpointPlan, new: EndpointPlan) -> bool:
@@ -122,7 +131,7 @@ def _limits_differ(old: EndpointPlan, new: EndpointPlan) -> bool:
     addresses = [listener.address for listener in (*old.listeners, *new.listeners)]
     return any(
         getattr(old.limits, key) != getattr(new.limits, key) and applies.limit(key, addresses)
-        for key in _LIMITS
+        for key in Limits.model_fields
     )
 
 

@@ -6,37 +6,11 @@ from pathlib import Path
 
 from sockd.base.addresses import Address
 from sockd.base.errors import Place, Problem
-from sockd.base.units import Rate
+from sockd.config.model import Limits, Restart
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.sockets.options import SocketOptions
 
 Network = IPv4Network | IPv6Network
-
-
-@dataclass(frozen=True)
-class Limits:
-    connections: int
-    idle: float | None  # seconds; None is off
-    stall: float | None
-    datagrams: Rate | None
-    datagrams_per_source: Rate | None
-    connections_per_source: int | None = None
-    connect_rate: Rate | None = None  # of one source
-    handshake: float = 10.0
-    first_byte: float | None = None
-    lifetime: float | None = None
-    exempt: tuple[Network, ...] = ()  # whose peers the limits of one source do not concern
-
-    @property
-    def of_a_source(self) -> tuple[int | None, Rate | None, tuple[Network, ...]]:
-        """Those that concern the connections of one source."""
-        return self.connections_per_source, self.connect_rate, self.exempt
-
-
-@dataclass(frozen=True)
-class Restart:
-    delay: float  # seconds before the first new try; doubles
-    max_delay: float
 
 
 @dataclass(frozen=True)

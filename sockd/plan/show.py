@@ -17,7 +17,7 @@ from sockd.config.types import OFF, write_networks
 from sockd.config.values import Scalar, read_as
 from sockd.plan import applies
 from sockd.plan.build import usual_limits
-from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, Restart, TlsPlan
+from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan, TlsPlan
 from sockd.transports.sockets.options import SocketOptions
 
 
@@ -30,20 +30,9 @@ def daemon_tree(plan: Plan) -> dict[str, Any]:
     return tree | {"drain": format_duration(plan.drain), "log": log}
 
 
-def restart_tree(restart: Restart) -> dict[str, Any]:
-    """Times of restarting in the file's words."""
-    return model.Restart(delay=restart.delay, max_delay=restart.max_delay).model_dump(mode="json")
-
-
 def required_tree(give_up_after: float | None) -> Any:
     """`required` in the file's words."""
     return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
-
-
-def limits_tree(limits: Limits) -> dict[str, Any]:
-    """The limits in the file's words."""
-    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
-    return model.Limits(**values | {"exempt": limits.exempt or None}).model_dump(mode="json")
 
 
 def socket_tree(socket: SocketOptions) -> dict[str, Any]:
@@ -170,7 +159,7 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
         tree["options"] = options
     tree |= guards_tree(endpoint)
     tree["limits"] = _limits(endpoint)
-    tree["restart"] = restart_tree(endpoint.restart)
+    tree["restart"] = endpoint.restart.model_dump(mode="json")
     if endpoint.give_up_after is not None:
         tree["required"] = required_tree(endpoint.give_up_after)
     return tree
@@ -218,7 +207,7 @@ def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
 
 def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
     addresses = [listener.address for listener in endpoint.listeners]
-    written = limits_tree(endpoint.limits)
+    written = endpoint.limits.model_dump(mode="json")
     return {key: value for key, value in written.items() if applies.limit(key, addresses)}
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from sockd.config.model import Limits
 from sockd.config.types import OFF
 from sockd.plan import applies
 from sockd.plan.changes import (
@@ -17,14 +18,12 @@ from sockd.plan.changes import (
     Part,
     ProtocolChange,
 )
-from sockd.plan.plan import CertificatePlan, EndpointPlan, Limits, TlsPlan
+from sockd.plan.plan import CertificatePlan, EndpointPlan, TlsPlan
 from sockd.plan.show import (
     daemon_tree,
     guards_tree,
     in_line,
-    limits_tree,
     required_tree,
-    restart_tree,
     socket_tree,
     tls_tree,
 )
@@ -134,7 +133,8 @@ def _parts(parts: frozenset[Part], old: EndpointPlan, new: EndpointPlan) -> Iter
         for section in trees[0] | trees[1]:
             yield from _in_section(section, *(tree.get(section, {}) for tree in trees))
     if Part.RESTART in parts:
-        yield from _lines({"restart": restart_tree(old.restart)}, {"restart": restart_tree(new.restart)})
+        before, after = ({"restart": one.restart.model_dump(mode="json")} for one in (old, new))
+        yield from _lines(before, after)
     if Part.REQUIRED in parts:
         before, after = ({"required": required_tree(one.give_up_after)} for one in (old, new))
         yield from _lines(before, after)
@@ -151,7 +151,7 @@ def _limits(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
 @lru_cache(maxsize=64)  # as with sockets
 def _limit_lines(old: Limits, new: Limits) -> tuple[tuple[str, str], ...]:
     """Keys that differ, and the line about each."""
-    words = _differences(limits_tree(old), limits_tree(new))
+    words = _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
     return tuple((key, f"limits.{key}: {how}") for key, how in words)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 
 # The part of a delay that chance may take off, so that children that failed together, because a disk was full
 # or an address had gone, don't all come back in the same instant.

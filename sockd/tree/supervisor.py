@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
 from sockd.base.reactor import Clock, Timer
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 from sockd.tree.restart import BackOff
 from sockd.tree.states import TRANSITIONS, Event, State
 

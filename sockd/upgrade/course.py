@@ -18,7 +18,7 @@ from sockd.control.status import Outcome
 from sockd.daemon import Daemon
 from sockd.plan.diff import diff
 from sockd.protocols.contract import State
-from sockd.reload import tell_refused
+from sockd.reload import log_refused
 from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
 from sockd.upgrade.exec import Signals, exec_argv, replace
@@ -95,7 +95,7 @@ class Course:
     def _tell(self, refused: Refused) -> None:
         self._daemon.last_upgrade = Outcome.refused(refused.problems)
         if not isinstance(refused, _AlreadyToldError):
-            tell_refused(self._daemon.log, "upgrade", refused)
+            log_refused(self._daemon.log, "upgrade", refused)
 
     async def _run(self) -> None:
         daemon = self._daemon

@@ -17,20 +17,11 @@ from pydantic import Field, SecretStr
 from sockd.base.addresses import parse
 from sockd.base.errors import Place
 from sockd.base.units import Rate
+from sockd.config.model import Limits, Restart
 from sockd.plan import build
 from sockd.plan.changes import Changes, Kind
 from sockd.plan.diff import diff
-from sockd.plan.plan import (
-    AccessPlan,
-    CertificatePlan,
-    EndpointPlan,
-    Limits,
-    ListenerPlan,
-    LogPlan,
-    Plan,
-    Restart,
-    TlsPlan,
-)
+from sockd.plan.plan import AccessPlan, CertificatePlan, EndpointPlan, ListenerPlan, LogPlan, Plan, TlsPlan
 from sockd.plan.words import as_json, details, settings, summary
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.sockets.opened import retunable
@@ -124,8 +115,8 @@ def endpoints(draw: st.DrawFn, name: str, sockets: st.SearchStrategy[SocketOptio
         protocol=protocol,
         specification=SPECIFICATIONS[protocol],
         options=draw(options[protocol]),
-        limits=Limits(draw(st.integers(1, 2)), draw(st.sampled_from([None, 5.0])), 30.0, None, None),
-        restart=Restart(draw(st.sampled_from([0.5, 1.0])), 30.0),
+        limits=Limits(connections=draw(st.integers(1, 2)), idle=draw(st.sampled_from([None, 5.0]))),
+        restart=Restart(delay=draw(st.sampled_from([0.5, 1.0])), max_delay=30.0),
         give_up_after=draw(st.sampled_from([None, 5.0, 60.0])),
         listeners=tuple(
             draw(st.lists(st.builds(ListenerPlan, addresses, sockets, st.booleans()), min_size=1, max_size=3))
@@ -512,8 +503,10 @@ class OddOptions(Options):
 
 def an_odd_plan(options: Options, spoken: Specification) -> Plan:
     listener = ListenerPlan(parse("tcp://*:7"), SocketOptions())
-    limits = Limits(1, None, None, None, None)
-    endpoint = EndpointPlan("a", "odd", spoken, options, limits, Restart(1, 1), None, (listener,), PLACE)
+    limits = Limits(connections=1)
+    endpoint = EndpointPlan(
+        "a", "odd", spoken, options, limits, Restart(delay=1, max_delay=1), None, (listener,), PLACE
+    )
     return Plan(Path("f"), 10.0, LogPlan("info", "auto"), (endpoint,))
 
 

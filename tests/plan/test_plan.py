@@ -9,8 +9,9 @@ from sockd.base import addresses
 from sockd.base.addresses import Address, Kind, parse
 from sockd.base.errors import FileWrongError, Place
 from sockd.base.units import Rate
+from sockd.config.model import Limits, Restart
 from sockd.plan import build, claims
-from sockd.plan.plan import EndpointPlan, Limits, LogPlan, Plan, Restart
+from sockd.plan.plan import EndpointPlan, LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from tests.fake_registry import SampleOptions, registry
@@ -49,8 +50,8 @@ def test_everything_by_default(tmp_path: Path) -> None:
     (only,) = plan.endpoints
     assert only.name == "a"
     assert only.options == SampleOptions()
-    assert only.limits == Limits(1000, 30.0, 30.0, None, None)
-    assert only.restart == Restart(0.5, 30.0)
+    assert only.limits == Limits(idle=30.0)
+    assert only.restart == Restart(delay=0.5, max_delay=30.0)
     assert only.give_up_after is None
     assert only.place == Place(str(plan.file), 2, 3)
     (listener,) = only.listeners
@@ -73,8 +74,8 @@ def test_nearest_wins_key_by_key(tmp_path: Path) -> None:
     assert only.listeners[0].socket == SocketOptions(
         1, Keepalive(5, 10, 2), False, True, None, 0o660, None, None
     )
-    assert only.limits == Limits(1000, None, 60.0, None, None)
-    assert only.restart == Restart(1.0, 2.0)
+    assert only.limits == Limits(stall=60.0)
+    assert only.restart == Restart(delay=1.0, max_delay=2.0)
 
 
 def test_what_is_inherited_and_does_not_apply_is_passed_over(tmp_path: Path) -> None:

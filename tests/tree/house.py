@@ -13,7 +13,8 @@ from sockd.base.addresses import Address, Kind, parse
 from sockd.base.errors import Place
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.plan.plan import AccessPlan, EndpointPlan, Limits, ListenerPlan, Network, Restart, TlsPlan
+from sockd.config.model import Limits, Restart
+from sockd.plan.plan import AccessPlan, EndpointPlan, ListenerPlan, Network, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.options import SocketOptions
@@ -172,7 +173,7 @@ class House:
                 **({"connections": 100, "idle": None, "stall": None, "datagrams": None,
                     "datagrams_per_source": None} | limits)
             ),
-            restart=Restart(DELAY, MOST),
+            restart=Restart(delay=DELAY, max_delay=MOST),
             give_up_after=give_up_after,
             listeners=tuple(
                 ListenerPlan(address, sockets or SocketOptions(), address.kind is Kind.TLS)

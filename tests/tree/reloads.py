@@ -7,19 +7,10 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from sockd.base.addresses import Address, Kind, parse
+from sockd.config.model import Limits, Restart
 from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
-from sockd.plan.plan import (
-    AccessPlan,
-    EndpointPlan,
-    Limits,
-    ListenerPlan,
-    LogPlan,
-    Network,
-    Plan,
-    Restart,
-    TlsPlan,
-)
+from sockd.plan.plan import AccessPlan, EndpointPlan, ListenerPlan, LogPlan, Network, Plan, TlsPlan
 from sockd.protocols.contract import Specification
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
@@ -52,7 +43,7 @@ class Reloads:
         word: str = "u",
         socket: SocketOptions = USUAL,
         give_up_after: float | None = None,
-        restart: Restart = Restart(DELAY, MOST),  # noqa: B008 - frozen
+        restart: Restart = Restart(delay=DELAY, max_delay=MOST),  # noqa: B008 - frozen
         tls: TlsPlan | None = None,
         access: AccessPlan | None = None,
         proxy_from: tuple[Network, ...] = (),

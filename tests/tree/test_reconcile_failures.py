@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from sockd.base.errors import SockdError
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 from sockd.transports.sockets.opened import open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
@@ -21,7 +21,7 @@ from tests.tree.reloads import USUAL, Reloads
 from tests.tree.trees import PLACES, SLOW_PLACES, check_same, free_ports, look
 
 (PORT,) = free_ports(1)
-RESTART = Restart(DELAY, MOST)
+RESTART = Restart(delay=DELAY, max_delay=MOST)
 TCP, UDP = f"tcp://127.0.0.1:{PORT}", f"udp://127.0.0.1:{PORT}"
 
 
@@ -296,8 +296,10 @@ def test_listener_that_fails_meanwhile(good: bool, reloads: Reloads, tmp_path: P
     """It is opened again, and has the options of the plan that holds in the end."""
     path = tmp_path / "a"
     options = replace(USUAL, mode=0o600)
-    reloads.start(reloads.plan("a", "plain", f"unix://{path}", restart=replace(RESTART, delay=0.1)))
-    plan = reloads.plan("a", "plain", f"unix://{path}", socket=options, restart=replace(RESTART, delay=0.1))
+    reloads.start(reloads.plan("a", "plain", f"unix://{path}", restart=Restart(delay=0.1, max_delay=MOST)))
+    plan = reloads.plan(
+        "a", "plain", f"unix://{path}", socket=options, restart=Restart(delay=0.1, max_delay=MOST)
+    )
     reconciliation, starting, ended = waiting(reloads, plan)
     assert path.stat().st_mode & 0o777 == 0o600
     path.unlink()

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import ensureDeferred
 
 from sockd.base.addresses import Kind
+from sockd.config.model import Restart
 from sockd.plan import words
 from sockd.plan.diff import diff
-from sockd.plan.plan import LogPlan, Plan, Restart
+from sockd.plan.plan import LogPlan, Plan
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation, ReloadRefusedError
@@ -35,7 +36,7 @@ from tests.tree.trees import (
 WITHIN = 5.0  # seconds that drained connections have
 PORTS = free_ports(2)
 # The keys of `socket` of which the kernel always shows that they have changed.
-SHOWN = {Kind.TCP: {"backlog", "keepalive", "nodelay"}, Kind.UDP: set[str]()}
+SHOWN = {Kind.TCP: {"backlog", "keepalive", "nodelay", "reuse_port"}, Kind.UDP: {"reuse_port"}}
 
 
 class Calls(Trouble):
@@ -71,7 +72,7 @@ class Told:
 
     def about(self, *sections: str) -> bool:
         """Whether a line is about one of these sections of the file."""
-        beginnings = tuple(f"{section}{end}" for section in sections for end in ".:")
+        beginnings = tuple(f"{section}{end}" for section in sections for end in (".", ": "))
         return any(line.startswith(beginnings) for line in self.lines)
 
     @property
@@ -340,7 +341,9 @@ def told_and_done(tmp_path: Path) -> Iterator[tuple[Happened, dict[str, Told]]]:
         "anew": make.plan("anew", "plain", there, socket=shared),
         "protocol": make.plan("protocol", "keen", f"unix://{tmp_path}/protocol"),
         "service": make.plan("service", "served", f"unix://{tmp_path}/service", word="v"),
-        "fewer": make.plan("fewer", "plain", f"unix://{tmp_path}/fewer", restart=Restart(2.0, 4.0)),
+        "fewer": make.plan(
+            "fewer", "plain", f"unix://{tmp_path}/fewer", restart=Restart(delay=2.0, max_delay=4.0)
+        ),
     }
     new = [changed.get(plan.name, plan) for plan in old if plan.name != "removed"]
     new.append(make.plan("added", "served", f"unix://{tmp_path}/added"))

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent
 
 from sockd.base.errors import SockdError
-from sockd.plan.plan import Restart
+from sockd.config.model import Restart
 from sockd.tree.states import TRANSITIONS, Event, State
 from sockd.tree.supervisor import SLOW_START, Supervisor, describe
 
@@ -54,7 +54,14 @@ class World:
         self.stopping: Deferred[None] | None = None
         log = Logger("sockd", observer=self.events.append)  # type: ignore[arg-type]
         self.supervisor = Supervisor(
-            "applog", "service", self.child, Restart(DELAY, MOST), self.clock, lambda: 0.0, log, self._changed
+            "applog",
+            "service",
+            self.child,
+            Restart(delay=DELAY, max_delay=MOST),
+            self.clock,
+            lambda: 0.0,
+            log,
+            self._changed,
         )
 
     def _changed(self) -> None:

@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
-from sockd.reload import TOLD
+from sockd.reload import MAX_LOGGED_PROBLEMS
 from sockd.tree.endpoint import Endpoint
 from sockd.upgrade.course import PATIENCE
 from sockd.upgrade.value import HandoverError, UpgradeRefusedError
@@ -142,13 +142,13 @@ def test_what_the_rehearsal_found(house: House, begin: Begin) -> None:
     """Every line of it, within bounds in the log."""
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     client = upgrade.running.connect()
-    lines = tuple(f"lobby: reason {number}" for number in range(TOLD + 3))
+    lines = tuple(f"lobby: reason {number}" for number in range(MAX_LOGGED_PROBLEMS + 3))
     upgrade.rehearsal = lambda: fail(UpgradeRefusedError(*lines))
     assert upgrade.running.refused(upgrade.running.ask("upgrade")) == (70, lines)
     assert upgrade.running.log.messages(LogLevel.error) == [
-        f"upgrade refused: {line}" for line in lines[:TOLD]
+        f"upgrade refused: {line}" for line in lines[:MAX_LOGGED_PROBLEMS]
     ]
-    assert last(upgrade)["message"] == f"lobby: reason 0 (and {TOLD + 2} more)"
+    assert last(upgrade)["message"] == f"lobby: reason 0 (and {MAX_LOGGED_PROBLEMS + 2} more)"
     assert upgrade.events == ["rehearsed with rehearse"]
     goes_on(upgrade, client)
 
