@@ -1,4 +1,4 @@
-"""The types of lists that say who: networks, users and groups, names of servers and peers."""
+"""The types of lists of hosts, users and groups: each takes one item or several, but not none."""
 
 import re
 from collections.abc import Callable
@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import ValidationInfo
 
+from sockd.config.form import Form, JsonSchema
 from sockd.config.types import (
     ACCOUNT_SCHEMA,
     NETWORKS_SCHEMA,
-    Form,
-    JsonSchema,
     read_account,
     read_networks,
     read_text,
@@ -25,7 +24,7 @@ _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,1000}")
 
 
 def _some(read: Callable[[Any], Any], what: str) -> Callable[[Any, ValidationInfo], tuple[Any, ...]]:
-    """A reader of one or of several: an empty list might be taken for all of them, or for none."""
+    """A reader of one or several of `what`; an empty list is refused, since it might mean all or none."""
 
     def reading(value: Any, _info: ValidationInfo) -> tuple[Any, ...]:
         values = value if isinstance(value, list | tuple | frozenset) else (value,)
@@ -41,7 +40,7 @@ def _some_networks(value: Any, info: ValidationInfo) -> tuple[IPv4Network | IPv6
 
 
 def _name(value: Any) -> str:
-    """A DNS name or an IP address, as certificates hold them."""
+    """A DNS name in lower case or an IP address, as certificates hold them."""
     text = read_text(value)
     try:
         return str(ip_address(text))
@@ -69,7 +68,7 @@ def _peer_name(value: Any) -> str:
     if _URI.fullmatch(text) and not re.fullmatch("[^:]*:[0-9]*", text) and not _is_ip(text):
         return text
     if text.startswith("*."):
-        raise ValueError(f"{shown(text)}: a peer has one name, without a wildcard")
+        raise ValueError(f"{shown(text)}: a peer has one name: write it without a wildcard")
     return _name(text)
 
 

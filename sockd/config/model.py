@@ -1,4 +1,4 @@
-"""What may stand in an endpoint: every key, its form, its default and a sentence about it."""
+"""The keys of an endpoint: the form, the default and the description of each."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,14 +8,13 @@ from pydantic.json_schema import WithJsonSchema
 
 from sockd.base import addresses
 from sockd.base.addresses import Address, Kind
-from sockd.config.form import Section, no_default
+from sockd.config.form import Form, Section, no_default, wrong
 from sockd.config.guards import NO_PROXIES, Access, ProxyProtocol, Tls
 from sockd.config.hosts import SomeNetworksOrOff
 from sockd.config.types import (
     Account,
     Boolean,
     Duration,
-    Form,
     Integer,
     Mode,
     OptionalDuration,
@@ -24,18 +23,17 @@ from sockd.config.types import (
     duration,
     number,
     size,
-    wrong,
 )
 from sockd.config.values import read_as
 
 NAME = r"^[a-z][a-z0-9._-]{0,62}$"
-GIVE_UP_AFTER = 60.0  # seconds; what `required: true` stands for
+GIVE_UP_AFTER = 60.0  # seconds: the value for `required: true`
 
 
-# -- forms that are one thing or another -------------------------------------------------------------------
+# -- values of more than one form --------------------------------------------------------------------------
 
 
-# Which form was written. The brackets keep the answer out of the paths of problems.
+# The tags of the form that was written. The brackets keep them out of the paths of problems.
 def _short_or_long(value: Any) -> str:
     return "<long>" if isinstance(value, dict | BaseModel) else "<short>"
 
@@ -236,7 +234,7 @@ def _required(value: Any) -> Required | None:
 if TYPE_CHECKING:
     Listeners = tuple[Listen, ...]
     Requirement = Required | None
-else:  # what is written, which the validators turn into the above
+else:  # the forms that may be written: their validators return the types above
     Listeners = _LISTENERS
     Requirement = Annotated[
         Annotated[Boolean, Tag("<short>")] | Annotated[Required, Tag("<long>")],
