@@ -20,7 +20,8 @@ MAX_DEPTH = 32  # lists and mappings within each other
 MAX_VALUES = 200_000  # in one file, where an alias counts as what it stands for
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
+# libyaml's, where PyYAML was built with it. PyYAML is untyped: so are its events, errors and marks.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The keys of the main file; a file that it includes has only `endpoints`."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
@@ -31,7 +31,7 @@ class Log(Section):
 _PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
 
 
-def _read_control(value: Any, _info: ValidationInfo) -> Address:
+def _read_control(value: object, _info: ValidationInfo) -> Address:
     if isinstance(value, Address):
         return value
     text = read_text(value)
@@ -83,12 +83,12 @@ class Defaults(Section):
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
 
 
-def _read_include(value: Any) -> Any:
+def _read_include(value: object) -> object:
     patterns = value if isinstance(value, list | tuple) else [value]
     return tuple(_read_pattern(pattern) for pattern in patterns)
 
 
-def _read_pattern(value: Any) -> str:
+def _read_pattern(value: object) -> str:
     try:
         text = read_text(value)
     except ValueError as error:

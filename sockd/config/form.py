@@ -32,8 +32,8 @@ class Form:
     the value may be `off` too, which is None.
     """
 
-    read: Callable[[Any, ValidationInfo], Any]  # the type is known where the Form is, in an Annotated
-    write: Callable[[Any], Any]
+    read: Callable[[object, ValidationInfo], object]
+    write: Callable[[Any], object]  # of what `read` returns: the type stands beside the Form in an Annotated
     schema: JsonSchema
     off: bool = False
 

@@ -85,7 +85,7 @@ class Loaded:
 class _Top(Main):
     """The main file without its endpoints, which are read one by one."""
 
-    endpoints: Any = None
+    endpoints: Any = None  # whatever stands there
 
 
 class _IncludedTop(Section):

@@ -34,20 +34,20 @@ GIVE_UP_AFTER = 60.0  # seconds: the value for `required: true`
 
 
 # The tags of the form that was written. The brackets keep them out of the paths of problems.
-def _short_or_long(value: Any) -> str:
+def _short_or_long(value: object) -> str:
     return "<long>" if isinstance(value, dict | BaseModel) else "<short>"
 
 
-def _one_or_many(value: Any) -> str:
+def _one_or_many(value: object) -> str:
     return "<many>" if isinstance(value, list | tuple) else "<one>"
 
 
-def _read_off(value: Any) -> None:
+def _read_off(value: object) -> None:
     if value is not None and value != "off":
         raise wrong("write 'off', or keys and values")
 
 
-def _read_address(value: Any, _info: Any) -> Address:
+def _read_address(value: object, _info: object) -> Address:
     if isinstance(value, Address):
         return value
     if read_as(value) != "string":
@@ -58,7 +58,7 @@ def _read_address(value: Any, _info: Any) -> Address:
         raise wrong(str(error)) from None
 
 
-def _read_options(value: Any) -> Any:
+def _read_options(value: object) -> object:
     if not isinstance(value, dict):
         raise wrong("keys and values are expected here: the options of the protocol")
     return value
@@ -198,7 +198,7 @@ class Listen(Section):
     socket: Socket = Field(Socket(), description="What is set on this address's socket.")
 
 
-def _item(value: Any) -> Listen:
+def _item(value: object) -> Listen:
     return value if isinstance(value, Listen) else Listen(address=value)
 
 
@@ -208,7 +208,7 @@ def _not_empty(value: tuple[Listen, ...]) -> tuple[Listen, ...]:
     return value
 
 
-def _items(value: Any) -> tuple[Listen, ...]:
+def _items(value: object) -> tuple[Listen, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -227,8 +227,10 @@ _LISTENERS = Annotated[
 ]
 
 
-def _required(value: Any) -> Required | None:
-    return Required() if value is True else value or None
+def _required(value: Required | bool) -> Required | None:
+    if isinstance(value, Required):
+        return value
+    return Required() if value else None
 
 
 if TYPE_CHECKING:

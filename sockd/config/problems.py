@@ -108,7 +108,7 @@ def _not_a_list(value: object, _context: object) -> str:
     return f"a list is expected here, not {shown(str(value)) if isinstance(value, str) else 'a mapping'}"
 
 
-def _none_of(value: Any, context: Any) -> str:
+def _none_of(value: object, context: Any) -> str:
     words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
     kind = read_as(value)
     if kind in ("list", "mapping"):

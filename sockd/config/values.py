@@ -31,6 +31,7 @@ class Scalar(str):
         return self
 
 
+# Their items are Values, but whoever walks a file knows by the model what stands where.
 class Items(list[Any]):
     """A list, and where it begins."""
 
