@@ -14,7 +14,7 @@ from sockd import log
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
 from sockd.base.reactor import MainReactor
-from sockd.config.source import USUAL_FILE
+from sockd.config.source import DEFAULT_FILE
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
 from sockd.process.switches import Switches, settle
@@ -32,7 +32,7 @@ class Options(usage.Options):
         "A network daemon: one YAML file, TCP, UDP and Unix-socket endpoints, one supervised service tree."
     )
     optParameters = (  # noqa: N815
-        ("config", "c", None, f"The file; else $SOCKD_CONFIG, else {USUAL_FILE}"),
+        ("config", "c", None, f"The file; else $SOCKD_CONFIG, else {DEFAULT_FILE}"),
     )
 
     def opt_version(self) -> None:
@@ -65,7 +65,7 @@ def _program(options: Options, parent: TwistdOptions, reactor: MainReactor, swit
     try:
         handed = passing.take(os.environ)
         directories = handed.directories if handed else directories_of(os.environ, os.getuid())
-        file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or USUAL_FILE)
+        file = Path(options["config"] or os.environ.get("SOCKD_CONFIG") or DEFAULT_FILE)
         plan = read_file(file, directories, parent)
         sockets = passing.adopt(handed) if handed else {}
     except SockdError as error:

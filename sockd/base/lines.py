@@ -7,7 +7,7 @@ line before it looks at the next: what isn't taken waits, and a mark stands in f
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -146,11 +146,11 @@ class LineSplitter:
         """
         return bytes(self._buffer[self._offset :])
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> dict[str, bytes | bool]:
         """Where `take` is in the stream, as values that can be handed to another program."""
         return {"rest": self.rest, "discarding": self._discarding}
 
-    def thaw(self, state: dict[str, Any]) -> None:
+    def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
         """Go on where another splitter was frozen; what `state` lacks is empty."""
         self._buffer = bytearray(state.get("rest", b""))
         self._offset = 0

@@ -55,12 +55,12 @@ class Counters:
         self.empty = 0  # datagrams without a byte
         self.refused: Counter[str] = Counter()  # reason -> how often
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> dict[str, int | dict[str, int]]:
         """The counts, for the program that takes over in an upgrade."""
         counted = {name: getattr(self, name) for name in self.__slots__ if name != "refused"}
         return {**counted, "refused": dict(self.refused)}
 
-    def thaw(self, state: Mapping[str, Any]) -> None:
+    def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
         """Add what another program has counted."""
         for name in self.__slots__:
             if name == "refused":

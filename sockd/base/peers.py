@@ -1,9 +1,14 @@
 """Peers: the IP address and port of the other end, or its uid and pid on a Unix socket."""
 
+from collections.abc import Mapping
 from ipaddress import IPv6Address
 from typing import Any
 
+# What sendmsg(2) takes besides the bytes: level, type and data of each control message.
 Ancillary = tuple[tuple[int, int, bytes], ...]
+# An address as the socket module has it, whose type depends on the family: a tuple of two or four, a path, or
+# the bytes of an abstract name.
+Sockaddr = Any
 
 
 class Peer:
@@ -30,7 +35,7 @@ class Peer:
 
     def __init__(
         self,
-        sockaddr: Any = None,
+        sockaddr: Sockaddr = None,
         *,
         host: str = "",
         port: int = 0,
@@ -72,7 +77,7 @@ class Peer:
         """The peer of the kernel's credentials; a sender that isn't bound (no address) can't be answered."""
         return cls(sockaddr or None, uid=uid, pid=pid, gid=gid)
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> dict[str, object]:
         """A state from which `thaw` makes an equal peer in another program."""
         sockaddr = list(self.sockaddr) if isinstance(self.sockaddr, tuple) else self.sockaddr
         return {
@@ -86,7 +91,7 @@ class Peer:
         }
 
     @classmethod
-    def thaw(cls, state: dict[str, Any]) -> "Peer":
+    def thaw(cls, state: Mapping[str, Any]) -> "Peer":
         """The peer that was frozen to this state."""
         sockaddr = state["sockaddr"]
         return cls(

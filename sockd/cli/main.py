@@ -11,7 +11,7 @@ import click
 
 from sockd import __version__
 from sockd.cli.control import SUBCOMMANDS
-from sockd.config.source import USUAL_FILE
+from sockd.config.source import DEFAULT_FILE
 from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ file_option = click.option(
     "file",
     metavar="FILE",
     envvar="SOCKD_CONFIG",
-    default=USUAL_FILE,
+    default=DEFAULT_FILE,
     show_default=True,
     show_envvar=True,
     type=click.Path(path_type=Path),

@@ -1,1 +1,1 @@
-"""What was written: the file's text, its values with their places, the model they must fit."""
+"""The configuration file: its text, its values with their places, the model that they must fit."""

@@ -1,4 +1,8 @@
-"""YAML text to values that know their place: one document, within bounds, without tags or merging."""
+"""Parses a file's YAML into values that know their place, or into the problems that keep it from it.
+
+The YAML is one document, of bounded depth and size, without tags and merge keys. A text that isn't YAML is
+one problem, in plainer words than the parser's.
+"""
 
 import re
 from collections.abc import Iterable
@@ -12,23 +16,24 @@ from sockd.base.errors import Place, Problem
 from sockd.config import source
 from sockd.config.values import Items, Mapping, Scalar, Value, shown
 
-DEEPEST = 32  # lists and mappings in each other
-MOST_VALUES = 200_000  # in one file, counting an alias as what it stands for
+MAX_DEPTH = 32  # lists and mappings within each other
+MAX_VALUES = 200_000  # in one file, where an alias counts as what it stands for
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where PyYAML was built with it
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# libyaml's, where PyYAML was built with it. PyYAML is untyped: so are its events, errors and marks.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
 class Document:
-    """What a file holds: `root` is None where it is empty, or could not be read at all."""
+    """What a file holds; `root` is None where it is empty or couldn't be parsed."""
 
     root: Value | None
     problems: tuple[Problem, ...]
 
 
 def read(path: Path) -> Document:
-    """The values of a file, and what is wrong with it as YAML."""
+    """Read and parse a file."""
     try:
         return parse(source.read(path), str(path))
     except source.UnreadableError as error:
@@ -36,7 +41,7 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """The values of a text that was read from the file `name`."""
+    """Parse a text that comes from the file `name`."""
     builder = _Builder(name)
     try:
         builder.build(yaml.parse(text, Loader=_Loader))
@@ -49,23 +54,23 @@ def parse(text: str, name: str) -> Document:
 
 
 class _StopError(Exception):
-    """Going on makes no sense; the problem is already noted."""
+    """Stops the parsing at a problem, which has been noted, after which no further one would be true."""
 
 
 @dataclass
 class _Open:
-    """A list or mapping whose end has not been seen yet."""
+    """A list or mapping whose end hasn't been parsed yet."""
 
     value: Items | Mapping
     anchor: str | None
-    before: int  # how many values had been counted when it began
-    key: str | None = None  # of a mapping: the key that waits for its value
+    before: int  # how many values were counted before it
+    key: str | None = None  # of a mapping: the key whose value comes next
     key_seen: bool = False
 
 
 @dataclass
 class _Builder:
-    """Builds the tree from parse events with a stack of its own: deep nesting can't exhaust Python's."""
+    """Builds the tree of values from the parser's events. Its own stack keeps deep nesting off Python's."""
 
     name: str
     root: Value | None = None
@@ -81,8 +86,11 @@ class _Builder:
             match event:
                 case yaml.ScalarEvent():
                     self._tag(event, place)
-                    if _HALF_CHARACTER.search(event.value):  # libyaml refuses them itself
-                        self._stop(place, "an escape here stands for half a character")
+                    if _SURROGATE.search(event.value):  # libyaml refuses them itself
+                        self._stop(
+                            place,
+                            "this escape is a surrogate, half of a character: write the whole character",
+                        )
                     self._add(Scalar(event.value, place, plain=not event.style), event.anchor, 1)
                 case yaml.AliasEvent():
                     self._alias(str(event.anchor), place)
@@ -98,8 +106,8 @@ class _Builder:
                         self._stop(place, "a second document begins here: a file holds one")
 
     def _begin(self, event: Any, place: Place) -> None:
-        if len(self._stack) == DEEPEST:
-            self._stop(place, f"lists and mappings are nested more than {DEEPEST} deep here")
+        if len(self._stack) == MAX_DEPTH:
+            self._stop(place, f"lists and mappings are nested more than {MAX_DEPTH} deep here")
         mapping = isinstance(event, yaml.MappingStartEvent)
         if self._stack and isinstance(self._stack[-1].value, Mapping) and not self._stack[-1].key_seen:
             self._stop(place, f"a key must be a word, not a {'mapping' if mapping else 'list'}")
@@ -109,8 +117,8 @@ class _Builder:
 
     def _add(self, value: Value, anchor: str | None, count: int, *, counted: bool = False) -> None:
         self._count += 1 if counted else count
-        if self._count > MOST_VALUES:
-            self._stop(value.place, f"the file has more than {MOST_VALUES} values, aliases written out")
+        if self._count > MAX_VALUES:
+            self._stop(value.place, f"the file has more than {MAX_VALUES} values, aliases written out")
         if anchor:
             self._anchors[anchor] = (value, count + counted)
         if not self._stack:
@@ -128,14 +136,14 @@ class _Builder:
             parent.key_seen = False
 
     def _key(self, mapping: Mapping, key: Scalar) -> str | None:
-        """The key as text, or None where its value is to be passed over."""
+        """The key as text, or None where it is wrong and its value is skipped."""
         text = str(key)
         if text == "<<" and key.plain:
-            self._note(key.place, "'<<' does not merge here: put what is shared under 'defaults'")
+            self._note(key.place, "the merge key '<<' is not supported: put what is shared under 'defaults'")
             return None
         if text in mapping.keys_at:
             first = mapping.keys_at[text].line
-            self._note(key.place, f"the key {shown(text)} stands here a second time: first on line {first}")
+            self._note(key.place, f"the key {shown(text)} is here twice: first on line {first}")
             return None
         mapping.keys_at[text] = key.place
         return text
@@ -145,7 +153,7 @@ class _Builder:
             self._stop(place, f"the alias *{anchor} has no anchor &{anchor} before it: or quote the text")
         known = self._anchors[anchor]
         if known is None:
-            self._stop(place, f"the alias *{anchor} stands inside of what it stands for")
+            self._stop(place, f"the alias *{anchor} is within its own anchor")
         parent = self._stack[-1]  # an alias can't be the whole document: its anchor would not be known
         if isinstance(parent.value, Mapping) and not parent.key_seen:
             self._stop(place, f"a key must be a word, not the alias *{anchor}")
@@ -155,7 +163,7 @@ class _Builder:
     def _tag(self, event: Any, place: Place) -> None:
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._note(place, f"the tag {shown(tag)} is not used here: leave it out, or quote the text")
+            self._note(place, f"the tag {shown(tag)} is not supported: leave it out, or quote the text")
 
     def _place(self, event: Any) -> Place:
         return Place(self.name, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -168,10 +176,11 @@ class _Builder:
         raise _StopError
 
 
-_START = "start"  # point where the thing began that went wrong, not where the parser gave up
+# Where a problem is shown: where the parser began with what it couldn't finish, or where it stopped.
+_START = "start"
 _HERE = "here"
 
-# A part of the parser's problem (libyaml's or PyYAML's own), where to point, and our words.
+# A part of the parser's message (libyaml's or PyYAML's own), where the problem is shown, and its text.
 _WORDS = (
     ("unexpected end of stream", _START, "the quoted text that begins here has no end"),
     ("could not find expected ':'", _START, "this line is no 'key: value'"),
@@ -193,19 +202,19 @@ _WORDS = (
     ("number", _HERE, "YAML does not know this escape: write \\\\ for a backslash, or use single quotes"),
     ("alphabetic", _HERE, "a name must follow '&' and '*': or quote the text"),
     ("comment or", _HERE, "nothing may follow '|' and '>' on their line"),
-    ("tag handle", _HERE, "the tag that begins with this '!' is not known: leave it out, or quote the text"),
-    ("directive", _HERE, "a line that begins with '%' is not known here"),
-    ("<document start>", _HERE, "there is more here than one mapping of keys and values"),
+    ("tag handle", _HERE, "this tag is not supported: leave it out, or quote the text"),
+    ("directive", _HERE, "directives, lines that begin with '%', are not supported"),
+    ("<document start>", _HERE, "something follows the mapping of keys and values: a file has one"),
 )
 
 
 def problem_of(error: Any, text: str, name: str) -> Problem:
-    """One line for a yaml.MarkedYAMLError about this text of the file `name`."""
+    """The problem that a yaml.MarkedYAMLError is about, in a text of the file `name`."""
     what = error.problem or ""
     line = [*re.split("\r\n|\r|\n", text), ""][error.problem_mark.line]
     if ("block end" in what or "expected key" in what) and line[: error.problem_mark.column].strip():
         return Problem(
-            _place(error.problem_mark, name), "", "this can't follow what stands before it on the line"
+            _place(error.problem_mark, name), "", "this can't follow what is before it on the line"
         )
     for part, where, words in _WORDS:
         if part in what:

@@ -1,16 +1,16 @@
-"""What may stand in the main file; one that it includes holds `endpoints` alone."""
+"""The keys of the main file; a file that it includes has only `endpoints`."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema
 
 from sockd.base import addresses
 from sockd.base.addresses import Address, Kind
-from sockd.config.form import Section
+from sockd.config.form import MEANT_AS_OFF, Form, Section, wrong
 from sockd.config.guards import Access, Tls
 from sockd.config.model import NAME, Endpoint, Limits, Restart, Socket
-from sockd.config.types import NOTHING, Account, Form, duration, read_text, wrong
+from sockd.config.types import Account, duration, read_text
 from sockd.config.values import shown
 
 
@@ -27,15 +27,15 @@ class Log(Section):
     )
 
 
-# A path: no control characters, and no '~', which nothing here expands.
+# A path: without control characters, and without a leading '~', which nothing expands.
 _PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
 
 
-def _read_control(value: Any, _info: ValidationInfo) -> Address:
+def _read_control(value: object, _info: ValidationInfo) -> Address:
     if isinstance(value, Address):
         return value
     text = read_text(value)
-    if re.fullmatch(NOTHING, text, re.IGNORECASE):  # a socket of this name is hardly what was meant
+    if re.fullmatch(MEANT_AS_OFF, text, re.IGNORECASE):  # a socket of such a name was hardly meant
         raise wrong(f"{shown(text)} is not a path: write one like control.sock")
     try:
         return addresses.parse_path(text)
@@ -83,12 +83,12 @@ class Defaults(Section):
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
 
 
-def _read_include(value: Any) -> Any:
+def _read_include(value: object) -> object:
     patterns = value if isinstance(value, list | tuple) else [value]
     return tuple(_read_pattern(pattern) for pattern in patterns)
 
 
-def _read_pattern(value: Any) -> str:
+def _read_pattern(value: object) -> str:
     try:
         text = read_text(value)
     except ValueError as error:

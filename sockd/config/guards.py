@@ -1,12 +1,12 @@
-"""What may stand in `tls`, `access` and `proxy_protocol`: who may connect, and who proves what."""
+"""The keys of `tls`, `access` and `proxy_protocol`: who may connect, and how both ends prove who they are."""
 
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from sockd.config.form import Section, no_default
+from sockd.config.form import Section, no_default, wrong
 from sockd.config.hosts import Accounts, Names, PeerNames, SomeNetworks, SomeNetworksOrOff
-from sockd.config.types import FilePath, FilePathIfAny, FilePathOrOff, Version, wrong
+from sockd.config.types import FilePath, FilePathIfAny, FilePathOrOff, Version
 
 
 class Certificate(Section):

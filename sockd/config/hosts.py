@@ -1,17 +1,16 @@
-"""The types of lists that say who: networks, users and groups, names of servers and peers."""
+"""The types of lists of hosts, users and groups: each takes one item or several, but not none."""
 
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 from pydantic import ValidationInfo
 
+from sockd.config.form import Form, JsonSchema
 from sockd.config.types import (
     ACCOUNT_SCHEMA,
     NETWORKS_SCHEMA,
-    Form,
-    JsonSchema,
     read_account,
     read_networks,
     read_text,
@@ -19,15 +18,17 @@ from sockd.config.types import (
 )
 from sockd.config.values import shown
 
+_T = TypeVar("_T")
+
 _LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,1000}")
 
 
-def _some(read: Callable[[Any], Any], what: str) -> Callable[[Any, ValidationInfo], tuple[Any, ...]]:
-    """A reader of one or of several: an empty list might be taken for all of them, or for none."""
+def _some(read: Callable[[object], _T], what: str) -> Callable[[object, ValidationInfo], tuple[_T, ...]]:
+    """A reader of one or several of `what`; an empty list is refused, since it might mean all or none."""
 
-    def reading(value: Any, _info: ValidationInfo) -> tuple[Any, ...]:
+    def reading(value: object, _info: ValidationInfo) -> tuple[_T, ...]:
         values = value if isinstance(value, list | tuple | frozenset) else (value,)
         if not values:
             raise ValueError(f"at least one {what} is needed here")
@@ -36,12 +37,12 @@ def _some(read: Callable[[Any], Any], what: str) -> Callable[[Any, ValidationInf
     return reading
 
 
-def _some_networks(value: Any, info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
+def _some_networks(value: object, info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
     return _some(lambda one: read_networks((one,), info)[0], "network")(value, info)
 
 
-def _name(value: Any) -> str:
-    """A DNS name or an IP address, as certificates hold them."""
+def _name(value: object) -> str:
+    """A DNS name in lower case or an IP address, as certificates hold them."""
     text = read_text(value)
     try:
         return str(ip_address(text))
@@ -59,17 +60,17 @@ def _name(value: Any) -> str:
     raise ValueError(f"{shown(text)} is neither a DNS name nor an IP address{hint}")
 
 
-def _own_name(value: Any) -> str:
+def _own_name(value: object) -> str:
     text = read_text(value)
     return f"*.{_name(text[2:])}" if text.startswith("*.") else _name(text)
 
 
-def _peer_name(value: Any) -> str:
+def _peer_name(value: object) -> str:
     text = read_text(value)
     if _URI.fullmatch(text) and not re.fullmatch("[^:]*:[0-9]*", text) and not _is_ip(text):
         return text
     if text.startswith("*."):
-        raise ValueError(f"{shown(text)}: a peer has one name, without a wildcard")
+        raise ValueError(f"{shown(text)}: a peer has one name: write it without a wildcard")
     return _name(text)
 
 

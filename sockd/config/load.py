@@ -1,4 +1,4 @@
-"""The main file and what it includes, as models; every problem is noted, and what is right is kept."""
+"""Loads the main file and those that it includes into models, and collects every problem in them."""
 
 import os
 import re
@@ -19,13 +19,13 @@ from sockd.config.problems import Steps, place_of
 from sockd.config.types import Text
 from sockd.config.values import Mapping, Value, read_as, shown
 
-MOST_FILES = 1000  # that may be included
+MAX_INCLUDED_FILES = 1000
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class Draft(Endpoint):
-    """As much of an endpoint as could be read, so that the rest of it is checked too."""
+    """An endpoint some of whose keys are wrong or missing: the others are checked all the same."""
 
     listen: Listeners = ()
     protocol: Text = ""
@@ -33,11 +33,11 @@ class Draft(Endpoint):
 
 @dataclass(frozen=True)
 class Written:
-    """An endpoint as it was written, and where."""
+    """An endpoint, and where it stands in which file."""
 
     name: str
     endpoint: Endpoint
-    root: Mapping  # of its file
+    root: Mapping  # the whole file
 
     @property
     def steps(self) -> Steps:
@@ -45,7 +45,7 @@ class Written:
 
     @property
     def value(self) -> Mapping:
-        """What stands under its name; an empty mapping where that is none."""
+        """The mapping under its name; an empty one where something else stands there."""
         value = self.root["endpoints"][self.name]
         return value if isinstance(value, Mapping) else Mapping(self.place)
 
@@ -62,13 +62,13 @@ class Written:
         return Problem(self.place_of(*steps), problems.show((*self.steps, *steps)), text)
 
     def listen_steps(self, number: int) -> Steps:
-        """The steps to the address with this number; a single one may stand without a list."""
+        """The steps to the address with this number; one alone may stand without a list."""
         return ("listen", number) if isinstance(self.value["listen"], list) else ("listen",)
 
 
 @dataclass
 class Loaded:
-    """What the files say, and what is wrong with them."""
+    """What the files say, as far as it is right, and every problem in them."""
 
     daemon: Daemon = field(default_factory=Daemon)
     defaults: Defaults = field(default_factory=Defaults)
@@ -77,7 +77,7 @@ class Loaded:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, text: str, *steps: str | int) -> Problem:
-        """A problem of what stands at these steps in the main file."""
+        """A problem with the value at these steps in the main file."""
         place = place_of(self.root, steps) if self.root else Place("")
         return Problem(place, problems.show(steps), text)
 
@@ -85,7 +85,7 @@ class Loaded:
 class _Top(Main):
     """The main file without its endpoints, which are read one by one."""
 
-    endpoints: Any = None
+    endpoints: Any = None  # whatever stands there
 
 
 class _IncludedTop(Section):
@@ -97,7 +97,7 @@ class _IncludedTop(Section):
 def validate(
     model: type[ModelT], draft: type[ModelT], root: Value, at: Steps, found: list[Problem]
 ) -> ModelT:
-    """The value at the path as a model; where it is wrong, what is right of it, and the problems noted."""
+    """The value at the path as a model, or, with its problems noted in `found`, the keys that are right."""
     value: Any = root
     for step in at:
         value = value[step]
@@ -111,7 +111,7 @@ def validate(
 
 
 def load(file: Path) -> Loaded:
-    """What this file and those that it includes say."""
+    """Load this file and those that it includes. Nothing is raised: see `problems` of the result."""
     loaded = Loaded()
     root = _read(file, loaded.problems)
     if root is None:
@@ -149,7 +149,7 @@ def _include(file: Path, loaded: Loaded) -> None:
         return
     for key in ("daemon", "include", "defaults"):
         if key in root:
-            text = "this belongs to the main file"
+            text = "this key belongs in the main file"
             loaded.problems.append(Problem(root.keys_at[key], key, text))
             del root[key]
     validate(_IncludedTop, _IncludedTop, root, (), loaded.problems)
@@ -182,13 +182,13 @@ def _names(loaded: Loaded) -> None:
     for written in loaded.endpoints:
         before = first.setdefault(written.name, written)
         if before is not written:
-            text = f"an endpoint of this name stands at {before.place} already"
+            text = f"there is an endpoint of this name already, at {before.place}"
             loaded.problems.append(Problem(written.place, problems.show(written.steps), text))
     loaded.endpoints = list(first.values())
 
 
 def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Iterator[Path]:
-    """The files that the main file includes, each once, in sorted order."""
+    """The files that the main file includes, each once; those of one pattern are sorted."""
     seen = {os.path.realpath(file)}
     for number, pattern in enumerate(top.include):
         steps: Steps = ("include", number) if isinstance(root["include"], list) else ("include",)
@@ -197,8 +197,8 @@ def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Ite
             if isinstance(path, str):
                 problem = path
             elif os.path.realpath(path) not in seen:
-                if len(seen) > MOST_FILES:
-                    problem = f"more than {MOST_FILES} files are included"
+                if len(seen) > MAX_INCLUDED_FILES:
+                    problem = f"more than {MAX_INCLUDED_FILES} files are included"
                 else:
                     seen.add(os.path.realpath(path))
                     yield path
@@ -208,7 +208,7 @@ def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Ite
 
 
 def _matches(directory: Path, pattern: str) -> list[Path] | list[str]:
-    """The files of one include, or the one thing that is wrong with it."""
+    """The files of one pattern, or the one problem with it."""
     if not any(character in pattern for character in "*?["):
         path = directory / pattern
         if path.is_dir():
@@ -216,5 +216,5 @@ def _matches(directory: Path, pattern: str) -> list[Path] | list[str]:
         return [path] if os.path.lexists(path) else [f"there is no file {path}"]
     parent = directory / Path(pattern).parent
     if parent.is_dir() and not os.access(parent, os.R_OK | os.X_OK):
-        return [f"the directory {parent} can't be read"]  # glob would take it for empty
+        return [f"the directory {parent} can't be read"]  # glob would find nothing in it, without an error
     return [directory / name for name in sorted(glob(pattern, root_dir=directory))]

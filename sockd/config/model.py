@@ -1,4 +1,4 @@
-"""What may stand in an endpoint: every key, its form, its default and a sentence about it."""
+"""The keys of an endpoint: the form, the default and the description of each."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,14 +8,13 @@ from pydantic.json_schema import WithJsonSchema
 
 from sockd.base import addresses
 from sockd.base.addresses import Address, Kind
-from sockd.config.form import Section, no_default
+from sockd.config.form import Form, Section, no_default, wrong
 from sockd.config.guards import NO_PROXIES, Access, ProxyProtocol, Tls
 from sockd.config.hosts import SomeNetworksOrOff
 from sockd.config.types import (
     Account,
     Boolean,
     Duration,
-    Form,
     Integer,
     Mode,
     OptionalDuration,
@@ -24,32 +23,31 @@ from sockd.config.types import (
     duration,
     number,
     size,
-    wrong,
 )
 from sockd.config.values import read_as
 
 NAME = r"^[a-z][a-z0-9._-]{0,62}$"
-GIVE_UP_AFTER = 60.0  # seconds; what `required: true` stands for
+GIVE_UP_AFTER = 60.0  # seconds: the value for `required: true`
 
 
-# -- forms that are one thing or another -------------------------------------------------------------------
+# -- values of more than one form --------------------------------------------------------------------------
 
 
-# Which form was written. The brackets keep the answer out of the paths of problems.
-def _short_or_long(value: Any) -> str:
+# The tags of the form that was written. The brackets keep them out of the paths of problems.
+def _short_or_long(value: object) -> str:
     return "<long>" if isinstance(value, dict | BaseModel) else "<short>"
 
 
-def _one_or_many(value: Any) -> str:
+def _one_or_many(value: object) -> str:
     return "<many>" if isinstance(value, list | tuple) else "<one>"
 
 
-def _read_off(value: Any) -> None:
+def _read_off(value: object) -> None:
     if value is not None and value != "off":
         raise wrong("write 'off', or keys and values")
 
 
-def _read_address(value: Any, _info: Any) -> Address:
+def _read_address(value: object, _info: object) -> Address:
     if isinstance(value, Address):
         return value
     if read_as(value) != "string":
@@ -60,7 +58,7 @@ def _read_address(value: Any, _info: Any) -> Address:
         raise wrong(str(error)) from None
 
 
-def _read_options(value: Any) -> Any:
+def _read_options(value: object) -> object:
     if not isinstance(value, dict):
         raise wrong("keys and values are expected here: the options of the protocol")
     return value
@@ -200,7 +198,7 @@ class Listen(Section):
     socket: Socket = Field(Socket(), description="What is set on this address's socket.")
 
 
-def _item(value: Any) -> Listen:
+def _item(value: object) -> Listen:
     return value if isinstance(value, Listen) else Listen(address=value)
 
 
@@ -210,7 +208,7 @@ def _not_empty(value: tuple[Listen, ...]) -> tuple[Listen, ...]:
     return value
 
 
-def _items(value: Any) -> tuple[Listen, ...]:
+def _items(value: object) -> tuple[Listen, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -229,14 +227,16 @@ _LISTENERS = Annotated[
 ]
 
 
-def _required(value: Any) -> Required | None:
-    return Required() if value is True else value or None
+def _required(value: Required | bool) -> Required | None:
+    if isinstance(value, Required):
+        return value
+    return Required() if value else None
 
 
 if TYPE_CHECKING:
     Listeners = tuple[Listen, ...]
     Requirement = Required | None
-else:  # what is written, which the validators turn into the above
+else:  # the forms that may be written: their validators return the types above
     Listeners = _LISTENERS
     Requirement = Annotated[
         Annotated[Boolean, Tag("<short>")] | Annotated[Required, Tag("<long>")],

@@ -1,4 +1,4 @@
-"""What a model refused, as problems with a place in the file and words that say what to do."""
+"""Turns what a model refuses into problems, each with its place in the file and words that say what to do."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
@@ -26,7 +26,7 @@ def show(path: Steps) -> str:
 
 
 def place_of(root: Value, path: Steps) -> Place:
-    """Where the value at this path stands; of what is not there, where the nearest thing around it does."""
+    """Where the value at this path stands, or else the innermost value around it that is there."""
     here: Any = root
     place = root.place
     for step in path:
@@ -42,7 +42,7 @@ def place_of(root: Value, path: Steps) -> Place:
 
 
 def key_place(root: Value, path: Steps) -> Place:
-    """Where the key at the end of this path stands; for an item of a list, where the item does."""
+    """Where the key at the end of this path stands; in a list, where the item stands."""
     parent: Any = root
     for step in path[:-1]:
         parent = parent[step]
@@ -54,11 +54,12 @@ def of_model(error: ValidationError, model: type[BaseModel], root: Value, at: St
     return [_problem(one, model, root, at) for one in error.errors(include_url=False)]
 
 
+# `error` is an ErrorDetails of pydantic's, and `context` its `ctx`, whose values have any type.
 def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Problem:
     kind = error["type"]
     unknown = kind == "extra_forbidden"
     *before, last = error["loc"] or ("<whole>",)
-    # Steps in angle brackets are ours for a choice between forms, not the file's; an unknown key always is.
+    # A step in angle brackets is the tag of one of several forms, not of the file; an unknown key is its own.
     inner = tuple(step for step in before if not str(step).startswith("<"))
     inner += (last,) if unknown or not str(last).startswith("<") else ()
     path = at + inner
@@ -74,7 +75,7 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Prob
 
 
 def _keys(model: type[BaseModel], path: Steps) -> list[str]:
-    """The keys that the mapping at this path below the model may have."""
+    """The keys that may stand in the mapping at this path below the model."""
     for step in path:
         field = model.model_fields.get(str(step))
         if field:
@@ -90,23 +91,24 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _others(error: Any) -> str:
-    """Of a third party's types: their own message, on one line."""
+    """The message of a type that isn't sockd's, on one line and with a lower-case letter at its beginning."""
     text = " ".join(str(error["msg"]).split())
     return text[:1].lower() + text[1:] if error["type"] != "sockd" else text
 
 
-def not_a_mapping(value: Any, _context: Any = None) -> str:
+def not_a_mapping(value: object, _context: object = None) -> str:
+    """The text of a problem: this value stands where a mapping belongs."""
     kind = read_as(value)
     if kind == "null":
-        return "there is nothing here: write keys below, or leave it out"
+        return "there is no value here: write keys below, or leave it out"
     return f"keys and values are expected here, not {'a list' if kind == 'list' else shown(str(value))}"
 
 
-def _not_a_list(value: Any, _context: Any) -> str:
+def _not_a_list(value: object, _context: object) -> str:
     return f"a list is expected here, not {shown(str(value)) if isinstance(value, str) else 'a mapping'}"
 
 
-def _none_of(value: Any, context: Any) -> str:
+def _none_of(value: object, context: Any) -> str:
     words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
     kind = read_as(value)
     if kind in ("list", "mapping"):

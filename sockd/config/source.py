@@ -1,4 +1,4 @@
-"""A file's text, read within bounds: regular files only, not too long, UTF-8, nothing invisible."""
+"""Reads the text of a configuration file within bounds: regular, not too long, UTF-8, nothing invisible."""
 
 import os
 import re
@@ -8,16 +8,16 @@ from pathlib import Path
 from sockd.base import descriptors
 from sockd.base.errors import Place, Problem
 
-USUAL_FILE = "/etc/sockd/sockd.yaml"  # where the file is unless -c or $SOCKD_CONFIG names another
-LARGEST_FILE = 4 * 2**20  # bytes; some 20,000 endpoints
-WHOLE = 0  # the line of a problem that no line of the file has
+DEFAULT_FILE = "/etc/sockd/sockd.yaml"  # unless -c or $SOCKD_CONFIG names another
+MAX_FILE_BYTES = 4 * 2**20  # some 20,000 endpoints
+_WHOLE_FILE = 0  # the line of a problem that is no line's
 
-# What YAML does not take unescaped, and the line ends that it knows but editors don't count.
+# Characters that YAML doesn't take unescaped, and its line ends that editors don't count as such.
 INVISIBLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 class UnreadableError(Exception):
-    """The text can't be had; holds the one problem that says why."""
+    """The file can't be read, or isn't text; `problem` says why."""
 
     def __init__(self, place: Place, text: str) -> None:
         super().__init__(text)
@@ -25,37 +25,39 @@ class UnreadableError(Exception):
 
 
 def read(path: Path) -> str:
-    """The text of a file; UnreadableError where there is none to be had, without waiting for anything."""
+    """The text of a file; UnreadableError where it can't be read. Never blocks, on a FIFO for example."""
     name = str(path)
     try:
         # Without O_NONBLOCK, opening a FIFO would wait for a writer.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         descriptor = descriptors.take(lambda: os.open(path, flags))
         try:
-            what = os.fstat(descriptor)
-            if stat.S_ISDIR(what.st_mode):
-                raise UnreadableError(Place(name, WHOLE), "this is a directory, not a file")
-            if not stat.S_ISREG(what.st_mode):
-                raise UnreadableError(Place(name, WHOLE), "this is not a regular file")
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise UnreadableError(Place(name, _WHOLE_FILE), "this is a directory, not a file")
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableError(Place(name, _WHOLE_FILE), "this is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(LARGEST_FILE + 1)
+                data = file.read(MAX_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        hint = ": write -c FILE to name yours" if name == USUAL_FILE else ""
-        raise UnreadableError(Place(name, WHOLE), f"there is no such file{hint}") from error
+        hint = ": write -c FILE to name yours" if name == DEFAULT_FILE else ""
+        raise UnreadableError(Place(name, _WHOLE_FILE), f"there is no such file{hint}") from error
     except OSError as error:
-        raise UnreadableError(Place(name, WHOLE), f"the file can't be read: {error.strerror}") from error
+        raise UnreadableError(
+            Place(name, _WHOLE_FILE), f"the file can't be read: {error.strerror}"
+        ) from error
     except ValueError as error:
-        raise UnreadableError(Place(name, WHOLE), f"the file can't be read: {error}") from error
-    if len(data) > LARGEST_FILE:
-        text = f"the file has {max(what.st_size, len(data))} bytes: at most {LARGEST_FILE} are read"
-        raise UnreadableError(Place(name, WHOLE), text)
+        raise UnreadableError(Place(name, _WHOLE_FILE), f"the file can't be read: {error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        text = f"the file has {max(status.st_size, len(data))} bytes: at most {MAX_FILE_BYTES} are read"
+        raise UnreadableError(Place(name, _WHOLE_FILE), text)
     return decode(data, name)
 
 
 def decode(data: bytes, name: str) -> str:
-    """The text of these bytes of the file `name`; UnreadableError where they are no text."""
+    """The text of the bytes of the file `name`; UnreadableError where they aren't text."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableError(Place(name), "the file is UTF-16: save it as UTF-8")
     try:
@@ -68,7 +70,7 @@ def decode(data: bytes, name: str) -> str:
     if found:
         place = _end_of(text[: found.start()], name)
         raise UnreadableError(
-            place, f'the character U+{ord(found[0]):04X} can\'t stand in the file: escape it in "..."'
+            place, f'the character U+{ord(found[0]):04X} is not allowed here: escape it in "..."'
         )
     return text
 

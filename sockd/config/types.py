@@ -1,125 +1,44 @@
-"""The types of the file's values: each reads the text that was written, and says in the schema what it takes.
+"""The types of the file's values, for its own model and for the options of protocols.
 
-For models, the protocols' options too: `history: Integer = Field(20, ge=0, le=1000, description="...")`.
-They take values that are typed already as well, so that Python code can write `ChatOptions(history=5)`.
+A type reads the text that was written, refuses it with a message that says what to write, and describes in
+the JSON Schema what it takes: `history: Integer = Field(20, ge=0, le=1000, description="...")`. A value that
+has the type already is taken as it is, so that Python code can write `ChatOptions(history=5)`. With the
+argument `off`, or with `Optional` in its name, a type also takes the word `off`, which is None.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import BeforeValidator, ValidationInfo
 
 from sockd.base import units
+from sockd.config.form import Form, JsonSchema, wrong
+from sockd.config.patterns import pattern_up_to
 from sockd.config.values import read_as, shown
 
-
-def pattern_up_to(low: int, high: int) -> str:
-    """A pattern of the numbers from `low` to `high` in decimal, without leading zeros."""
-    choices = []
-    if low == 0:
-        choices.append("0")
-        low = 1
-    if low == 1 and high >= 10:
-        full = len(str(high + 1)) - 1  # numbers of so many digits are all in the range
-        choices.append("[1-9]" if full == 1 else f"[1-9][0-9]{{0,{full - 1}}}")
-        low = 10**full
-    while low <= high:
-        # The widest block of numbers that is a fixed head followed by free digits,
-        free = 0
-        while low % 10 ** (free + 1) == 0 and low + 10 ** (free + 1) - 1 <= high:
-            free += 1
-        block = 10**free
-        # repeated for as many values of the head's last digit as the range has.
-        head, first = divmod(low // block, 10)
-        last = first
-        while last < 9 and low + (last - first + 2) * block - 1 <= high:
-            last += 1
-        digits = str(first) if first == last else f"[{first}-{last}]"
-        choices.append(f"{head or ''}{digits}{_free_digits(free)}")
-        low += (last - first + 1) * block
-    return choices[0] if len(choices) == 1 else f"(?:{'|'.join(choices)})"
-
-
-def _free_digits(count: int) -> str:
-    return "" if not count else "[0-9]" if count == 1 else f"[0-9]{{{count}}}"
-
-
-OFF = "off"
-NOTHING = (
-    "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"  # is not taken for off
-)
-LONGEST_PATH = 1024
-VERSIONS = ("1.2", "1.3")  # of TLS
-SHORTEST_DURATION = 0.001
-LONGEST_DURATION = 7 * 86400.0  # a week; far below what epoll can wait
-LARGEST_SIZE = 2**40
-
-JsonSchema = dict[str, Any]
-
-
-def wrong(text: str) -> PydanticCustomError:
-    """An error whose message is exactly this text."""
-    return PydanticCustomError("sockd", "{text}", {"text": text})
-
-
-@dataclass(frozen=True, eq=False)
-class Form:
-    """How one type is read from text, written as text, and described to editors."""
-
-    read: Callable[[Any, ValidationInfo], Any]
-    write: Callable[[Any], Any]
-    schema: JsonSchema
-    off: bool = False
-
-    def _read(self, value: Any, info: ValidationInfo) -> Any:
-        if self.off and (value is None or value == OFF):
-            return None
-        if self.off and read_as(value) == "null":
-            raise wrong("there is no value here: write off, or leave the key out")
-        try:
-            return self.read(value, info)
-        except ValueError as problem:
-            raise wrong(f"{problem}{self._or_off(value)}") from None
-
-    def _or_off(self, value: Any) -> str:
-        """What to add to a problem where `off` may have been meant."""
-        meant = self.off and isinstance(value, str) and re.fullmatch(NOTHING, value, re.IGNORECASE)
-        return ", or off" if meant else ""
-
-    def _write(self, value: Any) -> Any:
-        return OFF if value is None else self.write(value)
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_plain_validator_function(
-            self._read, serialization=core_schema.plain_serializer_function_ser_schema(self._write)
-        )
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
-        if not self.off:
-            return dict(self.schema)
-        title = f"{self.schema['title']}, or off"
-        return {"title": title, "anyOf": [{"const": OFF}, self.schema]}
-
+_MAX_PATH_LENGTH = 1024  # characters
+_TLS_VERSIONS = ("1.2", "1.3")
+_MIN_DURATION = 0.001  # seconds
+_MAX_DURATION = 7 * 86400.0  # seconds: a week, which is far below what epoll_wait(2) can wait
+_MAX_SIZE = 2**40  # bytes
 
 # -- plain values ------------------------------------------------------------------------------------------
 
 
-def _scalar(value: Any, form: str) -> str:
-    """The text of a scalar; ValueError for a list, a mapping or nothing at all."""
+def _scalar(value: object, expected: str) -> str:
+    """The text of a scalar; ValueError, which names what is `expected`, for a list, a mapping or no value."""
     kind = read_as(value)
     if kind in ("list", "mapping"):
-        raise ValueError(f"{form} is expected here, not a {kind}")
+        raise ValueError(f"{expected} is expected here, not a {kind}")
     if kind == "null":
-        raise ValueError(f"there is no value here: write {form}, or leave the key out")
+        raise ValueError(f"there is no value here: write {expected}, or leave the key out")
     return str(value)
 
 
-def _read_integer(value: Any) -> Any:
+def _read_integer(value: object) -> int:
     text = _scalar(value, "a whole number")
     if read_as(value) == "string":
         if re.fullmatch("[-+]?[0-9]+", text):
@@ -132,7 +51,7 @@ def _read_integer(value: Any) -> Any:
     return int(text.split(".")[0])
 
 
-def _read_boolean(value: Any) -> Any:
+def _read_boolean(value: object) -> bool:
     if isinstance(value, bool):
         return value
     text = _scalar(value, "true or false")
@@ -143,8 +62,8 @@ def _read_boolean(value: Any) -> Any:
     raise wrong(f"{shown(text)} is neither true nor false")
 
 
-def read_text(value: Any) -> str:
-    """A string; ValueError where YAML reads the unquoted text as something else."""
+def read_text(value: object) -> str:
+    """The text of a string; ValueError where YAML reads the unquoted text as something else."""
     text = _scalar(value, "text")
     kind = read_as(value)
     if kind != "string":
@@ -152,32 +71,30 @@ def read_text(value: Any) -> str:
     return text
 
 
-def _named(value: Any) -> Any:
-    try:
-        return read_text(value)
-    except ValueError as problem:
-        raise wrong(str(problem)) from None
+def _checked(read: Callable[[object], object]) -> BeforeValidator:
+    """A validator that reads so; the message of a ValueError becomes the problem, word by word."""
 
-
-def _caught(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def reading(value: Any) -> Any:
+    def reading(value: object) -> object:
         try:
             return read(value)
         except ValueError as problem:
             raise wrong(str(problem)) from None
 
-    return reading
+    return BeforeValidator(reading)
 
 
-Integer = Annotated[int, BeforeValidator(_caught(_read_integer))]
-Boolean = Annotated[bool, BeforeValidator(_caught(_read_boolean))]
-Text = Annotated[str, BeforeValidator(_named)]
+# A whole number without quotes, of at most 18 digits; pydantic's `ge` and `le` bound it.
+Integer = Annotated[int, _checked(_read_integer)]
+# `true` or `false`, without quotes.
+Boolean = Annotated[bool, _checked(_read_boolean)]
+# A string. One that YAML reads as a number, a boolean or null has to be quoted.
+Text = Annotated[str, _checked(read_text)]
 
 # -- values with units -------------------------------------------------------------------------------------
 
 
 def _durations(least: float, most: float, *, whole: bool) -> str:
-    """The pattern of every duration from `least` to `most` seconds."""
+    """A pattern that matches the durations from `least` to `most` seconds, in every unit."""
     choices = []
     for unit, milliseconds in units.MILLISECONDS.items():
         if whole and unit == "ms":
@@ -190,15 +107,19 @@ def _durations(least: float, most: float, *, whole: bool) -> str:
 
 
 def duration(
-    least: float = SHORTEST_DURATION,
-    most: float = LONGEST_DURATION,
+    least: float = _MIN_DURATION,
+    most: float = _MAX_DURATION,
     *,
     whole: bool = False,
     off: bool = False,
 ) -> Form:
-    """Seconds, from `least` to `most`; `whole` for those that the kernel counts in seconds."""
+    """A duration in seconds, a float, from `least` to `most`; written like `500ms`, `30s` or `2h`.
 
-    def read(value: Any, _info: ValidationInfo) -> float:
+    `whole`: whole seconds only, for what the kernel counts in seconds. `off`: the value may be `off`, which
+    is None. Use it as `Annotated[float, duration(1, 3600)]`, or with `float | None` where it may be `off`.
+    """
+
+    def read(value: object, _info: ValidationInfo) -> float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             seconds = float(value)
             text = units.format_duration(seconds)
@@ -215,16 +136,19 @@ def duration(
         return seconds
 
     title = "duration"
-    if (least, most) != (SHORTEST_DURATION, LONGEST_DURATION):
+    if (least, most) != (_MIN_DURATION, _MAX_DURATION):
         title += f", {units.format_duration(least)} to {units.format_duration(most)}"
     schema = {"title": title, "type": "string", "pattern": _durations(least, most, whole=whole)}
     return Form(read, units.format_duration, schema, off)
 
 
-def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form:
-    """Bytes, from `least` to `most`."""
+def size(least: int = 1, most: int = _MAX_SIZE, *, off: bool = False) -> Form:
+    """A size in bytes, an int, from `least` to `most`; written like `64KiB` or `10MB`.
 
-    def read(value: Any, _info: ValidationInfo) -> int:
+    `off`: the value may be `off`, which is None. Use it as `Annotated[int, size(1024, 2**30)]`.
+    """
+
+    def read(value: object, _info: ValidationInfo) -> int:
         if isinstance(value, int) and not isinstance(value, bool):
             count = value
             text = units.format_size(count)
@@ -244,16 +168,16 @@ def size(least: int = 1, most: int = LARGEST_SIZE, *, off: bool = False) -> Form
         if high >= low:
             choices.append(pattern_up_to(low, high) + unit)
     title = "size"
-    if (least, most) != (1, LARGEST_SIZE):
+    if (least, most) != (1, _MAX_SIZE):
         title += f", {units.format_size(least)} to {units.format_size(most)}"
     schema = {"title": title, "type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}
     return Form(read, units.format_size, schema, off)
 
 
 def rate(*, off: bool = False) -> Form:
-    """So many per second, minute or hour; at least 1."""
+    """A rate, a `sockd.base.units.Rate`: a count of at least 1 per second, minute or hour, like `20/s`."""
 
-    def read(value: Any, _info: ValidationInfo) -> units.Rate:
+    def read(value: object, _info: ValidationInfo) -> units.Rate:
         if isinstance(value, units.Rate):
             return value
         text = _scalar(value, "a rate like 20/s")
@@ -269,9 +193,9 @@ def rate(*, off: bool = False) -> Form:
 
 
 def number(least: int, most: int, *, off: bool = False) -> Form:
-    """A whole number from `least` to `most`, for a value that may be `off`."""
+    """A whole number from `least` to `most`, where the value may be `off`; `Integer` is for any other."""
 
-    def read(value: Any, _info: ValidationInfo) -> int:
+    def read(value: object, _info: ValidationInfo) -> int:
         count = value if isinstance(value, int) and not isinstance(value, bool) else _read_integer(value)
         if count < least:
             raise ValueError(f"{count} is too small: at least {least}")
@@ -288,17 +212,22 @@ def number(least: int, most: int, *, off: bool = False) -> Form:
     return Form(read, int, schema, off)
 
 
+# Seconds: from 1 ms to a week.
 Duration = Annotated[float, duration()]
 OptionalDuration = Annotated[float | None, duration(off=True)]
+# Bytes: from 1 to 1 TiB.
 Size = Annotated[int, size()]
 OptionalSize = Annotated[int | None, size(off=True)]
+# How often something may happen, as a `sockd.base.units.Rate`: the count is also the size of a burst.
 Rate = Annotated[units.Rate, rate()]
 OptionalRate = Annotated[units.Rate | None, rate(off=True)]
 
 # -- files and users ---------------------------------------------------------------------------------------
 
+_ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?"
 
-def _read_mode(value: Any, _info: ValidationInfo) -> int:
+
+def _read_mode(value: object, _info: ValidationInfo) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = _scalar(value, "a file mode like 0660")
@@ -307,7 +236,7 @@ def _read_mode(value: Any, _info: ValidationInfo) -> int:
     return int(text, 8)
 
 
-def _read_path(value: Any, _info: ValidationInfo) -> Path:
+def _read_path(value: object, _info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
     text = read_text(value)
@@ -315,26 +244,26 @@ def _read_path(value: Any, _info: ValidationInfo) -> Path:
         raise ValueError(f"{shown(text)} is not a path")
     if text.startswith("~"):
         raise ValueError(f"{shown(text)}: '~' has no meaning here, write the whole path")
-    if len(text) > LONGEST_PATH:
-        raise ValueError(f"the path has {len(text)} characters: at most {LONGEST_PATH} are possible")
+    if len(text) > _MAX_PATH_LENGTH:
+        raise ValueError(f"the path has {len(text)} characters: at most {_MAX_PATH_LENGTH} are possible")
     return Path(text)
 
 
-def _read_log_path(value: Any, info: ValidationInfo) -> Path:
+def _read_log_path(value: object, info: ValidationInfo) -> Path:
     path = _read_path(value, info)
     directories = (info.context or {}).get("directories")
     return path if directories is None else directories.logs / path
 
 
-def _read_version(value: Any, _info: ValidationInfo) -> str:
+def _read_version(value: object, _info: ValidationInfo) -> str:
     text = _scalar(value, "a version of TLS, 1.2 or 1.3,")
-    if text not in VERSIONS:
-        raise ValueError(f"{shown(text)} is not a version of TLS that is spoken here: write 1.2 or 1.3")
+    if text not in _TLS_VERSIONS:
+        raise ValueError(f"{shown(text)} is not a version of TLS that sockd speaks: write 1.2 or 1.3")
     return text
 
 
-def read_account(value: Any, _info: ValidationInfo | None = None) -> str | int:
-    """A name or a number; ValueError where it is neither."""
+def read_account(value: object, _info: ValidationInfo | None = None) -> str | int:
+    """A user's or a group's name or number; ValueError where it is neither."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     text = _scalar(value, "a name or a number")
@@ -346,9 +275,7 @@ def read_account(value: Any, _info: ValidationInfo | None = None) -> str | int:
     return text
 
 
-_ACCOUNT = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?"
-
-# YAML 1.2 reads 0660 as the number 660: these are the numbers that are octal digits.
+# YAML 1.2 reads 0660 as the number 660, so the schema lists every number whose digits are an octal mode.
 MODE_SCHEMA: JsonSchema = {
     "title": "file mode",
     "anyOf": [
@@ -367,36 +294,36 @@ ACCOUNT_SCHEMA: JsonSchema = {
 _PATH_SCHEMA: JsonSchema = {
     "title": "path",
     "type": "string",
-    "maxLength": LONGEST_PATH,
+    "maxLength": _MAX_PATH_LENGTH,
     "pattern": r"^[^~\u0000][^\u0000]*$",
 }
-_VERSION_SCHEMA: JsonSchema = {"title": "`1.2` or `1.3`", "enum": [*VERSIONS, *map(float, VERSIONS)]}
+_VERSION_SCHEMA: JsonSchema = {
+    "title": "`1.2` or `1.3`",
+    "enum": [*_TLS_VERSIONS, *map(float, _TLS_VERSIONS)],
+}
 
+# The permission bits of a file, an int, written in octal like 0660.
 Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
+# The path of a file that is written, such as a log: relative ones are below the directory for logs.
 LogPath = Annotated[Path, Form(_read_log_path, str, _PATH_SCHEMA)]
+# The path of a file that is read: whoever uses the option makes a relative one absolute.
 FilePath = Annotated[Path, Form(_read_path, str, _PATH_SCHEMA)]
 FilePathIfAny = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA)]  # None can't be written
 FilePathOrOff = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA, off=True)]
+# A version of TLS.
 Version = Annotated[str, Form(_read_version, str, _VERSION_SCHEMA)]
-Account = Annotated[
-    str | int | None,
-    Form(
-        read_account,
-        lambda account: account,
-        ACCOUNT_SCHEMA,
-        off=True,
-    ),
-]
+# A user or a group of the system, by name or number; None is `off`. Names are not looked up here.
+Account = Annotated[str | int | None, Form(read_account, lambda account: account, ACCOUNT_SCHEMA, off=True)]
 
 # -- networks ----------------------------------------------------------------------------------------------
 
 
-def read_networks(value: Any, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Networks from one or a list; ValueError where one is none."""
+def read_networks(value: object, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks that one text or a list of them is; ValueError where one isn't a network."""
     return tuple(_network(item) for item in (value if isinstance(value, list | tuple) else (value,)))
 
 
-def _network(value: Any) -> IPv4Network | IPv6Network:
+def _network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     text = _scalar(value, "a network like 192.0.2.0/24")
@@ -407,7 +334,7 @@ def _network(value: Any) -> IPv4Network | IPv6Network:
             f"{shown(text)} is not a network: write one like 192.0.2.0/24 or 2001:db8::/32"
         ) from None
     if "/" in text and str(network.network_address) != str(ip_network(text.split("/")[0]).network_address):
-        raise ValueError(f"{shown(text)} has bits set behind its prefix: write {network}")
+        raise ValueError(f"{shown(text)} has bits set after its prefix: write {network}")
     return network
 
 
@@ -418,9 +345,11 @@ NETWORKS_SCHEMA: JsonSchema = {
 
 
 def write_networks(networks: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
+    """The networks as they stand in a file."""
     return [str(network) for network in networks]
 
 
+# IP networks, from one or from a list; an address alone is the network of just this address.
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], Form(read_networks, write_networks, NETWORKS_SCHEMA)
 ]

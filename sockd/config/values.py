@@ -1,11 +1,11 @@
-"""What the file's text becomes before a model reads it: scalars, lists and mappings that know their place."""
+"""Values of the file before a model reads them: scalars, lists and mappings that know their place."""
 
 import re
 from typing import Any, Self
 
 from sockd.base.errors import Place
 
-# What YAML 1.2's core schema reads as something else than a string when it is not quoted.
+# Text that YAML 1.2's core schema doesn't read as a string unless it is quoted.
 _NULL = re.compile(r"(?:null|Null|NULL|~|)")
 _BOOLEAN = re.compile(r"(?:true|True|TRUE|false|False|FALSE)")
 _NUMBER = re.compile(
@@ -13,11 +13,11 @@ _NUMBER = re.compile(
     r"|[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-_LONGEST_SHOWN = 60
+_MAX_SHOWN = 60  # characters of a text in a message
 
 
 class Scalar(str):
-    """The text of one scalar; `plain` when it was written without quotes."""
+    """The text of a scalar, and where it stands; `plain` if it was written without quotes."""
 
     __slots__ = ("place", "plain")
 
@@ -31,8 +31,9 @@ class Scalar(str):
         return self
 
 
+# Their items are Values, but whoever walks a file knows by the model what stands where.
 class Items(list[Any]):
-    """A list of values."""
+    """A list, and where it begins."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class Items(list[Any]):
 
 
 class Mapping(dict[str, Any]):
-    """Keys and values, and where each key stands. `place` is where the mapping itself begins."""
+    """A mapping, where it begins, and where each of its keys stands."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()
@@ -52,9 +53,9 @@ Value = Scalar | Items | Mapping
 
 
 def read_as(value: object) -> str:
-    """What an editor takes the value for: null, boolean, number, string, list or mapping.
+    """The type that YAML gives a value: `null`, `boolean`, `number`, `string`, `list` or `mapping`.
 
-    A Python string that is no Scalar counts as quoted.
+    It is `value` for any other object. A Python string that isn't a Scalar counts as quoted.
     """
     if isinstance(value, str):
         if not isinstance(value, Scalar) or not value.plain:
@@ -74,5 +75,5 @@ def read_as(value: object) -> str:
 
 
 def shown(text: str) -> str:
-    """The text in quotes for a message: one line, nothing that drives a terminal, not longer than a line."""
-    return repr(str(text)) if len(text) <= _LONGEST_SHOWN else repr(text[: _LONGEST_SHOWN - 3]) + "..."
+    """A text in quotes for a message: shortened, on one line, with nothing that drives a terminal."""
+    return repr(str(text)) if len(text) <= _MAX_SHOWN else repr(text[: _MAX_SHOWN - 3]) + "..."

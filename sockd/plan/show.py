@@ -12,8 +12,9 @@ from sockd.base.errors import Place
 from sockd.base.text import aligned
 from sockd.base.units import counted, format_duration
 from sockd.config import model
+from sockd.config.form import OFF
 from sockd.config.guards import Tls
-from sockd.config.types import OFF, write_networks
+from sockd.config.types import write_networks
 from sockd.config.values import Scalar, read_as
 from sockd.plan import applies
 from sockd.plan.build import usual_limits

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from sockd.config.form import OFF
 from sockd.config.model import Limits
-from sockd.config.types import OFF
 from sockd.plan import applies
 from sockd.plan.changes import (
     Action,

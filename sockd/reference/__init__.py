@@ -1,1 +1,1 @@
-"""What the file may say, for editors and for readers, from the one model of it."""
+"""Descriptions of the configuration file, made from its model: a JSON Schema and a page."""

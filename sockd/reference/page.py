@@ -1,13 +1,14 @@
-"""The reference page of the file, in Markdown, from its schema and a few words around it."""
+"""Writes the page on the configuration file, in Markdown, from its schema and an introduction (page.md)."""
 
 from importlib.resources import files
-from typing import Any
 
+from sockd.config.form import JsonSchema
 from sockd.protocols.registry import Registry
 from sockd.reference.schema import MODE, schema
 
-OURS = ("echo", "chat", "line-log")
+PROTOCOLS = ("echo", "chat", "line-log")
 
+# The headings of the page, each with the name of its section in the schema; the empty name is the whole file.
 _SECTIONS = {
     "The file": "",
     "`daemon`": "Daemon",
@@ -28,7 +29,7 @@ _SECTIONS = {
 
 
 def page(registry: Registry) -> str:
-    """The whole page; of the installed protocols only our own."""
+    """The whole page, with the options of the protocols that come with sockd."""
     tree = schema(registry)
     definitions = tree["$defs"]
     parts = [(files("sockd.reference") / "page.md").read_text(encoding="utf-8")]
@@ -36,22 +37,22 @@ def page(registry: Registry) -> str:
         section = definitions[name] if name else tree
         parts.append(f"## {title}\n\n{section['description']}\n")
         parts.append(_table(section))
-    for name in OURS:
+    for name in PROTOCOLS:
         parts.append(f"## Options of `{name}`\n\nSee [{name}](protocols/{name}.md).\n")
         parts.append(_table(definitions[f"{name}.options"]))
     return "\n".join(parts)
 
 
-def _table(section: dict[str, Any]) -> str:
+def _table(section: JsonSchema) -> str:
     lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
     needed = section.get("required", [])
     for key, value in section["properties"].items():
         default = "required" if key in needed else _default(value)
-        lines.append(f"| `{key}` | {_form(value)} | {default} | {value.get('description', '')} |")
+        lines.append(f"| `{key}` | {in_words(value)} | {default} | {value.get('description', '')} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(value: dict[str, Any]) -> str:
+def _default(value: JsonSchema) -> str:
     if "default" not in value or value["default"] == []:
         return ""
     default = value["default"]
@@ -62,8 +63,8 @@ def _default(value: dict[str, Any]) -> str:
     return f"`{default}`" if default != "" else "empty"
 
 
-def _form(value: dict[str, Any]) -> str:
-    """What may be written, in words."""
+def in_words(value: JsonSchema) -> str:
+    """What may be written as this value, in words."""
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
         return "file mode" if name == MODE else "keys"
@@ -75,7 +76,7 @@ def _form(value: dict[str, Any]) -> str:
         return f"`{value['const']}`"
     for choice in ("anyOf", "oneOf"):
         if choice in value:
-            return " or ".join(dict.fromkeys(_form(one) for one in value[choice]))
+            return " or ".join(dict.fromkeys(in_words(one) for one in value[choice]))
     match value.get("type"):
         case "boolean":
             return "true or false"
@@ -83,7 +84,7 @@ def _form(value: dict[str, Any]) -> str:
             bounds = (value.get("minimum"), value.get("maximum"))
             return "whole number" if None in bounds else f"whole number, {bounds[0]} to {bounds[1]}"
         case "array":
-            return f"list of {_form(value['items'])}"
+            return f"list of {in_words(value['items'])}"
         case "object":
             return "keys"
     return "text"

@@ -3,7 +3,7 @@
 A socket may outlive its listener. In a reload, a listener that takes the place of another at the same address
 gets a duplicate of the socket (`take_over`); both have it until the old one lets go (`release`) and the new
 one is its only owner (`own`). A listener whose address is wanted by another one, which may yet fail, closes
-its socket and can open it again (`park`, `unpark`). And systemd's fd store has duplicates for the next program
+its socket and can open it again (`park`, `unpark`). systemd's fd store has duplicates for the next program
 (`Sockets.stay`). As long as anything else has the socket, its file stays, and so does its queue.
 """
 

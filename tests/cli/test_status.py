@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from sockd.cli import main
-from sockd.cli import status as module
 from sockd.cli.status import watch
 from sockd.cli.tables import Page, plain
 from sockd.control.language import Refused
@@ -158,9 +157,14 @@ def test_watching_what_one_may_not_see(run: Callable[..., int]) -> None:
     assert run("--watch", refusal(77, "not allowed")) == 77
 
 
-def test_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     """A second lies between two looks."""
     pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    module._wait()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert run("--watch", answer(status())) == 0
     assert pauses == [1.0]

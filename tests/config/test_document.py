@@ -7,7 +7,7 @@ import yaml
 
 from sockd.base.errors import Place
 from sockd.config import document, source
-from sockd.config.document import DEEPEST, parse
+from sockd.config.document import MAX_DEPTH, parse
 from sockd.config.values import Items, Mapping, Value
 
 LOADERS = [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)]
@@ -77,14 +77,14 @@ def test_alias_bomb() -> None:
 
 def test_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of nothing but commas ends as early."""
-    monkeypatch.setattr(document, "MOST_VALUES", 1000)
+    monkeypatch.setattr(document, "MAX_VALUES", 1000)
     assert "more than 1000 values" in only_problem("a: [" + "x," * 300_000 + "]")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
 def test_deep_nesting(text: str) -> None:
     """Deep nesting is refused where it gets too deep, and does not exhaust the stack."""
-    assert f"nested more than {DEEPEST} deep here" in only_problem(text)
+    assert f"nested more than {MAX_DEPTH} deep here" in only_problem(text)
 
 
 def test_half_a_character() -> None:

@@ -78,7 +78,7 @@ NO_NAME = "{!r} is neither a DNS name nor an IP address"
         (Names, "\xfc..", NO_NAME.format("\xfc..")),
         (Names, "https://a.org", NO_NAME.format("https://a.org")),
         (Names, "5", '5 without quotes is a number in YAML: write "5"'),
-        (PeerNames, "*.a.org", "'*.a.org': a peer has one name, without a wildcard"),
+        (PeerNames, "*.a.org", "'*.a.org': a peer has one name: write it without a wildcard"),
         (PeerNames, "a.org:443", NO_NAME.format("a.org:443")),
         (PeerNames, "a b", NO_NAME.format("a b")),
         (PeerNames, "urn:a b", NO_NAME.format("urn:a b")),

@@ -50,7 +50,7 @@ def test_nothing_matches(tmp_path: Path) -> None:
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern that catches a whole directory of something else does not read it all."""
-    monkeypatch.setattr(load_module, "MOST_FILES", 2)
+    monkeypatch.setattr(load_module, "MAX_INCLUDED_FILES", 2)
     main = write(tmp_path, main="include: '*.yaml'\n", a=endpoints("a"), b=endpoints("b"), c=endpoints("c"))
     assert [str(problem) for problem in load(main).problems] == [
         f"{main}:1:10: include: more than 2 files are included"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sockd.config import source
-from sockd.config.source import LARGEST_FILE, UnreadableError, decode, read
+from sockd.config.source import MAX_FILE_BYTES, UnreadableError, decode, read
 
 
 def problem(path: Path) -> str:
@@ -19,8 +19,8 @@ def problem(path: Path) -> str:
 def test_reads_text(tmp_path: Path) -> None:
     """A file of the largest size is read whole."""
     file = tmp_path / "a"
-    file.write_bytes(b"#" * LARGEST_FILE)
-    assert len(read(file)) == LARGEST_FILE
+    file.write_bytes(b"#" * MAX_FILE_BYTES)
+    assert len(read(file)) == MAX_FILE_BYTES
 
 
 def test_ten_megabytes(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_no_file(tmp_path: Path) -> None:
 
 def test_the_usual_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who named no file learns how to name one."""
-    monkeypatch.setattr(source, "USUAL_FILE", str(tmp_path / "sockd.yaml"))
+    monkeypatch.setattr(source, "DEFAULT_FILE", str(tmp_path / "sockd.yaml"))
     assert problem(tmp_path / "sockd.yaml") == "there is no such file: write -c FILE to name yours"
 
 
@@ -76,9 +76,9 @@ def test_unreadable_for_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (b"\xef\xbb\xbf\xff", "f:1:1", "byte 0xff is not UTF-8"),
         (b"\xc3\xa9\xc3\n", "f:1:2", "byte 0xc3 is not UTF-8"),
         ("a: 1".encode("utf-16"), "f:1:1", "the file is UTF-16: save it as UTF-8"),
-        (b"a\0", "f:1:2", 'the character U+0000 can\'t stand in the file: escape it in "..."'),
-        (b"a\r\nb\r\xc2\x85", "f:3:1", 'the character U+0085 can\'t stand in the file: escape it in "..."'),
-        (b"a\n\xef\xbb\xbf", "f:2:1", 'the character U+FEFF can\'t stand in the file: escape it in "..."'),
+        (b"a\0", "f:1:2", 'the character U+0000 is not allowed here: escape it in "..."'),
+        (b"a\r\nb\r\xc2\x85", "f:3:1", 'the character U+0085 is not allowed here: escape it in "..."'),
+        (b"a\n\xef\xbb\xbf", "f:2:1", 'the character U+FEFF is not allowed here: escape it in "..."'),
     ],
 )
 def test_no_text(data: bytes, place: str, text: str) -> None:

@@ -141,7 +141,7 @@ def test_quotes_make_text() -> None:
         (Account, "-1", "'-1' is neither a name nor a number from 0 to 4294967294"),
         (LogPath, "x" * 1025, "the path has 1025 characters: at most 1024 are possible"),
         (LogPath, "a\0b", "'a\\x00b' is not a path"),
-        (Networks, "10.0.0.1/8", "'10.0.0.1/8' has bits set behind its prefix: write 10.0.0.0/8"),
+        (Networks, "10.0.0.1/8", "'10.0.0.1/8' has bits set after its prefix: write 10.0.0.0/8"),
         (Networks, "example", "'example' is not a network: write one like 192.0.2.0/24 or 2001:db8::/32"),
         (Networks, "", "there is no value here: write a network like 192.0.2.0/24, or leave the key out"),
     ],

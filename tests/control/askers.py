@@ -1,13 +1,16 @@
 """A control socket in a Loop, with commands of the test's own, and clients that ask it."""
 
+import errno
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
 
 from twisted.logger import Logger, formatEvent
+from twisted.python.failure import Failure
 
 from sockd.control.conversation import Allowed
 from sockd.control.server import ControlServer, Effect
@@ -15,6 +18,17 @@ from sockd.transports.flush import Flusher
 from tests.transports.loop import Loop
 
 Event = dict[str, Any]
+
+
+class ListeningSocket(socket.socket):
+    """A Unix socket whose `accept` fails for want of descriptors wherever `short` gives True."""
+
+    short: Iterator[bool] = repeat(False)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if next(self.short):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
 
 
 class House:
@@ -25,7 +39,7 @@ class House:
         self.loop = Loop()
         self.loop.forgiving = True
         self.events: list[Event] = []
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = ListeningSocket(socket.AF_UNIX)
         self.sock.setblocking(False)
         self.sock.bind(self.path)
         self.sock.listen(100)
@@ -39,6 +53,13 @@ class House:
         turn = Flusher(self.loop)
         log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
         return ControlServer(sock, turn, self.commands, allowed or Allowed(os.getuid(), None), log)
+
+    def drop_acceptor(self) -> Any:
+        """Have the reactor drop what accepts, as it does after an exception that nobody caught."""
+        (dropped,) = self.loop.readers
+        self.loop.removeReader(dropped)
+        dropped.connectionLost(Failure(ZeroDivisionError("oops")))
+        return dropped
 
     def client(self) -> "Client":
         self.clients.append(Client(self))

@@ -1,13 +1,12 @@
 """The asking end: what it takes for an answer, and what it says where there is none."""
 
-import json
 import os
 import socket
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,9 +121,14 @@ def test_no_answer_in_time(tmp_path: Path) -> None:
 
 def test_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time that passed while connecting counts."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs, pytest.raises(TimeoutError):
-        module._wait_until(ours, 0.0)
+    now = [100.0]
+
+    def connect(*_: object) -> None:
+        now[0] += 60.0
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert str(refused("/x")) == "sockd did not answer within 1m at /x"
 
 
 def test_each_command_has_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,13 +158,23 @@ def test_a_daemon_that_goes_away(tmp_path: Path, reply: Reply) -> None:
     )
 
 
-def test_an_answer_before_the_request_is_read(tmp_path: Path) -> None:
-    """Who may not use the socket is told so, though its request can't be sent any more."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(refusal(77, "no"))
-        theirs.shutdown(socket.SHUT_RDWR)
-        assert json.loads(module._exchange(ours, b"{}\n", time.monotonic() + 60))["status"] == 77
+def test_an_answer_before_the_request_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that may not use the socket learns it, though its request can't be sent any more."""
+    path = str(tmp_path / "sock")
+    really_connect = socket.socket.connect
+
+    def connect(sock: socket.socket, path: str) -> None:
+        really_connect(sock, path)
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.sendall(refusal(77, "no"))
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        error = refused(path)
+    assert (error.status, error.problems) == (77, ("no",))
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The control socket as its clients see it: answers, bounds, and what it survives."""
 
-import errno
 import json
 import os
 import socket
+from itertools import cycle, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -371,21 +371,15 @@ def test_what_the_log_says_of_requests(open_house: Open) -> None:
 
 
 def test_descriptors_that_ran_out(open_house: Open) -> None:
-    """Newcomers wait; it is told, not too often."""
+    """Newcomers wait; it is logged, not too often."""
     house = open_house(status=answering(0))
-
-    class Short:
-        def accept(self) -> None:
-            raise OSError(errno.EMFILE, "Too many open files")
-
-    assert house.control._acceptor is not None
-    sock, house.control._acceptor.sock = house.control._acceptor.sock, Short()  # type: ignore[assignment]
+    house.sock.short = repeat(True)
     client = house.client()
     client.send(line("status"))
     house.loop.settle()
     house.loop.advance(BREATHER)
     house.loop.settle()
-    house.control._acceptor.sock = sock
+    house.sock.short = repeat(False)
     house.loop.advance(BREATHER)
     assert client.answer() == right(0)
     assert house.told() == ["control: can't accept: Too many open files; newcomers wait"]
@@ -395,23 +389,9 @@ def test_descriptors_that_ran_out(open_house: Open) -> None:
 def test_descriptors_that_are_kept_back(open_house: Open) -> None:
     """A newcomer gets one of those when there is no other."""
     house = open_house(status=answering(0))
-    acceptor = house.control._acceptor
-    assert acceptor is not None
-    sock = acceptor.sock
-
-    class Short:
-        tries = 0
-
-        def accept(self) -> object:
-            self.tries += 1
-            if self.tries % 2:
-                raise OSError(errno.EMFILE, "Too many open files")
-            return sock.accept()
-
-    acceptor.sock = Short()  # type: ignore[assignment]
+    house.sock.short = cycle([True, False])
     assert house.client().ask("status") == right(0)
     assert house.told() == []
-    acceptor.sock = sock
 
 
 def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
@@ -419,8 +399,9 @@ def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
     house = open_house(status=answering(0))
     idle = house.client()
     house.loop.settle()
-    assert house.control._acceptor is not None
-    house.control._acceptor._short(OSError(errno.EMFILE, "Too many open files"))
+    house.sock.short = repeat(True)
+    house.client()
+    house.loop.settle()
     house.loop.advance(IDLE_TIMEOUT_WHEN_FULL)
     idle.read()
     assert idle.ended
@@ -429,10 +410,7 @@ def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
 def test_an_acceptor_that_the_reactor_dropped(open_house: Open) -> None:
     """It is told as a bug, and there is another one soon after."""
     house = open_house(status=answering(0))
-    dropped = house.control._acceptor
-    assert dropped is not None
-    house.loop.removeReader(dropped)
-    dropped.connectionLost(Failure(ZeroDivisionError("oops")))
+    dropped = house.drop_acceptor()
     client = house.client()
     client.send(line("status"))
     assert client.silent()
@@ -445,10 +423,7 @@ def test_an_acceptor_that_the_reactor_dropped(open_house: Open) -> None:
 def test_closing_while_there_is_no_acceptor(open_house: Open) -> None:
     """Nothing comes back afterwards."""
     house = open_house()
-    dropped = house.control._acceptor
-    assert dropped is not None
-    house.loop.removeReader(dropped)
-    dropped.connectionLost(Failure(ZeroDivisionError("oops")))
+    house.drop_acceptor()
     house.control.close()
     assert not house.loop.getDelayedCalls()
 

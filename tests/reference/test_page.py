@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sockd.protocols.registry import Registry, of_distribution
-from sockd.reference.page import OURS, _form, page
+from sockd.reference.page import PROTOCOLS, in_words, page
 from sockd.reference.schema import schema, schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ def test_every_key_is_on_the_page() -> None:
         "Access",
         "ProxyProtocol",
     }
-    names |= {f"{name}.options" for name in OURS}
+    names |= {f"{name}.options" for name in PROTOCOLS}
     for section in (tree, *(tree["$defs"][name] for name in names)):
         for key in section["properties"]:
             assert f"\n| `{key}` | " in text
@@ -58,7 +58,7 @@ def test_every_key_is_on_the_page() -> None:
 )
 def test_forms_in_words(value: dict[str, object], words: str) -> None:
     """Whatever a model's schema holds, the page has words for it."""
-    assert _form(value) == words
+    assert in_words(value) == words
 
 
 def test_written_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo
 
 from sockd.base.units import Rate
 from sockd.config import types
+from sockd.config.form import Form
 from sockd.config.values import shown
 from sockd.protocols.chat import lines
 from sockd.protocols.contract import Options
@@ -18,7 +19,7 @@ def _read_room(value: Any, _info: ValidationInfo) -> str:  # Any: pydantic passe
     return text
 
 
-Room = Annotated[str, types.Form(_read_room, str, {"type": "string", "pattern": f"^{lines.NAME_PATTERN}$"})]
+Room = Annotated[str, Form(_read_room, str, {"type": "string", "pattern": f"^{lines.NAME_PATTERN}$"})]
 Queue = Annotated[int, types.size(8 * 1024, 1024 * 1024)]
 
 

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockd.config.types import pattern_up_to
+from sockd.config.patterns import pattern_up_to
 
 numbers = st.integers(0, 10**10)
 
