@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from sockd.base.units import Rate
 from sockd.base.units import rate as written
-from sockd.limits.rates import SHARED, SOURCES, Bucket, Buckets
+from sockd.limits.rates import SHARED_BUCKETS, SOURCE_LIMIT, Bucket, Buckets
 
 
 class Source:
     """One of many sources, used as a bucket of its own; with `most=0` it shares one."""
 
-    def __init__(self, rate: Rate, most: int = SOURCES) -> None:
+    def __init__(self, rate: Rate, most: int = SOURCE_LIMIT) -> None:
         self._all = Buckets[str](rate, most)
 
     def take(self, now: float) -> bool:
@@ -79,7 +79,7 @@ MANY = st.lists(
 @given(rate=RATES, asked=MANY)
 def test_many_at_once(rate: Rate, asked: list[tuple[int, float, int]]) -> None:
     """As many as could be taken one by one; also where sources share buckets."""
-    for most in (SOURCES, 2):
+    for most in (SOURCE_LIMIT, 2):
         at_once, by_one, now = Buckets[int](rate, most), Buckets[int](rate, most), 0.0
         all_at_once, all_by_one = Bucket(rate, 0.0), Bucket(rate, 0.0)
         for source, wait, count in asked:
@@ -122,23 +122,23 @@ def test_never_more_than_the_rate_however_many_ask(
 
 def test_nobody_is_evicted_by_the_number_of_others() -> None:
     """A tripped source stays tripped while others fill the table; those that find no room share buckets."""
-    buckets = Buckets[int](Rate(1, 3600.0), most=3)
+    buckets = Buckets[int](Rate(1, 3600.0), limit=3)
     assert [buckets.take(source, 0.0) for source in (1, 2, 3)] == [True] * 3
-    shared = [buckets.take(source, 1.0) for source in range(10, 10 + 2 * SHARED)]
-    assert shared == [True] * SHARED + [False] * SHARED  # a number is its own hash
+    shared = [buckets.take(source, 1.0) for source in range(10, 10 + 2 * SHARED_BUCKETS)]
+    assert shared == [True] * SHARED_BUCKETS + [False] * SHARED_BUCKETS  # a number is its own hash
     assert not any(buckets.take(source, 2.0) for source in (1, 2, 3))
     assert len(buckets) == 3
 
 
 def test_neighbours_share_one_bucket() -> None:
     """Who has a whole network uses up one shared bucket, not all of them."""
-    buckets = Buckets[int](Rate(1, 3600.0), most=0, neighbours=lambda source: source // 100)
+    buckets = Buckets[int](Rate(1, 3600.0), limit=0, neighbours=lambda source: source // 100)
     assert [buckets.take(source, 0.0) for source in (100, 101, 199, 200)] == [True, False, False, True]
 
 
 def test_who_shared_stays_until_it_is_full() -> None:
     """A source doesn't get a second bucket by there being room again."""
-    buckets = Buckets[int](Rate(2, 1.0), most=1)
+    buckets = Buckets[int](Rate(2, 1.0), limit=1)
     assert buckets.take(1, 0.0)
     assert [buckets.take(2, 0.4) for _ in range(3)] == [True, True, False]
     assert not buckets.take(2, 0.6)  # 1 is forgotten by now
@@ -164,9 +164,9 @@ def test_full_buckets_are_forgotten() -> None:
 def test_table_of_sources_is_bounded() -> None:
     """As many as it says, by default too."""
     buckets = Buckets[int](Rate(1, 3600.0))
-    for source in range(SOURCES + 10):
+    for source in range(SOURCE_LIMIT + 10):
         buckets.take(source, 0.0)
-    assert len(buckets) == SOURCES
+    assert len(buckets) == SOURCE_LIMIT
 
 
 FIVE = Rate(5, 1.0)

@@ -83,7 +83,7 @@ def test_many_local_ones_are_vouched_for() -> None:
 
 def test_verdicts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many hosts ask, and the verdicts stay right."""
-    monkeypatch.setattr(reflection, "_HOSTS", 10)
+    monkeypatch.setattr(reflection, "VERDICT_LIMIT", 10)
     rules = Reflection(NEAR, ())
     for number in range(100):
         near, far = Peer.inet((f"10.0.0.{number}", 9000)), Peer.inet((f"192.0.2.{number}", 9000))
