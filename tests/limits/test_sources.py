@@ -28,7 +28,7 @@ STEPS = st.lists(st.tuples(PEERS, st.integers(0, 32).map(lambda n: n / 8)) | st.
 
 
 def plain_key(peer: Peer) -> str:
-    """What counts as one source, in the words of the docs."""
+    """The plain rule of what counts as one source, from the docs."""
     if peer.local:
         return f"uid {peer.uid}"
     return "2001:db8::/64" if peer.host in HOSTS[3:5] else peer.host
@@ -96,7 +96,7 @@ def test_attempts_and_connections(steps: list[tuple[Peer, float] | int], rate: R
 
 
 def test_what_the_rate_refuses_is_no_connection() -> None:
-    """And what the number of connections refuses was an attempt."""
+    """An attempt that the number of connections refuses counts too."""
     sources = Sources(2, Rate(1, 3600.0))
     peer = inet("192.0.2.1")
     assert [sources.take(peer, 0.0), sources.take(peer, 0.0)] == [None, "connect_rate"]
@@ -144,7 +144,7 @@ def test_who_is_one_source() -> None:
 
 
 def test_many_sources_can_not_free_one() -> None:
-    """Who has tripped stays so whoever else comes, and one network's flood trips no other's newcomers."""
+    """A source over its rate stays so whoever else comes; one network's flood refuses no other's peers."""
     sources = Sources(None, Rate(1, 3600.0), limit=100)
     tripped = inet("192.0.2.1")
     sources.take(tripped, 0.0)
