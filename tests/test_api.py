@@ -1,4 +1,4 @@
-"""What other packages import: all of it is there, and none of it makes `sockd check` slow."""
+"""sockd.api: every name is there, and none makes `sockd check` slow."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""Who may, and how much; pure but for the clock."""
+"""Whom an endpoint serves, and how much. No IO; times are passed in."""

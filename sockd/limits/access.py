@@ -1,4 +1,4 @@
-"""Who may use an endpoint: networks, the best match winning; users and groups on Unix sockets."""
+"""The rules for which peers may use an endpoint: by network, by user, by group."""
 
 import socket
 from collections.abc import Iterable
@@ -8,6 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from sockd.base.peers import Peer
 
+REFUSED = "access"  # the name under which a refusal is counted
+
 Network = IPv4Network | IPv6Network
 Value = TypeVar("Value")
 
@@ -15,9 +17,12 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 class Networks(Generic[Value]):
-    """What holds for a network holds for the hosts in it, unless something holds for a smaller one.
+    """A table of values for networks; for a host the value of the smallest network that holds it counts.
 
-    Of several values for one network the last counts. IPv4-mapped networks are those of the IPv4 addresses.
+    Of several values for one network the last counts. An IPv4-mapped network is that of its IPv4 addresses.
+
+    There is one hash table for each size of network that occurs, so that a look-up takes as many steps as
+    there are sizes, however many networks there are.
     """
 
     def __init__(self, values: Iterable[tuple[Network, Value]]) -> None:
@@ -26,12 +31,12 @@ class Networks(Generic[Value]):
             network = _unmapped(written)
             rest = network.max_prefixlen - network.prefixlen
             tables[network.version].setdefault(rest, {})[int(network.network_address) >> rest] = value
-        # The bits that a network leaves open, fewest first, and the networks of that size.
+        # The number of host bits, fewest first, and the networks of that size.
         self._ipv4 = sorted(tables[4].items(), key=_size)
         self._ipv6 = sorted(tables[6].items(), key=_size)
 
     def best(self, host: str) -> Value | None:
-        """What holds for this host, an IP literal as a Peer has it; None where nothing was said."""
+        """The value for a host, an IP literal as a Peer has it; None where no network holds it."""
         tables = self._ipv6 if ":" in host else self._ipv4
         if tables:
             number = int.from_bytes(packed(host), "big")
@@ -43,7 +48,7 @@ class Networks(Generic[Value]):
 
 
 def packed(host: str) -> bytes:
-    """The 4 or 16 bytes of an IP literal; a scope (`%eth0`) is of the way to it, not of the address."""
+    """The 4 or 16 bytes of an IP literal; a scope (`%eth0`) says how to reach it, and is left out."""
     if ":" in host:
         return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return socket.inet_pton(socket.AF_INET, host)
@@ -59,11 +64,8 @@ def _unmapped(network: Network) -> Network:
     return network
 
 
-REFUSED = "access"  # the counter's name
-
-
 class Rules(Protocol):
-    """As the plan has them."""
+    """The section `access` of the file, as the plan has it: users and groups are numbers."""
 
     @property
     def allow(self) -> tuple[Network, ...]: ...
@@ -76,11 +78,11 @@ class Rules(Protocol):
 
 
 class Access:
-    """The rules, ready to be asked for each peer.
+    """The rules, prepared for a look-up for each peer.
 
-    Peers with an address: the smallest network that holds it decides, `deny` where both name it; all others
-    may where nothing is allowed expressly, and may not where something is. Peers on Unix sockets: networks
-    don't concern them; all may where neither users nor groups are named.
+    For a peer with an address the smallest network that holds it decides, and `deny` where both name that
+    network. If none holds it, the peer may unless `allow` names any network. For a peer on a Unix socket the
+    users and groups decide; if there are none, every peer may.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -92,7 +94,7 @@ class Access:
         self._groups = rules.groups
 
     def refusal(self, peer: Peer, groups: AbstractSet[int] | None = None) -> str | None:
-        """The counter's name of the reason, or None; `groups` are the gids that a local peer has."""
+        """The name under which a refusal is counted, or None; `groups` are the gids of a local peer."""
         allowed = self._local(peer.uid, groups or frozenset()) if peer.local else self._remote(peer.host)
         return None if allowed else REFUSED
 

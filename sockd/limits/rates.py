@@ -1,4 +1,4 @@
-"""Token buckets: rates that recover by themselves, for one and for many sources, in bounded memory."""
+"""Token buckets: rates for one source, or for many of them in bounded memory."""
 
 from array import array
 from collections import OrderedDict
@@ -10,11 +10,9 @@ from sockd.base.units import Rate
 
 Source = TypeVar("Source", bound=Hashable)
 
-# So many sources have buckets of their own at once (about 10 MB of them); those beyond share these.
-SOURCES = 65_536
-SHARED = 1024
-# Sums of times are not exact: one is given all the same where no more than this part of it is missing.
-_ROUNDING = 1e-6
+SOURCE_LIMIT = 65_536  # sources that have a bucket of their own, about 10 MB of them
+SHARED_BUCKETS = 1024  # for all other sources
+_ROUNDING = 1e-6  # the part of one that may be missing, as sums of times are not exact
 _INSTANT = 1e-6  # seconds; a shorter wait is rounding, not worth a timer
 
 
@@ -43,12 +41,12 @@ class Bucket:
         return self.take_many(1, now) == 1
 
     def take_many(self, count: int, now: float) -> int:
-        """Take `count`, or as many as there are; how many that was."""
+        """Take `count`, or as many as there are; the number taken."""
         taken, self._full_at = _taken(self._full_at, count, now, self._interval, self._tolerance)
         return taken
 
     def spend(self, now: float, count: int = 1) -> None:
-        """Take `count` even where there are fewer."""
+        """Take `count` even if there are fewer, for what has happened already."""
         full_at = max(self._full_at, now) + count * self._interval
         self._full_at = min(full_at, max(self._full_at, now + 2 * self.rate.per))
 
@@ -62,7 +60,7 @@ class Bucket:
         return self.delay(now) > self._interval + _INSTANT
 
     def is_full(self, now: float) -> bool:
-        """Whether nothing that was taken counts any more."""
+        """Whether all that was taken has been filled up again."""
         return now >= self._full_at
 
     def freeze(self) -> dict[str, float]:
@@ -76,7 +74,7 @@ class Bucket:
 
 
 def _taken(full_at: float, count: int, now: float, interval: float, tolerance: float) -> tuple[int, float]:
-    """How many of `count` a bucket gives that is full again at `full_at`, and when it is full then."""
+    """How many of `count` can be taken from a bucket that is full at `full_at`, and when it is full then."""
     spare = tolerance + _ROUNDING * interval - (full_at - now if full_at > now else 0.0)
     if spare < 0.0:
         return 0, full_at
@@ -85,42 +83,47 @@ def _taken(full_at: float, count: int, now: float, interval: float, tolerance: f
 
 
 class Buckets(Generic[Source]):
-    """A bucket for each source, kept as the time at which it is full again, and then forgotten.
+    """A bucket for each source, in bounded memory.
 
-    However many sources there are, none gets a fresh bucket early: once there are `most` buckets, sources
-    without one share `SHARED` buckets. Sources with the same `neighbours(source)` share the same one, so that
-    the owner of a whole network uses up few of them.
+    A bucket is one number, the time at which it is full, and is forgotten when that has come: a full bucket
+    and none are the same. So the table holds only the sources of the last `rate.per` seconds, at most `limit`
+    of them.
+
+    An attacker with many addresses can fill the table. It must not evict others, as whoever is evicted has a
+    fresh bucket, the attacker too. So nothing is evicted: sources without a bucket share SHARED_BUCKETS,
+    picked by a hash of `neighbours(source)`, such as the /48 of an IPv6 address, so that the owner of a whole
+    network uses up few of them. A source stays with its shared bucket until that is full, even if there is
+    room in the table again, lest it have two.
     """
 
     def __init__(
-        self, rate: Rate, most: int = SOURCES, neighbours: Callable[[Source], Hashable] | None = None
+        self, rate: Rate, limit: int = SOURCE_LIMIT, neighbours: Callable[[Source], Hashable] | None = None
     ) -> None:
         self._interval = rate.per / rate.count
         self._tolerance = rate.per - self._interval
-        self._most = most
+        self._limit = limit
         self._neighbours = neighbours or hash
-        # In the order of use. Each is full again within the time in which an empty one fills, so that none
-        # is kept for longer than that by one in front of it.
+        # In the order of use. An empty bucket is full within `rate.per` seconds, so that a bucket in front of
+        # others keeps them from being forgotten for no longer than that.
         self._full: OrderedDict[Source, float] = OrderedDict()
-        self._shared = array("d", [-inf]) * SHARED
+        self._shared = array("d", [-inf]) * SHARED_BUCKETS
 
     def __len__(self) -> int:
         return len(self._full)
 
     def take(self, source: Source, now: float) -> bool:
-        """Take one of this source's, as `Bucket.take` does."""
+        """Take one from this source's bucket, as `Bucket.take` does."""
         return self.take_many(source, 1, now) == 1
 
     def take_many(self, source: Source, count: int, now: float) -> int:
-        """Take so many of this source's, or as many as there are, as `Bucket.take_many` does."""
+        """Take `count` from this source's bucket, or as many as there are; the number taken."""
         self.forget(now, 2)
         times = self._full
         full = times.get(source)
         if full is None:
-            slot = hash(self._neighbours(source)) % SHARED
+            slot = hash(self._neighbours(source)) % SHARED_BUCKETS
             full = self._shared[slot]
-            # Who shared a bucket stays with it until it is full, lest it have two.
-            if full > now or len(times) >= self._most:
+            if full > now or len(times) >= self._limit:
                 taken, self._shared[slot] = _taken(full, count, now, self._interval, self._tolerance)
                 return taken
         taken, full = _taken(full, count, now, self._interval, self._tolerance)
@@ -129,8 +132,8 @@ class Buckets(Generic[Source]):
             times.move_to_end(source)
         return taken
 
-    def forget(self, now: float, most: int = SOURCES) -> None:
-        """Forget some that are full again, those used longest ago first."""
+    def forget(self, now: float, most: int = SOURCE_LIMIT) -> None:
+        """Forget buckets that are full again, at most `most`, those used longest ago first."""
         times = self._full
         while times and most:
             source = next(iter(times))

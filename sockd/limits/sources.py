@@ -1,4 +1,4 @@
-"""How many connections one source may have, and how fast it may make them."""
+"""The limits of one source: how many connections it may have, at which rate it may make them."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,30 +6,34 @@ from collections.abc import Iterable, Sequence
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.access import Network, Networks, packed
-from sockd.limits.rates import SOURCES, Buckets
+from sockd.limits.rates import SOURCE_LIMIT, Buckets
 
 Source = str | bytes | int | None
-_EXEMPT = ""  # no source is that
+_EXEMPT = ""  # the source of all exempt peers; no other has an empty text
 
 
 def source(peer: Peer) -> Source:
-    """What peers are counted by: the IPv4 address, the /64 of an IPv6 one, the uid on a Unix socket."""
+    """What a peer is counted under: its IPv4 address, the /64 of its IPv6 one, or its uid on a Unix socket.
+
+    A /64 is what one customer has in IPv6, and any host in it can take any address of it.
+    """
     if ":" in peer.host:
         return packed(peer.host)[:8]
     return peer.host or peer.uid
 
 
 def neighbours(one: Source) -> Source:
-    """Whose sources may well all be one's: the /24 of an IPv4 address, the /48 of an IPv6 one."""
+    """The network whose sources may all have one owner: an IPv4 address's /24, an IPv6 one's /48."""
     if isinstance(one, str):
         return one.rpartition(".")[0]
     return one[:6] if isinstance(one, bytes) else one
 
 
 class Sources:
-    """Counts the connections of each source, and its attempts; those of `exempt` networks not at all.
+    """Counts the connections of each source and its attempts, but none from `exempt` networks.
 
-    It holds what has a connection, and those whose last attempts are not forgotten yet (at most SOURCES).
+    Memory is bounded: a number for each source that has a connection, of which there are few enough, and a
+    bucket for each that tried lately, of which there are at most `limit` (see `Buckets`).
     """
 
     def __init__(
@@ -37,10 +41,10 @@ class Sources:
         connections_per_source: int | None,
         connect_rate: Rate | None,
         exempt: Iterable[Network] = (),
-        most: int = SOURCES,
+        limit: int = SOURCE_LIMIT,
     ) -> None:
         self._most_connections = connections_per_source
-        self._rate = Buckets(connect_rate, most, neighbours) if connect_rate else None
+        self._rate = Buckets(connect_rate, limit, neighbours) if connect_rate else None
         exempt = tuple(exempt)
         self._exempt = Networks((network, True) for network in exempt) if exempt else None
         self._connections: dict[Source, int] = {}
@@ -49,9 +53,10 @@ class Sources:
         return len(self._connections) + (len(self._rate) if self._rate else 0)
 
     def take(self, peer: Peer, now: float) -> str | None:
-        """Count an attempt and, unless the counter's name of a reason is returned, its connection.
+        """Count an attempt; the name of the limit that refuses it, or None, and then its connection counts.
 
-        The time is in seconds of any monotonic origin. What `connections_per_source` refuses was an attempt.
+        `now` is in seconds of a clock that never goes back. What `connections_per_source` refuses counts as
+        an attempt all the same.
         """
         if self._free(peer):
             return None
@@ -66,10 +71,10 @@ class Sources:
         return None
 
     def take_many(self, peers: Sequence[Peer], now: float) -> Sequence[bool]:
-        """Whether each of these attempts, all made now, keeps to the rate; connections are not counted."""
+        """For each of these attempts, all made now, whether the rate allows it. For datagrams."""
         if self._rate is None:
             return [True] * len(peers)
-        # Those that come together are most often of one host, or a few peers'.
+        # Datagrams that come together are mostly from one host, or from few peers.
         hosts = [peer.host for peer in peers]
         if hosts and hosts[0] and hosts.count(hosts[0]) == len(hosts):
             taken = self._take_many(self._source(peers[0]), len(hosts), now)
@@ -90,14 +95,14 @@ class Sources:
     def _take_many(self, one: Source, count: int, now: float) -> int:
         return count if one is _EXEMPT or self._rate is None else self._rate.take_many(one, count, now)
 
-    def keep(self, peer: Peer) -> None:
-        """Count a connection that is there already, were it one too many: limits were new, or the program."""
+    def add(self, peer: Peer) -> None:
+        """Count a connection that exists already, even one too many: the limits or the program are new."""
         if self._most_connections is not None and not self._free(peer):
             one = source(peer)
             self._connections[one] = self._connections.get(one, 0) + 1
 
-    def give_back(self, peer: Peer) -> None:
-        """A connection that was counted has ended."""
+    def release(self, peer: Peer) -> None:
+        """Stop counting a connection, which has ended."""
         if self._most_connections is not None and not self._free(peer):
             one = source(peer)
             left = self._connections[one] - 1
@@ -107,7 +112,7 @@ class Sources:
                 del self._connections[one]
 
     def forget(self, now: float) -> None:
-        """Let go of what time has made good, while nobody comes."""
+        """Forget the sources whose buckets are full again; `take` does so too, but only while peers come."""
         if self._rate is not None:
             self._rate.forget(now)
 

@@ -1,4 +1,4 @@
-"""Log lines that peers can cause come at a bounded rate; the rest is counted and summed up in one line."""
+"""A bounded rate for log lines that peers can cause; the lines in excess become one that sums them up."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,9 +11,10 @@ SUMMARY_DELAY = 1.0  # seconds from the first suppressed line to the summary
 
 
 class LogLimiter:
-    """Says which lines to log; `summarise` gets how many of which kind were suppressed in a second.
+    """Decides which lines are logged; `summarise` is called with how many of each kind were suppressed.
 
-    Without `summarise` the lines in excess are dropped: for what counters tell as well.
+    That is a second after the first of them. Without `summarise` the lines in excess are dropped, which is
+    for lines whose number is counted elsewhere.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class LogLimiter:
         self._timer: Timer | None = None
 
     def allows(self, kind: str) -> bool:
-        """Whether this line is to be logged; if not, it is counted under `kind`."""
+        """Whether to log this line; if not, it is counted under `kind`."""
         if self._bucket.take(self._clock.seconds()):
             return True
         self.suppress(kind)
@@ -40,7 +41,7 @@ class LogLimiter:
                 self._timer = self._clock.callLater(SUMMARY_DELAY, self._sum_up)
 
     def close(self) -> None:
-        """Sum up now what waits to be summed up."""
+        """Sum up now what was suppressed and not summed up yet."""
         if self._timer is not None:
             self._timer.cancel()
             self._sum_up()
@@ -52,11 +53,11 @@ class LogLimiter:
             self._summarise(suppressed)
 
     def freeze(self) -> dict[str, int]:
-        """What waits to be summed up, for `thaw` in another program."""
+        """What was suppressed and not summed up yet, for `thaw` in another program."""
         return dict(self._suppressed)
 
     def thaw(self, state: Mapping[str, int]) -> None:
-        """Sum up, soon, what another program had suppressed; TypeError where this is no such state."""
+        """Count what another program had suppressed, and sum it up soon; TypeError on another state."""
         for kind, count in state.items():
             self.suppress(kind)
             self._suppressed[kind] += int(count) - 1

@@ -1,1 +1,1 @@
-"""What is spoken: the contract for every protocol, the registry, and the three that we ship."""
+"""Protocols: the contract for each, the registry of those installed, the three that sockd ships."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Options(BaseModel):
     """Base of every protocol's options: frozen, comparable, unknown keys refused.
 
-    Field types come from `sockd.config.types`; they read the text that was written in the file.
+    The types of fields come from `sockd.config.types`; they read the text that was written in the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

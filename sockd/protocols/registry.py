@@ -13,7 +13,7 @@ GROUP = "sockd.protocols"
 
 @dataclass(frozen=True)
 class Installed:
-    """One installed protocol: where it comes from, and what it is or why it can't be had."""
+    """One installed protocol: its distribution, and its specification or the reason why it has none."""
 
     name: str
     distribution: str  # with its version
@@ -26,12 +26,12 @@ def _installed() -> Iterable[EntryPoint]:
 
 
 def of_distribution(name: str) -> Callable[[], Iterable[EntryPoint]]:
-    """What a registry of this distribution's protocols alone finds."""
+    """A search, for `Registry`, that finds the protocols of this distribution alone."""
     return lambda: (point for point in _installed() if point.dist and point.dist.name == name)
 
 
 class Registry:
-    """The protocols by name. A distribution that fails to load harms no protocol but its own."""
+    """The protocols by name. A distribution that fails to load affects no protocol but its own."""
 
     def __init__(self, find: Callable[[], Iterable[EntryPoint]] = _installed) -> None:
         self._find = find
@@ -42,7 +42,7 @@ class Registry:
         return sorted(self._points())
 
     def get(self, name: str) -> Specification:
-        """The protocol of this name; ProtocolUnavailableError says why there is none."""
+        """The protocol of this name; ProtocolUnavailableError with the reason if it can't be used."""
         if name not in self._loaded:
             points = self._points().get(name)
             if points is None:
@@ -52,7 +52,7 @@ class Registry:
         return self._loaded[name]
 
     def all(self) -> list[Installed]:
-        """Everything that is installed, in the order of the names, loaded as far as it loads."""
+        """All that are installed, in the order of their names, with the reason where one fails to load."""
         found = []
         for name in self.names():
             origin = " and ".join(_origin(point) for point in self._points()[name])
@@ -82,7 +82,7 @@ def _load(points: list[EntryPoint]) -> Specification:
         text = f"the protocol {point.name!r} of {_origin(point)} can't be loaded: {reason[:300]}"
         raise ProtocolUnavailableError(text) from error
     if not isinstance(specification, Specification):
-        text = f"the protocol {point.name!r} of {_origin(point)}: {point.value} is no Specification"
+        text = f"the protocol {point.name!r} of {_origin(point)}: {point.value} is not a Specification"
         raise ProtocolUnavailableError(text)
     return specification
 

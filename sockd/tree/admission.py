@@ -110,14 +110,14 @@ class Admission:
         """Count connections that are there already, even if they are more than a source may have."""
         if self.sources is not None:
             for connection in connections:
-                self.sources.keep(connection.peer)
+                self.sources.add(connection.peer)
                 self.counted[connection.sock] = connection.peer
 
     def left(self, sock: socket) -> None:
         """The connection of this socket has ended."""
         peer = self.counted.pop(sock, None)
         if peer is not None and self.sources is not None:
-            self.sources.give_back(peer)
+            self.sources.release(peer)
 
     def forget(self, now: float) -> None:
         """Forget sources that have no connection, and whose rate has recovered."""

@@ -46,7 +46,7 @@ def daytime_file() -> str:
 
 
 def test_the_page_has_about_forty_lines_of_python(site: Path) -> None:
-    """What the page promises; blank lines are not counted."""
+    """The page is short, as it promises; blank lines are not counted."""
     modules = [text for name, text in FILE.findall(PAGE.read_text()) if name.endswith(".py")]
     assert 20 <= sum(1 for text in modules for line in text.splitlines() if line.strip()) <= 50
     assert site.is_dir()

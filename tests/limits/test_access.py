@@ -1,4 +1,4 @@
-"""Who may and who may not: the table of rules, for networks and for the users of this machine."""
+"""The rules of access: for networks, and for the users of this machine."""
 
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -11,7 +11,7 @@ from sockd.limits.access import Access, Network
 
 @dataclass(frozen=True)
 class Rules:
-    """As a plan's."""
+    """Rules as a plan has them."""
 
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()

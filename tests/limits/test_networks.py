@@ -68,7 +68,7 @@ def test_looks_up_each_size_once() -> None:
 
 
 def test_packed() -> None:
-    """As the kernel has them."""
+    """The bytes are those of the kernel."""
     assert packed("127.0.0.1") == b"\x7f\x00\x00\x01"
     assert packed("::1") == bytes(15) + b"\x01"
     assert packed("fe80::2%lo") == b"\xfe\x80" + bytes(13) + b"\x02"

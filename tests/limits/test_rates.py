@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from sockd.base.units import Rate
 from sockd.base.units import rate as written
-from sockd.limits.rates import SHARED, SOURCES, Bucket, Buckets
+from sockd.limits.rates import SHARED_BUCKETS, SOURCE_LIMIT, Bucket, Buckets
 
 
 class Source:
     """One of many sources, used as a bucket of its own; with `most=0` it shares one."""
 
-    def __init__(self, rate: Rate, most: int = SOURCES) -> None:
+    def __init__(self, rate: Rate, most: int = SOURCE_LIMIT) -> None:
         self._all = Buckets[str](rate, most)
 
     def take(self, now: float) -> bool:
@@ -52,7 +52,7 @@ def test_who_asks_slowly_is_never_refused(rate: Rate, waits: list[float]) -> Non
     [("20/s", 20, 0.05), ("1/s", 1, 1.0), ("60/m", 60, 1.0), ("1/m", 1, 60.0), ("60/h", 60, 60.0)],
 )
 def test_a_rate_has_one_meaning(text: str, at_once: int, interval: float) -> None:
-    """As many at once as it counts, then one at a time, evenly; for a bucket and for many sources."""
+    """A burst of its count, then one at a time, evenly; for a bucket and for many sources."""
     for bucket in (Bucket(written(text), 0.0), Source(written(text)), Source(written(text), most=0)):
         assert [bucket.take(0.0) for _ in range(at_once + 1)] == [True] * at_once + [False]
         assert not bucket.take(0.99 * interval)
@@ -78,8 +78,8 @@ MANY = st.lists(
 
 @given(rate=RATES, asked=MANY)
 def test_many_at_once(rate: Rate, asked: list[tuple[int, float, int]]) -> None:
-    """As many as could be taken one by one; also where sources share buckets."""
-    for most in (SOURCES, 2):
+    """The number taken is that of taking one by one, also where sources share buckets."""
+    for most in (SOURCE_LIMIT, 2):
         at_once, by_one, now = Buckets[int](rate, most), Buckets[int](rate, most), 0.0
         all_at_once, all_by_one = Bucket(rate, 0.0), Bucket(rate, 0.0)
         for source, wait, count in asked:
@@ -92,7 +92,7 @@ def test_many_at_once(rate: Rate, asked: list[tuple[int, float, int]]) -> None:
 
 @given(rate=RATES, asked=ASKED)
 def test_as_a_bucket_for_each(rate: Rate, asked: list[tuple[int, float]]) -> None:
-    """As long as there is room it is as if each source had a bucket of its own for ever."""
+    """While there is room, each source has as much as with a bucket of its own for ever."""
     buckets, now = Buckets[int](rate), Fraction(0)
     per_second = Fraction(rate.count) / Fraction(rate.per)
     burst = Fraction(rate.count)
@@ -122,23 +122,23 @@ def test_never_more_than_the_rate_however_many_ask(
 
 def test_nobody_is_evicted_by_the_number_of_others() -> None:
     """A tripped source stays tripped while others fill the table; those that find no room share buckets."""
-    buckets = Buckets[int](Rate(1, 3600.0), most=3)
+    buckets = Buckets[int](Rate(1, 3600.0), limit=3)
     assert [buckets.take(source, 0.0) for source in (1, 2, 3)] == [True] * 3
-    shared = [buckets.take(source, 1.0) for source in range(10, 10 + 2 * SHARED)]
-    assert shared == [True] * SHARED + [False] * SHARED  # a number is its own hash
+    shared = [buckets.take(source, 1.0) for source in range(10, 10 + 2 * SHARED_BUCKETS)]
+    assert shared == [True] * SHARED_BUCKETS + [False] * SHARED_BUCKETS  # a number is its own hash
     assert not any(buckets.take(source, 2.0) for source in (1, 2, 3))
     assert len(buckets) == 3
 
 
 def test_neighbours_share_one_bucket() -> None:
-    """Who has a whole network uses up one shared bucket, not all of them."""
-    buckets = Buckets[int](Rate(1, 3600.0), most=0, neighbours=lambda source: source // 100)
+    """The owner of a whole network uses up one shared bucket, not all of them."""
+    buckets = Buckets[int](Rate(1, 3600.0), limit=0, neighbours=lambda source: source // 100)
     assert [buckets.take(source, 0.0) for source in (100, 101, 199, 200)] == [True, False, False, True]
 
 
 def test_who_shared_stays_until_it_is_full() -> None:
     """A source doesn't get a second bucket by there being room again."""
-    buckets = Buckets[int](Rate(2, 1.0), most=1)
+    buckets = Buckets[int](Rate(2, 1.0), limit=1)
     assert buckets.take(1, 0.0)
     assert [buckets.take(2, 0.4) for _ in range(3)] == [True, True, False]
     assert not buckets.take(2, 0.6)  # 1 is forgotten by now
@@ -148,7 +148,7 @@ def test_who_shared_stays_until_it_is_full() -> None:
 
 
 def test_full_buckets_are_forgotten() -> None:
-    """By asking for another, a few at a time, or when told to."""
+    """Full buckets are forgotten when others are asked for, a few at a time, or by `forget`."""
     buckets = Buckets[int](Rate(2, 1.0))
     for source in range(100):
         buckets.take(source, source / 1000)
@@ -162,18 +162,18 @@ def test_full_buckets_are_forgotten() -> None:
 
 
 def test_table_of_sources_is_bounded() -> None:
-    """As many as it says, by default too."""
+    """The number of buckets is bounded, by default too."""
     buckets = Buckets[int](Rate(1, 3600.0))
-    for source in range(SOURCES + 10):
+    for source in range(SOURCE_LIMIT + 10):
         buckets.take(source, 0.0)
-    assert len(buckets) == SOURCES
+    assert len(buckets) == SOURCE_LIMIT
 
 
 FIVE = Rate(5, 1.0)
 
 
 def test_burst_then_rate() -> None:
-    """As many at once as the rate counts, then one for each interval."""
+    """A burst of the rate's count, then one for each interval."""
     bucket = Bucket(FIVE, 100.0)
     for _ in range(5):
         assert bucket.delay(100.0) == 0
@@ -185,7 +185,7 @@ def test_burst_then_rate() -> None:
 
 
 def test_debt_is_bounded() -> None:
-    """However much came at once, the wait is never longer than the rate's time and one interval."""
+    """The wait is never longer than the rate's time and one interval, however much came at once."""
     bucket = Bucket(FIVE, 0.0)
     assert not bucket.in_debt(0.0)
     bucket.spend(0.0, 1_000_000)
@@ -194,7 +194,7 @@ def test_debt_is_bounded() -> None:
 
 
 def test_spent_is_no_debt() -> None:
-    """Who used up exactly what is allowed owes nothing."""
+    """A source that used up exactly its rate is not in debt."""
     bucket = Bucket(FIVE, 0.0)
     bucket.spend(0.0, 5)
     assert bucket.delay(0.0) > 0
@@ -206,7 +206,7 @@ def test_spent_is_no_debt() -> None:
     st.lists(st.floats(0, 10), max_size=50),
 )
 def test_waiting_as_told_is_never_more_than_the_rate(rate: Rate, pauses: list[float]) -> None:
-    """Whoever waits as told gets at most the burst and what the time that went by allows."""
+    """A source that waits for `delay` gets at most the burst and what the passed time allows."""
     now, taken = 1000.0, 0
     bucket = Bucket(rate, now)
     for pause in pauses:

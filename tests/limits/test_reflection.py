@@ -1,4 +1,4 @@
-"""Who is not answered, rule by rule, so that forged datagrams gain nothing."""
+"""The peers that are not answered, rule by rule, so that forged datagrams gain nothing."""
 
 from ipaddress import ip_network
 from itertools import product
@@ -65,7 +65,7 @@ PEERS = [
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_of_many_is_any_of_them(count: int) -> None:
-    """Whoever they are, in whatever order."""
+    """The verdict for a batch is that for its peers, in any order."""
     rules = Reflection(NEAR, {7007})
     verdicts = set()
     for peers in product(PEERS, repeat=count):
@@ -76,14 +76,14 @@ def test_of_many_is_any_of_them(count: int) -> None:
 
 
 def test_many_local_ones_are_vouched_for() -> None:
-    """As one of them is."""
+    """Local peers in a batch are answered, as one alone is."""
     peers = [Peer.unix(0, number, "/run/x") for number in range(3)]
     assert not Reflection([], ()).refuses([(b"", peer) for peer in peers])
 
 
 def test_verdicts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many hosts ask, and the verdicts stay right."""
-    monkeypatch.setattr(reflection, "_HOSTS", 10)
+    """Verdicts are bounded in number and stay right, however many hosts ask."""
+    monkeypatch.setattr(reflection, "VERDICT_LIMIT", 10)
     rules = Reflection(NEAR, ())
     for number in range(100):
         near, far = Peer.inet((f"10.0.0.{number}", 9000)), Peer.inet((f"192.0.2.{number}", 9000))

@@ -28,7 +28,7 @@ STEPS = st.lists(st.tuples(PEERS, st.integers(0, 32).map(lambda n: n / 8)) | st.
 
 
 def plain_key(peer: Peer) -> str:
-    """What counts as one source, in the words of the docs."""
+    """The plain rule of what counts as one source, from the docs."""
     if peer.local:
         return f"uid {peer.uid}"
     return "2001:db8::/64" if peer.host in HOSTS[3:5] else peer.host
@@ -44,7 +44,7 @@ def test_connections_as_counted(steps: list[tuple[Peer, float] | int], most: int
         if isinstance(step, int):
             if step < len(there):
                 gone = there.pop(step)
-                sources.give_back(gone)
+                sources.release(gone)
                 counts[plain_key(gone)] -= 1
             continue
         peer, _ = step
@@ -55,7 +55,7 @@ def test_connections_as_counted(steps: list[tuple[Peer, float] | int], most: int
             counts[plain_key(peer)] += 1
         assert len(sources) == sum(count > 0 for key, count in counts.items() if key != "10.0.0.1")
     for peer in there:
-        sources.give_back(peer)
+        sources.release(peer)
     assert len(sources) == 0
 
 
@@ -66,14 +66,14 @@ def test_connections_as_counted(steps: list[tuple[Peer, float] | int], most: int
 )
 def test_attempts_and_connections(steps: list[tuple[Peer, float] | int], rate: Rate, most: int) -> None:
     """With both limits: no more attempts pass than the rate, and connections end where they were counted."""
-    sources = Sources(most, rate, EXEMPT, most=2)
+    sources = Sources(most, rate, EXEMPT, limit=2)
     there: list[Peer] = []
     passed: Counter[str] = Counter()
     now = 0.0
     for step in steps:
         if isinstance(step, int):
             if step < len(there):
-                sources.give_back(there.pop(step))
+                sources.release(there.pop(step))
             continue
         peer, wait = step
         now += wait
@@ -87,7 +87,7 @@ def test_attempts_and_connections(steps: list[tuple[Peer, float] | int], rate: R
         if refusal is None:
             there.append(peer)
     for peer in there:
-        sources.give_back(peer)
+        sources.release(peer)
     sources.forget(now + rate.per)
     assert len(sources) == 0
     assert all(
@@ -96,11 +96,11 @@ def test_attempts_and_connections(steps: list[tuple[Peer, float] | int], rate: R
 
 
 def test_what_the_rate_refuses_is_no_connection() -> None:
-    """And what the number of connections refuses was an attempt."""
+    """An attempt that the number of connections refuses counts too."""
     sources = Sources(2, Rate(1, 3600.0))
     peer = inet("192.0.2.1")
     assert [sources.take(peer, 0.0), sources.take(peer, 0.0)] == [None, "connect_rate"]
-    sources.give_back(peer)
+    sources.release(peer)
     assert len(sources) == 1  # the attempt
     sources = Sources(1, Rate(2, 1.0))
     said = [sources.take(peer, 0.0) for _ in range(3)]
@@ -111,11 +111,11 @@ def test_connections_there_already() -> None:
     """They count under new limits, even where they are too many, and go as others do."""
     sources = Sources(1, Rate(1, 3600.0), EXEMPT)
     for host in ("192.0.2.1", "192.0.2.1", "10.0.0.1"):
-        sources.keep(inet(host))
+        sources.add(inet(host))
     assert sources.take(inet("192.0.2.1"), 0.0) == "connections_per_source"
     for _ in range(2):
-        sources.give_back(inet("192.0.2.1", 9))
-    sources.give_back(inet("10.0.0.1"))
+        sources.release(inet("192.0.2.1", 9))
+    sources.release(inet("10.0.0.1"))
     assert sources.take(inet("192.0.2.1"), 3600.0) is None
 
 
@@ -124,8 +124,8 @@ def test_no_limits() -> None:
     sources = Sources(None, None)
     for peer in (inet("192.0.2.1"), Peer.unix(0, 1)):
         assert sources.take(peer, 0.0) is None
-        sources.keep(peer)
-        sources.give_back(peer)
+        sources.add(peer)
+        sources.release(peer)
     sources.forget(9.0)
     assert len(sources) == 0
 
@@ -144,8 +144,8 @@ def test_who_is_one_source() -> None:
 
 
 def test_many_sources_can_not_free_one() -> None:
-    """Who has tripped stays so whoever else comes, and one network's flood trips no other's newcomers."""
-    sources = Sources(None, Rate(1, 3600.0), most=100)
+    """A source over its rate stays so whoever else comes; one network's flood refuses no other's peers."""
+    sources = Sources(None, Rate(1, 3600.0), limit=100)
     tripped = inet("192.0.2.1")
     sources.take(tripped, 0.0)
     for number in range(1000):

@@ -26,7 +26,7 @@ def test_a_line_or_a_count() -> None:
 
 
 def test_closing_sums_up_at_once() -> None:
-    """What waits is not lost, and no timer stays."""
+    """Lines not summed up yet are not lost, and no timer stays."""
     clock, summaries = Clock(), list[Counter[str]]()
     limiter = LogLimiter(clock, TWO, summaries.append)
     limiter.close()
@@ -59,7 +59,7 @@ def test_another_program_goes_on() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2))))
 def test_every_line_is_logged_or_counted(lines: list[tuple[str, float]]) -> None:
-    """Whatever comes when, the lines and the counts of the summaries add up."""
+    """The lines and the counts of the summaries add up, whatever comes when."""
     clock, logged, summaries = Clock(), Counter[str](), Counter[str]()
     limiter = LogLimiter(clock, TWO, summaries.update)
     for kind, wait in lines:

@@ -1,4 +1,4 @@
-"""What third parties' protocols build on."""
+"""The contract that protocols of other packages build on."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,7 +50,7 @@ def test_datagram_is_called_for_each_of_a_batch() -> None:
 
 
 def test_one_datagram_is_not_to_blame_for_another() -> None:
-    """What raises on one of a batch still gets the others; whatever it raises is reported."""
+    """A protocol that raises on one of a batch still gets the others; the exception is reported."""
 
     class Picky(Shouting):
         def datagram(self, data: bytes, peer: Peer) -> None:

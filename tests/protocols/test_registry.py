@@ -39,7 +39,10 @@ def test_loads_what_is_asked_for_once() -> None:
             ),
         ),
         ("leaving", "the protocol 'leaving' of sockd-leaving 1.2 can't be loaded: SystemExit: 3"),
-        ("text", "the protocol 'text' of an unknown distribution: samples:specification is no Specification"),
+        (
+            "text",
+            "the protocol 'text' of an unknown distribution: samples:specification is not a Specification",
+        ),
         ("double", "the protocol 'double' is installed twice, by sockd-one 1.2 and sockd-two 1.2"),
     ],
 )
@@ -57,7 +60,7 @@ def test_nothing_installed() -> None:
 
 
 def test_all_lists_the_broken_ones_too() -> None:
-    """What fails to load is listed with its reason, beside what works."""
+    """A protocol that fails to load is listed with its reason, next to those that load."""
     found = {one.name: one for one in registry().all()}
     assert found["sample"].specification is SAMPLE
     assert found["sample"].distribution == "sockd-samples 1.2"

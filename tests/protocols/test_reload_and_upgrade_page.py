@@ -58,7 +58,7 @@ def test_the_example_survives(transport: StringTransport) -> None:
 
 
 def test_the_example_reloads(transport: StringTransport) -> None:
-    """New options hold at once; the old ones come back."""
+    """New options hold immediately, and so do the old ones again."""
     one = Program()
     protocol = one.factory.buildProtocol(None)
     protocol.makeConnection(transport)

@@ -170,7 +170,10 @@ class Chat:
         if room is None:
             vacated = left is not None and left is not self.lobby and len(left.members) == 1
             if len(self.rooms) - vacated >= self._room_limit:
-                self.reply(member, f"there are {len(self.rooms)} rooms and can't be more; /rooms lists them")
+                self.reply(
+                    member,
+                    f"there are {len(self.rooms)} rooms already, as many as there may be; /rooms lists them",
+                )
                 return
             room = self.room(name)
         self._leave(member, f"went to {room.name}")

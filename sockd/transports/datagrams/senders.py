@@ -6,7 +6,7 @@ from typing import Any
 
 from sockd.base.peers import Ancillary, Peer, unmapped
 from sockd.limits.access import Access
-from sockd.limits.reflection import NETWORKS
+from sockd.limits.reflection import GROUP_PREFIXES
 from sockd.transports.sockets.inet import IP_PKTINFO
 from sockd.transports.sockets.unix import sent_credentials
 
@@ -90,6 +90,6 @@ def peer_of(sockaddr: Any, ancillary: Ancillary, *, local: bool) -> Peer:
 def _reachable(sockaddr: Any, asked: str, control: Ancillary) -> Peer:
     """A peer that asked a wildcard socket; one that asked a whole network gets no answer: it amplifies."""
     peer = Peer.inet(sockaddr, control)
-    if asked.startswith(NETWORKS):
+    if asked.startswith(GROUP_PREFIXES):
         return Peer(None, host=peer.host, port=peer.port)
     return peer

@@ -15,7 +15,7 @@ from tests.protocols.reactors import ClockReactor
 
 
 class Transport(StringTransport):
-    """What our own transport has beyond Twisted's interface, as far as chat uses it."""
+    """Twisted's fake, with what chat uses of sockd's own transport."""
 
     end: End | None = None
     identity = ""
@@ -54,6 +54,8 @@ class Session:
 
     def succeed(self, *members: tuple[ChatConnection, Transport], **options: Any) -> "Session":
         """The same endpoint in the next program, with these members."""
+        for call in self.clock.getDelayedCalls():
+            call.cancel()  # it is gone with its program
         new = Session(self.clock, **options)
         new.service.thaw(self.service.freeze())
         for old, transport in members:
@@ -62,8 +64,6 @@ class Session:
             transport.producerState = "producing"
             protocol.thaw(old.freeze())
             new.came_back.append(protocol)
-            if old._timer is not None:
-                old._timer.cancel()  # it is gone with its program
         return new
 
 

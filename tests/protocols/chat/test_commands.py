@@ -1,4 +1,4 @@
-"""What a member's line means."""
+"""The commands and texts that a member's line may be."""
 
 import re
 
@@ -39,7 +39,7 @@ class Pair:
         self.heard.clear()
 
     def says(self, line: bytes) -> tuple[str, str]:
-        """What alice and bob are told when alice sends this line."""
+        """The lines that alice and bob get when alice sends this line."""
         self.forget()
         handle(self.chat, self.alice, line)
         return b"".join(self.sent).decode(), b"".join(self.heard).decode()
@@ -124,7 +124,7 @@ SHOWN = re.compile(
 
 @given(LINES.filter(lambda line: len(line) <= LONGEST_LINE))
 def test_nothing_can_be_forged(line: bytes) -> None:
-    """Whatever a line holds, others see one line at most, begun as only that member's can be."""
+    """No line makes others see more than one line, which begins as only that member's can."""
     pair = Pair()
     told, heard = pair.says(line)
     assert heard.count("\n") == len(pair.heard) <= 1

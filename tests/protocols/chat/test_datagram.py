@@ -25,7 +25,7 @@ def test_proving(net: Net) -> None:
 
 
 def test_unproven(net: Net) -> None:
-    """Who has not proved its address is no member, hears nothing, and is counted where it isn't answered."""
+    """A peer that has not proved its address is no member, hears nothing, is counted if not answered."""
     net.join(DAVE, "dave")
     assert len(net.receive(b"hello\n", ERIN)) == 1
     net.receive(b"let me in\n", DAVE)
@@ -51,7 +51,7 @@ def test_talking(net: Net) -> None:
 
 
 def test_unix_peer_is_vouched_for(net: Net) -> None:
-    """A Unix datagram's sender is a member at once, if it can be answered."""
+    """A Unix datagram's sender is a member immediately, if it can be answered."""
     net.join(DAVE, "dave")
     assert net.receive(b"hello\n", UNIX)[0].startswith("-- welcome, you are guest2")
     assert net.heard(DAVE) == ["-- guest2 joined", "<guest2> hello"]
@@ -78,7 +78,7 @@ def test_too_long(net: Net) -> None:
 
 
 def test_flood_is_dropped(net: Net) -> None:
-    """What comes faster than the rate is dropped and counted, with one notice until the member has rested."""
+    """Lines beyond the rate are dropped and counted, with one notice until the member has rested."""
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
     notice = ["-- faster than 5/s: what you send is dropped for a moment"]
@@ -95,7 +95,7 @@ def test_flood_is_dropped(net: Net) -> None:
 
 
 def test_full() -> None:
-    """Who doesn't fit in is told so, and counted."""
+    """A peer for whom there is no place is told so, and counted."""
     net = Net(members=1)
     net.join(DAVE, "dave")
     assert net.receive(b"hello\n", UNIX) == ["-- all 1 places are taken; try again later"]
@@ -105,7 +105,7 @@ def test_full() -> None:
 
 
 def test_quit(net: Net) -> None:
-    """Who quits is forgotten, with what else the datagram held, and has to prove itself anew."""
+    """A member that quits is forgotten, with the rest of its datagram, and has to prove itself anew."""
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
     assert net.receive(b"/quit gone\nunheard\n", DAVE) == ["-- goodbye"]
@@ -146,7 +146,7 @@ def test_a_reader_that_is_gone(net: Net) -> None:
 
 
 def test_udp_that_is_gone(net: Net) -> None:
-    """What the kernel can't send by UDP says nothing about the peer."""
+    """A datagram that the kernel can't send by UDP says nothing about the peer."""
     net.join(DAVE, "dave")
     net.join(UNIX, "una")
     net.deaf.add(DAVE)
@@ -158,7 +158,7 @@ def test_udp_that_is_gone(net: Net) -> None:
 
 @pytest.mark.parametrize(("uid", "pid"), [(1000, 99), (1001, 77)])
 def test_another_process_has_the_socket(net: Net, uid: int, pid: int) -> None:
-    """Who takes over the path of a member that has gone is somebody else, and is welcomed."""
+    """A process that takes over the path of a member that has gone is another member, and is welcomed."""
     net.join(UNIX, "una")
     net.join(DAVE, "dave")
     other = Peer.unix(uid, pid, UNIX.sockaddr)
@@ -182,7 +182,7 @@ def test_reflection(net: Net, mangle: Callable[[bytes], bytes]) -> None:
 
 
 def test_two_chats() -> None:
-    """Two chats that were forged at each other fall silent at once."""
+    """Two chats that are set against each other by a forged datagram fall silent immediately."""
     one, other = Net(), Net()
     one.listener.datagrams([(b"forged", DAVE)])
     exchanged = 0
@@ -206,7 +206,7 @@ def test_drain(net: Net) -> None:
 
 
 def test_the_log_tells_of_them(net: Net) -> None:
-    """Who came by datagrams and why they left, once each; who found no place was never in."""
+    """Each join and departure is logged once, with the reason; a peer that found no place never joined."""
     net.join(UNIX, "una")
     net.prove(DAVE)
     net.receive(b"/quit for lunch", DAVE)

@@ -1,4 +1,4 @@
-"""What may be shown on other people's terminals."""
+"""The text that other people's terminals are shown."""
 
 import unicodedata
 
@@ -70,7 +70,7 @@ def test_examples(line: bytes, shown: str) -> None:
     ],
 )
 def test_telnet(line: bytes, shown: str) -> None:
-    """What a telnet client says of its own accord is dropped; other bytes of 255 are just not UTF-8."""
+    """A telnet client's own negotiation is dropped; other bytes of 255 are just not UTF-8."""
     assert lines.clean(line) == shown
 
 

@@ -25,7 +25,7 @@ PIECES = st.sampled_from(
 
 
 def new_lines() -> LineSplitter:
-    """As chat has one for each member."""
+    """A splitter as chat has for each member."""
     return LineSplitter(LONGEST_LINE, blank_lines=False)
 
 
@@ -34,7 +34,7 @@ def taken(lines: LineSplitter) -> list[bytes | Mark]:
 
 
 def plain(data: bytes) -> list[bytes | Mark]:
-    """The rule, said plainly: lines end in LF or CRLF; CRs before one are blank; too long ones are told."""
+    """The plain rule: lines end in LF or CRLF, CRs before a line are blank, a mark replaces one too long."""
     whole, _, rest = data.rpartition(b"\n")
     result: list[bytes | Mark] = []
     for line in [each.removesuffix(b"\r") for each in whole.split(b"\n")]:
@@ -58,7 +58,7 @@ def test_any_chunking(data: bytes, cuts: list[int]) -> None:
 
 
 def test_taken_one_by_one() -> None:
-    """What is not taken yet waits, while more is fed."""
+    """Lines that are not taken yet wait while more is added."""
     lines = new_lines()
     lines.add(b"one\ntwo\nthr")
     assert lines.take() == b"one"
@@ -76,7 +76,7 @@ def test_longest() -> None:
 
 
 def test_endless_line_is_not_kept() -> None:
-    """A line that goes on and on is told once and takes no memory."""
+    """A line that goes on and on is marked once and takes no memory."""
     lines = new_lines()
     marks = []
     for _ in range(1000):

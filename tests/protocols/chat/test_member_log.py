@@ -1,4 +1,4 @@
-"""What the log says of datagram members."""
+"""The log's lines about datagram members."""
 
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent

@@ -1,4 +1,4 @@
-"""What the page of chat says."""
+"""The page of chat: its tables are complete."""
 
 from pathlib import Path
 

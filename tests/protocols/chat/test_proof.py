@@ -78,7 +78,7 @@ def test_reflection(before: bytes, after: bytes, separator: bytes) -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\r\n", b"\nhello\n"])
 def test_copied_with_its_dashes(asking: AddressProof, end: bytes) -> None:
-    """Who copies the code as it stands is told what is missing, in words that are no answer themselves."""
+    """A peer that copies the code with its dashes is told so, in words that are no answer themselves."""
     found = re.search(rb"/prove [0-9a-f-]+", asked(asking))
     assert found
     told = asking.challenge(found[0] + end, ALICE, 0.0)
@@ -90,7 +90,7 @@ def test_copied_with_its_dashes(asking: AddressProof, end: bytes) -> None:
 
 
 def test_a_code_that_is_old(asking: AddressProof) -> None:
-    """Who sends a wrong code, or one that is good no more, is asked anew."""
+    """A peer that sends a wrong code, or an expired one, is challenged anew."""
     code = answer(asked(asking))
     assert asking.challenge(code, ALICE, 180.0) == asked(asking, now=180.0)
 

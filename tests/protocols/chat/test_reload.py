@@ -10,7 +10,7 @@ from tests.protocols.chat.session import Session, heard
 
 
 def said(session: Session, name: str = "lobby") -> list[str]:
-    """What one who joins now is shown."""
+    """The history that a member who joins now is shown."""
     visitor, transport = session.connect("visitor")
     visitor.dataReceived(b"/leave\n")
     transport.clear()
@@ -38,14 +38,14 @@ def test_nobody_is_thrown_out() -> None:
     assert to_carol.disconnecting
     heard(to_alice)
     alice.dataReceived(b"/join dev\n")
-    assert heard(to_alice) == ["-- there are 2 rooms and can't be more; /rooms lists them"]
+    assert heard(to_alice) == ["-- there are 2 rooms already, as many as there may be; /rooms lists them"]
     heard(to_bob)
     alice.dataReceived(b"/join ops\n")
     assert heard(to_bob) == ["-- alice joined"]
 
 
 def test_a_shorter_history() -> None:
-    """It holds at once; what is beyond it is forgotten when nobody can undo it any more."""
+    """It holds immediately; lines beyond it are forgotten when the reload can't be undone any more."""
     session = Session()
     alice, _ = session.connect("alice")
     for number in range(4):
@@ -69,7 +69,7 @@ def test_a_shorter_history() -> None:
 
 
 def test_a_member_is_shown_no_more_than_it_can_take() -> None:
-    """What joining shows is bounded by the queue that the member came with, and by the one that is."""
+    """The history that joining shows is bounded by the member's own queue, and by the one of today."""
     session = Session(queue=8192)
     alice, to_alice = session.connect("alice")
     session.service.reload(ChatOptions(queue=65536))
@@ -87,7 +87,7 @@ def test_a_member_is_shown_no_more_than_it_can_take() -> None:
 
 
 def test_another_first_room() -> None:
-    """Who comes is in the new one; the old one lives on while somebody is in it."""
+    """New members enter the new one; the old one lives on while somebody is in it."""
     session = Session()
     alice, to_alice = session.connect("alice")
     alice.dataReceived(b"hello\n")
@@ -101,7 +101,7 @@ def test_another_first_room() -> None:
 
 
 def test_another_first_room_that_is_taken_back() -> None:
-    """What was said in an empty first room is still there; the other one is forgotten."""
+    """The lines of an empty first room are still there; the other room is forgotten."""
     session = Session()
     alice, _ = session.connect("alice")
     alice.dataReceived(b"hello\n/quit\n")

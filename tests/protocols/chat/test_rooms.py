@@ -1,4 +1,4 @@
-"""Rooms, members and what they are told."""
+"""Rooms, their members, and the lines that these are sent."""
 
 from collections.abc import Callable
 from functools import partial
@@ -171,7 +171,7 @@ def test_rooms_are_bounded(chat: Chat, alice: Terminal, bob: Terminal) -> None:
     chat.join(bob.member, "b")
     third = Terminal(chat)
     chat.join(third.member, "c")
-    assert third.heard() == ["-- there are 3 rooms and can't be more; /rooms lists them"]
+    assert third.heard() == ["-- there are 3 rooms already, as many as there may be; /rooms lists them"]
     assert third.member.room is chat.lobby
     chat.join(bob.member, "c")
     assert list(chat.rooms) == ["lobby", "a", "c"]
@@ -204,7 +204,7 @@ def test_no_history() -> None:
 
 
 def test_leaving_a_room(chat: Chat, alice: Terminal, bob: Terminal) -> None:
-    """Who is in no room hears and says nothing, can still whisper and be whispered to, and can come back."""
+    """A member in no room hears and says nothing, can whisper and be whispered to, and can come back."""
     chat.leave(alice.member)
     assert bob.heard() == ["-- alice left"]
     assert alice.heard() == ["-- you left lobby; /join ROOM enters one, /quit leaves the chat"]
@@ -238,13 +238,13 @@ def test_departing(chat: Chat, alice: Terminal, bob: Terminal) -> None:
 
 
 def test_departing_unannounced(chat: Chat, alice: Terminal, bob: Terminal) -> None:
-    """Where everybody is told anyway, nobody is told of each."""
+    """A departure that isn't announced is no line for the room."""
     chat.depart(bob.member, "", announced=False)
     assert not alice.heard()
 
 
 def test_whispering_to_nobody(chat: Chat, alice: Terminal) -> None:
-    """A whisper to a name that nobody has is told to be one."""
+    """The sender of a whisper to a name that nobody has is told so."""
     chat.whisper(alice.member, "carol", "psst")
     assert alice.heard() == ["-- nobody here is called carol"]
 
@@ -263,7 +263,7 @@ def test_renaming(chat: Chat, alice: Terminal, bob: Terminal) -> None:
 
 
 def test_listing(chat: Chat, alice: Terminal, bob: Terminal) -> None:
-    """Who is here, and which rooms there are with how many in each."""
+    """The lists of the members who are here, and of the rooms with how many are in each."""
     chat.who(alice.member)
     chat.join(bob.member, "ops")
     chat.list_rooms(alice.member)

@@ -1,4 +1,4 @@
-"""What chat is to sockd."""
+"""chat's specification and options."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from sockd.protocols.chat.specification import specification
 
 
 def test_defaults() -> None:
-    """What a chat is without any option."""
+    """The options of a chat that names none."""
     options = ChatOptions()
     assert (options.room, options.rooms, options.history, options.members) == ("lobby", 100, 20, 1000)
     assert (options.rate, options.queue) == (Rate(5, 1.0), 65536)
@@ -36,7 +36,7 @@ def test_written() -> None:
     ],
 )
 def test_wrong(written: dict[str, object], message: str) -> None:
-    """What is wrong with an option is said."""
+    """The message for a wrong option says what is wrong."""
     with pytest.raises(ValidationError) as caught:
         ChatOptions.model_validate(written)
     assert message in str(caught.value)

@@ -41,7 +41,7 @@ def test_bound_of_the_queue() -> None:
 
 
 def test_full() -> None:
-    """Who doesn't fit in is told and let go; what it sends is nobody's."""
+    """A member for whom there is no place is told so and let go; its lines are ignored."""
     session = Session(members=1)
     session.connect()
     late = session.factory.buildProtocol(None)
@@ -66,7 +66,7 @@ def test_full() -> None:
     ],
 )
 def test_the_room_hears_why(session: Session, end: End | None, error: Exception, reason: str) -> None:
-    """A connection's end is told with the transport's reason."""
+    """The room hears the transport's reason for a connection's end."""
     _, to_alice = session.connect("alice")
     bob, to_bob = session.connect("bob")
     heard(to_alice)
@@ -93,7 +93,7 @@ def test_flood_is_slowed(session: Session) -> None:
 
 
 def test_no_pause_without_need(session: Session) -> None:
-    """Who used up what is allowed and sends no more is read from."""
+    """A member that used up its rate and sends no more is still read from."""
     alice, to_alice = session.connect("alice")
     alice.dataReceived(b"x\n" * 5)
     assert not to_alice.paused
@@ -134,7 +134,7 @@ def test_what_is_allowed_is_not_all_said_at_once() -> None:
 
 
 def test_answers_wait_for_their_reader() -> None:
-    """Who asks for more than it takes waits, instead of being dropped as too slow a reader."""
+    """A member that asks for more than it reads waits, instead of being closed as too slow a reader."""
     session = Session(rate=Rate(100, 1.0))
     alice, to_alice = session.connect("alice")
     to_alice.unsent = 20_000
@@ -177,7 +177,7 @@ def test_drain(session: Session) -> None:
 
 @given(st.lists(st.binary(max_size=30) | st.just(b"\n"), max_size=30).map(b"".join), st.data())
 def test_any_chunking(sent: bytes, data: st.DataObject) -> None:
-    """However a member's bytes are cut into chunks, and however long it waits, the others hear the same."""
+    """The others hear the same, however a member's bytes are cut into chunks and however long it waits."""
     results = []
     for cuts in ([], data.draw(st.lists(st.integers(0, len(sent)), max_size=10))):
         session = Session()

@@ -1,4 +1,4 @@
-"""A chat whose program is replaced: everybody goes on where they were, and nobody is told."""
+"""A chat whose program is replaced: every member goes on where it was, and is told nothing."""
 
 from itertools import pairwise
 from typing import Any
@@ -99,7 +99,7 @@ def test_who_came_between_two_looks() -> None:
 
 
 def test_a_flooding_member_goes_on_waiting() -> None:
-    """What it has sent is said at its rate, in the new program too, and then it is read from again."""
+    """The lines that it sent are said at its rate, in the new program too; then it is read from again."""
     old = Session()
     alice, to_alice = old.connect("alice")
     bob, to_bob = old.connect("bob")
@@ -182,7 +182,7 @@ def test_members_by_datagrams_go_on() -> None:
 
 
 def test_silence_and_floods_are_counted_on() -> None:
-    """Who was warned leaves when it is time; who was told that it is too fast isn't told again."""
+    """A member that was asked leaves in time; one that heard that it is too fast doesn't hear it again."""
     old = Net()
     old.join(DAVE, "dave")
     old.join(UNIX, "una")

@@ -19,7 +19,7 @@ from tests.protocols.reactors import ClockReactor
 
 
 class Stream(StringTransport):
-    """A connection that notes how much is to be read from it at once."""
+    """A connection that notes the limit of a read."""
 
     read_most = 0
 
@@ -52,7 +52,7 @@ def host(**options: Any) -> Host[EchoOptions]:
 
 
 def streamed(chunks: list[bytes], **options: Any) -> bytes:
-    """What comes back for these chunks."""
+    """The bytes that come back for these chunks."""
     assert specification.stream is not None
     protocol = specification.stream(host(**options)).buildProtocol(None)
     transport = Stream()
@@ -78,7 +78,7 @@ CHUNKS = st.lists(st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n"]), min_s
 
 @given(chunks=st.lists(st.binary(min_size=1)))
 def test_the_same_bytes(chunks: list[bytes]) -> None:
-    """Whatever they are, as they came."""
+    """Any bytes come back as they came."""
     assert streamed(chunks) == b"".join(chunks)
 
 

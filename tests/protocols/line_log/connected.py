@@ -12,7 +12,7 @@ from tests.protocols.reactors import ClockReactor
 
 
 class Turns(ClockReactor):
-    """A reactor's: what is to be done at once is done in the next turn."""
+    """A reactor's clock: a call without delay is made in the next turn."""
 
     def callLater(self, delay: float, callable: Any, *args: object, **kw: object) -> Any:  # noqa: A002
         return super().callLater(max(delay, 0.001), callable, *args, **kw)

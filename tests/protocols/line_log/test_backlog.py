@@ -1,4 +1,4 @@
-"""What one event may not record waits in the backlog; nothing is lost, doubled or out of order."""
+"""The backlog holds what one event may not record; nothing is lost, doubled or out of order."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +130,7 @@ def test_a_read_of_ordinary_lines_is_one_event() -> None:
 
 
 def test_pieces_of_long_lines_count_as_work() -> None:
-    """They are recorded one by one, so one event takes only so many."""
+    """They are recorded one by one, so one event takes a bounded number of them."""
     sink = MemorySink()
     connect(sink, max_line=64).dataReceived(b"x" * READ)
     assert len(sink.backlog) == 1
@@ -181,7 +181,7 @@ def test_what_a_connection_left_is_recorded_after_its_end() -> None:
 
 
 def test_nothing_is_recorded_while_the_sink_is_full() -> None:
-    """And the connection isn't read from before both have gone on."""
+    """The connection isn't read from either, until the sink and the backlog have gone on."""
     sink = MemorySink()
     protocol = connect(sink, max_line=65536)
     protocol.dataReceived(b"\n" * (2 * stream.STEP_SIZE))
@@ -302,7 +302,7 @@ def test_a_stop_waits_for_the_backlog(one: Running) -> None:
 
 
 def test_the_deadline_of_a_stop_counts_the_backlog(one: Running) -> None:
-    """Each line of it is told as lost."""
+    """Each line of it is logged as lost."""
     lines = leave(one).count(b"\n")
     done = one.service.stopService()
     done.cancel()
@@ -311,7 +311,7 @@ def test_the_deadline_of_a_stop_counts_the_backlog(one: Running) -> None:
 
 
 def test_the_next_program_gets_what_ended_connections_left(one: Running) -> None:
-    """As records; and this one, should it go on, writes them as well."""
+    """It gets them as records; this program writes them as well, should it go on."""
     one.start()
     expected = leave(one)
     one.worker.steps()
@@ -329,7 +329,7 @@ def test_the_next_program_gets_what_ended_connections_left(one: Running) -> None
 
 
 def test_a_freeze_during_a_write(one: Running) -> None:
-    """What an ended connection left comes after that, once."""
+    """The rest of an ended connection comes after that, once."""
     one.start()
     expected = leave(one)
     states: list[Any] = []
@@ -370,7 +370,7 @@ def test_giving_up_a_freeze(one: Running) -> None:
 
 
 def test_newcomers_wait_their_turn() -> None:
-    """Who sends much, resets and comes again each time fills no memory; others are heard in the end."""
+    """A peer that sends much, resets and connects again fills no memory; others are heard in the end."""
     sink = MemorySink()
     honest = None
     for number in range(300):
@@ -390,7 +390,7 @@ def test_newcomers_wait_their_turn() -> None:
 
 
 def crowded() -> MemorySink:
-    """As many are in the backlog as newcomers wait for."""
+    """A sink whose backlog is just crowded."""
     sink = MemorySink()
     for _ in range(stream.CROWDED_BACKLOG):
         connect(sink, max_line=65536).dataReceived(b"\n" * READ)
@@ -411,7 +411,7 @@ def test_a_newcomer_waits_when_the_sink_has_room_again() -> None:
 
 
 def test_a_newcomer_waits_for_those_before_it_and_the_sink() -> None:
-    """Whichever comes last."""
+    """It is read from after whichever comes last."""
     sink = crowded()
     newcomer = connect(sink)
     for one in (newcomer, *sink.sources):
@@ -423,7 +423,7 @@ def test_a_newcomer_waits_for_those_before_it_and_the_sink() -> None:
 
 
 def test_a_newcomer_that_brings_something_is_queued_once() -> None:
-    """As one from the program before does; what it brings is recorded when it goes on, and once."""
+    """A connection of the old program brings unrecorded bytes: they are recorded in its turn, once."""
     before = connect(MemorySink(), max_line=65536)
     before.dataReceived(b"\n" * READ + b"the last")
     sink = crowded()

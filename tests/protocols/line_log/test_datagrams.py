@@ -117,7 +117,7 @@ LONG = [
 @pytest.mark.parametrize("max_line", [64, 65_536])
 @pytest.mark.parametrize("data", LONG)
 def test_long_datagrams_are_recorded_in_steps(data: bytes, max_line: int, form: str) -> None:
-    """The same as at once, in order, and none of the steps makes much more than an event may."""
+    """The records are the plain ones, in order, and no step makes much more than an event may."""
     sink = MemorySink()
     protocol = listening(sink, max_line, form)
     protocol.datagrams([(b"before", ONE), (data, OTHER), (b"a\nb", ONE)])

@@ -78,7 +78,7 @@ def test_json_gives_the_bytes_back(lines: list[bytes]) -> None:
 
 
 def test_json_is_readable() -> None:
-    """What is harmless stays as it is; what is not is escaped in JSON's own way."""
+    """Harmless bytes stay as they are; all others are escaped in JSON's own way."""
     written = records_for("json", "applog").piece(NOW, PEER, 'naïve "\\" \x1b\x7f\u2028\U000e0041'.encode())
     head = f'{{"time":"{TIME}","endpoint":"applog","peer":"{PEER}","text":"'
     assert written.decode() == head + r'naïve \"\\\" \u001b\u007f\u2028\udb40\udc41"}' + "\n"
@@ -96,7 +96,7 @@ def test_json_is_readable() -> None:
     ],
 )
 def test_marks(form: str, mark: Mark, end: bytes) -> None:
-    """What sockd says of a record, in each format; raw says nothing."""
+    """The mark that sockd adds to a record, in each format; raw has none."""
     assert records_for(form, "applog").piece(NOW, PEER, b"tail", mark).endswith(end)
 
 

@@ -41,7 +41,7 @@ def test_wrong_options(options: dict[str, Any]) -> None:
 
 
 def test_defaults() -> None:
-    """What a file gets that names the path alone."""
+    """The options of a file that names the path alone."""
     options = LineLogOptions(path=Path("app.log"))
     assert (options.format, options.max_line, options.mode) == ("text", 64 * 1024, 0o640)
 
@@ -77,7 +77,7 @@ async def test_the_parts_fit_together(tmp_path: Path, form: str, last: bytes) ->
 
 @pytest_twisted.ensureDeferred
 async def test_reload(tmp_path: Path) -> None:
-    """A new path holds at once, also for connections that are there; a new format for those that come."""
+    """A new path holds immediately, for open connections too; a new format holds for later ones."""
     one = host(tmp_path / "old.log", format="raw")
     assert specification.service
     assert specification.stream

@@ -66,7 +66,7 @@ def test_a_new_program_goes_on_where_the_old_one_was(data: bytes, at: int, form:
 
 
 def test_a_new_program_with_a_lower_bound() -> None:
-    """What a line has beyond it is cut at once; the sink learns whom to pause."""
+    """The part of a line beyond it is cut immediately; the sink learns whom to pause."""
     sink = MemorySink()
     old = connect(sink)
     old.dataReceived(b"x" * 30)
