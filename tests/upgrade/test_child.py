@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from sockd.upgrade import child
-from sockd.upgrade.child import MOST_SAID, rehearse
+from sockd.upgrade.child import OUTPUT_LIMIT, rehearse
 from sockd.upgrade.value import Handover, HandoverError, UpgradeRefusedError
 
 HANDOVER = Handover(file="f", runtime="r", logs="l", started=1.0, reload="from the running program")
@@ -84,13 +84,13 @@ async def test_one_that_says_nothing_is_refused_too() -> None:
 async def test_what_it_says_is_bounded() -> None:
     """And read to the end all the same, so that it does end."""
     said = await run("print('x' * 1_000_000)")
-    assert said == "x" * MOST_SAID
+    assert said == "x" * OUTPUT_LIMIT
 
 
 @pytest_twisted.ensureDeferred
 async def test_it_is_ended_when_it_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has started may go on: its pipes are not waited for."""
-    monkeypatch.setattr(child, "LONGEST", 0.0)
+    monkeypatch.setattr(child, "TIME_LIMIT", 0.0)
     monkeypatch.setattr(child._Child, "connectionMade", _when_it_speaks(child._Child))
     problems = await refused(
         "import os, time\n"

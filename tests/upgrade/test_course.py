@@ -15,7 +15,7 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
 from sockd.reload import TOLD
 from sockd.tree.endpoint import Endpoint
-from sockd.upgrade.course import PATIENCE
+from sockd.upgrade.course import FREEZE_LIMIT
 from sockd.upgrade.value import HandoverError, UpgradeRefusedError
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import House, Probes, Service, raising
@@ -99,7 +99,7 @@ def test_nothing_happens_between_state_and_exec(house: House, begin: Begin) -> N
     client = upgrade.running.connect()
     (endpoint,) = upgrade.running.daemon.endpoints
     seen: list[Any] = []
-    became = upgrade._replace
+    became = upgrade.replace
 
     def watched(*arguments: Any) -> None:
         seen.extend((endpoint.causes, set(house.loop.readers)))
@@ -167,7 +167,7 @@ def test_the_last_step_fails(house: House, begin: Begin) -> None:
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     client = upgrade.running.connect()
     reports = upgrade.running.daemon.reports
-    upgrade.course._last_words = reports.reloading
+    upgrade.before_exec = reports.reloading
     assert refusals(upgrade) == (70, ("the new program can't be started",))
     assert upgrade.running.systemd.words() == ["RELOADING", "READY"] * 2  # the first is the reload
     goes_on(upgrade, client)
@@ -240,7 +240,7 @@ def test_a_service_that_never_tells_its_state(house: House, begin: Begin) -> Non
     client = upgrade.running.connect()
     began = house.loop.seconds()
     assert refusals(upgrade) == (70, ("slow: the service can't hand over what it has not finished",))
-    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.2)
+    assert house.loop.seconds() - began == pytest.approx(FREEZE_LIMIT, abs=0.2)
     goes_on(upgrade, client)
 
 
@@ -536,7 +536,7 @@ def test_services_that_are_never_at_rest_together(house: House, begin: Begin) ->
     busy.append(upgrade.running.daemon.endpoints[0])
     began = house.loop.seconds()
     upgrade.running.told("upgrade")
-    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.6)
+    assert house.loop.seconds() - began == pytest.approx(FREEZE_LIMIT, abs=0.6)
     (rehearsed,) = upgrade.rehearsed
     assert rehearsed.endpoints["busy"].service[0] in range(20)
     assert upgrade.handed is not None

@@ -85,7 +85,7 @@ def test_a_file_that_is_cut_meanwhile_is_refused(file: int, monkeypatch: pytest.
 
 def test_there_may_be_too_much(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
     """Neither writing nor reading is without a bound."""
-    monkeypatch.setattr(passing, "MOST", 1000)
+    monkeypatch.setattr(passing, "SIZE_LIMIT", 1000)
     with pytest.raises(HandoverError, match="at most 1000 can be"):
         passing.write(handover())
     with pytest.raises(HandoverError, match="not what a running sockd hands over"):

@@ -24,7 +24,7 @@ from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.sockets import Sockets
 from sockd.upgrade import thawing
-from sockd.upgrade.value import HandedEndpoint
+from sockd.upgrade.value import HandedEndpoint, Handover
 from tests.daemons import Daemons, Running
 from tests.tree.house import Datagrams, House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade, succeeded
@@ -504,5 +504,5 @@ def test_what_another_version_did_not_count(house: House, run: Daemons) -> None:
         {"listeners": [{}, {"address": TCP}, {"address": "tcp://*:1", "counters": {}}]},
     ):
         state = HandedEndpoint("probe", counters=counters)
-        thawing._prepare(endpoint, state)
+        thawing.before_start(running.daemon, Handover("", "", "", 0.0, endpoints={endpoint.name: state}))
     assert not endpoint.listeners[0].counters.accepted
