@@ -222,7 +222,7 @@ def tell_refused(log: Logger, what: str, refused: Refused) -> None:
 
 
 def _stops() -> Refused:
-    return Refused(os.EX_UNAVAILABLE, "the daemon stops")
+    return Refused(os.EX_UNAVAILABLE, "the daemon is stopping")
 
 
 def _not_any_more(failure: Failure) -> Failure:

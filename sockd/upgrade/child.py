@@ -100,7 +100,7 @@ class _Child(ProcessProtocol):
         lines = self._lines(2)
         if not lines:
             how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"
-            return [f"the rehearsal ended with {how} and said nothing"]
+            return [f"the rehearsal ended with {how} and printed nothing"]
         if lines[0].startswith("Traceback "):
             return [f"the new program doesn't start: {lines[-1]}"]
         return lines

@@ -80,7 +80,7 @@ class Course:
     def upgrade(self) -> Deferred[None]:
         """Fires only where it is refused: otherwise there is another program by then."""
         if self._now is not None or self._daemon.state == "stopping":
-            busy = "an upgrade is under way" if self._now is not None else "the daemon stops"
+            busy = "an upgrade is under way" if self._now is not None else "the daemon is stopping"
             raise Refused(os.EX_TEMPFAIL, busy)
         self._begun = time.monotonic()
         self._daemon.upgrading = True
@@ -110,7 +110,7 @@ class Course:
         elif isinstance(error, SockdError):
             refused = Refused(os.EX_SOFTWARE, str(error))
         elif isinstance(error, CancelledError):
-            refused = Refused(os.EX_UNAVAILABLE, "the daemon stops")
+            refused = Refused(os.EX_UNAVAILABLE, "the daemon is stopping")
         else:
             self._daemon.log.failure("the upgrade failed", failure)
             refused = Refused(os.EX_SOFTWARE, f"the upgrade failed: {describe(error)}")
@@ -231,8 +231,8 @@ class Course:
         return [*drains, *daemon.seeing_off]
 
 
-def _try_again(meanwhile: str) -> Refused:
-    return Refused(os.EX_TEMPFAIL, f"{meanwhile} meanwhile: try again")
+def _try_again(what: str) -> Refused:
+    return Refused(os.EX_TEMPFAIL, f"{what} during the upgrade: try again")
 
 
 def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> State:

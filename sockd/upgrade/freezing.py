@@ -72,7 +72,7 @@ def _freezing(endpoint: Endpoint, what: str) -> Iterator[None]:
         yield
     except BaseException as error:
         raise UpgradeRefusedError(
-            f"{endpoint.name}: {what} can't tell its state: {describe(error)}"
+            f"{endpoint.name}: {what} can't give its state: {describe(error)}"
         ) from error
 
 

@@ -45,7 +45,7 @@ def _written(value: State, place: tuple[str | int, ...]) -> State:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise HandoverError(f"{_shown(place)}: its key {key!r:.100} is no text")
+                raise HandoverError(f"{_shown(place)}: its key {key!r:.100} is not text")
         return {
             f"${key}" if key.startswith("$") else key: _written(item, (*place, key))
             for key, item in value.items()
@@ -174,7 +174,7 @@ def adopt(handover: Handover) -> dict[int, socket.socket]:
 
 def _unused(fd: object, sockets: dict[int, socket.socket]) -> socket.socket:
     if not isinstance(fd, int) or fd in sockets:
-        raise ValueError("it is no number, or there twice")
+        raise ValueError("it is not a number, or is named twice")
     return socket.socket(fileno=fd)
 
 

@@ -73,11 +73,15 @@ async def test_a_program_that_does_not_start_gives_its_last_word() -> None:
 @pytest_twisted.ensureDeferred
 async def test_one_that_says_nothing_is_refused_too() -> None:
     """The status or the signal is all there is to tell."""
-    assert await refused("import os; os._exit(3)") == ("the rehearsal ended with status 3 and said nothing",)
+    assert await refused("import os; os._exit(3)") == (
+        "the rehearsal ended with status 3 and printed nothing",
+    )
     # Whatever ended it before its last word, as a module of a third party's may: it has not rehearsed.
-    assert await refused("import os; os._exit(0)") == ("the rehearsal ended with status 0 and said nothing",)
+    assert await refused("import os; os._exit(0)") == (
+        "the rehearsal ended with status 0 and printed nothing",
+    )
     [line] = await refused("import os; os.kill(os.getpid(), 11)")
-    assert line == "the rehearsal ended with signal 11 and said nothing"
+    assert line == "the rehearsal ended with signal 11 and printed nothing"
 
 
 @pytest_twisted.ensureDeferred

@@ -192,7 +192,7 @@ def test_a_connection_that_can_not_tell_its_state(house: House, begin: Begin) ->
     client = upgrade.running.connect()
     status, (line,) = refusals(upgrade)
     assert status == 70
-    assert line.startswith("lobby: a connection can't tell its state: ZeroDivisionError: a bug in freeze (")
+    assert line.startswith("lobby: a connection can't give its state: ZeroDivisionError: a bug in freeze (")
     assert not upgrade.events
     goes_on(upgrade, client)
 
@@ -209,7 +209,7 @@ def test_a_service_that_can_not_tell_its_state(how: Any, house: House, begin: Be
     client = upgrade.running.connect()
     status, (line,) = refusals(upgrade)
     assert status == 70
-    assert line.startswith("lobby: the service can't tell its state: ZeroDivisionError: a bug")
+    assert line.startswith("lobby: the service can't give its state: ZeroDivisionError: a bug")
     goes_on(upgrade, client)
 
 
@@ -225,7 +225,7 @@ def test_a_service_that_fails_to_tell_its_state_later(house: House, begin: Begin
     asked = upgrade.running.ask("upgrade")
     states[0].errback(SockdError("the disk is full"))
     assert upgrade.running.refused(asked) == (
-        70, ("lobby: the service can't tell its state: the disk is full",),
+        70, ("lobby: the service can't give its state: the disk is full",),
     )  # fmt: skip
     assert len(states) == 1
     goes_on(upgrade)
@@ -440,8 +440,8 @@ def test_stopped_meanwhile(step: str, house: House, begin: Begin) -> None:
     assert running.told("status")["state"] == "upgrading"
     upgrade.course.cancel()
     stopped = running.daemon.stopService()
-    assert running.refused(asked) == (69, ("the daemon stops",))
-    assert running.refused(running.ask("upgrade")) == (75, ("the daemon stops",))
+    assert running.refused(asked) == (69, ("the daemon is stopping",))
+    assert running.refused(running.ask("upgrade")) == (75, ("the daemon is stopping",))
     assert running.told("status")["state"] == "stopping"
     assert len(cancelled) == (step == "rehearsal")
     assert house.run_clock(lambda: stopped.called) == pytest.approx(DRAIN, abs=0.2)
@@ -457,7 +457,7 @@ def test_reloaded_meanwhile(house: House, begin: Begin) -> None:
     asked = running.ask("upgrade")
     running.now(*running.plan.endpoints, house.plan(TCP, stream=Lastings(), name="new"))
     running.told("reload")
-    assert running.refused(asked) == (75, ("the file was reloaded meanwhile: try again",))
+    assert running.refused(asked) == (75, ("the file was reloaded during the upgrade: try again",))
     assert upgrade.handed is None
     goes_on(upgrade)
 
@@ -484,7 +484,9 @@ def test_the_file_is_changed_meanwhile(wrong: bool, house: House, begin: Begin) 
         running.file = raising(SockdError("no 'key: value'"))
     else:
         running.now(*running.plan.endpoints, house.plan(TCP, stream=Lastings(), name="new"))
-    expected = (78, "no 'key: value'") if wrong else (75, "the file was changed meanwhile: try again")
+    expected = (
+        (78, "no 'key: value'") if wrong else (75, "the file was changed during the upgrade: try again")
+    )
     assert running.refused(asked) == (expected[0], (expected[1],))
     assert upgrade.handed is None
     goes_on(upgrade)
@@ -509,7 +511,7 @@ def test_asked_to_finish_in_the_last_moment(house: House, begin: Begin) -> None:
     draining = running.ask("drain", endpoint="lobby")
     states.append({})
     written.callback({})
-    assert running.refused(asked) == (75, ("connections were asked to finish meanwhile: try again",))
+    assert running.refused(asked) == (75, ("connections were asked to finish during the upgrade: try again",))
     assert upgrade.handed is None
     assert running.outcome(draining) == {"endpoint": "lobby", "finished": 1, "cut": 0}
     assert house.receive(client, 1) == b""

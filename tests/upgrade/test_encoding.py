@@ -49,7 +49,7 @@ def test_whatever_is_read_gives_a_state_or_an_error_of_one_line(data: bytes) -> 
             "endpoints.lobby.1: a value of the type set can't be handed over",
         ),
         ((1, 2), "the state: a value of the type tuple can't be handed over"),
-        ({"a": {3: 4}}, "a: its key 3 is no text"),
+        ({"a": {3: 4}}, "a: its key 3 is not text"),
         ([10**5000], "can't be handed over: Exceeds the limit"),
     ],
 )
