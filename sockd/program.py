@@ -21,7 +21,7 @@ from twisted.logger import ILogObserver, Logger
 import sockd
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
-from sockd.base.reactor import MainReactor
+from sockd.base.reactor import MainReactor, ProcessReactor
 from sockd.base.units import counted
 from sockd.commands import commands
 from sockd.control.conversation import Conversation
@@ -61,7 +61,7 @@ class Program(Daemon):
     def __init__(
         self,
         plan: Plan,
-        reactor: MainReactor,
+        reactor: ProcessReactor,
         options: TwistdOptions,
         read: Callable[[], Plan],
         directories: Directories,
@@ -97,6 +97,7 @@ class Program(Daemon):
         self._carried = Carried.of(options, directories, handed)
         self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
+        self._stop_reactor = reactor.stop
         self._stop_asked = False
         self._started_in = working_directory()
         self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ)
@@ -218,7 +219,7 @@ class Program(Daemon):
             self.hurry()
         else:
             self._stop_asked = True
-            self._reactor.stop()
+            self._stop_reactor()
 
     def _leave(self, status: int) -> None:
         exit_with(status)

@@ -9,7 +9,7 @@ from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import Place, Problem, SockdError
-from sockd.daemon import GRACE
+from sockd.daemon import SERVICE_GRACE
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.supervisor import PATIENCE
 from tests.daemons import DRAIN, Daemons, Running
@@ -176,13 +176,13 @@ def test_deadline_of_services(house: House, run: Daemons) -> None:
 
 
 def test_services_have_a_little_time_in_any_case(house: House, run: Daemons) -> None:
-    """Connections that took all of it leave them GRACE."""
+    """Connections that took all of it leave them SERVICE_GRACE."""
     service = Service()
     service.on_stop = Deferred
     running = run(house.plan(TCP, stream=Probes(), service=service))
     running.start()
     unfinished(running)
-    assert running.stop() == pytest.approx(DRAIN + GRACE, abs=0.2)
+    assert running.stop() == pytest.approx(DRAIN + SERVICE_GRACE, abs=0.2)
 
 
 def test_service_whose_stop_swallows_its_cancellation(house: House, run: Daemons) -> None:
@@ -216,7 +216,7 @@ def test_service_whose_stop_fails(house: House, run: Daemons) -> None:
 
 
 def test_hurry_cuts_connections(house: House, run: Daemons) -> None:
-    """Asked once more, nothing is waited for but a service's GRACE."""
+    """Asked once more, nothing is waited for but a service's SERVICE_GRACE."""
     service = Service()
     service.on_stop = Deferred
     running = run(house.plan(TCP, stream=Probes(), service=service))
@@ -224,7 +224,7 @@ def test_hurry_cuts_connections(house: House, run: Daemons) -> None:
     unfinished(running)
     stopped = running.daemon.stopService()
     running.daemon.hurry()
-    assert house.run_clock(lambda: stopped.called) == pytest.approx(GRACE, abs=0.2)
+    assert house.run_clock(lambda: stopped.called) == pytest.approx(SERVICE_GRACE, abs=0.2)
 
 
 def test_hurry_cuts_services(house: House, run: Daemons) -> None:
