@@ -47,8 +47,9 @@ from sockd.upgrade.value import Handover
 # them.
 TwistdOptions = Mapping[str, Any]
 
-# Seconds that systemd's watchdog waits for the new program of an upgrade; the shipped units' interval.
-_TAKING_OVER = 30.0
+_UPGRADE_WATCHDOG = (
+    30.0  # seconds for which systemd's watchdog waits for the new program: as in the shipped units
+)
 
 
 class Program(Daemon):
@@ -196,7 +197,7 @@ class Program(Daemon):
                 self._own_log.reopen()
             except OSError as error:
                 self.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "the log can't be opened anew: {why}", why=error.strerror, event="log"
+                    "the log can't be reopened: {why}", why=error.strerror, event="log"
                 )
 
     def _process_values(self) -> dict[str, Any]:
@@ -208,7 +209,7 @@ class Program(Daemon):
         """The next thing that happens is that another program begins: tell systemd."""
         self.reports.reloading()
         if self._watchdog is not None:
-            self._watchdog.prolong(_TAKING_OVER)
+            self._watchdog.prolong(_UPGRADE_WATCHDOG)
         self._notify.close()
 
     # -- stop

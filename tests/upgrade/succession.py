@@ -153,7 +153,7 @@ _HEARD = ("addReader", "addWriter", "callLater")
 
 
 def vanish(old: Running) -> None:
-    """As exec does: whatever it was about to do, it won't; what it had open is closed, and nobody is told."""
+    """As exec does: whatever it was about to do, it won't; what it had open is closed without a word."""
     loop = old.house.loop
     _empty(loop)
     for method in _HEARD:

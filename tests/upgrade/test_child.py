@@ -72,7 +72,7 @@ async def test_a_program_that_does_not_start_gives_its_last_word() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_says_nothing_is_refused_too() -> None:
-    """The status or the signal is all there is to tell."""
+    """The status or the signal is all that there is to say."""
     assert await refused("import os; os._exit(3)") == (
         "the rehearsal ended with status 3 and printed nothing",
     )

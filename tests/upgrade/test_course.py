@@ -54,7 +54,7 @@ def begin(run: Daemons, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
 
 
 def goes_on(upgrade: Upgrade, client: socket.socket | None = None) -> None:
-    """Everybody who is there is served, and whoever comes; nothing is left of the attempt."""
+    """Clients that are there are served, and those that come; nothing is left of the attempt."""
     running = upgrade.running
     for endpoint in running.daemon.endpoints:
         assert not endpoint.causes
@@ -66,7 +66,7 @@ def goes_on(upgrade: Upgrade, client: socket.socket | None = None) -> None:
 
 
 def last(upgrade: Upgrade) -> Any:
-    """What the status tells of the upgrade."""
+    """What the status says of the upgrade."""
     return upgrade.running.told("status")["upgrade"]
 
 
@@ -116,9 +116,9 @@ def test_nothing_happens_between_state_and_exec(house: House, begin: Begin) -> N
 
 
 def refusals(upgrade: Upgrade) -> tuple[int, tuple[str, ...]]:
-    """Have it refused; it is told in the log and in the status as well."""
+    """Have it refused; the log and the status say so as well."""
     status, lines = upgrade.running.refused(upgrade.running.ask("upgrade"))
-    # Of a wrong file the reload has told already.
+    # The reload has logged a wrong file already.
     what = upgrade.running.log.messages(LogLevel.error)[-1]
     assert what in (f"upgrade refused: {lines[-1]}", f"reload refused: {lines[-1]}")
     outcome = last(upgrade)
@@ -163,7 +163,7 @@ def test_a_rehearsal_that_can_not_begin(error: Exception, house: House, begin: B
 
 
 def test_the_last_step_fails(house: House, begin: Begin) -> None:
-    """systemd had been told that another program begins: it hears that this one goes on."""
+    """systemd knew that another program begins: it hears that this one goes on."""
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     client = upgrade.running.connect()
     reports = upgrade.running.daemon.reports
@@ -187,7 +187,7 @@ def test_a_bug_of_ours(house: House, begin: Begin) -> None:
 
 
 def test_a_connection_that_can_not_tell_its_state(house: House, begin: Begin) -> None:
-    """Whose it is, is told, and where it went wrong."""
+    """The reason names the endpoint, and where it went wrong."""
     upgrade = begin(house.plan(TCP, stream=Lastings("freeze")))
     client = upgrade.running.connect()
     status, (line,) = refusals(upgrade)
@@ -214,7 +214,7 @@ def test_a_service_that_can_not_tell_its_state(how: Any, house: House, begin: Be
 
 
 def test_a_service_that_fails_to_tell_its_state_later(house: House, begin: Begin) -> None:
-    """Its reason is told, and it is not asked again."""
+    """Its reason is reported, and it is not asked again."""
     states: list[Deferred[Any]] = []
 
     def freeze() -> Deferred[Any]:
@@ -330,7 +330,7 @@ def stuck(running: Running, endpoint: int = 0) -> socket.socket:
 
 
 def test_connections_that_can_not_go_on_finish_first(house: House, begin: Begin) -> None:
-    """Within `daemon.drain`; their endpoint accepts nobody meanwhile, who comes waits and is served after."""
+    """Within `daemon.drain`; until then their endpoint accepts nobody, and newcomers are served after."""
     upgrade = begin(
         house.plan(TCP, stream=Probes(), name="old"), house.plan(TCP, stream=Lastings(), name="new")
     )
@@ -387,11 +387,11 @@ def test_who_leaves_with_a_reload_finishes_first(house: House, begin: Begin) -> 
     goes_on(upgrade)
 
 
-# -- meanwhile
+# -- what comes between
 
 
 def test_asked_twice(house: House, begin: Begin) -> None:
-    """One is under way: the other is refused at once, and changes nothing about the first."""
+    """One is under way: the other is refused immediately, and changes nothing about the first."""
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     running = upgrade.running
     rehearsal: Deferred[str] = Deferred()
@@ -424,7 +424,7 @@ def test_by_signal(house: House, begin: Begin) -> None:
 
 @pytest.mark.parametrize("step", ["reload", "rehearsal", "service", "connections"])
 def test_stopped_meanwhile(step: str, house: House, begin: Begin) -> None:
-    """At whatever step it waits: no upgrade follows, who asked is told, and the stop has its course."""
+    """At whatever step it waits: no upgrade follows, the client hears why, and the stop has its course."""
     cancelled: list[Any] = []
     service = Freezing(Deferred if step == "service" else dict)
     upgrade = begin(
@@ -463,7 +463,7 @@ def test_reloaded_meanwhile(house: House, begin: Begin) -> None:
 
 
 def test_reloaded_meanwhile_with_nothing_new(house: House, begin: Begin) -> None:
-    """Whoever does so, as after each turn of the logs, doesn't get in the way."""
+    """This happens after each turn of the logs, and doesn't get in the way."""
     upgrade = begin(house.plan(TCP, stream=Probes()))
     running = upgrade.running
     stuck(running)

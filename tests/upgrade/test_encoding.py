@@ -1,4 +1,4 @@
-"""States come back as they were, and what can't be written or read is told in one line."""
+"""States come back as they were; one line says what can't be written or read."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_a_state_without_an_end_is_refused() -> None:
 
 
 def test_a_header_tells_form_and_version() -> None:
-    """A program that reads another form says whose it is."""
+    """A program that reads another form names the version that wrote it."""
     header = json.loads(encode(None).partition(b"\n")[0])
     assert header["sockd handover"] == FORMAT
     with pytest.raises(HandoverError, match=r"sockd 9\.1 hands over in form 2, while .* reads form 1"):

@@ -1,4 +1,4 @@
-"""What is handed over of a daemon: every socket once, every state, and nothing of who can't go on."""
+"""What is handed over of a daemon: every socket once, every state, and no connection that can't go on."""
 
 import socket
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_what_systemd_passed(house: House, run: Daemons) -> None:
 
 
 def test_who_survives(house: House, run: Daemons) -> None:
-    """Whoever's protocol says so, and is not to finish anyway."""
+    """Those whose protocol can, and which were not asked to finish."""
     running = run(
         house.plan(TCP, stream=Lastings(), name="new"), house.plan(TCP, stream=Probes(), name="old")
     ).start()
@@ -196,7 +196,7 @@ def test_states_of_services(house: House) -> None:
 
 
 def test_a_service_that_fails_to_tell_its_state(house: House) -> None:
-    """Now or later, it is told in one way."""
+    """Now or later, the error is the same."""
 
     def bug() -> Any:
         raise ZeroDivisionError("a bug")

@@ -35,7 +35,7 @@ def file() -> Iterator[int]:
 
 
 def test_what_was_written_is_read(file: int) -> None:
-    """Several times, from the beginning, whoever read it before."""
+    """Several times, from the beginning, whatever was read before."""
     os.lseek(file, 5, os.SEEK_SET)
     assert passing.read(file) == passing.read(file) == handover()
     assert not os.get_inheritable(file)
