@@ -1,4 +1,11 @@
-"""The root of the running tree: bind, drop privileges, start, serve, drain, stop."""
+"""The root of the running tree.
+
+Its life, as twistd drives it: `privilegedStartService` binds the addresses while there are rights to; twistd
+gives up root; `startService` starts the protocols' services and listeners; when each has been tried once, it
+serves, whether or not all of them run (the others are tried again). `stopService` drains: nothing new is
+accepted, connections may finish within `daemon.drain`, then they are closed, then the services stop, and it
+fires when all have ended. A second request to stop (`hurry`) skips the waiting.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
+from sockd.base.reactor import MainReactor, Timer
 from sockd.base.units import counted, format_duration
 from sockd.control.listener import Controls
 from sockd.control.status import Outcome, in_words
@@ -26,16 +34,16 @@ from sockd.tree.reporting import REFUSALS_INTERVAL
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import State
 
-# How long (seconds) a protocol's service gets to finish its work when the drain's time is over.
-GRACE = 0.5
+SERVICE_GRACE = 0.5  # seconds for a protocol's service to finish its work, when the drain's time is over
 
 
 class Daemon(Service):
-    """All endpoints of a plan.
+    """All endpoints of a plan, with what they share.
 
-    `leave(status)` ends the process with a status, through `stopService`; `serving(daemon)` is called when
-    every listener and every protocol's service was tried once, and says whether it told a person so.
-    `read()` gives the plan of the file as it is now, or a Deferred; `commands` are the control socket's.
+    `leave(status)` ends the process with a status, through `stopService`. `serving(daemon)` is called when
+    every listener and every protocol's service has been tried once, and returns whether it has shown a person
+    which listen. `read()` gives the plan of the file as it is now, or a Deferred of it. `commands` are the
+    control socket's, by name.
     """
 
     name = "sockd"
@@ -43,7 +51,7 @@ class Daemon(Service):
     def __init__(
         self,
         plan: Plan,
-        reactor: Any,
+        reactor: MainReactor,
         leave: Callable[[int], None],
         serving: Callable[["Daemon"], bool],
         random: Callable[[], float] = random,
@@ -58,7 +66,7 @@ class Daemon(Service):
         self._leave = leave
         self._serving = serving
         self.log = Logger("sockd")
-        self.began: float = reactor.seconds()
+        self.began = reactor.seconds()
         self.commands: Mapping[str, Callable[..., Any]] = {}
         self.around = Surroundings(
             reactor,
@@ -71,7 +79,7 @@ class Daemon(Service):
             numbers=numbers or count(1),
         )
         self.by_name = {endpoint.name: Endpoint(endpoint, self.around) for endpoint in plan.endpoints}
-        self.gone: set[Endpoint] = set()  # of an earlier plan: they drain
+        self.gone: set[Endpoint] = set()  # that are in the plan no more, and drain
         self.seeing_off: set[Deferred[None]] = set()
         self.controls = Controls(self.around)
         self.reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
@@ -80,13 +88,13 @@ class Daemon(Service):
         self.last_upgrade: Outcome | None = None
         self.upgrading = False
         self._tried = False
-        self._unclaimed: list[str] = []  # as told
+        self._unclaimed: list[str] = []  # names of systemd's sockets, as logged
         self._ready = False
         self._stopping: Deferred[None] | None = None
         self._services_stopping: list[Deferred[None]] = []
         self._hurried = False
-        self._timer: Any = None
-        self._refusals_timer: Any = None
+        self._timer: Timer | None = None
+        self._refusals_timer: Timer | None = None
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -94,12 +102,12 @@ class Daemon(Service):
 
     @property
     def everywhere(self) -> list[Endpoint]:
-        """Those that drain too."""
+        """The endpoints of the plan, and those that are gone and drain."""
         return [*self.by_name.values(), *self.gone]
 
     @property
     def leaving(self) -> int:
-        """Connections of endpoints that the file has no more."""
+        """How many connections there are of endpoints that are gone."""
         return sum(len(endpoint.connections) for endpoint in self.gone)
 
     @property
@@ -113,9 +121,8 @@ class Daemon(Service):
         return "reloading" if self.reloading.busy else "running"
 
     def seconds(self) -> float:
-        """The reactor's clock."""
-        now: float = self._reactor.seconds()
-        return now
+        """The time by the reactor's clock."""
+        return self._reactor.seconds()
 
     def _words(self) -> str:
         return in_words(self.endpoints, self.leaving)
@@ -123,7 +130,7 @@ class Daemon(Service):
     # -- start
 
     def privilegedStartService(self) -> None:  # noqa: N802
-        """Open every address while we still may."""
+        """Open every address, while there are still rights to."""
         try:
             self.controls.open(self.plan)
         except OpenError as error:
@@ -136,7 +143,7 @@ class Daemon(Service):
             endpoint.bind()
 
     def startService(self) -> None:  # noqa: N802
-        """Start the protocols; accept as soon as theirs run."""
+        """Start the protocols' services; an endpoint accepts as soon as its service runs."""
         super().startService()
         self.reports.start()
         for warning in self.plan.warnings:
@@ -145,7 +152,7 @@ class Daemon(Service):
         self._refusals_timer = self._reactor.callLater(REFUSALS_INTERVAL, self._log_refusals)
         self.controls.serve(self.plan, self.commands)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
-        # Whoever reads that we serve may ask us to stop: that takes a running reactor.
+        # A program that reads that sockd serves may stop it at once, for which the reactor must run.
         tried.addCallback(lambda _: self._reactor.callWhenRunning(self._all_tried))
 
     def _all_tried(self) -> None:
@@ -176,7 +183,7 @@ class Daemon(Service):
         )
 
     def _changed(self) -> None:
-        """systemd waits until every listener was tried and what is required runs."""
+        """Tell systemd that it has started, once each listener was tried and what is required runs."""
         if self._tried and not self._ready and self.running:
             self._ready = all(
                 endpoint.running for endpoint in self.endpoints if endpoint.plan.give_up_after is not None
@@ -185,7 +192,7 @@ class Daemon(Service):
                 self.reports.ready()
 
     def tell_unclaimed(self) -> None:
-        """Log which sockets of systemd's nobody listens on, and whether its store is large enough."""
+        """Log which sockets of systemd's no endpoint uses, and whether its store is large enough."""
         unclaimed = self.around.sockets.unclaimed()
         for name in unclaimed:
             if name in self._unclaimed:
@@ -221,10 +228,10 @@ class Daemon(Service):
     # -- reload
 
     def changed_settings(self, changes: Changes) -> None:
-        """The plan is another one now; what of it is the process' is to follow."""
+        """The plan is another one now: called for what of it is the process's."""
 
     def see_off(self, endpoint: Endpoint) -> None:
-        """Drain an endpoint that the file has no more, within `daemon.drain`, then stop it."""
+        """Drain an endpoint that the plan has no more, within `daemon.drain`, then stop it."""
         self.gone.add(endpoint)
         leaving = ensureDeferred(self._see_off(endpoint))
         self.seeing_off.add(leaving)
@@ -238,7 +245,7 @@ class Daemon(Service):
                 timer.cancel()
             stopping = ensureDeferred(endpoint.stop())
             self._services_stopping.append(stopping)
-            timer = self._reactor.callLater(max(GRACE, self.plan.drain), stopping.cancel)
+            timer = self._reactor.callLater(max(SERVICE_GRACE, self.plan.drain), stopping.cancel)
             await DeferredList([stopping], consumeErrors=True)
             self._services_stopping.remove(stopping)
         finally:
@@ -249,7 +256,7 @@ class Daemon(Service):
     # -- stop
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
-        """Drain within `daemon.drain`, then cut; fires when everything has ended."""
+        """Drain within `daemon.drain`, then close what is left; fires when everything has ended."""
         if self._stopping is None:
             super().stopService()
             if self._refusals_timer is not None:
@@ -279,7 +286,7 @@ class Daemon(Service):
         if self._timer.active():
             self._timer.cancel()
         self._services_stopping += [ensureDeferred(endpoint.stop()) for endpoint in self.endpoints]
-        self._timer = self._reactor.callLater(max(self._left(deadline), GRACE), self._cut_services)
+        self._timer = self._reactor.callLater(max(self._left(deadline), SERVICE_GRACE), self._cut_services)
         await DeferredList([*self._services_stopping, *seeing_off], consumeErrors=True)
         if self._timer.active():
             self._timer.cancel()
@@ -288,11 +295,11 @@ class Daemon(Service):
         self.log.info("stopped", event="stopped")
 
     def _left(self, deadline: float) -> float:
-        """Seconds."""
+        """Seconds until then; none when asked to hurry."""
         return 0.0 if self._hurried else max(0.0, deadline - self.seconds())
 
     def hurry(self) -> None:
-        """Asked to stop once more: cut what is left, now."""
+        """Asked to stop once more: close what is left, now."""
         self._hurried = True
         self._cut_connections()
         self._cut_services()

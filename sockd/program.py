@@ -21,7 +21,7 @@ from twisted.logger import ILogObserver, Logger
 import sockd
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
-from sockd.base.reactor import MainReactor
+from sockd.base.reactor import MainReactor, ProcessReactor
 from sockd.base.units import counted
 from sockd.commands import commands
 from sockd.control.conversation import Conversation
@@ -48,8 +48,9 @@ from sockd.upgrade.value import Handover
 # them.
 TwistdOptions = Mapping[str, Any]
 
-# Seconds that systemd's watchdog waits for the new program of an upgrade; the shipped units' interval.
-_TAKING_OVER = 30.0
+_UPGRADE_WATCHDOG = (
+    30.0  # seconds for which systemd's watchdog waits for the new program: as in the shipped units
+)
 
 
 class Program(Daemon):
@@ -62,7 +63,7 @@ class Program(Daemon):
     def __init__(
         self,
         plan: Plan,
-        reactor: MainReactor,
+        reactor: ProcessReactor,
         options: TwistdOptions,
         read: Callable[[], Plan],
         directories: Directories,
@@ -98,6 +99,7 @@ class Program(Daemon):
         self._carried = Carried.of(options, directories, handed)
         self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
+        self._stop_reactor = reactor.stop
         self._stop_asked = False
         self._started_in = working_directory()
         self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ)
@@ -196,7 +198,7 @@ class Program(Daemon):
                 self._own_log.reopen()
             except OSError as error:
                 self.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "the log can't be opened anew: {why}", why=error.strerror, event="log"
+                    "the log can't be reopened: {why}", why=error.strerror, event="log"
                 )
 
     def _process_values(self) -> dict[str, Any]:
@@ -208,7 +210,7 @@ class Program(Daemon):
         """The next thing that happens is that another program begins: tell systemd."""
         self.reports.reloading()
         if self._watchdog is not None:
-            self._watchdog.prolong(_TAKING_OVER)
+            self._watchdog.prolong(_UPGRADE_WATCHDOG)
         self._notify.close()
 
     # -- stop
@@ -219,7 +221,7 @@ class Program(Daemon):
             self.hurry()
         else:
             self._stop_asked = True
-            self._reactor.stop()
+            self._stop_reactor()
 
     def _leave(self, status: int) -> None:
         exit_with(status)

@@ -238,7 +238,7 @@ def log_refused(log: Logger, what: str, refused: Refused) -> None:
 
 
 def _stops() -> Refused:
-    return Refused(os.EX_UNAVAILABLE, "the daemon stops")
+    return Refused(os.EX_UNAVAILABLE, "the daemon is stopping")
 
 
 def _refused_by_stop(failure: Failure) -> Failure:

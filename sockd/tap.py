@@ -13,7 +13,6 @@ import sockd
 from sockd import log
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
-from sockd.base.reactor import MainReactor
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
@@ -48,7 +47,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     switches = Switches(reactor)
     switches.prepare()
     try:
-        program = _program(options, options.parent or {}, cast("MainReactor", reactor), switches)
+        program = _program(options, options.parent or {}, cast("ProcessReactor", reactor), switches)
     except BaseException:
         switches.stop()
         raise
@@ -59,7 +58,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     return program
 
 
-def _program(options: Options, parent: TwistdOptions, reactor: MainReactor, switches: Switches) -> Program:
+def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, switches: Switches) -> Program:
     """All that can be wrong with the file or the handover shows here, before anything is opened."""
     upgraded = passing.VARIABLE in os.environ
     try:

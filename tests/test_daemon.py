@@ -9,7 +9,7 @@ from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import Place, Problem, SockdError
-from sockd.daemon import GRACE
+from sockd.daemon import SERVICE_GRACE
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.supervisor import SLOW_START
 from tests.daemons import DRAIN, Daemons, Running
@@ -48,7 +48,7 @@ def test_serving(house: House, run: Daemons) -> None:
 
 
 def test_serving_was_told_to_a_person(house: House, run: Daemons) -> None:
-    """Who reads the table needs no line for each listener."""
+    """A person who reads the table needs no line for each listener."""
     running = run(house.plan(TCP, stream=Probes()))
     running.person = True
     running.start()
@@ -70,7 +70,7 @@ def test_serving_waits_for_the_first_tries(house: House, run: Daemons) -> None:
 
 
 def test_serving_waits_for_nobody_for_ever(house: House, run: Daemons) -> None:
-    """A service whose start never ends is told; the others serve meanwhile, and it does when it comes."""
+    """A service whose start doesn't end is logged; the others serve before it does."""
     starting: Deferred[None] = Deferred()
     running = run(
         house.plan(TCP, stream=Probes()),
@@ -112,7 +112,7 @@ def test_stopped_before_it_served(house: House, run: Daemons) -> None:
 
 
 def test_stop_order(house: House, run: Daemons) -> None:
-    """Listeners, connections, then services: a service outlives whoever needs it."""
+    """Listeners, connections, then services: a service outlives the connections that need it."""
     order: list[str] = []
     service, probes = Service(), Probes()
     service.on_stop = lambda: order.append(f"service after {len(probes.made[0].lost)}")
@@ -164,7 +164,7 @@ def test_deadline_of_connections(house: House, run: Daemons) -> None:
 
 
 def test_deadline_of_services(house: House, run: Daemons) -> None:
-    """A service has what is left of the drain's time; then it is cancelled, and told so."""
+    """A service has what is left of the drain's time; then its stop is cancelled."""
     cancelled: list[Any] = []
     service = Service()
     service.on_stop = lambda: Deferred(cancelled.append)
@@ -176,13 +176,13 @@ def test_deadline_of_services(house: House, run: Daemons) -> None:
 
 
 def test_services_have_a_little_time_in_any_case(house: House, run: Daemons) -> None:
-    """Connections that took all of it leave them GRACE."""
+    """Connections that took all of it leave them SERVICE_GRACE."""
     service = Service()
     service.on_stop = Deferred
     running = run(house.plan(TCP, stream=Probes(), service=service))
     running.start()
     unfinished(running)
-    assert running.stop() == pytest.approx(DRAIN + GRACE, abs=0.2)
+    assert running.stop() == pytest.approx(DRAIN + SERVICE_GRACE, abs=0.2)
 
 
 def test_service_whose_stop_swallows_its_cancellation(house: House, run: Daemons) -> None:
@@ -204,7 +204,7 @@ def test_service_whose_stop_swallows_its_cancellation(house: House, run: Daemons
 
 
 def test_service_whose_stop_fails(house: House, run: Daemons) -> None:
-    """Its failure is told; the others are stopped."""
+    """Its failure is logged; the others are stopped."""
     services = [Service(), Service()]
     services[0].on_stop = lambda: 1 / 0
     running = run(*(house.plan(TCP, stream=Probes(), service=service) for service in services))
@@ -216,7 +216,7 @@ def test_service_whose_stop_fails(house: House, run: Daemons) -> None:
 
 
 def test_hurry_cuts_connections(house: House, run: Daemons) -> None:
-    """Asked once more, nothing is waited for but a service's GRACE."""
+    """Asked once more, nothing is waited for but a service's SERVICE_GRACE."""
     service = Service()
     service.on_stop = Deferred
     running = run(house.plan(TCP, stream=Probes(), service=service))
@@ -224,11 +224,11 @@ def test_hurry_cuts_connections(house: House, run: Daemons) -> None:
     unfinished(running)
     stopped = running.daemon.stopService()
     running.daemon.hurry()
-    assert house.run_clock(lambda: stopped.called) == pytest.approx(GRACE, abs=0.2)
+    assert house.run_clock(lambda: stopped.called) == pytest.approx(SERVICE_GRACE, abs=0.2)
 
 
 def test_hurry_cuts_services(house: House, run: Daemons) -> None:
-    """Asked once more while only services are left, those are cancelled at once."""
+    """Asked once more while only services are left, their stops are cancelled immediately."""
     service = Service()
     service.on_stop = Deferred
     running = run(house.plan(TCP, stream=Probes(), service=service))
@@ -347,7 +347,7 @@ def test_ready_is_said_once(house: House, run: Daemons) -> None:
 
 
 def test_the_status_in_words(house: House, run: Daemons) -> None:
-    """It follows what happens, those that leave included; the stop is told, and takes as long as it takes."""
+    """It follows what happens, endpoints that are gone included; the stop may take any time."""
     running = run(house.plan(TCP, stream=Probes(), name="old"), systemd=True).start()
     unfinished(running)
     house.loop.advance(1.0)

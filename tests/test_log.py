@@ -179,7 +179,7 @@ def test_traceback_of_a_bug(style: str, path: Path) -> None:
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_traceback_of_a_protocol(level: str, path: Path) -> None:
-    """What the message already tells in one line has its traceback where details are wanted."""
+    """A failure that the message describes in one line has its traceback where details are wanted."""
     log = Log(path, level)
     log.logger.failure("{why}", failing(), why="it raised", event="protocol failed", level=LogLevel.error)
     assert (len(log.lines()) > 1) == (level == "debug")
@@ -275,7 +275,7 @@ def read_all(descriptor: int) -> bytes:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_full_pipe_loses_and_counts(style: str, piped: tuple[int, Destination]) -> None:
-    """It never blocks; once somebody reads, how many lines were lost is told, in the format of the rest."""
+    """It never blocks; once somebody reads, a line in the format of the rest says how many were lost."""
     reading, destination = piped
     log = Logger("sockd", observer=Observer(destination, "info", style))
     while not destination.lost:
@@ -328,7 +328,7 @@ def test_reopening(path: Path) -> None:
 
 
 def test_mode_of_a_fresh_file(path: Path) -> None:
-    """Whatever the umask, who reads the log may read the one that follows; an older file keeps its own."""
+    """Whatever the umask, a reader of the log may read the next one; an older file keeps its mode."""
     before = os.umask(0o077)
     try:
         log = Destination(path)
@@ -354,7 +354,7 @@ def test_reopening_that_fails(path: Path) -> None:
 
 
 def test_a_fifo_that_nobody_reads(path: Path) -> None:
-    """Opening it is an error at once; the old file stays in use."""
+    """Opening it is an error, not a wait; the old file stays in use."""
     log = Destination(path)
     path.unlink()
     os.mkfifo(path)

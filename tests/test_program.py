@@ -124,7 +124,7 @@ def made(
 
 @pytest.mark.parametrize("root", [True, False])
 def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root is warned of, and a control socket that could not be opened again; neither is told otherwise."""
+    """A warning of root, or of a control socket that could not be opened again; else there is none."""
     why = "" if root else "no right to write to /run"
     monkeypatch.setattr(program, "is_root", lambda: root)
     monkeypatch.setattr(Controls, "missing", lambda *_: why)
@@ -163,7 +163,7 @@ def test_log_is_ours(house: House, tmp_path: Path) -> None:
 
 
 def test_log_follows_a_reload(house: House, tmp_path: Path) -> None:
-    """SIGHUP reads the file anew; its level and format hold from the next line on."""
+    """SIGHUP reads the file again; its level and format hold from the next line on."""
     said: list[Plan] = []
     daemon, _, _ = made(house, reads=lambda: said[-1], logfile=str(tmp_path / "a.log"), nodaemon=True)
     parent: Any = Parent()
@@ -201,7 +201,7 @@ def test_log_that_twistd_was_asked_for(other: str, house: House) -> None:
 
 
 def test_log_belongs_to_whom_we_run_as(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who will have to reopen it."""
+    """That user will have to reopen it."""
     given: list[Any] = []
     monkeypatch.setattr(Destination, "give_to", lambda _, uid, gid: given.append((uid, gid)))
     made(house, logfile=str(tmp_path / "a.log"), uid=7, gid=8)
@@ -209,7 +209,7 @@ def test_log_belongs_to_whom_we_run_as(house: House, tmp_path: Path, monkeypatch
 
 
 def test_reopening(house: House, tmp_path: Path) -> None:
-    """SIGUSR1 opens the log anew too; where that fails it is told in the old one."""
+    """SIGUSR1 reopens the log too; where that fails, the old one says so."""
     path = tmp_path / "a.log"
     daemon, _, _ = made(house, logfile=str(path))
     daemon.take_signals()
@@ -235,7 +235,7 @@ def hurries(daemon: Program, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_first_signal_stops_second_hurries(
     number: signal.Signals, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reactor is stopped once; whoever asks again wants it now."""
+    """The reactor is stopped once; a second signal means now."""
     daemon, reactor, _ = made(house, syslog=True)
     hurried = hurries(daemon, monkeypatch)
     daemon.take_signals()
@@ -338,7 +338,7 @@ def test_sockets_that_systemd_passed(house: House, monkeypatch: pytest.MonkeyPat
 
 
 def test_upgraded(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new program says from what to what, to the log, the status, and who asked; it ends as any other."""
+    """The log, the status and the client that asked get both versions; the new program ends as any other."""
     pid_file = tmp_path / "a.pid"
     pid_file.write_text("1")
     handed = Handover(

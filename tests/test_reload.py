@@ -316,10 +316,10 @@ def test_stopped_meanwhile(house: House, run: Daemons) -> None:
     assert service.taken == [new, old]
     asked.append(running.ask("reload"))
     for each in asked:
-        assert running.refused(each) == (69, ("the daemon stops",))
+        assert running.refused(each) == (69, ("the daemon is stopping",))
     house.run_clock(lambda: stopped.called)
     assert "READY" not in running.systemd.words()
-    assert running.log.messages(LogLevel.error) == ["reload refused: the daemon stops"]
+    assert running.log.messages(LogLevel.error) == ["reload refused: the daemon is stopping"]
 
 
 def test_stopped_while_what_it_began_does_not_end(house: House, run: Daemons) -> None:

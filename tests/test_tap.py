@@ -198,7 +198,7 @@ def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_the_new_program_can_not_use(
     what: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was right when it was rehearsed: 70, on which systemd starts anew what 78 would have ended."""
+    """It was right in the rehearsal: status 70, after which systemd starts sockd again, unlike after 78."""
     handover = Handover(file=str(file), runtime=str(file.parent), logs=str(file.parent), started=1.0)
     descriptor = passing.write(handover)
     monkeypatch.setenv(passing.VARIABLE, str(descriptor))

@@ -42,7 +42,12 @@ class Reactor(Clock, Watcher, Protocol):
 
 
 class MainReactor(Reactor, Protocol):
-    """The reactor that the process runs, from its start to its stop (Twisted's IReactorCore)."""
+    """The reactor that the process runs."""
 
     def callWhenRunning(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+
+
+class ProcessReactor(MainReactor, Protocol):
+    """The same for the process itself, which ends with it (Twisted's IReactorCore)."""
+
     def stop(self) -> None: ...

@@ -99,7 +99,7 @@ def _stored(inherited: Inherited, store: FdStore, log: Logger) -> Iterator[tuple
         store.has(opened)
         if _unreachable(opened):
             log.info(
-                "{address} was kept, but its file is gone: it is opened anew",
+                "{address} was kept, but its file is gone: it is opened again",
                 address=str(address), event="inherited",
             )  # fmt: skip
             store.forget(opened)

@@ -1,1 +1,1 @@
-"""The running program replaced by what is now installed, in the same process: a rehearsal, then exec."""
+"""An upgrade: what is installed by now replaces the running program, in the same process."""

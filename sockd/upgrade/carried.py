@@ -1,4 +1,4 @@
-"""What belongs to the process, as one program hands it to the next."""
+"""What a program hands to the next one of the process itself."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,19 +12,19 @@ from twisted.python.reflect import fullyQualifiedName
 from sockd.process.directories import Directories
 from sockd.upgrade.value import Handover
 
-# twistd's options with a value that the next program needs too. The user, the directory and the umask it was
-# given are the process' own by then.
-_VALUES = ("prefix", "reactor")
+# twistd's options with a value that the next program needs too. The user, the directory and the umask that
+# twistd was given are the process's own by then.
+_VALUE_OPTIONS = ("prefix", "reactor")
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The process' part of a Handover."""
+    """The process's part of a Handover: twistd's options, the directories, the pid file and the name."""
 
     options: tuple[str, ...]  # of twistd
     directories: Directories
     pid_file: str | None
-    ours: bool  # the pid file is ours to remove: twistd wrote it for a program before this one
+    removes_pid_file: bool  # else twistd does, which has written it for this program
 
     @classmethod
     def of(cls, parent: Mapping[str, Any], directories: Directories, handed: Handover | None) -> "Carried":
@@ -35,7 +35,7 @@ class Carried:
         return cls(tuple(_options(parent)), directories, parent.get("pidfile") or None, False)
 
     def values(self) -> dict[str, Any]:
-        """As a Handover has them."""
+        """The fields of a Handover; Any: each has a type of its own."""
         return {
             "options": self.options,
             "runtime": str(self.directories.runtime),
@@ -45,8 +45,8 @@ class Carried:
         }
 
     def remove_pid_file(self) -> None:
-        """At the end; for the program that it was written for, twistd does."""
-        if self.ours and self.pid_file is not None:
+        """At the end, unless twistd does: for the program that it was written for."""
+        if self.removes_pid_file and self.pid_file is not None:
             with suppress(OSError):
                 os.unlink(self.pid_file)
 
@@ -59,7 +59,7 @@ def _options(parent: Mapping[str, Any]) -> Iterator[str]:
         yield f"--logfile={logfile if logfile == '-' else Path(logfile).absolute()}"
     if parent.get("syslog"):
         yield "--syslog"
-    for name in _VALUES:
+    for name in _VALUE_OPTIONS:
         if parent.get(name):
             yield f"--{name}={parent[name]}"
     if parent.get("logger"):
@@ -79,7 +79,7 @@ def _name() -> str:
 
 
 def take_name(name: str) -> None:
-    """Be called as the program before was, by ps and pgrep."""
+    """Have the name in ps and pgrep that the program before had."""
     if name:
         with suppress(OSError):
             _COMM.write_text(name, "utf-8")

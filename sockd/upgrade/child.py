@@ -1,4 +1,4 @@
-"""The rehearsal as the running program sees it: a child, bounded in time and in what it says."""
+"""The rehearsal as the running program sees it: a child process, bounded in time and in what it prints."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,18 @@ from sockd.upgrade import passing
 from sockd.upgrade.exec import rehearsal_environment
 from sockd.upgrade.value import Handover, UpgradeRefusedError
 
-LONGEST = 60.0  # seconds
-MOST_SAID = 64 * 1024  # bytes of each stream that are kept
-_HANDOVER = 3  # the child's descriptor
+TIME_LIMIT = 60.0  # seconds
+OUTPUT_LIMIT = 64 * 1024  # bytes of each stream that are kept
+_HANDOVER_DESCRIPTOR = 3  # of the child
 
 
 def rehearse(
     reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
 ) -> Deferred[str]:
-    """Fires with what the child said on its standard output, when all went well: it says something then.
+    """Fires with what the child printed, its version, if its status is 0.
 
-    Fails with UpgradeRefusedError, the reasons being what it said on its standard error. Cancelling kills it.
+    Otherwise it fails with UpgradeRefusedError, for the reasons that the child printed on its standard error.
+    Cancelling kills the child.
     """
     child = _Child(reactor)
     try:
@@ -48,8 +49,8 @@ def _start(
                 child,
                 argv[0],
                 list(argv),
-                rehearsal_environment(environ, _HANDOVER),
-                childFDs={0: nothing.fileno(), 1: "r", 2: "r", _HANDOVER: file},
+                rehearsal_environment(environ, _HANDOVER_DESCRIPTOR),
+                childFDs={0: nothing.fileno(), 1: "r", 2: "r", _HANDOVER_DESCRIPTOR: file},
             )
     finally:
         os.close(file)
@@ -60,16 +61,18 @@ class _Child(ProcessProtocol):
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._said = {1: bytearray(), 2: bytearray()}
-        self._killed = ""  # why
+        self._printed = {1: bytearray(), 2: bytearray()}
+        self._killed = ""  # for this reason
         self.ended: Deferred[str] = Deferred(lambda _: self._kill("it was cancelled"))
 
     def connectionMade(self) -> None:  # noqa: N802
-        self._timer = self._reactor.callLater(LONGEST, self._kill, f"it took longer than {LONGEST:.0f}s")
+        self._timer = self._reactor.callLater(
+            TIME_LIMIT, self._kill, f"it took longer than {TIME_LIMIT:.0f}s"
+        )
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
-        said = self._said[childFD]
-        said += data[: MOST_SAID - len(said)]
+        printed = self._printed[childFD]
+        printed += data[: OUTPUT_LIMIT - len(printed)]
 
     def _kill(self, why: str) -> None:
         self._killed = why
@@ -90,14 +93,14 @@ class _Child(ProcessProtocol):
             self.ended.errback(UpgradeRefusedError(*self._why(reason.value)))
 
     def _lines(self, stream: int) -> list[str]:
-        text = self._said[stream].decode(errors="replace")
+        text = self._printed[stream].decode(errors="replace")
         return [visible(line) for line in text.splitlines() if line.strip()]
 
     def _why(self, end: Any) -> list[str]:
         lines = self._lines(2)
         if not lines:
             how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"
-            return [f"the rehearsal ended with {how} and said nothing"]
+            return [f"the rehearsal ended with {how} and printed nothing"]
         if lines[0].startswith("Traceback "):
             return [f"the new program doesn't start: {lines[-1]}"]
         return lines

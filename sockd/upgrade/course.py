@@ -1,4 +1,26 @@
-"""The course of an upgrade: reload, rehearse, let finish what can't go on, hold, hand over, exec."""
+"""The course of an upgrade, from the rehearsal to exec.
+
+The running program does everything that may fail while it can still go on, and stops serving only for the
+moment in which nothing is left but to hand over:
+
+    step        what happens                                       held             if it fails
+    reload      the file is read, checked and applied              nothing          refused
+    rehearse    a child runs the new program, which thaws a        nothing          refused
+                copy of the state and says whether that works
+    let finish  connections that can't go on in another program    no accepting     those that have been asked
+                are asked to finish, within `daemon.drain`         where they are   to finish do so; refused
+    hold        no endpoint accepts or reads; signals are held;    all              released, refused
+                two turns of the reactor let what is under way end
+    freeze      services end their writes and give their state     all              released, refused
+    check       no reload, no connection that was asked to finish  all              released, try again
+    exec        the handover is written, and the new program       all              released; systemd hears
+                begins in this process                                              that this one goes on
+
+From the last `freeze` on there is no turn of the reactor before exec, so that the state holds. Clients of a
+held daemon wait: the kernel keeps their bytes, their datagrams and their connections. The new program
+releases them by starting; if it can't start after exec, systemd starts it anew, with the sockets of the fd
+store.
+"""
 
 import os
 import time
@@ -25,28 +47,31 @@ from sockd.upgrade.exec import Signals, exec_argv, replace
 from sockd.upgrade.freezing import freeze_service, handover, stragglers
 from sockd.upgrade.value import UpgradeRefusedError
 
-# So long (seconds) services may take until they can tell their state: a write to a file is to end before.
-PATIENCE = 5.0
+FREEZE_LIMIT = 5.0  # seconds within which services must give their state: writes to files end before
 
 
-class _AlreadyToldError(Refused):
-    """By the reload, of which the log has the problems."""
+class _AlreadyLoggedError(Refused):
+    """Refused by the reload, which has logged its problems."""
 
 
 class Course:
-    """`process()` gives what a Handover holds of the process; `last_words()` is called right before exec."""
+    """Upgrades a daemon, once at a time.
+
+    `process()` gives the fields of a Handover that are the process's; `before_exec()` is called right before
+    exec.
+    """
 
     def __init__(
         self,
         daemon: Daemon,
         process: Callable[[], Mapping[str, Any]],
         environ: Mapping[str, str],
-        last_words: Callable[[], None],
+        before_exec: Callable[[], None],
     ) -> None:
         self._daemon = daemon
         self._process = process
         self._environ = environ
-        self._last_words = last_words
+        self._before_exec = before_exec
         self._reactor = daemon.around.reactor
         self._now: Deferred[None] | None = None
         self._begun = 0.0
@@ -55,7 +80,7 @@ class Course:
     def upgrade(self) -> Deferred[None]:
         """Fires only where it is refused: otherwise there is another program by then."""
         if self._now is not None or self._daemon.state == "stopping":
-            busy = "an upgrade is under way" if self._now is not None else "the daemon stops"
+            busy = "an upgrade is under way" if self._now is not None else "the daemon is stopping"
             raise Refused(os.EX_TEMPFAIL, busy)
         self._begun = time.monotonic()
         self._daemon.upgrading = True
@@ -63,11 +88,11 @@ class Course:
         return now.addErrback(self._ended)
 
     def by_signal(self) -> None:
-        """The same; why it is refused is in the log."""
+        """The same; the log says why it is refused."""
         try:
             self.upgrade().addErrback(lambda _: None)
         except Refused as refused:
-            self._tell(refused)
+            self._report(refused)
 
     def cancel(self) -> None:
         """The daemon stops."""
@@ -85,25 +110,25 @@ class Course:
         elif isinstance(error, SockdError):
             refused = Refused(os.EX_SOFTWARE, str(error))
         elif isinstance(error, CancelledError):
-            refused = Refused(os.EX_UNAVAILABLE, "the daemon stops")
+            refused = Refused(os.EX_UNAVAILABLE, "the daemon is stopping")
         else:
             self._daemon.log.failure("the upgrade failed", failure)
             refused = Refused(os.EX_SOFTWARE, f"the upgrade failed: {describe(error)}")
-        self._tell(refused)
+        self._report(refused)
         return Failure(refused)
 
-    def _tell(self, refused: Refused) -> None:
+    def _report(self, refused: Refused) -> None:
         self._daemon.last_upgrade = Outcome.refused(refused.problems)
-        if not isinstance(refused, _AlreadyToldError):
+        if not isinstance(refused, _AlreadyLoggedError):
             log_refused(self._daemon.log, "upgrade", refused)
 
     async def _run(self) -> None:
         daemon = self._daemon
-        # The new program reads the file: what has changed in it is to be known to be right.
+        # The new program will read the file: whatever has changed in it must be known to be right.
         try:
             await daemon.reloading.reload()
         except Refused as refused:
-            raise _AlreadyToldError(refused.status, *refused.problems) from refused
+            raise _AlreadyLoggedError(refused.status, *refused.problems) from refused
         plan = daemon.plan
         services = await self._services(rehearsal=True)
         child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
@@ -117,8 +142,8 @@ class Course:
             for endpoint in endpoints:
                 endpoint.hold(True)
             signals.hold()
-            # A stop that a signal has just asked for would be lost, and so would the ends of connections. The
-            # reactor is asked in the first turn, and tells us at the end of that.
+            # A stop that a signal has just asked for would be lost, and so would the ends of connections. In
+            # the first turn the reactor is asked to stop, and at the end of that turn it begins to.
             for _ in range(2):
                 await deferLater(self._reactor, 0)
             services = await self._services()
@@ -135,7 +160,7 @@ class Course:
     def _replace(self, services: dict[str, tuple[State, ...]], drained: int, signals: Signals) -> NoReturn:
         handed = self._handover(services, drained)
         argv = exec_argv("run", "-c", handed.file)
-        self._last_words()
+        self._before_exec()
         try:
             replace(argv, self._environ, handed, signals)
         finally:
@@ -147,12 +172,12 @@ class Course:
         )
 
     async def _services(self, *, rehearsal: bool = False) -> dict[str, tuple[State, ...]]:
-        """The states of all services, all of the same turn of the reactor.
+        """The states of all services, by endpoint, all of the same turn of the reactor.
 
         While connections are served there may be no turn in which all services are at rest. For a rehearsal
-        it does that each was once.
+        it is enough that each has been once.
         """
-        deadline = self._reactor.seconds() + PATIENCE
+        deadline = self._reactor.seconds() + FREEZE_LIMIT
         known: dict[str, tuple[State, ...]] = {}
         while True:
             frozen = {endpoint.name: freeze_service(endpoint) for endpoint in self._daemon.endpoints}
@@ -170,7 +195,7 @@ class Course:
             await _all_of([*waiting.values()], left, self._reactor)
 
     async def _let_finish(self) -> int:
-        """Have all connections end that can't go on in another program; how many there were."""
+        """Have the connections end that can't go on in another program; how many there were."""
         daemon = self._daemon
         deadline = self._reactor.seconds() + daemon.plan.drain
         count = 0
@@ -191,7 +216,7 @@ class Course:
                 elif fresh:
                     return count
                 elif not await daemon.reloading.unchanged():
-                    # What nobody rehearsed, and may be half of what somebody is writing.
+                    # Nobody has rehearsed this file, and it may be half of what somebody is writing.
                     raise _try_again("the file was changed")
                 fresh = not waiting
         finally:
@@ -200,14 +225,14 @@ class Course:
                     endpoint.part(False)
 
     def _finishing(self) -> list[Deferred[None]]:
-        """Fire when those connections have ended that somebody asked to finish."""
+        """These fire when the connections have ended that were asked to finish."""
         daemon = self._daemon
         drains = [drained for endpoint in daemon.everywhere for drained in endpoint.connections.drained]
         return [*drains, *daemon.seeing_off]
 
 
-def _try_again(meanwhile: str) -> Refused:
-    return Refused(os.EX_TEMPFAIL, f"{meanwhile} meanwhile: try again")
+def _try_again(what: str) -> Refused:
+    return Refused(os.EX_TEMPFAIL, f"{what} during the upgrade: try again")
 
 
 def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> State:
@@ -216,8 +241,8 @@ def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> S
 
 
 async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
-    """Wait for these, which others may wait for as well, at most so many seconds; raises if one fails."""
-    # No DeferredList: one that is cancelled cancels its Deferreds, and fires as if they had come to an end.
+    """Wait for these, for which others may wait too, and at most these seconds; raises if one fails."""
+    # Not a DeferredList, which cancels its Deferreds when it is cancelled, and fires as if they had ended.
     everything: Deferred[None] = Deferred()
     left = len(waiting)
 

@@ -1,4 +1,10 @@
-"""The moment of an upgrade: the handover is written, and exec starts the new program in this process."""
+"""The step of an upgrade in which exec(3) puts the new program in the place of the running one.
+
+What survives exec: the process with its id and its children, descriptors that are not closed on exec, the
+mask of blocked signals, the environment. What does not: memory, threads, handlers of signals. So the sockets
+are made to survive, and the handover is in a file whose descriptor the environment names; signals are blocked
+before, and taken by the new program once it has its handlers.
+"""
 
 import os
 import signal
@@ -11,24 +17,23 @@ from typing import Any, NoReturn
 
 from sockd.base import descriptors
 from sockd.upgrade import passing
-from sockd.upgrade.passing import VARIABLE
 from sockd.upgrade.value import Handover, UpgradeRefusedError
 
-# What systemd told the first program of the sockets that it passed: they come with the handover now.
-_SPENT = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-# What speaks to systemd in the daemon's name: no business of a rehearsal's.
-_MAIN_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-# Python's own options that take a value, and may have it in an argument of its own.
-_WITH_VALUE = "WX"
+# What systemd passed to the first program: now it comes with the handover.
+_SOCKET_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+# With these one speaks to systemd in the daemon's name, which a rehearsal is not to do.
+_NOTIFY_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+# Python's own options that take a value, possibly in an argument of its own.
+_VALUE_OPTIONS = "WX"
 
 
 def exec_argv(
     *arguments: str, executable: str = sys.executable, original: Sequence[str] = tuple(sys.orig_argv)
 ) -> list[str]:
-    """`python -P … -m sockd ARGUMENTS`, by the same Python with the same options of its own.
+    """`python -P … -m sockd ARGUMENTS`: the same Python, with the same options of its own.
 
-    `pip install --upgrade` replaces what that Python imports. With -P nothing is imported from the present
-    directory, wherever that may be by now.
+    `pip install --upgrade` has replaced what that Python imports. With -P nothing is imported from the
+    working directory, whatever that is by now.
     """
     return [executable, "-P", *_interpreter_options(original), "-m", "sockd", *arguments]
 
@@ -47,7 +52,7 @@ def _interpreter_options(original: Sequence[str]) -> Iterator[str]:
                 if index > 1:
                     yield argument[:index]
                 return
-            if letter in _WITH_VALUE:
+            if letter in _VALUE_OPTIONS:
                 yield argument
                 if index == len(argument) - 1:
                     yield from _value(rest)
@@ -64,22 +69,22 @@ def _value(rest: Iterator[str]) -> Iterator[str]:
 
 
 def environment(environ: Mapping[str, str], handover: int) -> dict[str, str]:
-    """That of the new program, which finds its handover at this file descriptor."""
-    kept = {name: value for name, value in environ.items() if name not in _SPENT}
-    return kept | {VARIABLE: str(handover)}
+    """The environment of the new program, which finds its handover at this file descriptor."""
+    kept = {name: value for name, value in environ.items() if name not in _SOCKET_VARIABLES}
+    return kept | {passing.VARIABLE: str(handover)}
 
 
 def rehearsal_environment(environ: Mapping[str, str], handover: int) -> dict[str, str]:
-    """That of the child in which the new program rehearses."""
+    """The environment of the child in which the new program rehearses."""
     kept = environment(environ, handover)
-    return {name: value for name, value in kept.items() if name not in _MAIN_ONLY}
+    return {name: value for name, value in kept.items() if name not in _NOTIFY_VARIABLES}
 
 
 class Signals:
-    """Those that this program handles, held back until the next one (or this one again) has its handlers.
+    """The signals that this program handles, held back until the next one has handlers, or this one goes on.
 
-    The mask survives exec, handlers don't. The kernel may give a signal to another thread, which doesn't
-    block it: then it is sent once more, to this one.
+    The mask of blocked signals survives exec, handlers don't. The kernel may deliver a signal to another
+    thread, which doesn't block it: then it is sent once more, to the main thread.
     """
 
     def __init__(self) -> None:
@@ -87,7 +92,7 @@ class Signals:
         self._mask: set[Any] = set()
 
     def hold(self) -> None:
-        """Begin, in the main thread. What handlers did before may still wait for a turn of the reactor."""
+        """Begin, in the main thread. What handlers have asked for may still wait for a turn."""
         if not self._handlers:
             handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
             self._handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
@@ -96,11 +101,11 @@ class Signals:
                 signal.signal(number, _send_once_more)
 
     def settle(self) -> None:
-        """Right before exec: send once more what another thread got; Python itself might do so too late."""
+        """Right before exec: send once more what another thread got; Python itself might be too late."""
         signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def release(self) -> None:
-        """This program goes on: its handlers are back, and get what came meanwhile."""
+        """This program goes on: its handlers are back, and get the signals that came."""
         handlers, self._handlers = self._handlers, {}
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -113,16 +118,16 @@ def _send_once_more(number: int, _frame: FrameType | None) -> None:
 
 
 def resume_signals() -> None:
-    """The new program has installed its handlers: let it have what came since the old one held them."""
+    """The new program has installed its handlers: let it have the signals that were held."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
 def replace(argv: list[str], environ: Mapping[str, str], handover: Handover, signals: Signals) -> NoReturn:
-    """Become the new program, with the handover and its sockets; every other descriptor closes.
+    """Become the new program, which gets the handover with its sockets; every other descriptor closes.
 
     HandoverError or UpgradeRefusedError: nothing has changed, and this program goes on.
     """
-    # The new program opens files, its own modules for some, before it can close any.
+    # The new program opens files, such as its own modules, before it can close any.
     with descriptors.beyond():
         _replace(argv, environ, handover, signals)
 

@@ -1,4 +1,4 @@
-"""What the running daemon hands over: sockets, and the state of whoever has some."""
+"""What the running daemon hands over."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,12 +24,12 @@ from sockd.upgrade.value import (
 
 
 def survives(connection: Connection) -> bool:
-    """Whether the connection's protocol can go on in another program."""
+    """Whether the connection can go on in another program: its transport, and its protocol."""
     return connection.movable and hasattr(connection.protocol, "freeze")
 
 
 def stragglers(connections: Connections) -> list[Connection]:
-    """Those that must end before the upgrade: they can't go on, or are to finish anyway."""
+    """Connections that must end before the upgrade: they can't go on, or were asked to finish."""
     return [
         connection
         for connection in connections
@@ -38,9 +38,10 @@ def stragglers(connections: Connections) -> list[Connection]:
 
 
 def freeze_service(endpoint: Endpoint) -> Any:
-    """The state of its service, in a tuple; empty where there is none. Or a Deferred of the state.
+    """The state of its service, in a tuple (empty where there is none), or a Deferred of the state.
 
-    UpgradeRefusedError where it raises; so fails the Deferred.
+    UpgradeRefusedError, raised or from the Deferred, where the service fails to give it. Any: the state is
+    whatever the protocol's author chose, and only encoding it shows whether it can be handed over.
     """
     freeze = getattr(endpoint.host.service, "freeze", None)
     if freeze is None:
@@ -66,17 +67,21 @@ def freeze_service(endpoint: Endpoint) -> Any:
 
 @contextmanager
 def _freezing(endpoint: Endpoint, what: str) -> Iterator[None]:
-    """A third party's `freeze`, which may raise what it likes."""
+    """A third party's `freeze` is called within: it may raise whatever it likes."""
     try:
         yield
     except BaseException as error:
         raise UpgradeRefusedError(
-            f"{endpoint.name}: {what} can't tell its state: {describe(error)}"
+            f"{endpoint.name}: {what} can't give its state: {describe(error)}"
         ) from error
 
 
 def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: Any) -> Handover:
-    """All of the daemon; `services` are the states of the endpoints' services, `process` the other fields."""
+    """The state of the whole daemon.
+
+    `services` are the states of the endpoints' services, by name, and `process` the fields that are the
+    process's.
+    """
     return Handover(
         file=str(daemon.plan.file),
         started=daemon.began,

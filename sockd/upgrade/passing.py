@@ -1,4 +1,9 @@
-"""How a handover gets to the new program: in a file that is in memory only, and open sockets beside it."""
+"""How a handover gets to the new program: as a file in memory, with open sockets.
+
+The file is a memfd (memfd_create(2)), so that no disk can be full and nobody else reads it. Its first line
+says the form, the rest is JSON, in which bytes are {"$bytes": base64} and a key that begins with $ has one
+more. Descriptors stay open through exec with their numbers, which the handover names.
+"""
 
 import binascii
 import json
@@ -40,7 +45,7 @@ def _written(value: State, place: tuple[str | int, ...]) -> State:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise HandoverError(f"{_shown(place)}: its key {key!r:.100} is no text")
+                raise HandoverError(f"{_shown(place)}: its key {key!r:.100} is not text")
         return {
             f"${key}" if key.startswith("$") else key: _written(item, (*place, key))
             for key, item in value.items()
@@ -82,15 +87,15 @@ def _read(value: dict[str, Any]) -> State:
     return {key.removeprefix("$"): item for key, item in value.items()}
 
 
-VARIABLE = "SOCKD_HANDOVER"  # the number of the file's descriptor: an environment holds too little itself
-MOST = 2**30  # bytes
+VARIABLE = "SOCKD_HANDOVER"  # the number of the file's descriptor: the environment itself holds too little
+SIZE_LIMIT = 2**30  # bytes
 
 
 def write(handover: Handover) -> int:
     """A file descriptor of a memfd that holds the handover; it is closed on exec."""
     data = encode(handover.to_value())
-    if len(data) > MOST:
-        raise HandoverError(f"there are {len(data)} bytes to be handed over, at most {MOST} can be")
+    if len(data) > SIZE_LIMIT:
+        raise HandoverError(f"there are {len(data)} bytes to be handed over, at most {SIZE_LIMIT} can be")
     fd = -1
     try:
         fd = os.memfd_create("sockd-handover", os.MFD_CLOEXEC)
@@ -105,10 +110,10 @@ def write(handover: Handover) -> int:
 
 
 def read(fd: int) -> Handover:
-    """What `write` wrote there. The descriptor's position doesn't matter: others may read it as well."""
+    """The handover that `write` wrote. The descriptor's position stays, as others may read it too."""
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > SIZE_LIMIT:
             raise HandoverError(f"{VARIABLE}={fd}: this is not what a running sockd hands over")
         data = bytearray()
         while len(data) < status.st_size:
@@ -122,7 +127,7 @@ def read(fd: int) -> Handover:
 
 
 def take(environ: MutableMapping[str, str]) -> Handover | None:
-    """What was handed to this program, if anything was. Children of it won't see it."""
+    """The handover to this program, if there is one. Its children won't see it."""
     fd = _descriptor(environ)
     environ.pop(VARIABLE, None)
     if fd is None:
@@ -133,7 +138,7 @@ def take(environ: MutableMapping[str, str]) -> Handover | None:
 
 
 def peek(environ: Mapping[str, str]) -> Handover | None:
-    """The same, left there to be taken."""
+    """The same, which stays there to be taken."""
     fd = _descriptor(environ)
     return None if fd is None else read(fd)
 
@@ -150,7 +155,7 @@ def _descriptor(environ: Mapping[str, str]) -> int | None:
 def adopt(handover: Handover) -> dict[int, socket.socket]:
     """The sockets that were handed over, by number, no longer inherited by children.
 
-    HandoverError where one of them is none: then none of them is touched.
+    HandoverError where a descriptor is no socket: then all are left as they are.
     """
     sockets: dict[int, socket.socket] = {}
     for fd in handover.fds():
@@ -169,12 +174,12 @@ def adopt(handover: Handover) -> dict[int, socket.socket]:
 
 def _unused(fd: object, sockets: dict[int, socket.socket]) -> socket.socket:
     if not isinstance(fd, int) or fd in sockets:
-        raise ValueError("it is no number, or there twice")
+        raise ValueError("it is not a number, or is named twice")
     return socket.socket(fileno=fd)
 
 
 def inherit(fds: list[int], inherited: bool) -> None:
-    """Have a program that is started by exec get these, or not."""
+    """Whether a program that is started by exec gets these descriptors."""
     for fd in fds:
         with suppress(OSError):  # a connection may just have been closed
             os.set_inheritable(fd, inherited)

@@ -1,4 +1,9 @@
-"""The rehearsal as the new program does it: everything is thawed that was handed over, and nothing opened."""
+"""The rehearsal as the new program does it, in a child of the running one.
+
+Everything that would be handed over is thawed here, by the code that would go on with it, while the running
+program serves as before: with sockets that take and give nothing, in a reactor in which no time passes. What
+fails here would have failed after exec, when there is no way back. Nothing is opened, sent or logged.
+"""
 
 import socket
 import sys
@@ -39,7 +44,7 @@ class StillReactor(Clock):
     def getThreadPool(self) -> Any:  # noqa: N802
         return self
 
-    def callInThreadWithCallback(self, _told: Any, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+    def callInThreadWithCallback(self, _done: Any, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
         self.callLater(0, method, *args, **kwargs)
 
     def callWhenRunning(self, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
@@ -52,7 +57,7 @@ class StillReactor(Clock):
 
 
 class DeafSocket:
-    """A connection's socket that takes nothing and gives nothing."""
+    """A connection's socket that neither sends nor receives."""
 
     def __init__(self, peer: Peer, listener: str) -> None:
         self.family = _family(peer)
@@ -139,7 +144,7 @@ class _Rehearsal:
     def run(self, state: HandedEndpoint) -> None:
         self._try("its service", self._thaw_service, state)
         if self.found:
-            return  # what is built on it could fail for no other reason
+            return  # what needs the service could only fail for the same reason
         factory = None
         if state.connections:
             factory = self._try("its factory", self._make_factory)
@@ -191,7 +196,7 @@ class _Rehearsal:
     # -- transports.stream.Owner
 
     def ended(self, connection: Connection, end: End) -> None:
-        """No turn of the reactor comes in which a connection could end."""
+        """There is no turn of the reactor in which a connection could end."""
 
     def protocol_failed(self, where: str) -> None:
         error = sys.exception()

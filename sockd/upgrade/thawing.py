@@ -1,4 +1,4 @@
-"""What a daemon takes over from the program before it in this process."""
+"""What a daemon takes over from the program that ran in this process before."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from sockd.base.addresses import Address, parse
 from sockd.base.metrics import End
+from sockd.control.conversation import Conversation
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
 from sockd.protocols.contract import StreamFactory
@@ -41,7 +42,7 @@ def _opened(listener: HandedListener, sock: socket.socket) -> Opened:
 
 
 def before_start(daemon: Daemon, handed: Handover) -> None:
-    """Give services, listeners and counters what they had; nothing runs yet."""
+    """Let services, listeners and counters have the state that they had; nothing runs yet."""
     daemon.began = handed.started
     daemon.reloading.last = Outcome.of(handed.reload)
     for name, state in handed.endpoints.items():
@@ -75,7 +76,7 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
 
 
 def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> int:
-    """Let connections go on; how many do."""
+    """Let connections go on, now that services run; how many do."""
     count = 0
     for name, state in handed.endpoints.items():
         endpoint = _successor(daemon, name, state)
@@ -83,7 +84,7 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
             sock = by_number[handed_over.transport["fd"]]
             factory = None if endpoint is None else endpoint.engine.factory
             if endpoint is None or factory is None:
-                # The rehearsal went well, but the file, or what the protocol needs, is another one by now.
+                # The rehearsal went well, but the file or what the protocol needs has changed since.
                 daemon.log.warn(  # noqa: G010
                     "{endpoint}: a connection can't go on", endpoint=name, event="lost"
                 )
@@ -119,8 +120,10 @@ def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, s
     return connection.freezable
 
 
-def askers(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]) -> Iterator[Any]:
-    """The conversations of who asked for the upgrade."""
+def askers(
+    daemon: Daemon, handed: Handover, by_number: Mapping[int, socket.socket]
+) -> Iterator[Conversation]:
+    """The conversations in which the upgrade was asked for, and which wait for its result."""
     control = daemon.controls.control
     for each in handed.control:
         sock = by_number[each["fd"]]

@@ -1,4 +1,4 @@
-"""What a running daemon hands over, as one frozen value that another version can read."""
+"""The handover: a running daemon's state, as one value that another version can read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from sockd.transports.sockets.unix import SocketFile
 
 
 class HandoverError(SockdError):
-    """What was to be handed over can't be, or can't be read."""
+    """A state can't be handed over, or a handover can't be read."""
 
 
 class UpgradeRefusedError(SockdError):
@@ -59,7 +59,7 @@ class HandedConnection:
 
 @dataclass(frozen=True)
 class HandedEndpoint:
-    """What goes on of an endpoint; `service` is empty where the service has no state, or there is none."""
+    """An endpoint's state; `service` is empty where there is no service, or it has no state."""
 
     protocol: str  # its name in the file
     service: tuple[State, ...] = ()
@@ -76,29 +76,29 @@ class HandedEndpoint:
 
 @dataclass(frozen=True)
 class Handover:
-    """All of it. Unknown keys are ignored when it is read, and what has a default may be missing."""
+    """All of it. When it is read, unknown keys are ignored, and fields that have a default may be missing."""
 
     file: str
     runtime: str  # directory
     logs: str  # directory
-    started: float  # when the first of these programs was; seconds of CLOCK_MONOTONIC, as all times here
+    started: float  # the first of these programs; seconds of CLOCK_MONOTONIC, as all times here
     options: tuple[str, ...] = ()  # of twistd
     pid_file: str | None = None
     listeners: tuple[HandedListener, ...] = ()
     endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
-    control: tuple[dict[str, Any], ...] = ()  # connections of who waits for this upgrade: `fd` and `state`
+    control: tuple[dict[str, Any], ...] = ()  # connections that wait for this upgrade's result: `fd`, `state`
     reload: State = None  # the last one's result, as the status shows it
-    begun: float = 0.0  # when this upgrade was
-    held: float = 0.0  # since when nobody is served
+    begun: float = 0.0  # this upgrade
+    held: float = 0.0  # since then nobody is served
     drained: int = 0  # connections that could not go on
     log: dict[str, Any] | None = None  # the open log file: its descriptor and its path
-    comm: str = ""  # the process' name, as ps shows it
+    comm: str = ""  # the process's name, as ps shows it
     numbers: int = 1  # the next connection's
-    version: str = __version__  # that hands over
+    version: str = __version__  # of the program that hands over
 
     @property
     def directories(self) -> Directories:
-        """Where relative paths lead, then as now."""
+        """Where relative paths lead: after the upgrade as before it."""
         return Directories(Path(self.runtime), Path(self.logs))
 
     def fds(self) -> Iterator[int]:
@@ -112,7 +112,7 @@ class Handover:
             yield asker.get("fd", -1)
 
     def inherited(self) -> Iterator[int]:
-        """All descriptors that go on: the sockets, and the log's."""
+        """All descriptors that the new program gets: the sockets, and the log's."""
         yield from self.fds()
         if self.log is not None:
             yield self.log["fd"]

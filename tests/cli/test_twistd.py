@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 def test_running_the_new_program(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """twistd gets the options again that the first program had; a handover that is none is told."""
+    """twistd gets the options again that the first program had; a wrong handover is one line on stderr."""
     seen: list[list[str]] = []
     monkeypatch.setattr(sys, "argv", ["sockd"])
     monkeypatch.setattr(app, "run", lambda *_: seen.append(sys.argv[1:]))

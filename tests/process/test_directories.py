@@ -74,7 +74,7 @@ def test_unsafe_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_directories_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are missing, for whom the daemon will run as; those that are there stay as they are."""
+    """Missing ones are made, for the user that the daemon will run as; others stay as they are."""
     given: list[tuple[Path, int, int]] = []
     monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
     here = tmp_path / "here"
@@ -89,14 +89,14 @@ def test_directories_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
-    """Whoever needs them says so later, with the name of the address or the file."""
+    """The error comes later, with the name of the address or the file that needs them."""
     (tmp_path / "file").touch()
     wanted = Directories(tmp_path / "file" / "run", tmp_path / "log")
     make_directories(wanted, None, None)
     assert wanted.logs.is_dir()
 
 
-# -- who we are
+# -- users
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
     ],
 )
 def test_root(uids: tuple[int, int, int], mapped: str, root: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who can become root again is root; root of a user namespace is somebody else outside."""
+    """A process that can become root again is root; root of a user namespace is another user outside."""
     monkeypatch.setattr(os, "getresuid", lambda: uids)
     monkeypatch.setattr(Path, "read_text", lambda *_: mapped)
     assert is_root() == root
@@ -133,7 +133,7 @@ def test_who_can_read() -> None:
 
 
 def test_who_can_not_read() -> None:
-    """Every problem has the name of the user; whatever else goes wrong there is told as well."""
+    """Every problem names the user; whatever else goes wrong there is reported as well."""
     name = pwd.getpwuid(os.getuid()).pw_name
     problems = [Problem(Place("a.yaml", 0), "", "can't be read"), Problem(Place("b.yaml", 7, 3), "x", "y")]
     assert refusal_as(os.getuid(), None, False, refuse(FileWrongError(tuple(problems)))) == (
@@ -152,7 +152,7 @@ def test_long_refusals() -> None:
 
 
 def test_users_that_can_not_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says whom it can't become."""
+    """One line names the user that it can't become."""
 
     def refused(*_: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")

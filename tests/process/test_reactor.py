@@ -1,4 +1,4 @@
-"""Our reactor where it differs from Twisted's: turns without timers, who wants no log context, what fails."""
+"""Where sockd's reactor differs from Twisted's: turns without timers, reads without a log context."""
 
 import errno
 import os
@@ -41,7 +41,7 @@ def end(reactor: SockdReactor) -> None:
 
 @pytest.fixture
 def logged() -> Iterator[list[LogEvent]]:
-    """What is logged meanwhile."""
+    """What is logged during the test."""
     events: list[LogEvent] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)
@@ -110,7 +110,7 @@ def make() -> Iterator[Callable[..., Any]]:
 
 
 def test_a_context_where_it_is_wanted(reactor: SockdReactor, make: Callable[..., Any]) -> None:
-    """For reads of those who log nothing there is none; the rare event of another kind has one."""
+    """There is none for reads of a transport that logs nothing; its other, rare events have one."""
     plain, terse = make(One), make(Terse)
     for one in (plain, terse):
         reactor.addReader(one)
@@ -141,7 +141,7 @@ def test_one_that_raises(
 
 
 def test_one_has_another_leave(reactor: SockdReactor, make: Callable[..., Any]) -> None:
-    """Whose event was reported together with its own: that is dropped."""
+    """Events of both were reported together: that of the one that left is dropped."""
     ones: list[One] = []
 
     def alone(one: One) -> None:
@@ -189,7 +189,7 @@ def test_gone(both: bool, why: type[Exception], reactor: SockdReactor, make: Cal
 
 
 class Told:
-    """An epoll that tells these events, or fails; all else is the real one's."""
+    """An epoll that reports these events, or fails; all else is the real one's."""
 
     def __init__(self, poller: Any, told: Any) -> None:
         self.poller = poller
@@ -302,7 +302,7 @@ STEPS = st.lists(
 def test_timers(
     steps: list[tuple[str, int, float]], apart: float, there: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Set, cancelled, moved by each other: who isn't cancelled is called, and not too early."""
+    """Set, cancelled, moved by each other: a timer that isn't cancelled is called, and not too early."""
 
     def none() -> None:
         raise OSError(errno.ENOSYS, "not here")

@@ -1,4 +1,4 @@
-"""Whether an address could be opened again, by those who have less rights than who opened it."""
+"""Whether an address could be opened again, with fewer rights than it was opened with."""
 
 import os
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_who_a_socket_is_given_to(user: int | None, group: int | None, missing: 
 
 
 def proc(directory: Path, capabilities: int | None, first_port: str | None) -> Path:
-    """What the kernel tells, if it does."""
+    """As the kernel says, if it does."""
     (directory / "self").mkdir()
     ports = directory / "sys/net/ipv4"
     ports.mkdir(parents=True)
@@ -75,7 +75,7 @@ def proc(directory: Path, capabilities: int | None, first_port: str | None) -> P
 def test_ours(
     capabilities: int, first_port: str | None, gives_away: bool, first: int, tmp_path: Path
 ) -> None:
-    """Capabilities count, not who we are; the machine may have other low ports than most."""
+    """Capabilities count, not the user; a machine may have other privileged ports than most."""
     found = Rights.ours(proc(tmp_path, capabilities, first_port))
     assert (found.gives_away, found.first_port) == (gives_away, first)
     assert found.uid == os.geteuid()

@@ -132,7 +132,7 @@ def test_what_fails_and_what_others_change() -> None:
 
 @pytest.mark.parametrize("end", ["limit", "stop"])
 def test_work_without_an_end(end: str) -> None:
-    """After so long, or when the daemon stops, the switches come back; the late end changes nothing."""
+    """After OFF_LIMIT, or when the daemon stops, the switches come back; the late end changes nothing."""
     switches = Switches(clock := Clock())
     with switches.held():
         clock.advance(OFF_LIMIT - 1)

@@ -17,7 +17,7 @@ from sockd.sinks.file import GATHER_TIME, FileSink
 
 
 class StepWorker:
-    """Runs the next job when it is told to, which is not before the sink may write again."""
+    """Runs the next job when the test says so, which is not before the sink may write again."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -60,7 +60,7 @@ class StepWorker:
 
 
 class FullDisk(Appender):
-    """Has room for so many bytes more."""
+    """Has room for `room` bytes more."""
 
     room = 1 << 40
 

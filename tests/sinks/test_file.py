@@ -56,7 +56,7 @@ def test_what_comes_during_a_write_goes_out_as_the_next(one: Stepped) -> None:
 
 
 def test_little_waits_for_more(one: Stepped) -> None:
-    """What comes after a quiet time is written at once, then nothing before GATHER_TIME has passed."""
+    """After a quiet time records are written immediately, then none before GATHER_TIME has passed."""
     one.start()
     one.clock.advance(GATHER_TIME)
     one.sink.write(b"0\n")
@@ -91,7 +91,7 @@ def just_written(one: Stepped) -> None:
 
 
 def test_enough_does_not_wait(one: Stepped) -> None:
-    """So many bytes are handed over at once, also those that came while others were written."""
+    """These many bytes are handed over immediately, also those that came while others were written."""
     just_written(one)
     one.sink.write(bytes(GATHER_SIZE - 1) + b"\n")
     assert not one.clock.getDelayedCalls()
@@ -113,7 +113,7 @@ def test_what_waits_goes_to_the_old_file(one: Stepped) -> None:
 
 
 def test_a_stop_does_not_wait(one: Stepped) -> None:
-    """It writes what waits at once, and leaves no timer behind."""
+    """It writes what waits immediately, and leaves no timer behind."""
     just_written(one)
     done = one.sink.stopService()
     while one.worker.jobs:
@@ -176,7 +176,7 @@ def test_a_start_that_the_failure_report_makes_at_once(one: Stepped) -> None:
 
 
 def test_who_writes_pauses_when_it_is_too_much(one: Stepped) -> None:
-    """Above the high-water mark who writes pauses, and who comes; the others have done nothing."""
+    """Above the high-water mark a source that writes is paused, and a new one; the others are not."""
     one.start()
     first, second, third = (FakeSource(one.sink) for _ in range(3))
     for source in (first, second):
@@ -401,7 +401,7 @@ def test_a_start_that_ends_after_the_stop(one: Stepped) -> None:
 
 
 def test_what_only_closing_reveals_is_logged(one: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop tells it and goes on."""
+    """A stop logs it and goes on."""
     one.start()
 
     def no_room() -> None:

@@ -27,7 +27,7 @@ def test_an_idle_sink_tells_at_once(one: Stepped) -> None:
 
 
 def test_the_present_write_ends_first(one: Stepped) -> None:
-    """What it leaves, and what came meanwhile, is told before the next write begins."""
+    """What it leaves, and what came in between, is in the state before the next write begins."""
     one.start()
     one.sink.write(b"one\n")
     states: list[Any] = []

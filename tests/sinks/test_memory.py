@@ -1,4 +1,4 @@
-"""What the allocator is told."""
+"""How the allocator is set."""
 
 import ctypes
 from typing import Any

@@ -144,7 +144,7 @@ def test_going_back_to_a_file_that_was_failing(tmp_path: Path, started: bool) ->
 
 
 def test_going_back_to_a_file_that_was_moved_away(one: Stepped, tmp_path: Path) -> None:
-    """It is made anew, as logrotate would have it."""
+    """It is made again, as logrotate would have it."""
     one.start()
     one.sink.write(b"one\n")
     assert redirect(one, tmp_path / "new.log") is None
@@ -173,7 +173,7 @@ def test_two_in_a_row(one: Stepped, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_a_disk_that_does_not_answer(one: Stepped, tmp_path: Path, cancelled: bool) -> None:
-    """After so long, or when nobody waits any more, the change is refused, and stays so when it answers."""
+    """After MOVE_LIMIT, or when nobody waits any more, the change is refused, and stays refused."""
     one.start()
     done = one.sink.redirect(target(tmp_path / "new.log"))
     if cancelled:
@@ -220,7 +220,7 @@ def test_a_change_that_was_made_when_time_is_up(one: Stepped, tmp_path: Path) ->
 
 
 def test_what_closing_the_old_file_reveals(one: Stepped, tmp_path: Path, monkeypatch: Any) -> None:
-    """It is told, and the new file is used."""
+    """It is logged, and the new file is used."""
     one.start()
     really = os.close
 

@@ -1,4 +1,4 @@
-"""Sockets from systemd: all that were passed, whoever looked before us, once; what else comes is told."""
+"""Sockets from systemd: all that were passed, once, whatever looked before; anything else is reported."""
 
 import fcntl
 import json
@@ -27,7 +27,7 @@ from sockd.systemd.inherited import (
 PID = 4711
 FREE = 700  # of this many numbers and those after it, nothing else in the test's process is open
 
-# What systemd does between fork and exec: number the descriptors from 3 on, and say whose they are.
+# What systemd does between fork and exec: number the descriptors from 3 on, and name their process.
 PASS = """
 import fcntl, os, sys
 given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 500) for number in sys.argv[1].split(",")]
@@ -241,7 +241,7 @@ def test_numbers_that_are_not_open(passed: list[int], opened: ExitStack) -> None
 
 
 def test_what_is_no_socket(passed: list[int], opened: ExitStack, tmp_path: Path) -> None:
-    """A file (OpenFile= passes some) is told and stays open, but hidden from our children."""
+    """A file (OpenFile= passes some) is reported and stays open, but hidden from children."""
     file = opened.enter_context((tmp_path / "a").open("w"))
     give(passed, file.fileno(), opened.enter_context(tcp()).fileno())
     result = take({}, PID, block(LISTEN_PID=PID, LISTEN_FDS=2, LISTEN_FDNAMES="fi\x1ble:web"))

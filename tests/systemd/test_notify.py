@@ -124,7 +124,7 @@ def test_speaks_to_an_abstract_socket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1"}])
 def test_does_nothing_without_systemd(environ: dict[str, str]) -> None:
-    """Started by hand the daemon has nobody to tell, and nothing fails for it."""
+    """Started by hand, the daemon reports to nobody, and nothing fails for it."""
     clock, said = Clock(), Said()
     notify = Notify.from_environment(environ, clock, said.log)
     notify.ready("ready")
@@ -225,7 +225,7 @@ def test_a_socket_that_nobody_reads(there: bool, tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
-    """What the kernel was never asked is told as well."""
+    """An error that is not the kernel's is logged as well."""
     said = Said()
     notify = Notify("/" + "x" * 200, Clock(), said.log)
     notify.watchdog()
@@ -292,7 +292,7 @@ def test_watchdog_started_again_beats_once(house: House) -> None:
 
 
 def test_a_reactor_that_stands_still_resets_nothing(house: House) -> None:
-    """While no turn comes systemd hears nothing; the turn that comes at last is told as late as it was."""
+    """While there is no turn systemd hears nothing; the log says how late the next one was."""
     dog = watchdog(house, {"WATCHDOG_USEC": "3000000"})
     dog.start()
     house.systemd.heard()

@@ -25,7 +25,7 @@ def daemon() -> Daemon:
 
 
 def test_starting(daemon: Daemon) -> None:
-    """Until it serves, systemd is told to wait, and how far it is."""
+    """Until it serves, systemd is asked to wait, and gets the status."""
     assert daemon.systemd.heard == [
         (f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}",),
         ("STATUS=nothing yet",),
@@ -74,7 +74,7 @@ def test_reloading_while_it_starts(daemon: Daemon) -> None:
 
 
 def test_stopping(daemon: Daemon) -> None:
-    """It takes as long as it takes; a reload that is given up meanwhile doesn't say READY."""
+    """It may take any time; a reload that is given up for it doesn't say READY."""
     daemon.reports.ready()
     daemon.reports.reloading()
     daemon.systemd.words()

@@ -122,7 +122,7 @@ def named(house: House, systemd: Systemd, **sockets: list[socket.socket]) -> tup
 
 
 def test_sockets_of_all_kinds(house: House, systemd: Systemd, opened: Open, tmp_path: Path) -> None:
-    """Each under its name, several under one in their order; datagram sockets say who sends."""
+    """Each under its name, several under one in their order; datagram sockets name the sender."""
     addresses = ["tcp://127.0.0.1:0", "udp://0.0.0.0:0", f"unix://{tmp_path}/a", f"unixgram://{tmp_path}/b"]
     given = [opened(address) for address in addresses]
     raw = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -175,7 +175,7 @@ def test_problems_of_the_environment_are_told(house: House, systemd: Systemd) ->
 def test_an_endpoint_on_a_socket_of_systemds(
     house: House, run: Daemons, systemd: Systemd, opened: Open
 ) -> None:
-    """It serves there, and whoever nobody listens on is told."""
+    """It serves there; a socket that no endpoint uses is logged."""
     web, other = opened(TCP), opened(TCP)
     sockets, _ = named(house, systemd, web=[web.sock], other=[other.sock])
     running = run(house.plan("systemd://web", stream=Probes()), sockets=sockets).start()
@@ -198,7 +198,7 @@ def kept(
 def test_the_same_socket_goes_on(
     house: House, run: Daemons, systemd: Systemd, opened: Open, tmp_path: Path
 ) -> None:
-    """Who waited in its backlog is served, and its file is the one that it had."""
+    """A newcomer in its backlog is served, and its file is the one that it had."""
     tcp, path = opened(TCP), opened(f"unix://{tmp_path}/a")
     waiting = [house.connect(each.address, b"hello") for each in (tcp, path)]
     running = kept(
@@ -235,7 +235,7 @@ def test_left_over(house: House, run: Daemons, systemd: Systemd, opened: Open, t
 def test_its_file_is_gone(
     another: bool, house: House, run: Daemons, systemd: Systemd, opened: Open, tmp_path: Path
 ) -> None:
-    """Nobody could reach it: it is opened anew, unless somebody else has the name now."""
+    """Nobody could reach it: it is opened again, unless another program has the name now."""
     path = opened(f"unix://{tmp_path}/a")
     (tmp_path / "a").unlink()
     inherited = stored(path)
@@ -244,7 +244,7 @@ def test_its_file_is_gone(
         opened(path.address)
     log = Events()
     sockets = adopt(inherited, FdStore(systemd, 10), log.log)
-    assert log.messages() == [f"unix://{tmp_path}/a was kept, but its file is gone: it is opened anew"]
+    assert log.messages() == [f"unix://{tmp_path}/a was kept, but its file is gone: it is opened again"]
     assert systemd.words() == ["FDSTOREREMOVE"]
     running = run(house.plan(path.address, stream=Probes()), sockets=sockets).start()
     assert running.daemon.endpoints[0].running == (not another)
@@ -292,7 +292,7 @@ def test_other_options(house: House, run: Daemons, systemd: Systemd, opened: Ope
 def test_reuse_port_is_another(
     before: bool, house: House, run: Daemons, systemd: Systemd, opened: Open
 ) -> None:
-    """That can't be had after bind(2): it is opened anew as soon as the old one is closed."""
+    """That can't be had after bind(2): it is opened again as soon as the old one is closed."""
     tcp = opened(TCP, SocketOptions(reuse_port=before))
     inherited = stored(tcp)
     tcp.sock.close()
@@ -305,7 +305,7 @@ def test_reuse_port_is_another(
 
 
 def test_a_store_that_is_too_small(house: House, run: Daemons, systemd: Systemd, tmp_path: Path) -> None:
-    """It is told how many there are, the control socket included."""
+    """A warning says how many there are, the control socket included."""
     control = Address(Kind.UNIX, path=f"{tmp_path}/control")
     for size, told in ((3, 0), (2, 1)):
         plan = house.plan(str(TCP), str(TCP), stream=Probes())

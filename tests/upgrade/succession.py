@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,14 @@ class Upgrade:
         self.rehearsed: list[Handover] = []
         self.sockets: dict[int, socket.socket] = {}
         self.events: list[str] = []
-        self.course = Course(running.daemon, lambda: process, {}, lambda: self.events.append("last words"))
+        self.before_exec: Callable[[], None] = lambda: self.events.append("last words")
+        self.course = Course(running.daemon, lambda: process, {}, self._before_exec)
         running.upgrade = self.course.upgrade
         monkeypatch.setattr(module, "rehearse", self._rehearse)
-        monkeypatch.setattr(module, "replace", self._replace)
+        monkeypatch.setattr(module, "replace", self.replace)
+
+    def _before_exec(self) -> None:
+        self.before_exec()
 
     def _rehearse(self, _reactor: Any, argv: list[str], _environ: Any, handed: Handover) -> Deferred[str]:
         self.events.append(f"rehearsed with {argv[-1]}")
@@ -84,7 +88,7 @@ class Upgrade:
         done: Deferred[str] = self.rehearsal()
         return done
 
-    def _replace(self, argv: list[str], _environ: Any, handed: Handover, *_: Any) -> None:
+    def replace(self, argv: list[str], _environ: Any, handed: Handover, *_: Any) -> None:
         self.events.append(f"became {' '.join(argv[-3:])}")
         self.close()
         self.handed = _passed_on(handed)
@@ -149,7 +153,7 @@ _HEARD = ("addReader", "addWriter", "callLater")
 
 
 def vanish(old: Running) -> None:
-    """As exec does: whatever it was about to do, it won't; what it had open is closed, and nobody is told."""
+    """As exec does: whatever it was about to do, it won't; what it had open is closed without a word."""
     loop = old.house.loop
     _empty(loop)
     for method in _HEARD:

@@ -88,7 +88,7 @@ def test_from_program_to_program(tmp_path: Path) -> None:
     first = carried("-n", f"--pidfile={path}", "-l", "/a/b.log")
     handed = Handover(file="sockd.yaml", started=1.0, **first.values())
     second = Carried.of(parsed("--pidfile=other.pid"), handed.directories, handed)
-    assert second == replace(first, ours=True)
+    assert second == replace(first, removes_pid_file=True)
     assert second.values() == first.values()
     path.write_text("1")
     second.remove_pid_file()

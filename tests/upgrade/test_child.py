@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from sockd.upgrade import child
-from sockd.upgrade.child import MOST_SAID, rehearse
+from sockd.upgrade.child import OUTPUT_LIMIT, rehearse
 from sockd.upgrade.value import Handover, HandoverError, UpgradeRefusedError
 
 HANDOVER = Handover(file="f", runtime="r", logs="l", started=1.0, reload="from the running program")
@@ -72,25 +72,29 @@ async def test_a_program_that_does_not_start_gives_its_last_word() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_one_that_says_nothing_is_refused_too() -> None:
-    """The status or the signal is all there is to tell."""
-    assert await refused("import os; os._exit(3)") == ("the rehearsal ended with status 3 and said nothing",)
+    """The status or the signal is all that there is to say."""
+    assert await refused("import os; os._exit(3)") == (
+        "the rehearsal ended with status 3 and printed nothing",
+    )
     # Whatever ended it before its last word, as a module of a third party's may: it has not rehearsed.
-    assert await refused("import os; os._exit(0)") == ("the rehearsal ended with status 0 and said nothing",)
+    assert await refused("import os; os._exit(0)") == (
+        "the rehearsal ended with status 0 and printed nothing",
+    )
     [line] = await refused("import os; os.kill(os.getpid(), 11)")
-    assert line == "the rehearsal ended with signal 11 and said nothing"
+    assert line == "the rehearsal ended with signal 11 and printed nothing"
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_it_says_is_bounded() -> None:
     """And read to the end all the same, so that it does end."""
     said = await run("print('x' * 1_000_000)")
-    assert said == "x" * MOST_SAID
+    assert said == "x" * OUTPUT_LIMIT
 
 
 @pytest_twisted.ensureDeferred
 async def test_it_is_ended_when_it_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has started may go on: its pipes are not waited for."""
-    monkeypatch.setattr(child, "LONGEST", 0.0)
+    monkeypatch.setattr(child, "TIME_LIMIT", 0.0)
     monkeypatch.setattr(child._Child, "connectionMade", _when_it_speaks(child._Child))
     problems = await refused(
         "import os, time\n"

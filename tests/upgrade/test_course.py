@@ -15,7 +15,7 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
 from sockd.reload import MAX_LOGGED_PROBLEMS
 from sockd.tree.endpoint import Endpoint
-from sockd.upgrade.course import PATIENCE
+from sockd.upgrade.course import FREEZE_LIMIT
 from sockd.upgrade.value import HandoverError, UpgradeRefusedError
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import House, Probes, Service, raising
@@ -54,7 +54,7 @@ def begin(run: Daemons, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
 
 
 def goes_on(upgrade: Upgrade, client: socket.socket | None = None) -> None:
-    """Everybody who is there is served, and whoever comes; nothing is left of the attempt."""
+    """Clients that are there are served, and those that come; nothing is left of the attempt."""
     running = upgrade.running
     for endpoint in running.daemon.endpoints:
         assert not endpoint.causes
@@ -66,7 +66,7 @@ def goes_on(upgrade: Upgrade, client: socket.socket | None = None) -> None:
 
 
 def last(upgrade: Upgrade) -> Any:
-    """What the status tells of the upgrade."""
+    """What the status says of the upgrade."""
     return upgrade.running.told("status")["upgrade"]
 
 
@@ -99,7 +99,7 @@ def test_nothing_happens_between_state_and_exec(house: House, begin: Begin) -> N
     client = upgrade.running.connect()
     (endpoint,) = upgrade.running.daemon.endpoints
     seen: list[Any] = []
-    became = upgrade._replace
+    became = upgrade.replace
 
     def watched(*arguments: Any) -> None:
         seen.extend((endpoint.causes, set(house.loop.readers)))
@@ -116,9 +116,9 @@ def test_nothing_happens_between_state_and_exec(house: House, begin: Begin) -> N
 
 
 def refusals(upgrade: Upgrade) -> tuple[int, tuple[str, ...]]:
-    """Have it refused; it is told in the log and in the status as well."""
+    """Have it refused; the log and the status say so as well."""
     status, lines = upgrade.running.refused(upgrade.running.ask("upgrade"))
-    # Of a wrong file the reload has told already.
+    # The reload has logged a wrong file already.
     what = upgrade.running.log.messages(LogLevel.error)[-1]
     assert what in (f"upgrade refused: {lines[-1]}", f"reload refused: {lines[-1]}")
     outcome = last(upgrade)
@@ -163,11 +163,11 @@ def test_a_rehearsal_that_can_not_begin(error: Exception, house: House, begin: B
 
 
 def test_the_last_step_fails(house: House, begin: Begin) -> None:
-    """systemd had been told that another program begins: it hears that this one goes on."""
+    """systemd knew that another program begins: it hears that this one goes on."""
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     client = upgrade.running.connect()
     reports = upgrade.running.daemon.reports
-    upgrade.course._last_words = reports.reloading
+    upgrade.before_exec = reports.reloading
     assert refusals(upgrade) == (70, ("the new program can't be started",))
     assert upgrade.running.systemd.words() == ["RELOADING", "READY"] * 2  # the first is the reload
     goes_on(upgrade, client)
@@ -187,12 +187,12 @@ def test_a_bug_of_ours(house: House, begin: Begin) -> None:
 
 
 def test_a_connection_that_can_not_tell_its_state(house: House, begin: Begin) -> None:
-    """Whose it is, is told, and where it went wrong."""
+    """The reason names the endpoint, and where it went wrong."""
     upgrade = begin(house.plan(TCP, stream=Lastings("freeze")))
     client = upgrade.running.connect()
     status, (line,) = refusals(upgrade)
     assert status == 70
-    assert line.startswith("lobby: a connection can't tell its state: ZeroDivisionError: a bug in freeze (")
+    assert line.startswith("lobby: a connection can't give its state: ZeroDivisionError: a bug in freeze (")
     assert not upgrade.events
     goes_on(upgrade, client)
 
@@ -209,12 +209,12 @@ def test_a_service_that_can_not_tell_its_state(how: Any, house: House, begin: Be
     client = upgrade.running.connect()
     status, (line,) = refusals(upgrade)
     assert status == 70
-    assert line.startswith("lobby: the service can't tell its state: ZeroDivisionError: a bug")
+    assert line.startswith("lobby: the service can't give its state: ZeroDivisionError: a bug")
     goes_on(upgrade, client)
 
 
 def test_a_service_that_fails_to_tell_its_state_later(house: House, begin: Begin) -> None:
-    """Its reason is told, and it is not asked again."""
+    """Its reason is reported, and it is not asked again."""
     states: list[Deferred[Any]] = []
 
     def freeze() -> Deferred[Any]:
@@ -225,7 +225,7 @@ def test_a_service_that_fails_to_tell_its_state_later(house: House, begin: Begin
     asked = upgrade.running.ask("upgrade")
     states[0].errback(SockdError("the disk is full"))
     assert upgrade.running.refused(asked) == (
-        70, ("lobby: the service can't tell its state: the disk is full",),
+        70, ("lobby: the service can't give its state: the disk is full",),
     )  # fmt: skip
     assert len(states) == 1
     goes_on(upgrade)
@@ -240,7 +240,7 @@ def test_a_service_that_never_tells_its_state(house: House, begin: Begin) -> Non
     client = upgrade.running.connect()
     began = house.loop.seconds()
     assert refusals(upgrade) == (70, ("slow: the service can't hand over what it has not finished",))
-    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.2)
+    assert house.loop.seconds() - began == pytest.approx(FREEZE_LIMIT, abs=0.2)
     goes_on(upgrade, client)
 
 
@@ -330,7 +330,7 @@ def stuck(running: Running, endpoint: int = 0) -> socket.socket:
 
 
 def test_connections_that_can_not_go_on_finish_first(house: House, begin: Begin) -> None:
-    """Within `daemon.drain`; their endpoint accepts nobody meanwhile, who comes waits and is served after."""
+    """Within `daemon.drain`; until then their endpoint accepts nobody, and newcomers are served after."""
     upgrade = begin(
         house.plan(TCP, stream=Probes(), name="old"), house.plan(TCP, stream=Lastings(), name="new")
     )
@@ -387,11 +387,11 @@ def test_who_leaves_with_a_reload_finishes_first(house: House, begin: Begin) -> 
     goes_on(upgrade)
 
 
-# -- meanwhile
+# -- what comes between
 
 
 def test_asked_twice(house: House, begin: Begin) -> None:
-    """One is under way: the other is refused at once, and changes nothing about the first."""
+    """One is under way: the other is refused immediately, and changes nothing about the first."""
     upgrade = begin(house.plan(TCP, stream=Lastings()))
     running = upgrade.running
     rehearsal: Deferred[str] = Deferred()
@@ -424,7 +424,7 @@ def test_by_signal(house: House, begin: Begin) -> None:
 
 @pytest.mark.parametrize("step", ["reload", "rehearsal", "service", "connections"])
 def test_stopped_meanwhile(step: str, house: House, begin: Begin) -> None:
-    """At whatever step it waits: no upgrade follows, who asked is told, and the stop has its course."""
+    """At whatever step it waits: no upgrade follows, the client hears why, and the stop has its course."""
     cancelled: list[Any] = []
     service = Freezing(Deferred if step == "service" else dict)
     upgrade = begin(
@@ -440,8 +440,8 @@ def test_stopped_meanwhile(step: str, house: House, begin: Begin) -> None:
     assert running.told("status")["state"] == "upgrading"
     upgrade.course.cancel()
     stopped = running.daemon.stopService()
-    assert running.refused(asked) == (69, ("the daemon stops",))
-    assert running.refused(running.ask("upgrade")) == (75, ("the daemon stops",))
+    assert running.refused(asked) == (69, ("the daemon is stopping",))
+    assert running.refused(running.ask("upgrade")) == (75, ("the daemon is stopping",))
     assert running.told("status")["state"] == "stopping"
     assert len(cancelled) == (step == "rehearsal")
     assert house.run_clock(lambda: stopped.called) == pytest.approx(DRAIN, abs=0.2)
@@ -457,13 +457,13 @@ def test_reloaded_meanwhile(house: House, begin: Begin) -> None:
     asked = running.ask("upgrade")
     running.now(*running.plan.endpoints, house.plan(TCP, stream=Lastings(), name="new"))
     running.told("reload")
-    assert running.refused(asked) == (75, ("the file was reloaded meanwhile: try again",))
+    assert running.refused(asked) == (75, ("the file was reloaded during the upgrade: try again",))
     assert upgrade.handed is None
     goes_on(upgrade)
 
 
 def test_reloaded_meanwhile_with_nothing_new(house: House, begin: Begin) -> None:
-    """Whoever does so, as after each turn of the logs, doesn't get in the way."""
+    """This happens after each turn of the logs, and doesn't get in the way."""
     upgrade = begin(house.plan(TCP, stream=Probes()))
     running = upgrade.running
     stuck(running)
@@ -484,7 +484,9 @@ def test_the_file_is_changed_meanwhile(wrong: bool, house: House, begin: Begin) 
         running.file = raising(SockdError("no 'key: value'"))
     else:
         running.now(*running.plan.endpoints, house.plan(TCP, stream=Lastings(), name="new"))
-    expected = (78, "no 'key: value'") if wrong else (75, "the file was changed meanwhile: try again")
+    expected = (
+        (78, "no 'key: value'") if wrong else (75, "the file was changed during the upgrade: try again")
+    )
     assert running.refused(asked) == (expected[0], (expected[1],))
     assert upgrade.handed is None
     goes_on(upgrade)
@@ -509,7 +511,7 @@ def test_asked_to_finish_in_the_last_moment(house: House, begin: Begin) -> None:
     draining = running.ask("drain", endpoint="lobby")
     states.append({})
     written.callback({})
-    assert running.refused(asked) == (75, ("connections were asked to finish meanwhile: try again",))
+    assert running.refused(asked) == (75, ("connections were asked to finish during the upgrade: try again",))
     assert upgrade.handed is None
     assert running.outcome(draining) == {"endpoint": "lobby", "finished": 1, "cut": 0}
     assert house.receive(client, 1) == b""
@@ -536,7 +538,7 @@ def test_services_that_are_never_at_rest_together(house: House, begin: Begin) ->
     busy.append(upgrade.running.daemon.endpoints[0])
     began = house.loop.seconds()
     upgrade.running.told("upgrade")
-    assert house.loop.seconds() - began == pytest.approx(PATIENCE, abs=0.6)
+    assert house.loop.seconds() - began == pytest.approx(FREEZE_LIMIT, abs=0.6)
     (rehearsed,) = upgrade.rehearsed
     assert rehearsed.endpoints["busy"].service[0] in range(20)
     assert upgrade.handed is not None

@@ -1,4 +1,4 @@
-"""States come back as they were, and what can't be written or read is told in one line."""
+"""States come back as they were; one line says what can't be written or read."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_whatever_is_read_gives_a_state_or_an_error_of_one_line(data: bytes) -> 
             "endpoints.lobby.1: a value of the type set can't be handed over",
         ),
         ((1, 2), "the state: a value of the type tuple can't be handed over"),
-        ({"a": {3: 4}}, "a: its key 3 is no text"),
+        ({"a": {3: 4}}, "a: its key 3 is not text"),
         ([10**5000], "can't be handed over: Exceeds the limit"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_state_without_an_end_is_refused() -> None:
 
 
 def test_a_header_tells_form_and_version() -> None:
-    """A program that reads another form says whose it is."""
+    """A program that reads another form names the version that wrote it."""
     header = json.loads(encode(None).partition(b"\n")[0])
     assert header["sockd handover"] == FORMAT
     with pytest.raises(HandoverError, match=r"sockd 9\.1 hands over in form 2, while .* reads form 1"):

@@ -1,4 +1,4 @@
-"""What is handed over of a daemon: every socket once, every state, and nothing of who can't go on."""
+"""What is handed over of a daemon: every socket once, every state, and no connection that can't go on."""
 
 import socket
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_what_systemd_passed(house: House, run: Daemons) -> None:
 
 
 def test_who_survives(house: House, run: Daemons) -> None:
-    """Whoever's protocol says so, and is not to finish anyway."""
+    """Those whose protocol can, and which were not asked to finish."""
     running = run(
         house.plan(TCP, stream=Lastings(), name="new"), house.plan(TCP, stream=Probes(), name="old")
     ).start()
@@ -156,7 +156,7 @@ def test_datagram_protocols_without_a_state(house: House, run: Daemons) -> None:
 def test_a_datagram_protocol_that_can_not_tell_its_state(house: House, run: Daemons) -> None:
     """Where, and why."""
     running = run(house.plan(UDP, datagram=Counting("freeze"), name="one")).start()
-    with pytest.raises(UpgradeRefusedError, match=r"one: udp://127.0.0.1:\d+ can't tell its state: Zero"):
+    with pytest.raises(UpgradeRefusedError, match=r"one: udp://127.0.0.1:\d+ can't give its state: Zero"):
         handed(running)
 
 
@@ -196,7 +196,7 @@ def test_states_of_services(house: House) -> None:
 
 
 def test_a_service_that_fails_to_tell_its_state(house: House) -> None:
-    """Now or later, it is told in one way."""
+    """Now or later, the error is the same."""
 
     def bug() -> Any:
         raise ZeroDivisionError("a bug")
@@ -205,7 +205,7 @@ def test_a_service_that_fails_to_tell_its_state(house: House) -> None:
         service = Service()
         service.freeze = made  # type: ignore[attr-defined]
         with pytest.raises(
-            UpgradeRefusedError, match="lobby: the service can't tell its state: ZeroDivision"
+            UpgradeRefusedError, match="lobby: the service can't give its state: ZeroDivision"
         ):
             freeze_service(served(house, service))
     later: Deferred[Any] = Deferred()
@@ -215,4 +215,4 @@ def test_a_service_that_fails_to_tell_its_state(house: House) -> None:
     later.errback(ZeroDivisionError("a bug"))
     found: list[Any] = []
     state.addErrback(found.append)
-    assert str(found[0].value).startswith("lobby: the service can't tell its state: ZeroDivisionError: a bug")
+    assert str(found[0].value).startswith("lobby: the service can't give its state: ZeroDivisionError: a bug")

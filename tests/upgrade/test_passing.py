@@ -35,7 +35,7 @@ def file() -> Iterator[int]:
 
 
 def test_what_was_written_is_read(file: int) -> None:
-    """Several times, from the beginning, whoever read it before."""
+    """Several times, from the beginning, whatever was read before."""
     os.lseek(file, 5, os.SEEK_SET)
     assert passing.read(file) == passing.read(file) == handover()
     assert not os.get_inheritable(file)
@@ -85,7 +85,7 @@ def test_a_file_that_is_cut_meanwhile_is_refused(file: int, monkeypatch: pytest.
 
 def test_there_may_be_too_much(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
     """Neither writing nor reading is without a bound."""
-    monkeypatch.setattr(passing, "MOST", 1000)
+    monkeypatch.setattr(passing, "SIZE_LIMIT", 1000)
     with pytest.raises(HandoverError, match="at most 1000 can be"):
         passing.write(handover())
     with pytest.raises(HandoverError, match="not what a running sockd hands over"):

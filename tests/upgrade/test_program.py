@@ -33,7 +33,7 @@ def test_pythons_own_options_are_kept(original: Sequence[str], options: list[str
 
 
 def test_it_is_this_python() -> None:
-    """Whose packages an administrator upgrades."""
+    """The one whose packages an administrator upgrades."""
     assert exec_argv("run")[0] == sys.executable
 
 

@@ -24,7 +24,7 @@ from sockd.transports.sockets.opened import Opened
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.sockets import Sockets
 from sockd.upgrade import thawing
-from sockd.upgrade.value import HandedEndpoint
+from sockd.upgrade.value import HandedEndpoint, Handover
 from tests.daemons import Daemons, Running
 from tests.tree.house import Datagrams, House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade, succeeded
@@ -86,7 +86,7 @@ def lines(house: House, client: socket.socket, *expected: str) -> None:
 
 
 def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) -> None:
-    """In the middle of a line, on all kinds of sockets; who waits in the backlog is served by the next."""
+    """In the middle of a line, on all kinds of sockets; the next program serves newcomers in the backlog."""
     address = (TCP, UDP, f"unix://{tmp_path}/a")
     plan = of(house.plan(*address), echo, EchoOptions(prefix="> "))
     running = run(plan).start()
@@ -111,7 +111,7 @@ def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) ->
 
 
 def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
-    """Names, rooms and half a line go on; nobody is told anything."""
+    """Names, rooms and half a line go on; no member hears of it."""
     running = run(of(house.plan(TCP), chat, ChatOptions(history=0))).start()
     alice, bob = house.connect(running.address()), house.connect(running.address())
     alice.send(b"/nick alice\n")
@@ -129,7 +129,7 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
 
 
 def test_sources_are_counted_on(house: House, run: Daemons, replaced: Replaced) -> None:
-    """Who came over counts as before, and is given back once."""
+    """A connection that came over counts as before, and is released once."""
     running = run(of(house.plan(TCP, connections_per_source=2), echo, EchoOptions())).start()
     clients = [running.connect() for _ in range(2)]
     running = replaced(running)
@@ -217,7 +217,7 @@ def moments_apart(value: Any) -> Any:
 
 
 def test_what_nobody_read_yet(house: House, run: Daemons, replaced: Replaced) -> None:
-    """Unsent bytes go out, and what came meanwhile is read."""
+    """Unsent bytes go out, and what came in between is read."""
     running = run(house.plan(TCP, stream=Lastings())).start()
     client = running.connect()
     (server,) = running.daemon.endpoints[0].connections
@@ -234,7 +234,7 @@ def test_what_nobody_read_yet(house: House, run: Daemons, replaced: Replaced) ->
 
 
 def test_suspended_stays_suspended(house: House, run: Daemons, replaced: Replaced) -> None:
-    """Whoever is there is served, whoever comes waits until it is resumed."""
+    """Connections that are there are served, newcomers wait until it is resumed."""
     running = run(house.plan(TCP, stream=Lastings())).start()
     client = running.connect()
     running.told("suspend", endpoint="lobby")
@@ -436,7 +436,7 @@ def test_who_asked_without_a_control_socket(
 
 
 def test_the_file_changed_after_the_rehearsal(house: House, run: Daemons, replaced: Replaced) -> None:
-    """Connections of an endpoint that is gone, or another protocol's, are closed, and that is told."""
+    """Connections of an endpoint that is gone, or has another protocol, are closed and logged."""
     running = run(
         house.plan(TCP, stream=Lastings(), name="gone"),
         house.plan(TCP, stream=Lastings(), name="other"),
@@ -473,7 +473,7 @@ def test_the_address_of_a_connection_is_gone(house: House, run: Daemons, replace
 def test_a_protocol_that_fails_after_all(
     fault: str, end: str, house: House, run: Daemons, replaced: Replaced
 ) -> None:
-    """Though the rehearsal went well: it costs it that connection, and is told."""
+    """Though the rehearsal went well: it costs that connection, and the log says so."""
     running = run(house.plan(TCP, stream=one_by_one(Lastings, lambda: Lastings(fault)))).start()
     client = running.connect()
     running = replaced(running, rehearse=False)
@@ -504,5 +504,5 @@ def test_what_another_version_did_not_count(house: House, run: Daemons) -> None:
         {"listeners": [{}, {"address": TCP}, {"address": "tcp://*:1", "counters": {}}]},
     ):
         state = HandedEndpoint("probe", counters=counters)
-        thawing._prepare(endpoint, state)
+        thawing.before_start(running.daemon, Handover("", "", "", 0.0, endpoints={endpoint.name: state}))
     assert not endpoint.listeners[0].counters.accepted

@@ -44,7 +44,7 @@ def test_it_comes_back_as_it_was() -> None:
 
 
 def test_what_goes_over_open() -> None:
-    """Listeners, connections, who asked; what has no number has none that could be a socket's."""
+    """Listeners, connections, clients that asked; what has no number has none that could be a socket's."""
     assert list(WHOLE.fds()) == [7, 8, 9, 5]
     assert list(Handover.from_value({**LEAST, "control": [{}]}).fds()) == [-1]
     assert list(Handover.from_value({**LEAST, "endpoints": {"a": _endpoint()}}).fds()) == [-1]
