@@ -11,6 +11,9 @@ PYTEST_ARGS ?=
 # pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
 PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CURDIR)/.venv/tmp" \
 	$(BIN)/python -m pip -qq
+LOCKED := install --require-hashes --no-deps
+# $(call step,WHAT,COMMAND) runs a command that may take long: says what it does, and then how many seconds it took.
+step = @printf '  %s ... ' "$(1)"; began=$$(date +%s); $(2) && echo "$$(($$(date +%s) - began)) s"
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
@@ -92,22 +95,21 @@ $(RUN_READY): .ci/requirements.txt pyproject.toml
 		{ echo "sockd needs Python 3.11 or newer: $(PYTHON) is $$($(PYTHON) -V 2>&1) (make PYTHON=…)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "sockd needs Python's venv: install it (Debian: apt install python3-venv)" >&2; exit 1; }
-	@echo "Setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
-	@mkdir -p .venv/tmp
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(BIN)/twistd --help >/dev/null  # writes Twisted's cache of plugins
+	@echo "Setting up .venv, once; it takes a minute or so:"
+	$(call step,1 of 4: the environment,$(PYTHON) -m venv .venv && mkdir -p .venv/tmp)
+	$(call step,2 of 4: the packages that sockd needs,$(PIP) $(LOCKED) --requirement .ci/requirements.txt)
+	$(call step,3 of 4: sockd itself,$(PIP) install --no-deps --no-build-isolation --editable .)
+	$(call step,4 of 4: the plugins that twistd finds,$(BIN)/twistd --help >/dev/null)
 	@touch $@
 
 $(TEST_READY): .ci/requirements-test.txt .ci/requirements-conformance.txt $(RUN_READY)
-	@echo "Adding the tests' tools to .venv (once)"
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-test.txt
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-conformance.txt \
-		--upgrade --target .venv/conformance
+	@echo "Adding the tests' tools to .venv, once:"
+	$(call step,1 of 2: the tools,$(PIP) $(LOCKED) --requirement .ci/requirements-test.txt)
+	$(call step,2 of 2: what Twisted's own tests need,$(PIP) $(LOCKED) --requirement .ci/requirements-conformance.txt \
+		--upgrade --target .venv/conformance)
 	@touch $@
 
 $(BENCH_READY): .ci/requirements-bench.txt $(TEST_READY)
-	@echo "Adding the benchmark's peers to .venv (once)"
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-bench.txt
+	@echo "Adding the benchmark's peers to .venv, once:"
+	$(call step,1 of 1: the peers,$(PIP) $(LOCKED) --requirement .ci/requirements-bench.txt)
 	@touch $@
