@@ -17,7 +17,7 @@ step = @printf '  %s ... ' "$(1)"; began=$$(date +%s); $(2) && echo "$$(($$(date
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest fuzz soak docs hostile bench bench-check lock wheel clean
+.PHONY: help run test lint format types imports pytest slow fuzz soak docs hostile bench bench-check lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -28,7 +28,7 @@ run: $(RUN_READY)  ## serve config/sockd.yaml on this machine; Ctrl-C stops it
 	@mkdir -p .sockd/run .sockd/log
 	@$(DIRECTORIES) exec $(BIN)/twistd -n --pidfile= sockd -c config/sockd.yaml
 
-test: lint types imports pytest  ## everything that CI checks
+test: lint types imports pytest  ## rules, types, imports and all tests but the slow ones
 
 lint: $(TEST_READY)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -45,14 +45,17 @@ imports: $(TEST_READY)  ## the contract of the floors
 	$(BIN)/lint-imports --no-cache
 
 pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
-pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
+pytest: $(TEST_READY)  ## tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
 	rm -rf .coverage-data
 	mkdir -m 1777 .coverage-data
-	$(BIN)/coverage run -m pytest --junitxml=.coverage-data/tests.xml $(PYTEST_ARGS)
+	.ci/pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o .coverage-data/coverage.json
-	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/tests.xml
+	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/*.xml
+
+slow: $(TEST_READY)  ## the tests that `make test` leaves out: attacks, installations, Twisted's own (PYTEST_ARGS=…)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 fuzz: $(TEST_READY)  ## look for inputs that break a parser (SECONDS=60 in all, TARGETS=…)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)

@@ -22,7 +22,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports() -> dict[str, int]:
-    """A port for each endpoint: the shipped one or, where that is in use, the next free one, of four digits."""
+    """A port of four digits for each endpoint: the shipped one, or the next free one where that is in use."""
     found: dict[str, int] = {}
     for endpoint, shipped in SHIPPED.items():
         others = {*found.values(), *SHIPPED.values()} - {shipped}

@@ -96,6 +96,7 @@ def screen_of_the_readme(checkout: Path) -> str:
     return textwrap.dedent(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(INSTALLING * 2)
 def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It sets itself up, shows what the README shows, serves, and Ctrl-C stops it without a complaint."""
@@ -127,6 +128,7 @@ def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sys.stdout.write(f"\nmake run served after {took[0]:.1f} s, again after {took[1]:.1f} s\n")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(INSTALLING * 2)
 def test_the_suggested_commands_work(checkout: Path, program: Callable[..., Process]) -> None:
     """Each command of the table, typed as it stands, reaches its listener."""
