@@ -11,10 +11,13 @@ PYTEST_ARGS ?=
 # pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
 PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CURDIR)/.venv/tmp" \
 	$(BIN)/python -m pip -qq
+LOCKED := install --require-hashes --no-deps
+# $(call step,WHAT,COMMAND) runs a command that may take long: says what it does, and then how many seconds it took.
+step = @printf '  %s ... ' "$(1)"; began=$$(date +%s); $(2) && echo "$$(($$(date +%s) - began)) s"
 DIRECTORIES := RUNTIME_DIRECTORY="$(CURDIR)/.sockd/run" LOGS_DIRECTORY="$(CURDIR)/.sockd/log"
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports pytest fuzz soak docs hostile bench bench-check lock wheel clean
+.PHONY: help run test lint format types imports pytest slow fuzz soak docs hostile bench bench-check lock wheel clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -25,7 +28,7 @@ run: $(RUN_READY)  ## serve config/sockd.yaml on this machine; Ctrl-C stops it
 	@mkdir -p .sockd/run .sockd/log
 	@$(DIRECTORIES) exec $(BIN)/twistd -n --pidfile= sockd -c config/sockd.yaml
 
-test: lint types imports pytest  ## everything that CI checks
+test: lint types imports pytest  ## rules, types, imports and all tests but the slow ones
 
 lint: $(TEST_READY)  ## ruff: rules and format
 	$(BIN)/ruff check
@@ -42,14 +45,17 @@ imports: $(TEST_READY)  ## the contract of the floors
 	$(BIN)/lint-imports --no-cache
 
 pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
-pytest: $(TEST_READY)  ## all tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
+pytest: $(TEST_READY)  ## tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
 	rm -rf .coverage-data
 	mkdir -m 1777 .coverage-data
-	$(BIN)/coverage run -m pytest --junitxml=.coverage-data/tests.xml $(PYTEST_ARGS)
+	.ci/pytest $(PYTEST_ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o .coverage-data/coverage.json
-	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/tests.xml
+	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/*.xml
+
+slow: $(TEST_READY)  ## the tests that `make test` leaves out: attacks, installations, Twisted's own (PYTEST_ARGS=…)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 fuzz: $(TEST_READY)  ## look for inputs that break a parser (SECONDS=60 in all, TARGETS=…)
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(TARGETS)
@@ -92,22 +98,21 @@ $(RUN_READY): .ci/requirements.txt pyproject.toml
 		{ echo "sockd needs Python 3.11 or newer: $(PYTHON) is $$($(PYTHON) -V 2>&1) (make PYTHON=…)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 		{ echo "sockd needs Python's venv: install it (Debian: apt install python3-venv)" >&2; exit 1; }
-	@echo "Setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
-	@mkdir -p .venv/tmp
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(BIN)/twistd --help >/dev/null  # writes Twisted's cache of plugins
+	@echo "Setting up .venv, once; it takes a minute or so:"
+	$(call step,1 of 4: the environment,$(PYTHON) -m venv .venv && mkdir -p .venv/tmp)
+	$(call step,2 of 4: the packages that sockd needs,$(PIP) $(LOCKED) --requirement .ci/requirements.txt)
+	$(call step,3 of 4: sockd itself,$(PIP) install --no-deps --no-build-isolation --editable .)
+	$(call step,4 of 4: the plugins that twistd finds,$(BIN)/twistd --help >/dev/null)
 	@touch $@
 
 $(TEST_READY): .ci/requirements-test.txt .ci/requirements-conformance.txt $(RUN_READY)
-	@echo "Adding the tests' tools to .venv (once)"
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-test.txt
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-conformance.txt \
-		--upgrade --target .venv/conformance
+	@echo "Adding the tests' tools to .venv, once:"
+	$(call step,1 of 2: the tools,$(PIP) $(LOCKED) --requirement .ci/requirements-test.txt)
+	$(call step,2 of 2: what Twisted's own tests need,$(PIP) $(LOCKED) --requirement .ci/requirements-conformance.txt \
+		--upgrade --target .venv/conformance)
 	@touch $@
 
 $(BENCH_READY): .ci/requirements-bench.txt $(TEST_READY)
-	@echo "Adding the benchmark's peers to .venv (once)"
-	@$(PIP) install --require-hashes --no-deps --requirement .ci/requirements-bench.txt
+	@echo "Adding the benchmark's peers to .venv, once:"
+	$(call step,1 of 1: the peers,$(PIP) $(LOCKED) --requirement .ci/requirements-bench.txt)
 	@touch $@

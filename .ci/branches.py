@@ -1,4 +1,4 @@
-"""How many branches the tests took: `branches.py COVERAGE.json TESTS.xml` fails below what is asked for."""
+"""How many branches the tests took: `branches.py COVERAGE.json TESTS.xml…` fails below what is asked for."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from xml.etree import ElementTree as ET
 ASKED = 95.0  # per cent of the branches of sockd/
 
 
-def skipped(tests: Path) -> int:
-    """How many tests pytest skipped, by its JUnit file."""
-    suites = ET.parse(tests).iter("testsuite")  # noqa: S314 - pytest wrote it just now
+def skipped(tests: list[Path]) -> int:
+    """How many tests pytest skipped, by its JUnit files."""
+    suites = [suite for file in tests for suite in ET.parse(file).iter("testsuite")]  # noqa: S314 - pytest's own
     return sum(int(suite.get("skipped", "0")) for suite in suites)
 
 
@@ -27,7 +27,7 @@ def verdict(covered: int, branches: int, skips: int, *, strict: bool) -> tuple[s
 
 
 def main() -> int:
-    coverage, tests = map(Path, sys.argv[1:])
+    coverage, *tests = map(Path, sys.argv[1:])
     totals = json.loads(coverage.read_text())["totals"]
     told, status = verdict(
         totals["covered_branches"],

@@ -1,15 +1,12 @@
 """Starts a real sockd on a file, reads its log, and talks to it over plain sockets."""
 
 import json
-import os
 import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
-
-import pytest
+from typing import Any
 
 from tests.end_to_end.programs import BOUND, Process
 
@@ -127,13 +124,6 @@ class Daemon(Process):
         """Its exit status after it was asked to stop."""
         self.signal(number)
         return self.wait()
-
-
-def taken_by_others(what: str) -> NoReturn:
-    """The test can't run beside what else runs here; in CI nothing else should."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} in use, in CI")
-    pytest.skip(f"{what} in use")
 
 
 def distribution(directory: Path, name: str, target: str, module: str = "") -> dict[str, str]:

@@ -14,11 +14,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, receive, taken_by_others
-from tests.end_to_end.programs import BOUND, Process
+from tests.end_to_end import example
+from tests.end_to_end.harness import ROOT, receive
+from tests.end_to_end.programs import BOUND, Process, run
 
 INSTALLING = 300.0  # seconds that the first start may take: pip fetches what the daemon needs
+PORTS = example.free_ports()
+FRESH = dict.fromkeys(("MAKEFLAGS", "MAKELEVEL", "MFLAGS"))  # none of a make that runs the tests
 STARTING = 10.0  # seconds that a second start may take on a busy machine; less than one on an idle one
+SETTING_UP = [
+    "Setting up .venv, once; it takes a minute or so:",
+    "  1 of 4: the environment ... N s",
+    "  2 of 4: the packages that sockd needs ... N s",
+    "  3 of 4: sockd itself ... N s",
+    "  4 of 4: the plugins that twistd finds ... N s",
+]
+# Takes the place of Python: the environments that it makes have a python and a twistd that do nothing. An
+# installation waits until there is python.go; an argument FAILS makes it fail.
+FAKE_PYTHON = """#!/bin/sh
+case "$*" in
+"-m venv .venv") mkdir -p .venv/bin; for name in python twistd; do cp "$0" .venv/bin/$name; done ;;
+*FAILS*) echo "pip says why" >&2; exit 3 ;;
+*" install "*) until [ -f "$0.go" ]; do sleep 0.01; done ;;
+esac
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +56,8 @@ def checkout() -> Iterator[Path]:
         if (ROOT / name).exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    for name in ("README.md", "config/sockd.yaml"):
+        (target / name).write_text(example.moved((ROOT / name).read_text(), PORTS))
     (place / "home").mkdir()
     yield target
     shutil.rmtree(place)
@@ -44,21 +65,13 @@ def checkout() -> Iterator[Path]:
 
 def make_run(checkout: Path) -> Process:
     """`make run` at a terminal, by somebody whose home is empty."""
-    ours = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "COVERAGE_PROCESS_CONFIG")
-    environment = {**dict.fromkeys(ours), "HOME": str(checkout.parent / "home"), "PATH": "/usr/bin:/bin"}
+    environment = {
+        **FRESH,
+        "COVERAGE_PROCESS_CONFIG": None,
+        "HOME": str(checkout.parent / "home"),
+        "PATH": "/usr/bin:/bin",
+    }
     return Process(["make", f"PYTHON={sys.executable}", "run"], environment, checkout, terminal=True)
-
-
-@pytest.fixture
-def ports() -> None:
-    """The shipped example's ports, as long as nobody else uses them."""
-    for port in (7007, 7070, 5514):
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                taken_by_others(f"the port {port} of the shipped example")
 
 
 def rows(make: Process) -> dict[tuple[str, str], str]:
@@ -83,8 +96,8 @@ def screen_of_the_readme(checkout: Path) -> str:
     return textwrap.dedent(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(INSTALLING * 2)
-@pytest.mark.usefixtures("ports")
 def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It sets itself up, shows what the README shows, serves, and Ctrl-C stops it without a complaint."""
     took = []
@@ -96,10 +109,11 @@ def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
             took.append(time.monotonic() - began)
             assert len(rows(make)) == 12
             said = masked(make.text)
-            if bound == INSTALLING and said[0] == "Setting up .venv (once)":
-                said = masked("\n".join(said[1:]))
+            if bound == INSTALLING:
+                assert [re.sub(r"\d+ s$", "N s", line) for line in said[: len(SETTING_UP)]] == SETTING_UP
+                said = masked("\n".join(said[len(SETTING_UP) :]))
             assert said == masked(screen_of_the_readme(checkout))
-            with socket.create_connection(("127.0.0.1", 7007), BOUND) as one:
+            with socket.create_connection(("127.0.0.1", PORTS["echo"]), BOUND) as one:
                 one.sendall(b"hello")
                 assert receive(one, 5) == b"hello"
             make.send("\x03")
@@ -114,8 +128,8 @@ def test_make_run(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
         sys.stdout.write(f"\nmake run served after {took[0]:.1f} s, again after {took[1]:.1f} s\n")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(INSTALLING * 2)
-@pytest.mark.usefixtures("ports")
 def test_the_suggested_commands_work(checkout: Path, program: Callable[..., Process]) -> None:
     """Each command of the table, typed as it stands, reaches its listener."""
     log = checkout / ".sockd" / "log" / "app.log"
@@ -150,6 +164,41 @@ def test_make_alone_prints_the_targets(checkout: Path) -> None:
     one = subprocess.run(["make"], cwd=checkout, capture_output=True, text=True, timeout=BOUND, check=True)
     targets = re.findall(r"^  make (\w+)\s+\S", one.stdout, re.MULTILINE)
     assert {"run", "test", "lint"} <= set(targets)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_each_step_is_said_before_it_is_taken(terminal: bool, tmp_path: Path) -> None:
+    """What takes long on a fresh machine is not silent, at a terminal and without one."""
+    python = fresh_machine(tmp_path)
+    make = Process(["make", f"PYTHON={python}", ".venv/.ready-to-run"], FRESH, tmp_path, terminal=terminal)
+    try:
+        make.expect("\\.\\.\\. \\d+ s\r?\n.*the packages that sockd needs \\.\\.\\. $")
+        (tmp_path / ".venv" / "bin" / "python.go").touch()
+        assert make.wait() == 0
+        assert [re.sub(r"\d+ s$", "N s", line) for line in masked(make.text)] == SETTING_UP
+    finally:
+        make.end()
+
+
+def test_a_step_that_fails_ends_it(tmp_path: Path) -> None:
+    """With pip's own words; the next time it begins anew."""
+    python = fresh_machine(tmp_path)
+    one = run(["make", f"PYTHON={python}", "LOCKED=FAILS", ".venv/.ready-to-run"], FRESH, cwd=tmp_path)
+    assert one.returncode == 2
+    assert one.stdout.endswith("  2 of 4: the packages that sockd needs ... ")
+    assert one.stderr.startswith("pip says why\n")
+    assert not (tmp_path / ".venv" / ".ready-to-run").exists()
+
+
+def fresh_machine(directory: Path) -> Path:
+    """The Makefile and what it looks at, without a .venv; the Python to run it with."""
+    (directory / ".ci").mkdir()
+    for name in ("Makefile", "pyproject.toml", ".ci/requirements.txt"):
+        shutil.copy(ROOT / name, directory / name)
+    python = directory / "python"
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    return python
 
 
 def test_an_old_python_is_refused_in_one_line(checkout: Path) -> None:

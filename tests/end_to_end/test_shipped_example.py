@@ -10,35 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.harness import ROOT, Daemon, receive, receive_all, taken_by_others
+from tests.end_to_end import example
+from tests.end_to_end.harness import Daemon, receive, receive_all
 from tests.end_to_end.programs import BOUND, Process
 
-EXAMPLE = ROOT / "config" / "sockd.yaml"
-PORTS = {"echo": 7007, "lobby": 7070, "applog": 5514}
+PORTS = example.free_ports()
+ECHO, LOBBY, APPLOG = map(str, PORTS.values())
 Program = Callable[..., Process]
-
-
-def busy() -> list[str]:
-    """The example's ports that something else on this machine has."""
-    found = []
-    for port in PORTS.values():
-        for name, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
-            with socket.socket(socket.AF_INET, kind) as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(name == "tcp"))
-                try:
-                    one.bind(("127.0.0.1", port))
-                except OSError:
-                    found.append(f"{name}:{port}")
-    return found
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Iterator[Daemon]:
-    """One daemon on config/sockd.yaml, as it is, for all tests of this module."""
-    if taken := busy():
-        taken_by_others(f"ports of the shipped example ({', '.join(taken)})")
+    """One daemon on config/sockd.yaml, as it is but for ports in use, for all tests of this module."""
     directory = Path(tempfile.mkdtemp(prefix="sockd-"))
-    daemon = Daemon(directory, EXAMPLE)
+    daemon = Daemon(directory, example.write(directory, PORTS))
     try:
         yield daemon.serving()
         status = daemon.stop()
@@ -80,7 +65,7 @@ def test_it_listens_on_twelve_addresses(shipped: Daemon) -> None:
 
 def test_echo_over_tcp_with_ncat(shipped: Daemon, program: Program) -> None:
     """ncat gets its bytes back, ends its side, and is let go."""
-    ncat = program("ncat", "127.0.0.1", "7007")
+    ncat = program("ncat", "127.0.0.1", ECHO)
     ncat.send("hello\n")
     ncat.close_input()
     assert ncat.wait() == 0
@@ -89,14 +74,14 @@ def test_echo_over_tcp_with_ncat(shipped: Daemon, program: Program) -> None:
 
 def test_echo_over_udp_with_socat(shipped: Daemon, program: Program) -> None:
     """A datagram comes back as it was, a zero byte in it too."""
-    socat = program("socat", "-", "UDP:127.0.0.1:7007")
+    socat = program("socat", "-", f"UDP:127.0.0.1:{ECHO}")
     socat.send(b"one\x00two\n")
     assert socat.expect(rb"one\x00two\n")
 
 
 def test_echo_over_udp_with_ncat(shipped: Daemon, program: Program) -> None:
     """ncat's datagrams come back one for one."""
-    ncat = program("ncat", "-u", "127.0.0.1", "7007")
+    ncat = program("ncat", "-u", "127.0.0.1", ECHO)
     ncat.send("first\n")
     ncat.expect("^first$")
     ncat.send("second\n")
@@ -142,7 +127,7 @@ def test_echo_keeps_datagrams_whole(shipped: Daemon) -> None:
 
 def test_echo_over_tcp_with_telnet(shipped: Daemon, program: Program) -> None:
     """What is typed into telnet comes back."""
-    telnet = program("telnet", "127.0.0.1", "7007")
+    telnet = program("telnet", "127.0.0.1", ECHO)
     telnet.expect("Escape character")
     telnet.send("hello\n")
     telnet.expect("^hello\r?$")
@@ -150,7 +135,7 @@ def test_echo_over_tcp_with_telnet(shipped: Daemon, program: Program) -> None:
 
 def test_a_chat_across_all_four_kinds(shipped: Daemon, program: Program) -> None:
     """telnet, socat on both Unix sockets and ncat over UDP are in one room and hear one another."""
-    telnet = program("telnet", "127.0.0.1", "7070")
+    telnet = program("telnet", "127.0.0.1", LOBBY)
     telnet.expect("Escape character")
     telnet.send("/nick tel\n")
     telnet.expect("tel")
@@ -176,7 +161,7 @@ def test_a_chat_across_all_four_kinds(shipped: Daemon, program: Program) -> None
 
 def join_by_udp(program: Program) -> Process:
     """A member by ncat -u, who did with the token what the challenge asks for."""
-    udp = program("ncat", "-u", "127.0.0.1", "7070")
+    udp = program("ncat", "-u", "127.0.0.1", LOBBY)
     udp.send("hello\n")
     code = udp.expect(r"/prove (\S+) without the dashes")[1]
     udp.send(b"/prove " + code.replace(b"-", b"") + b"\n")
@@ -186,7 +171,7 @@ def join_by_udp(program: Program) -> Process:
 
 def test_lines_over_tcp_with_logger(shipped: Daemon, program: Program) -> None:
     """logger -T's line is a record with the time, the endpoint and the peer before it."""
-    logger = program("logger", "-T", "-n", "127.0.0.1", "-P", "5514", "-t", "tests", "by tcp")
+    logger = program("logger", "-T", "-n", "127.0.0.1", "-P", APPLOG, "-t", "tests", "by tcp")
     assert logger.wait() == 0
     line = record(shipped, "tests .*by tcp")
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z applog 127\.0\.0\.1:\d+ <13>", line)
@@ -194,7 +179,7 @@ def test_lines_over_tcp_with_logger(shipped: Daemon, program: Program) -> None:
 
 def test_lines_over_udp_with_logger(shipped: Daemon, program: Program) -> None:
     """logger -d's datagram is a record."""
-    logger = program("logger", "-d", "-n", "127.0.0.1", "-P", "5514", "-t", "tests", "by udp")
+    logger = program("logger", "-d", "-n", "127.0.0.1", "-P", APPLOG, "-t", "tests", "by udp")
     assert logger.wait() == 0
     assert " applog 127.0.0.1:" in record(shipped, "tests .*by udp")
 
@@ -223,7 +208,7 @@ def test_lines_forwarded_by_rsyslog(shipped: Daemon, program: Program) -> None:
     file.write_text(
         f'module(load="imuxsock" SysSock.Use="off")\n'
         f'input(type="imuxsock" Socket="{source}" CreatePath="on")\n'
-        f'action(type="omfwd" target="127.0.0.1" port="5514" protocol="tcp")\n'
+        f'action(type="omfwd" target="127.0.0.1" port="{APPLOG}" protocol="tcp")\n'
     )
     rsyslog = program("rsyslogd", "-n", "-f", file, "-i", shipped.directory / "rsyslog.pid")
     # rsyslog says nothing when it is up, so the first message is offered until its socket takes it
@@ -237,7 +222,7 @@ def test_lines_forwarded_by_rsyslog(shipped: Daemon, program: Program) -> None:
 
 def test_sockets_of_python(shipped: Daemon) -> None:
     """create_connection, sendall, shutdown, recv: the plainest client there is."""
-    with socket.create_connection(("127.0.0.1", 7007), BOUND) as one:
+    with socket.create_connection(("127.0.0.1", PORTS["echo"]), BOUND) as one:
         one.sendall(b"over tcp")
         assert receive(one, 8) == b"over tcp"
         one.shutdown(socket.SHUT_WR)
@@ -246,13 +231,13 @@ def test_sockets_of_python(shipped: Daemon) -> None:
 
 def test_each_connection_is_logged_once_at_its_end(shipped: Daemon) -> None:
     """The end of a connection says endpoint, listener, peer, how long, bytes each way, and why."""
-    with socket.create_connection(("127.0.0.1", 7007), BOUND) as one:
+    with socket.create_connection(("127.0.0.1", PORTS["echo"]), BOUND) as one:
         mine = "{}:{}".format(*one.getsockname())
         one.sendall(b"12345")
         receive(one, 5)
     end = shipped.event("connection ended", peer=mine)
     assert json.dumps(end)  # plain values
     assert end["endpoint"] == "echo"
-    assert end["listener"] == "tcp://127.0.0.1:7007"
+    assert end["listener"] == f"tcp://127.0.0.1:{ECHO}"
     assert (end["bytes_in"], end["bytes_out"], end["end"]) == (5, 5, "peer closed")
     assert end["seconds"] >= 0

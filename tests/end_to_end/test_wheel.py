@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from tests.end_to_end.harness import ROOT, Daemon, receive
 from tests.end_to_end.programs import BOUND
+
+pytestmark = pytest.mark.slow
 
 INSTALLING = 300.0  # seconds that pip may take to fetch what the daemon needs
 
@@ -31,11 +34,16 @@ def call(*arguments: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source distribution."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the source distribution, and of the wheel that was built from it."""
     target = tmp_path_factory.mktemp("dist")
     call(sys.executable, "-m", "build", "--no-isolation", "--outdir", target, ROOT, cwd=target)
-    (found,) = target.glob("*.whl")
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
     return found
 
 
@@ -63,6 +71,24 @@ def test_what_is_in_it(wheel: Path) -> None:
     shared = {name.partition("/data/share/sockd/")[2] for name in names if ".data/" in name}
     shipped = [path for directory in ("config", "systemd") for path in (ROOT / directory).iterdir()]
     assert shared == {str(path.relative_to(ROOT)) for path in shipped}
+
+
+def test_the_source_distribution_can_be_tested(built: Path) -> None:
+    """It has every file of the tests, and all that they and the Makefile look at."""
+    (found,) = built.glob("*.tar.gz")
+    with tarfile.open(found) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for directory in ("sockd", "twisted", "config", "docs", "systemd", "tests", "benchmarks", ".ci"):
+        files = {str(path.relative_to(ROOT)) for path in (ROOT / directory).rglob("*") if is_source(path)}
+        assert files
+        assert files <= names, sorted(files - names)
+    assert {"Makefile", "pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= names
+
+
+def is_source(path: Path) -> bool:
+    """Whether it is a file that nothing made."""
+    made = {"__pycache__", ".build", "dropin.cache"}
+    return path.is_file() and made.isdisjoint(path.parts)
 
 
 @pytest.mark.timeout(INSTALLING * 2)

@@ -12,6 +12,8 @@ import pytest
 from tests.hostile.ordeal import Outcome, attacked
 from tests.hostile.scene import Attackers, Scene, until
 
+pytestmark = pytest.mark.slow
+
 SIZES = (0, 1, 65_507)
 
 

@@ -16,6 +16,8 @@ from tests.hostile.network import OURS, THEIRS, Network, NoNetworkError, forged
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
 
+pytestmark = pytest.mark.slow
+
 LOOP = "  loop: {{listen: [udp://{host}:7007, udp://{host}:7009], protocol: echo}}\n"
 ALONE = b"with nobody else so far"
 RATE = 5_000  # datagrams a second that an echo answers of one source

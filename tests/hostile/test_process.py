@@ -16,6 +16,8 @@ import pytest
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import FULL, SECONDS, Attackers, Scene, loudly_skip, until
 
+pytestmark = pytest.mark.slow
+
 # Where Debian's libfaketime is, or Fedora's.
 FAKETIME = ("lib/*/faketime/libfaketime.so.1", "lib64/faketime/libfaketime.so.1")
 

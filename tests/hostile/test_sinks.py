@@ -17,6 +17,8 @@ import pytest
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import MIB, Attackers, Scene, loudly_skip, until
 
+pytestmark = pytest.mark.slow
+
 ENDPOINTS = """
   full-log: {{listen: tcp://{host}:0, protocol: line-log, options: {{path: full/it.log, format: raw}},
               restart: {{delay: 100ms, max_delay: 500ms}}}}

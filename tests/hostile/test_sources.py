@@ -14,6 +14,8 @@ import pytest
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import Attackers, Scene, until
 
+pytestmark = pytest.mark.slow
+
 ENDPOINTS = """
   barred: {{listen: tcp://{host}:0, protocol: echo, access: {{deny: [127.0.0.0/8], allow: [127.0.0.2]}}}}
   per-source:

@@ -6,8 +6,12 @@ import socket
 import struct
 import time
 
+import pytest
+
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
+
+pytestmark = pytest.mark.slow
 
 OTHERS = 500  # descriptors of a process that are no connections of an attack
 LINGER = struct.pack("ii", 1, 0)  # close sends RST (socket(7))

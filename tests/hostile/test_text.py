@@ -5,8 +5,12 @@ import re
 import socket
 import time
 
+import pytest
+
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import FULL, MIB, Attackers, Scene, until
+
+pytestmark = pytest.mark.slow
 
 # Every C0 and C1 control, DEL, line separators, bidirectional controls, and what has no width.
 CONTROLS = [

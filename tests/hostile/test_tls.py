@@ -20,6 +20,8 @@ from tests.end_to_end.programs import Process
 from tests.hostile.ordeal import attacked
 from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
 
+pytestmark = pytest.mark.slow
+
 ENDPOINTS = """
   tls-echo:
     listen: tls://{host}:0

@@ -15,6 +15,8 @@ from tests.soak.world import World, scratch
 SECONDS = 12  # of the short one
 BOUND = 110.0  # seconds that it may take in all, on a busy machine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.timeout(BOUND + 10)
 def test_a_short_soak() -> None:

@@ -16,7 +16,7 @@ from tests.tree.house import House
 from tests.tree.reloads import USUAL, Reloads
 from tests.tree.trees import free_ports, inode, kernel_options
 
-(PORT,) = free_ports(1)
+PORT, OTHER_PORT = free_ports(2)
 TCP = parse(f"tcp://127.0.0.1:{PORT}")
 
 
@@ -82,7 +82,7 @@ def test_socket_that_shares_otherwise() -> None:
 
 def test_socket_that_overlaps() -> None:
     """The file has a wider address now: the one that was kept makes way for it, others stay."""
-    narrow, other = (open_address(parse(f"tcp://{host}:0"), USUAL) for host in ("127.0.0.1", "127.0.0.2"))
+    narrow, other = (open_address(parse(f"tcp://127.0.0.1:{port}"), USUAL) for port in (PORT, OTHER_PORT))
     sockets = Sockets(given=[(each.address, each) for each in (narrow, other)])
     opened = sockets.open(replace(narrow.address, host="0.0.0.0"), USUAL)
     assert narrow.sock.fileno() < 0
