@@ -13,6 +13,7 @@ import sockd
 from sockd import log
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
+from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
