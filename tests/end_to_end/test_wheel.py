@@ -13,8 +13,6 @@ import pytest
 from tests.end_to_end.harness import ROOT, Daemon, receive
 from tests.end_to_end.programs import BOUND
 
-pytestmark = pytest.mark.slow
-
 INSTALLING = 300.0  # seconds that pip may take to fetch what the daemon needs
 
 
