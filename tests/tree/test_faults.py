@@ -14,6 +14,7 @@ from sockd.base.errors import SockdError
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.protocols.contract import DatagramProtocol
+from sockd.transports.connection import Connection
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.states import State
 from tests.transports.loop import HalfProbe, Probe, broken, echo
@@ -320,7 +321,7 @@ def test_fault_in_reopening(error: type[BaseException], house: House) -> None:
 # -- what escapes
 
 
-def test_what_escapes_from_an_acceptor(house: House) -> None:
+def test_what_escapes_from_an_acceptor(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours or not: the reactor lets go of the listener then, which is opened again."""
     house.loop.forgiving = True
     endpoint = house.run(TCP, stream=Probes())
@@ -328,14 +329,11 @@ def test_what_escapes_from_an_acceptor(house: House) -> None:
     steady = house.connect(listener.address, b"a")
     assert house.receive(steady, 1) == b"a"
 
-    def take(sock: socket.socket, sockaddr: Any) -> None:
-        sock.close()
-        raise ZeroDivisionError("a bug of ours")
-
-    listener.descriptor._take = take  # type: ignore[union-attr]
-    for _ in range(3):
-        house.connect(listener.address)
-    house.until(lambda: supervisor.state is State.BACKING_OFF)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "__init__", raising(ZeroDivisionError("a bug of ours")))
+        for _ in range(3):
+            house.connect(listener.address)
+        house.until(lambda: supervisor.state is State.BACKING_OFF)
     assert supervisor.why.startswith("ZeroDivisionError: a bug of ours (")
     house.run_clock(lambda: endpoint.running)
     steady.send(b"b")

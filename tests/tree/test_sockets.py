@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.base.addresses import parse
+from sockd.base.addresses import Kind, parse
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opened import Opened, open_address
 from sockd.transports.sockets.options import SocketOptions
@@ -133,6 +133,19 @@ def test_sockets_that_systemd_passed(passed: Opened) -> None:
         with pytest.raises(OpenError, match=f"systemd passed no socket named {name}"):
             sockets.named(name, number)
     assert sockets.unclaimed() == ["mail"]
+
+
+def test_what_a_name_of_systemds_stands_for(passed: Opened) -> None:
+    """Streams or datagrams, as the socket is; a name that nothing was passed for may be streams."""
+    datagrams = Opened(passed.sock, replace(passed.address, kind=Kind.UDP), ours=False)
+    sockets = Sockets({"web": [passed, datagrams]})
+    kinds = [
+        sockets.kind(parse(f"systemd://{name}"), number)
+        for name, number in (("web", 0), ("web", 1), ("ftp", 0))
+    ]
+    assert [kind.stream for kind in kinds] == [True, False, True]
+    assert sockets.kind(TCP, 0) is Kind.TCP
+    assert sockets.unclaimed() == ["web"]  # to ask is not to claim
 
 
 # -- the store
