@@ -1,1 +1,1 @@
-"""What the file amounts to once every name is resolved, and how two such plans differ."""
+"""What the file comes to once every name is looked up, and how two such plans differ."""

@@ -1,4 +1,7 @@
-"""Which keys of `socket`, `limits`, `access` and `proxy_protocol` mean something for which addresses."""
+"""Which keys of `socket`, `limits`, `access` and `proxy_protocol` mean something for which addresses.
+
+The tables say it once, for the check of the file, for what is printed, and for what a reload changes.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -73,7 +76,7 @@ def guard(key: str, addresses: Iterable[Address]) -> bool:
 
 
 def why_not(key: str, address: Address | None = None) -> str:
-    """Why a key means nothing for an address, or for any address of an endpoint, in words."""
+    """The reason that a key means nothing for an address, or for any address of an endpoint, in words."""
     *most, last = (kind for kind in Kind if kind in _ALL[key])
     kinds = f"{', '.join(most)} and {last}" if most else last
     if address is None:
@@ -81,16 +84,16 @@ def why_not(key: str, address: Address | None = None) -> str:
     if address.kind in _ALL[key]:
         return f"this is for sockets with a file, and {address} has none"
     if address.kind is Kind.SYSTEMD:
-        return f"this is for {kinds}: for {address} it stands in the .socket unit"
+        return f"this is for {kinds}: for {address} it is set in the .socket unit"
     return f"this is for {kinds}, not for {address.kind}"
 
 
 def socket_options(
     options: model.Socket, address: Address, user: int | None, group: int | None
 ) -> SocketOptions:
-    """Socket options as they apply to the address; those that don't are the usual ones."""
+    """Socket options as they apply to the address; the others have their defaults."""
     usual = model.Socket()
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {}  # each of its own type
     for key in model.Socket.model_fields:
         values[key] = getattr(options if socket_key(key, address) else usual, key)
     keepalive = values["keepalive"]

@@ -1,4 +1,4 @@
-"""From the file to the plan: every endpoint with what it inherits, what it names, and what can't be."""
+"""Makes a plan of the file: each endpoint gets what it inherits, and what its names lead to is looked up."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +12,8 @@ from sockd.config import model
 from sockd.config.form import merge
 from sockd.config.load import Loaded, Written, load
 from sockd.plan import applies, names
-from sockd.plan import guards as guarding
 from sockd.plan.claims import Claim, Claims
+from sockd.plan.guards import Guards, speaks_tls
 from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.protocols.contract import Options, Specification
@@ -21,9 +21,9 @@ from sockd.protocols.registry import Registry
 
 
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
-    """The plan of this file; FileWrongError holds every problem of it, in the order of the file."""
+    """The plan of this file; FileWrongError has all its problems, in the order of the file."""
     loaded = load(file)
-    guards = guarding.Guards(loaded, time.time())
+    guards = Guards(loaded, time.time())
     planner = _Planner(directories, registry or Registry(), loaded, guards)
     control = planner.control()
     control_group = planner.control_group()
@@ -44,20 +44,21 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
 
 def _warnings(loaded: Loaded) -> Iterator[Problem]:
     if not any(written.endpoint.enabled for written in loaded.endpoints):
-        yield loaded.problem("warning: no endpoint is enabled, so that nothing would run", "endpoints")
+        yield loaded.problem("warning: no endpoint is enabled: nothing would run", "endpoints")
 
 
 @dataclass
 class _Planner:
-    """Goes through the endpoints; a plan that is None has its reasons among the problems."""
+    """Makes the parts of one plan. A part that is None has its reasons among the problems."""
 
     directories: Directories
     registry: Registry
     loaded: Loaded
-    guards: guarding.Guards
+    guards: Guards
     claims: Claims = field(default_factory=Claims)
     control_claim: Claim | None = None
-    exclusive: dict[str, Place] = field(default_factory=dict)  # what only one endpoint may use
+    # What only one endpoint may use, like a file that it writes, and where that endpoint is in the file.
+    exclusive: dict[str, Place] = field(default_factory=dict)
 
     def control(self) -> Address | None:
         """The control socket, whose address no listener may have."""
@@ -139,13 +140,13 @@ class _Planner:
             other = self.claims.add(claim)
             if other:
                 self.loaded.problems.append(written.problem(self._taken(claim, other), *steps))
-        return ListenerPlan(address, socket, guarding.speaks_tls(listen))
+        return ListenerPlan(address, socket, speaks_tls(listen))
 
     def _taken(self, claim: Claim, other: Claim) -> str:
         if other is self.control_claim:
             return f"{claim.address} is taken by the control socket, {other.address.path} (daemon.control)"
-        same = "stands" if other.address == claim.address else f"overlaps {other.address}, which stands"
-        return f"{claim.address} {same} at {other.place} already"
+        same = "is" if other.address == claim.address else f"overlaps {other.address}, which is"
+        return f"{claim.address} {same} already used at {other.place}"
 
     def _account(
         self,
@@ -190,7 +191,7 @@ class _Planner:
                 self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
 
     def _check_keys(self, written: Written) -> None:
-        """Keys that can't have a meaning where they were written."""
+        """Report keys that mean nothing where they are written."""
         endpoint = written.endpoint
         addresses = [listen.address for listen in endpoint.listen]
         if not addresses:
@@ -222,7 +223,7 @@ class _Planner:
         for what in options.claims():
             first = self.exclusive.setdefault(what, written.place)
             if first != written.place:
-                text = f"{what} is used by the endpoint at {first} already"
+                text = f"{what} is already used by the endpoint at {first}"
                 self.loaded.problems.append(written.problem(text, "options"))
 
 

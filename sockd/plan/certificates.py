@@ -1,4 +1,4 @@
-"""Certificates and keys that the file names, and all that is wrong with them."""
+"""Checks certificates and keys: whether TLS can use them, and peers would accept them."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
@@ -24,17 +24,18 @@ from sockd.plan.pem import UnusableError
 from sockd.plan.plan import CertificatePlan, TlsPlan
 from sockd.transports.openssl import TlsError, context
 
-DAY = 86400.0
-SOON = 14 * DAY
-SHORTEST_RSA = 2048  # bits
-SHORTEST_EC = 224
+DAY = 86400.0  # seconds
+EXPIRY_WARNING = 14 * DAY  # before the end of a certificate
+# The fewest bits of a key that OpenSSL takes at its security level 2, and browsers too.
+MIN_RSA_BITS = 2048
+MIN_EC_BITS = 224
 
 _PUBLIC = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, or only odd, with the file that stands at this key of `tls`."""
+    """Something that is wrong, or only odd, with the file that this key of `tls` names."""
 
     key: str  # certificate, key or client_ca
     text: str
@@ -42,7 +43,7 @@ class Finding:
 
 
 def certificate(file: Path, key_file: Path, now: float) -> tuple[CertificatePlan | None, list[Finding]]:
-    """The certificate and its key, or None, and what there is to say; `now` is wall clock."""
+    """The certificate with its key, or None where they are unusable, and findings; `now` is wall clock."""
     found: list[Finding] = []
     own = key = None
     chain: list[x509.Certificate] = []
@@ -71,14 +72,14 @@ def certificate(file: Path, key_file: Path, now: float) -> tuple[CertificatePlan
     )
     try:
         context(plan.chain, plan.key)
-    except TlsError as error:  # by its security level, say, which the system sets
-        found.append(Finding("certificate", f"{file}: OpenSSL does not take it: {error}"))
+    except TlsError as error:  # because of the security level that the system sets, for example
+        found.append(Finding("certificate", f"{file}: OpenSSL refuses it: {error}"))
         return None, found
     return plan, found
 
 
 def authorities(file: Path, now: float) -> tuple[bytes | None, list[Finding]]:
-    """The authorities of a file as PEM, or None, and what there is to say."""
+    """The authorities of a file as PEM, or None where they can't be used, and the findings."""
     try:
         certificates = pem.certificates(file)
     except UnusableError as error:
@@ -88,13 +89,13 @@ def authorities(file: Path, now: float) -> tuple[bytes | None, list[Finding]]:
 
 
 def grown_old(tls: TlsPlan, now: float) -> Iterator[Finding]:
-    """What there is to say by now of the dates of certificates that were in order when they were read."""
+    """Findings about the dates of certificates that were in order when they were read."""
     for each in tls.certificates:
         yield from _of_age(each.file, x509.load_pem_x509_certificates(each.chain), now)
     if tls.client_ca is not None and tls.client_ca_file is not None:
         certificates = x509.load_pem_x509_certificates(tls.client_ca)
         found = _of_authorities(tls.client_ca_file, certificates, now)
-        # One that has ended beside others that have not is nothing new: bundles hold such from the start.
+        # Bundles hold authorities that have expired from the start: they matter only when all have.
         yield from (each for each in found if not each.warning)
 
 
@@ -136,9 +137,7 @@ def _of_chain(file: Path, chain: list[x509.Certificate], now: float) -> Iterator
         )
         yield Finding("certificate", text, warning=True)
     if not _names(own):
-        text = (
-            f"{file}: it names no host (subjectAltName), so that no peer can tell whether it is the right one"
-        )
+        text = f"{file}: it names no host (subjectAltName), so peers can't tell whether it is the right one"
         yield Finding("certificate", text, warning=True)
 
 
@@ -147,7 +146,7 @@ def _of_age(file: Path, chain: list[x509.Certificate], now: float) -> Iterator[F
         whose = _whose(file, chain, one)
         for text in _of_dates(one, now):
             yield Finding("certificate", f"{whose}: {text}")
-        if _date(now) <= one.not_valid_after_utc < _date(now + SOON):
+        if _date(now) <= one.not_valid_after_utc < _date(now + EXPIRY_WARNING):
             yield Finding(
                 "certificate", f"{whose}: it expires on {_day(one)}, {_days(one, now)}", warning=True
             )
@@ -171,7 +170,7 @@ def _of_dates(one: x509.Certificate, now: float) -> Iterator[str]:
 
 
 def _weakness(one: x509.Certificate) -> Iterator[str]:
-    """What of its key and its signature peers don't take any more."""
+    """Why peers no longer accept its key or its signature."""
     try:
         key, algorithm = one.public_key(), one.signature_hash_algorithm
     except (UnsupportedAlgorithm, ValueError):
@@ -179,11 +178,11 @@ def _weakness(one: x509.Certificate) -> Iterator[str]:
         return
     if not isinstance(key, _PUBLIC):
         yield "this kind of key is not used in TLS: RSA, EC and Ed25519 are"
-    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < SHORTEST_RSA:
-        yield f"an RSA key of {key.key_size} bits is too weak: {SHORTEST_RSA} are needed"
-    elif isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < SHORTEST_EC:
-        yield f"an EC key of {key.key_size} bits is too weak: {SHORTEST_EC} are needed"
-    # Nobody looks at the signature of a root on itself.
+    elif isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        yield f"an RSA key of {key.key_size} bits is too weak: {MIN_RSA_BITS} are needed"
+    elif isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < MIN_EC_BITS:
+        yield f"an EC key of {key.key_size} bits is too weak: {MIN_EC_BITS} are needed"
+    # No peer checks the signature of a root on itself.
     if isinstance(algorithm, hashes.MD5 | hashes.SHA1) and one.subject != one.issuer:
         yield f"its signature, with {algorithm.name.upper()}, is too weak: SHA256 is needed"
 
@@ -197,7 +196,7 @@ def _signed_by(one: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _issuer_at(one: x509.Certificate) -> str:
-    """Where the certificate says that its issuer's is to be had, as roots have no need to."""
+    """Where the certificate says that its issuer's can be fetched; roots say nothing of the kind."""
     with suppress(x509.ExtensionNotFound):
         access = one.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
         for description in access:
@@ -239,14 +238,14 @@ def _days(one: x509.Certificate, now: float) -> str:
 
 
 def _other_key(own: x509.Certificate, key: pem.Key) -> bool:
-    """Whether the certificate is of another key; where its own can't be read, that is told already."""
+    """Whether the certificate is of another key; one that can't be read has been reported already."""
     with suppress(UnsupportedAlgorithm, ValueError):
         return _public(own.public_key()) != _public(key.public_key())
     return False
 
 
-def _public(key: Any) -> bytes:
-    return bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+def _public(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _is_ip(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Listeners that the kernel would not open beside each other."""
+"""Finds listeners that the kernel would not open next to each other."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from sockd.base.errors import Place
 
 @dataclass(frozen=True)
 class Claim:
-    """An address that a listener wants, and where that is written."""
+    """An address that a listener wants, and where it is written."""
 
     address: Address
     shared: bool  # it sets `reuse_port`
@@ -19,13 +19,13 @@ class Claim:
 
 @dataclass
 class Claims:
-    """The addresses that are wanted so far; looking one up does not depend on how many there are."""
+    """The addresses that are wanted so far; a look-up takes as long however many there are."""
 
     _inet: dict[tuple[str, int], dict[str, list[Claim]]] = field(default_factory=dict)
     _named: dict[str, Claim] = field(default_factory=dict)
 
     def add(self, claim: Claim) -> Claim | None:
-        """Note a claim; the earlier one that it is in conflict with, if there is one."""
+        """Note a claim, and return the earlier one that it conflicts with, if there is one."""
         if not claim.address.kind.inet:
             return self._add_named(claim)
         hosts = self._inet.setdefault((claim.address.kind.ports, claim.address.port), {})

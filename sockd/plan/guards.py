@@ -1,12 +1,10 @@
-"""From `tls` and `access` of an endpoint and of the defaults to what the plan has of them."""
+"""Makes the plan's TLS and access of what an endpoint and the defaults say, and reads the files they name."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sockd.base.addresses import Kind
 from sockd.base.errors import Problem
@@ -15,12 +13,15 @@ from sockd.config.guards import Tls
 from sockd.config.load import Loaded, Written
 from sockd.config.model import Listen
 from sockd.config.values import shown
-from sockd.plan import applies
-from sockd.plan import names as lookup
+from sockd.plan import applies, names
 from sockd.plan.plan import AccessPlan, CertificatePlan, TlsPlan
 
-_ONE = frozenset({"certificate", "key"})
-_MANY = frozenset({"certificates"})
+if TYPE_CHECKING:
+    from sockd.plan.certificates import Finding
+
+# The two ways in which certificates are written.
+_ONE_PAIR = frozenset({"certificate", "key"})
+_PAIRS = frozenset({"certificates"})
 
 
 def speaks_tls(listen: Listen) -> bool:
@@ -30,7 +31,7 @@ def speaks_tls(listen: Listen) -> bool:
 
 @dataclass(frozen=True)
 class _Named:
-    """A path as it stands in the file: what it leads to, and how to say that something is wrong with it."""
+    """A path that the file has: where it leads, and how to report that something is wrong with it."""
 
     path: Path
     problem: Callable[[str], Problem]
@@ -38,38 +39,34 @@ class _Named:
 
 @dataclass
 class Guards:
-    """Reads the endpoints' guards; each file that is named is read once."""
+    """Makes the guards of all endpoints; a file that several of them name is read once."""
 
     loaded: Loaded
     now: float  # wall clock
     warnings: list[Problem] = field(default_factory=list)
-    _certificates: dict[tuple[Path, Path], Any] = field(default_factory=dict)
-    _authorities: dict[Path, Any] = field(default_factory=dict)
-
-    @cached_property
-    def _inspect(self) -> ModuleType:
-        from sockd.plan import certificates as inspect  # noqa: PLC0415 - it takes its time, and only TLS needs it
-
-        return inspect
+    _certificates: dict[tuple[Path, Path], tuple[CertificatePlan | None, list["Finding"]]] = field(
+        default_factory=dict
+    )
+    _authorities: dict[Path, tuple[bytes | None, list["Finding"]]] = field(default_factory=dict)
 
     # -- access
 
     def access(self, written: Written) -> AccessPlan | None:
-        """Who may use the endpoint, as far as its addresses can tell; None where nothing is said."""
+        """Who may use the endpoint, as far as its addresses can tell; None where the file doesn't say."""
         access = merge(self.loaded.defaults.access, written.endpoint.access)
         addresses = [listen.address for listen in written.endpoint.listen]
-        said = {
+        written_keys = {
             key: value
             for key in type(access).model_fields
             if (value := getattr(access, key)) is not None and applies.guard(key, addresses)
         }
-        if not said:
+        if not written_keys:
             return None
         return AccessPlan(
-            allow=said.get("allow", ()),
-            deny=said.get("deny", ()),
-            users=self._accounts(written, "users", said.get("users", ()), lookup.user),
-            groups=self._accounts(written, "groups", said.get("groups", ()), lookup.group),
+            allow=written_keys.get("allow", ()),
+            deny=written_keys.get("deny", ()),
+            users=self._accounts(written, "users", written_keys.get("users", ()), names.user),
+            groups=self._accounts(written, "groups", written_keys.get("groups", ()), names.group),
         )
 
     def _accounts(
@@ -93,7 +90,7 @@ class Guards:
     # -- tls
 
     def tls(self, written: Written) -> TlsPlan | None:
-        """What the endpoint's TLS addresses show and ask; None where it has none, or where it is wrong."""
+        """What the endpoint's TLS addresses show and ask; None where it has none, or something is wrong."""
         endpoint = written.endpoint
         self._check_listen(written)
         if not any(speaks_tls(listen) for listen in endpoint.listen):
@@ -106,8 +103,8 @@ class Guards:
         plans = tuple(plan for pair in named if (plan := self._certificate(*pair)))
         client_ca = self._client_ca(written, tls)
         if tls.client_names and tls.client_ca is None:
-            text = "names of peers are looked for in certificates of client_ca, which is missing"
-            self._tell(written, "client_names", text)
+            text = "these are names in certificates that client_ca vouches for, and there is no client_ca"
+            self._report(written, "client_names", text)
         self._check_client_names(written, tls.client_names or ())
         if not plans or len(plans) < len(named):
             return None
@@ -121,17 +118,17 @@ class Guards:
             client_ca_file=None if tls.client_ca is None else self._whole(written, tls.client_ca),
         )
 
-    def _check_client_names(self, written: Written, names: tuple[str, ...]) -> None:
-        """What can't be looked for in a certificate would have every client refused."""
-        if not names:
+    def _check_client_names(self, written: Written, wanted: tuple[str, ...]) -> None:
+        """Report names that no certificate can have: every client would be refused."""
+        if not wanted:
             return
         from sockd.transports.identity import IdentityError, Name  # noqa: PLC0415 - brings cryptography
 
-        for name in names:
+        for name in wanted:
             try:
                 Name(name)
             except IdentityError as error:
-                self._tell(written, "client_names", str(error))
+                self._report(written, "client_names", str(error))
 
     def _check_listen(self, written: Written) -> None:
         for number, listen in enumerate(written.endpoint.listen):
@@ -144,12 +141,10 @@ class Guards:
     def _pairs(self, written: Written, tls: Tls) -> Iterator[tuple[_Named, _Named]]:
         """The certificates and keys: the endpoint's if it has any, else those of the defaults."""
         own, inherited = written.endpoint.tls.model_fields_set, self.loaded.defaults.tls.model_fields_set
-        given = own if own & (_ONE | _MANY) else inherited
-        if given & _ONE and given & _MANY:
-            self._tell(
-                written, "certificates", "these stand in place of certificate and key, not beside them"
-            )
-        elif given & _MANY:
+        given = own if own & (_ONE_PAIR | _PAIRS) else inherited
+        if given & _ONE_PAIR and given & _PAIRS:
+            self._report(written, "certificates", "write either certificates, or certificate and key")
+        elif given & _PAIRS:
             for number, pair in enumerate(tls.certificates):
                 yield (
                     self._named(written, pair.certificate, "certificates", number, "certificate"),
@@ -163,12 +158,12 @@ class Guards:
             self.loaded.problems.append(written.problem(text, "tls"))
 
     def _faulty(self, written: Written) -> bool:
-        """Whether something that stands there could not be read, which is a problem already."""
+        """Whether something in these sections could not be read, which has been reported."""
         for root, section, steps in (
             (written.root, written.endpoint.tls, (*written.steps, "tls")),
             (self.loaded.root, self.loaded.defaults.tls, ("defaults", "tls")),
         ):
-            value: Any = root
+            value: Any = root  # what was read of a file: mappings, lists and scalars
             for step in steps:
                 value = value.get(str(step), {}) if isinstance(value, dict) else {}
             if not isinstance(value, dict) or set(value) - section.model_fields_set:
@@ -178,55 +173,59 @@ class Guards:
     def _certificate(self, certificate: _Named, key: _Named) -> CertificatePlan | None:
         files = (certificate.path, key.path)
         if files not in self._certificates:
-            self._certificates[files] = self._inspect.certificate(*files, self.now)
+            from sockd.plan import certificates  # noqa: PLC0415 - cryptography loads slowly; only TLS needs it
+
+            self._certificates[files] = certificates.certificate(*files, self.now)
         plan, found = self._certificates[files]
         self._note(found, {"certificate": certificate, "key": key})
-        return cast("CertificatePlan | None", plan)
+        return plan
 
     def _client_ca(self, written: Written, tls: Tls) -> bytes | None:
         if tls.client_ca is None:
             return None
         named = self._named(written, tls.client_ca, "client_ca")
         if named.path not in self._authorities:
-            self._authorities[named.path] = self._inspect.authorities(named.path, self.now)
+            from sockd.plan import certificates  # noqa: PLC0415 - as above
+
+            self._authorities[named.path] = certificates.authorities(named.path, self.now)
         authorities, found = self._authorities[named.path]
         self._note(found, {"client_ca": named})
-        return cast("bytes | None", authorities)
+        return authorities
 
-    def _note(self, found: Iterable[Any], named: dict[str, _Named]) -> None:
+    def _note(self, found: Iterable["Finding"], named: dict[str, _Named]) -> None:
         for finding in found:
             if finding.warning:
                 self.warnings.append(named[finding.key].problem(f"warning: {finding.text}"))
             else:
                 self.loaded.problems.append(named[finding.key].problem(finding.text))
 
-    def _check_names(
-        self, written: Written, names: Iterable[str], certificates: Iterable[CertificatePlan]
-    ) -> None:
-        known = list(dict.fromkeys(name for certificate in certificates for name in certificate.names))
-        for name in names:
-            if not self._inspect.good_for(name, known):
+    def _check_names(self, written: Written, wanted: Iterable[str], plans: Iterable[CertificatePlan]) -> None:
+        from sockd.plan import certificates  # noqa: PLC0415 - as above
+
+        known = list(dict.fromkeys(name for plan in plans for name in plan.names))
+        for name in wanted:
+            if not certificates.good_for(name, known):
                 there = f"only for {', '.join(map(shown, known[:10]))}" if known else "nor for any other name"
-                self._tell(written, "names", f"there is no certificate for {shown(name)}, {there}")
+                self._report(written, "names", f"there is no certificate for {shown(name)}, {there}")
 
     # -- places
 
     def _named(self, written: Written, path: Path, *steps: str | int) -> _Named:
-        return _Named(self._beside(written, path, str(steps[0])), self._problem(written, "tls", *steps))
+        return _Named(self._from_file(written, path, str(steps[0])), self._problem(written, "tls", *steps))
 
-    def _beside(self, written: Written, path: Path, key: str) -> Path:
-        """The path from the directory of the file that it stands in."""
+    def _from_file(self, written: Written, path: Path, key: str) -> Path:
+        """The path, which is relative to the directory of the file that has it."""
         root = written.root if key in written.endpoint.tls.model_fields_set else self.loaded.root
         return path if root is None else Path(root.place.file).parent / path
 
     def _whole(self, written: Written, path: Path) -> Path:
-        return Path(os.path.abspath(self._beside(written, path, "client_ca")))
+        return Path(os.path.abspath(self._from_file(written, path, "client_ca")))
 
-    def _tell(self, written: Written, key: str, text: str) -> None:
+    def _report(self, written: Written, key: str, text: str) -> None:
         self.loaded.problems.append(self._problem(written, "tls", key)(text))
 
     def _problem(self, written: Written, *steps: str | int) -> Callable[[str], Problem]:
-        """How to say that what stands at these steps, in the endpoint or else in the defaults, is wrong."""
+        """How to report what is wrong at these steps, in the endpoint or else in the defaults."""
         section, key = steps[:2]
         if key in getattr(written.endpoint, str(section)).model_fields_set:
             return lambda text: written.problem(text, *steps)

@@ -1,9 +1,8 @@
-"""What the file names, looked up: protocols and their options, users, groups."""
+"""Looks up what the file names: protocols and their options, users, groups."""
 
 import grp
 import pwd
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
@@ -16,7 +15,7 @@ from sockd.protocols.registry import Registry
 
 
 def specification(written: Written, registry: Registry, found: list[Problem]) -> Specification | None:
-    """The protocol of an endpoint, or None and a problem."""
+    """The protocol of an endpoint, or None, with the problem in `found`."""
     name = written.endpoint.protocol
     if not name:  # it could not be read, which is a problem already
         if "protocol" in written.value and written.value["protocol"] == "":
@@ -30,9 +29,9 @@ def specification(written: Written, registry: Registry, found: list[Problem]) ->
 
 
 def options(
-    written: Written, model: type[Options], context: Mapping[str, Any], found: list[Problem]
+    written: Written, model: type[Options], context: Mapping[str, object], found: list[Problem]
 ) -> Options | None:
-    """The options of an endpoint as its protocol reads them, or None and problems."""
+    """The options of an endpoint as its protocol reads them, or None, with the problems in `found`."""
     steps = (*written.steps, "options")
     value = written.value.get("options", {})
     if not isinstance(value, dict):
@@ -70,6 +69,6 @@ def group(account: str | int | None) -> int | None:
         raise ValueError(f"there is no group {account!r} on this machine{_near(account, known)}") from None
 
 
-def _near(account: str, known: Any) -> str:
+def _near(account: str, known: Iterable[str]) -> str:
     text = offer(account, known)
-    return text if text.startswith(",") else ""  # rather than a list of all of them
+    return text if text.startswith(",") else ""  # else it is a list of all of them

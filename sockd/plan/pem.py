@@ -1,4 +1,4 @@
-"""What the PEM files that the file names hold: certificates and keys, read within bounds."""
+"""Reads certificates and keys from PEM files, within bounds."""
 
 import os
 import re
@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sockd.base import descriptors
 
-LARGEST = 2 * 2**20  # bytes; all authorities that a browser trusts are 220 KB
+MAX_FILE_SIZE = 2 * 2**20  # bytes; all authorities that a browser trusts are 220 KB
 
 Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 
 class UnusableError(Exception):
-    """Why a file can't be used; the text names it."""
+    """A file can't be used; the text names it, and says why."""
 
 
 def _read(file: Path) -> tuple[bytes, os.stat_result]:
@@ -31,20 +31,20 @@ def _read(file: Path) -> tuple[bytes, os.stat_result]:
             if not stat.S_ISREG(what.st_mode):
                 raise UnusableError(f"{file}: this is not a regular file")
             with os.fdopen(descriptor, "rb", closefd=False) as opened:
-                data = opened.read(LARGEST + 1)
+                data = opened.read(MAX_FILE_SIZE + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         raise UnusableError(f"there is no file {file}") from None
     except OSError as error:
         raise UnusableError(f"{file} can't be read: {error.strerror}") from None
-    if len(data) > LARGEST:
-        raise UnusableError(f"{file}: more than {LARGEST} bytes are not read")
+    if len(data) > MAX_FILE_SIZE:
+        raise UnusableError(f"{file}: more than {MAX_FILE_SIZE} bytes are not read")
     return data, what
 
 
 def certificates(file: Path) -> list[x509.Certificate]:
-    """All certificates of a file, at least one, in its order; UnusableError."""
+    """All certificates of a file, in its order; UnusableError where there is none, or one is damaged."""
     data, _ = _read(file)
     if b"-----BEGIN CERTIFICATE-----" not in data:
         raise UnusableError(f"{file}: there is no certificate in it{_instead(data)}")
@@ -58,7 +58,7 @@ def certificates(file: Path) -> list[x509.Certificate]:
 
 
 def private_key(file: Path) -> Key:
-    """The key of a file that only its owner, and perhaps a group, may read; UnusableError."""
+    """The key of a file; UnusableError also where others than its owner and group may read it."""
     data, what = _read(file)
     if what.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         mode = stat.S_IMODE(what.st_mode)
@@ -83,7 +83,7 @@ def private_key(file: Path) -> Key:
 
 
 def _instead(data: bytes) -> str:
-    """What there is in the place of what was looked for."""
+    """What the file has instead of what is looked for, in words."""
     labels = re.findall(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----", data)
     if labels:
         return f", only {labels[0].decode()}"

@@ -1,4 +1,8 @@
-"""What will run: the file with every name resolved and every default filled in, frozen and comparable."""
+"""What will run: the file with every name looked up and every default filled in, frozen and comparable.
+
+Where the file's own value says it all, as with limits, the plan holds that. Where a name leads to something
+else, like a user to a number or a path to a certificate, it holds what the name leads to.
+"""
 
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
@@ -15,6 +19,8 @@ Network = IPv4Network | IPv6Network
 
 @dataclass(frozen=True)
 class ListenerPlan:
+    """One address of an endpoint, and the options of its socket."""
+
     address: Address
     socket: SocketOptions
     tls: bool = False  # its connections begin with a handshake
@@ -22,7 +28,7 @@ class ListenerPlan:
 
 @dataclass(frozen=True)
 class CertificatePlan:
-    """A certificate, what it is good for, and its key; the contents count, not where they came from."""
+    """A certificate, what it is good for, and its key. Equal contents are equal, whatever their files."""
 
     names: tuple[str, ...]  # DNS names in lower case, some with a wildcard, and IP addresses as text
     not_after: float  # wall clock
@@ -37,7 +43,7 @@ class CertificatePlan:
 class TlsPlan:
     """What an endpoint's TLS addresses show to peers, and ask of them."""
 
-    certificates: tuple[CertificatePlan, ...]  # the first is for who asks for none of their names
+    certificates: tuple[CertificatePlan, ...]  # the first is for peers that ask for none of their names
     client_ca: bytes | None = field(repr=False)  # PEM; None asks for no certificate
     client_names: tuple[str, ...]  # one of which a client's certificate is for; empty: any
     min_version: str  # 1.2 or 1.3
@@ -47,7 +53,9 @@ class TlsPlan:
 
 @dataclass(frozen=True)
 class AccessPlan:
-    """Who may use an endpoint. Without `allow` it is whom `deny` leaves, without `users` and `groups` all."""
+    """Peers that may use an endpoint: without `allow` those that `deny` leaves; without `users` and `groups`
+    all on Unix sockets.
+    """
 
     allow: tuple[Network, ...]
     deny: tuple[Network, ...]
@@ -57,6 +65,8 @@ class AccessPlan:
 
 @dataclass(frozen=True)
 class EndpointPlan:
+    """One endpoint: a protocol, the addresses that it is spoken on, and what holds for its connections."""
+
     name: str
     protocol: str
     specification: Specification
@@ -65,21 +75,23 @@ class EndpointPlan:
     restart: Restart
     give_up_after: float | None  # seconds; None: not required
     listeners: tuple[ListenerPlan, ...]
-    place: Place = field(compare=False)  # where its name stands
+    place: Place = field(compare=False)  # of its name in the file
     tls: TlsPlan | None = None
     access: AccessPlan | None = None
-    proxy_from: tuple[Network, ...] = ()  # who begins its connections with a PROXY header
+    proxy_from: tuple[Network, ...] = ()  # of proxies, whose connections begin with a PROXY header
 
 
 @dataclass(frozen=True)
 class LogPlan:
+    """What the daemon's own log has, and in which form."""
+
     level: str  # debug, info, warn, error, critical
     format: str  # auto, text, json, journal
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the file asks for; equal plans run the same, wherever they were written."""
+    """All that the file asks for. Equal plans run the same, whichever files they were read from."""
 
     file: Path = field(compare=False)
     drain: float  # seconds
@@ -87,9 +99,9 @@ class Plan:
     endpoints: tuple[EndpointPlan, ...]
     control: Address | None = None  # the control socket; None for none
     control_user: int | None = None  # uid that its file gets; None leaves the creator's
-    control_group: int | None = None  # gid whose members may use it, beside root and our own user
+    control_group: int | None = None  # gid whose members may use it, as well as root and our own user
     disabled: tuple[EndpointPlan, ...] = ()  # checked like the others, but not run
-    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, and not wrong
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)  # what is odd, but not wrong
 
     def run_as(self, uid: int | None, gid: int | None) -> "Plan":
         """The plan of a daemon that is this user once it has bound: Unix sockets are to be that user's."""

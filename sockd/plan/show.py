@@ -1,4 +1,4 @@
-"""A plan as people read it: a file that gives the same plan, and a table of what will run."""
+"""Prints a plan: as a file that gives the same plan, and as a table of what will run."""
 
 import json
 import re
@@ -21,22 +21,26 @@ from sockd.plan.build import usual_limits
 from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan, TlsPlan
 from sockd.transports.sockets.options import SocketOptions
 
+# Keys and values as the file has them, of which mappings and lists hold others: what PyYAML writes.
+Value = Any
+Tree = dict[str, Value]
 
-def daemon_tree(plan: Plan) -> dict[str, Any]:
+
+def daemon_tree(plan: Plan) -> Tree:
     """The settings of the daemon in the file's words."""
-    tree: dict[str, Any] = {"control": OFF if plan.control is None else plan.control.path}
+    tree: Tree = {"control": OFF if plan.control is None else plan.control.path}
     if plan.control_group is not None:
         tree["control_group"] = plan.control_group
     log = {"level": plan.log.level, "format": plan.log.format}
     return tree | {"drain": format_duration(plan.drain), "log": log}
 
 
-def required_tree(give_up_after: float | None) -> Any:
+def required_tree(give_up_after: float | None) -> Value:
     """`required` in the file's words."""
     return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
 
 
-def socket_tree(socket: SocketOptions) -> dict[str, Any]:
+def socket_tree(socket: SocketOptions) -> Tree:
     """The socket options in the file's words."""
     keepalive = socket.keepalive and model.Keepalive(
         idle=socket.keepalive.idle, interval=socket.keepalive.interval, count=socket.keepalive.count
@@ -46,9 +50,9 @@ def socket_tree(socket: SocketOptions) -> dict[str, Any]:
     return {key: OFF if value is None else value for key, value in tree.items()}
 
 
-def guards_tree(endpoint: EndpointPlan) -> dict[str, Any]:
+def guards_tree(endpoint: EndpointPlan) -> Tree:
     """`tls`, `access` and `proxy_protocol` in the file's words."""
-    tree: dict[str, Any] = {}
+    tree: Tree = {}
     if endpoint.tls is not None:
         tree["tls"] = tls_tree(endpoint.tls)
     if endpoint.access is not None:
@@ -65,10 +69,10 @@ def guards_tree(endpoint: EndpointPlan) -> dict[str, Any]:
     return tree
 
 
-def tls_tree(tls: TlsPlan) -> dict[str, Any]:
-    """`tls` in the file's words: of the files, only where they are."""
+def tls_tree(tls: TlsPlan) -> Tree:
+    """`tls` in the file's words: certificates and keys by their paths."""
     pairs = [{"certificate": str(one.file), "key": str(one.key_file)} for one in tls.certificates]
-    tree: dict[str, Any] = dict(pairs[0]) if not pairs[1:] else {"certificates": pairs}
+    tree: Tree = dict(pairs[0]) if not pairs[1:] else {"certificates": pairs}
     if tls.names:
         tree["names"] = list(tls.names)
     if tls.client_ca_file is not None:
@@ -82,12 +86,12 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts in quotes what YAML 1.2 would read as something else than text, and nothing else."""
+    """Writes YAML in which text has quotes only where YAML 1.2 would read something else."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
-        super().increase_indent(flow, False)  # lists stand in from their key
+        super().increase_indent(flow, False)  # lists are indented below their key
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -95,7 +99,7 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 
 def _plain(text: str) -> bool:
-    """Whether YAML reads it as this text without quotes."""
+    """Whether YAML reads this text as it is without quotes."""
     return bool(_HARMLESS.fullmatch(text)) and read_as(Scalar(text, Place(""))) == "string"
 
 
@@ -110,7 +114,7 @@ for _type in (bool, int, float, type(None)):
 
 
 def render(plan: Plan) -> str:
-    """A file that, read on the same machine, gives an equal plan; every name resolved, nothing inherited."""
+    """A file that gives an equal plan when it is read on the same machine; nothing in it is inherited."""
     tree = {
         "daemon": daemon_tree(plan),
         "endpoints": {
@@ -123,9 +127,9 @@ def render(plan: Plan) -> str:
 
 
 def table(plan: Plan, now: float) -> str:
-    """What will run, a line for each address, with all that is not as usual; `now` is wall clock.
+    """What will run, a line for each address, with all that differs from the defaults; `now` is wall clock.
 
-    What several addresses of an endpoint have in common stands in the first of its lines.
+    What all addresses of an endpoint have in common is in the first of its lines.
     """
     rows = [("endpoint", "address", "protocol", "differs from the default")]
     for endpoint in (*plan.endpoints, *plan.disabled):
@@ -142,7 +146,7 @@ def table(plan: Plan, now: float) -> str:
 
 
 def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
-    """What the certificates are good for, and for how many days more."""
+    """The names that the certificates are good for, and the days that are left of each."""
     words = []
     for one in () if tls is None else tls.certificates:
         days = int((one.not_after - now) // 86400)
@@ -151,8 +155,8 @@ def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
     return words
 
 
-def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
-    tree: dict[str, Any] = {} if enabled else {"enabled": False}
+def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> Tree:
+    tree: Tree = {} if enabled else {"enabled": False}
     tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
     tree["protocol"] = endpoint.protocol
     options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -166,8 +170,8 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> dict[str, Any]:
     return tree
 
 
-def _listener(listener: ListenerPlan) -> Any:
-    tree: dict[str, Any] = {"address": str(listener.address)}
+def _listener(listener: ListenerPlan) -> Value:
+    tree: Tree = {"address": str(listener.address)}
     if _begins_tls(listener):
         tree["tls"] = True
     socket = _unusual_socket(listener)
@@ -188,8 +192,8 @@ _GUARDS = (
 )
 
 
-def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
-    """What of an endpoint is not as it would be with nothing written."""
+def _unusual(endpoint: EndpointPlan) -> Tree:
+    """What of an endpoint differs from the defaults."""
     tree = _endpoint(endpoint, enabled=True)
     limits = usual_limits(endpoint.specification).model_dump(mode="json")
     restart = model.Restart().model_dump(mode="json")
@@ -206,13 +210,13 @@ def _unusual(endpoint: EndpointPlan) -> dict[str, Any]:
     return unusual
 
 
-def _limits(endpoint: EndpointPlan) -> dict[str, Any]:
+def _limits(endpoint: EndpointPlan) -> Tree:
     addresses = [listener.address for listener in endpoint.listeners]
     written = endpoint.limits.model_dump(mode="json")
     return {key: value for key, value in written.items() if applies.limit(key, addresses)}
 
 
-def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
+def _unusual_socket(listener: ListenerPlan) -> Tree:
     written, usual = socket_tree(listener.socket), _USUAL_SOCKET
     unusual = _different(written, usual)
     if listener.socket.keepalive and "keepalive" in unusual:
@@ -220,17 +224,17 @@ def _unusual_socket(listener: ListenerPlan) -> dict[str, Any]:
     return unusual
 
 
-_USUAL_SOCKET: dict[str, Any] = {
+_USUAL_SOCKET: Tree = {
     key: OFF if value is None else value for key, value in model.Socket().model_dump(mode="json").items()
 }
 
 
-def _different(tree: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+def _different(tree: Tree, usual: Tree) -> Tree:
     return {key: value for key, value in tree.items() if value != usual[key]}
 
 
-def _shared_socket(endpoint: EndpointPlan) -> dict[str, Any]:
-    """What is unusual, and the same, on all the sockets of an endpoint that it applies to, of several."""
+def _shared_socket(endpoint: EndpointPlan) -> Tree:
+    """Options that differ from the defaults, and are the same on all of several sockets that have them."""
     shared = {}
     for key in model.Socket.model_fields:
         sockets = [one for one in endpoint.listeners if applies.socket_key(key, one.address)]
@@ -240,18 +244,18 @@ def _shared_socket(endpoint: EndpointPlan) -> dict[str, Any]:
     return shared
 
 
-def _flat(tree: dict[str, Any]) -> list[str]:
+def _flat(tree: Tree) -> list[str]:
     """`key: value` for each, on one line, in characters that every terminal shows."""
     return [_line({key: value})[1:-1] for key, value in tree.items()]
 
 
-def in_line(value: Any) -> str:
+def in_line(value: Value) -> str:
     """A value on one line, in characters that every terminal shows."""
     if isinstance(value, str) and _plain(value):
-        return value  # many are compared in a reload, and the dumper takes its time
+        return value  # a reload compares many, and the dumper is slow
     return _line([value])[1:-1]
 
 
-def _line(value: Any) -> str:
+def _line(value: Value) -> str:
     form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": float("inf")}
     return str(yaml.dump(value, Dumper=_Dumper, **form)).strip()

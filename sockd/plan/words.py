@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 from sockd.config.form import OFF
 from sockd.config.model import Limits
@@ -20,6 +19,7 @@ from sockd.plan.changes import (
 )
 from sockd.plan.plan import CertificatePlan, EndpointPlan, TlsPlan
 from sockd.plan.show import (
+    Tree,
     daemon_tree,
     guards_tree,
     in_line,
@@ -30,11 +30,8 @@ from sockd.plan.show import (
 from sockd.protocols.contract import Options
 from sockd.transports.sockets.options import SocketOptions
 
-# A value of the file as text and trees of them, as pydantic and yaml hand them over.
-Tree = dict[str, Any]
-
 _UNSET = object()
-_MAX_VALUE = 100  # characters of a value that are shown
+_MAX_VALUE = 100  # characters that are shown of a value
 
 
 def as_json(changes: Changes) -> Tree:

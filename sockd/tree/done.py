@@ -1,4 +1,4 @@
-"""What a reload has done, where that is not what the plans alone say."""
+"""Reports what a reload has done, where that is more than the plans alone can say."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -8,28 +8,38 @@ from sockd.tree.endpoint import Endpoint, Watched
 from sockd.tree.moves import Followed, Moves
 from sockd.tree.states import State
 
-# What is to have a socket that was open before.
+# Of listeners whose socket was open before.
 _SOCKET_STAYS = frozenset({Action.KEPT, Action.TUNED, Action.PASSED})
 
 
 def as_done(changes: Changes, moves: Moves, not_tuned: Mapping[Watched, str]) -> Changes:
     """The changes once they are made; `not_tuned` are open listeners that refused options, and why."""
-    endpoints = [
-        change
-        if change.new is None or change.equal
-        else _endpoint(change, moves.endpoints[change.name], moves.followed[change.name], not_tuned)
-        for change in changes.endpoints
-    ]
+    restarted = {update.endpoint for update in moves.updates if update.restarted}
+    endpoints = []
+    for change in changes.endpoints:
+        if change.new is not None and not change.equal:
+            endpoint, followed = moves.endpoints[change.name], moves.followed[change.name]
+            done = _endpoint(change, endpoint, followed, not_tuned, restarted=endpoint in restarted)
+            endpoints.append(done)
+        else:
+            endpoints.append(change)
     return replace(changes, endpoints=tuple(endpoints))
 
 
 def _endpoint(
-    change: EndpointChange, endpoint: Endpoint, followed: list[Followed], not_tuned: Mapping[Watched, str]
+    change: EndpointChange,
+    endpoint: Endpoint,
+    followed: list[Followed],
+    not_tuned: Mapping[Watched, str],
+    *,
+    restarted: bool,
 ) -> EndpointChange:
     listeners = [
         _listener(listener, each) for listener, each in zip(change.listeners, followed, strict=False)
     ]
     notes = [*_service(change, endpoint), *_sockets(change, followed, not_tuned)]
+    if restarted:
+        notes.append("it was restarted with the old options during the reload, and is restarted again")
     closed = change.listeners[len(listeners) :]
     return replace(change, listeners=(*listeners, *closed), notes=tuple(notes))
 

@@ -22,6 +22,9 @@ from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.protocol import Engine
 from sockd.tree.states import State
 
+# Of whatever options the protocol has: the tree doesn't know them.
+AnyHost = Host[Any]
+
 _STAYS = frozenset({Action.KEPT, Action.TUNED})
 _SOCKET_STAYS = _STAYS | {Action.PASSED}
 
@@ -37,21 +40,22 @@ def without_reload(running: Mapping[str, Endpoint]) -> frozenset[str]:
 
 @dataclass(eq=False)
 class Update:
-    """An endpoint that goes over to another plan of the same protocol."""
+    """An endpoint that gets another plan of the same protocol, and what `prepare` has made for it."""
 
     endpoint: Endpoint
     change: EndpointChange
     plan: EndpointPlan
-    watched: dict[Watched, ListenerPlan] = field(default_factory=dict)  # as it shall be
-    tuned: dict[Watched, SocketOptions] = field(default_factory=dict)  # and the options that it has yet
+    watched: dict[Watched, ListenerPlan] = field(default_factory=dict)  # the listeners that it will have
+    tuned: dict[Watched, SocketOptions] = field(default_factory=dict)  # and their options now
     leaving: list[Watched] = field(default_factory=list)
-    host: Host[Any] | None = None  # of whatever options the protocol has
-    factory: Any = None  # the protocol's own type
+    host: AnyHost | None = None
+    factory: Any = None  # Twisted's IProtocolFactory, whose zope interface is no type
     engine: Engine = field(init=False)
     # Datagram protocols that have the new options: those made anew, and those that took them.
     made: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     reloaded: dict[Watched, DatagramProtocol] = field(default_factory=dict)
     admission: Admission | None = None
+    restarted: bool = False  # the commit restarts it: by hand it was restarted with the old options
 
     def __post_init__(self) -> None:
         self.engine = self.endpoint.engine
@@ -59,12 +63,12 @@ class Update:
 
 @dataclass(eq=False)
 class Leaving:
-    """A listener that the new plan doesn't have."""
+    """A listener that the new plan lacks."""
 
     endpoint: Endpoint
     watched: Watched
-    taken: bool = False  # its socket goes to another listener
-    parked: bool = False  # closed, to make room
+    taken: bool = False  # its socket passes to another listener
+    parked: bool = False  # its socket was closed to make room for another one
     protocol: DatagramProtocol | None = None
     where: Address = field(init=False)
 
@@ -78,13 +82,13 @@ class Leaving:
 
 @dataclass(eq=False)
 class Wanted:
-    """A listener that the new plan has in addition."""
+    """A listener that is opened for the new plan."""
 
     endpoint: Endpoint
     watched: Watched
     heir_of: Leaving | None = None
-    after: list[Leaving] = field(default_factory=list)  # those that must be closed first
-    tolerant: bool = False  # it wasn't open before either
+    after: list[Leaving] = field(default_factory=list)  # they are in the way, and closed first
+    tolerant: bool = False  # its address wasn't open before, so it may fail
 
     @property
     def plan(self) -> ListenerPlan:
@@ -100,11 +104,11 @@ class Followed:
 
 
 class Moves:
-    """What there is to do: `endpoints` is what shall run, and `gone` is what shall not any more."""
+    """What is to be done: `endpoints` will run, and those in `gone` will be drained and stopped."""
 
     def __init__(self, running: Mapping[str, Endpoint], changes: Changes, around: Surroundings) -> None:
         self._around = around
-        self.fresh: dict[Endpoint, Endpoint | None] = {}  # and the endpoint that each one replaces
+        self.fresh: dict[Endpoint, Endpoint | None] = {}  # new ones, and the endpoint that each replaces
         self.updates: list[Update] = []
         self.leaving: list[Leaving] = []
         self.wanted: list[Wanted] = []
@@ -138,7 +142,7 @@ class Moves:
         return self._leave(old, old.watched)
 
     def _begin(self, old: Endpoint | None, change: EndpointChange, plan: EndpointPlan) -> None:
-        """Another endpoint, to which the sockets pass of the one that it replaces."""
+        """Make an endpoint; the sockets of the one that it replaces pass to it."""
         fresh = Endpoint(plan, self._around)
         self.fresh[fresh] = old
         self.endpoints[change.name] = fresh
@@ -215,7 +219,7 @@ class Moves:
 
 
 def _pass_on(leaving: list[Leaving], wanted: list[Wanted]) -> None:
-    """These sockets go to these listeners, as far as they are open."""
+    """Have these sockets pass to these listeners, as far as they are open."""
     for each, successor in zip(leaving, wanted, strict=False):
         if each.open:
             successor.heir_of = each

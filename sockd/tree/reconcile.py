@@ -37,8 +37,9 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, may
 from twisted.internet.defer import TimeoutError as TookTooLongError
 
 from sockd.base.errors import SockdError
+from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
-from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.protocols.contract import DatagramProtocol, Options
 from sockd.transports.sockets.opened import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
@@ -46,7 +47,7 @@ from sockd.tree.datagrams import DatagramListener
 from sockd.tree.done import as_done
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.listener import Listener
-from sockd.tree.moves import Leaving, Moves, Update, Wanted
+from sockd.tree.moves import AnyHost, Leaving, Moves, Update, Wanted
 from sockd.tree.states import State
 from sockd.tree.supervisor import Supervisor, cancellable, describe
 
@@ -57,7 +58,7 @@ STEP_TIMEOUT = 5.0
 
 
 class ReloadRefusedError(SockdError):
-    """Something of the new plan could not be had; the old one goes on."""
+    """Something of the new plan can't be had; the old plan goes on."""
 
 
 class Reconciliation:
@@ -81,7 +82,7 @@ class Reconciliation:
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._resume_supervisors: list[Callable[[], None]] = []
         self._tuned: set[Opened] = set()
-        self._not_tuned: dict[Watched, str] = {}  # and why
+        self._not_tuned: dict[Watched, str] = {}  # listeners that refused options at the commit, and why
         self._moves = Moves(running, changes, around)
         self.endpoints = self._moves.endpoints
         self.gone = self._moves.gone
@@ -89,7 +90,7 @@ class Reconciliation:
     # -- prepare
 
     async def prepare(self) -> None:
-        """Have everything ready; ReloadRefusedError, with all undone, where something fails."""
+        """Do all that may fail; ReloadRefusedError, with all of it undone, where something does."""
         try:
             await self._prepare()
         except BaseException as error:
@@ -105,7 +106,6 @@ class Reconciliation:
                     f"{update.plan.name}: it is being restarted; reload when it has been"
                 )
         for supervisor in self._old_supervisors():
-            # It would start with the old plan's options what the new one begins or ends.
             self._resume_supervisors.append(supervisor.pause())
         for update in self._moves.updates:
             self._tune_sockets(update)
@@ -152,7 +152,7 @@ class Reconciliation:
         self._step("tune")
         # There is no way back from the kernel's own receive buffer: that one comes with the commit.
         new = replace(new, receive_buffer=old.receive_buffer)
-        self._later("tune back", lambda: self._tune_back(opened, new, old))
+        self._on_undo("tune back", lambda: self._tune_back(opened, new, old))
         self._tuned.add(opened)
         try:
             tune(opened, old, new)
@@ -160,7 +160,7 @@ class Reconciliation:
             raise ReloadRefusedError(f"{what}: {error}") from error
 
     def _tune_back(self, opened: Opened, new: SocketOptions, old: SocketOptions) -> None:
-        if opened.sock.fileno() >= 0:  # else it failed meanwhile
+        if opened.sock.fileno() >= 0:  # else it has failed and is closed
             tune(opened, new, old)
 
     def _open(self, wanted: Wanted) -> None:
@@ -172,7 +172,7 @@ class Reconciliation:
             assert old.opened is not None  # noqa: S101
             self._tune(what, old.opened, old.plan.socket, wanted.plan.socket)
             listener.take_over(old.opened.duplicate())
-        self._later("close", lambda: ensureDeferred(supervisor.stop()))
+        self._on_undo("close", lambda: ensureDeferred(supervisor.stop()))
         supervisor.on_trial = True
         supervisor.start()
         if supervisor.state is not State.RUNNING:
@@ -180,7 +180,7 @@ class Reconciliation:
 
     def _start_service(self, endpoint: Endpoint) -> None:
         self._step("start service")
-        self._later("stop service", lambda: ensureDeferred(self._stop_service(endpoint)))
+        self._on_undo("stop service", lambda: ensureDeferred(self._stop_service(endpoint)))
         endpoint.service.on_trial = True
         endpoint.service.start()
 
@@ -194,7 +194,7 @@ class Reconciliation:
         self._step("make factory")
         update.host, update.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
         if update.factory is not None:
-            self._later("stop factory", update.factory.doStop)
+            self._on_undo("stop factory", update.factory.doStop)
             self._contained(endpoint, update.factory.doStart)
         for watched in update.watched:
             listener = watched.listener
@@ -208,16 +208,17 @@ class Reconciliation:
             make = _maker(endpoint, update.host)
             protocol = self._contained(endpoint, partial(listener.new_protocol, make))
             if protocol is not None:
-                self._later("stop datagram protocol", protocol.stop)
+                self._on_undo("stop datagram protocol", protocol.stop)
                 update.made[watched] = protocol
 
-    async def _reload(self, endpoint: Endpoint, target: Any, options: Any) -> None:
+    async def _reload(self, endpoint: Endpoint, target: object, options: Options) -> None:
+        """Have a service or a datagram protocol take the new options, if it can while it runs."""
         method = getattr(target, "reload", None)
         if method is not None:
             self._step("reload")
             old = endpoint.plan.options
-            # Also where it fails: it may have got half-way.
-            self._later("reload back", lambda: method(old))
+            # Noted before the call: one that fails may have taken some of them.
+            self._on_undo("reload back", lambda: method(old))
             try:
                 await _bounded(maybeDeferred(method, options), self._around.reactor)
             except TookTooLongError as error:
@@ -227,7 +228,7 @@ class Reconciliation:
                 raise ReloadRefusedError(f"{endpoint.name}: {describe(error)}") from error
 
     def _begin_datagrams(self, all_wanted: list[Wanted]) -> None:
-        """Datagram protocols are third parties' too: have them made, and their faults known, in time."""
+        """Make the datagram protocols of sockets that are open now: a third party's may fail."""
         hosts = {update.endpoint: update.host for update in self._moves.updates}
         for wanted in all_wanted:
             endpoint = wanted.endpoint
@@ -243,7 +244,7 @@ class Reconciliation:
         if leaving.open and not leaving.parked:
             self._step("close")
             leaving.parked = True
-            self._later("open again", lambda: self._unpark(leaving))
+            self._on_undo("open again", lambda: self._unpark(leaving))
             leaving.protocol = leaving.watched.listener.park()
 
     def _unpark(self, leaving: Leaving) -> None:
@@ -253,7 +254,8 @@ class Reconciliation:
         except Exception as error:  # noqa: BLE001
             leaving.watched.supervisor.failed(error)
 
-    def _contained(self, endpoint: Endpoint, method: Callable[[], Any]) -> Any:
+    def _contained(self, endpoint: Endpoint, method: Callable[[], T]) -> T:
+        """What a third party's code returns; ReloadRefusedError, with the endpoint's name, if it raises."""
         try:
             return method()
         except BaseException as error:
@@ -261,17 +263,17 @@ class Reconciliation:
 
     # -- undo
 
-    def _later(self, what: str, undo: Callable[[], Any]) -> None:
+    def _on_undo(self, what: str, undo: Callable[[], object]) -> None:
         self._undo.append((what, undo))
 
     async def undo(self) -> None:
-        """Go back, the last step first."""
+        """Take back what was prepared, the last step first."""
         while self._undo:
             what, undo = self._undo.pop()
             try:
                 await _bounded(maybeDeferred(undo), self._around.reactor)
             except CancelledError:
-                continue  # the daemon stops, and waits for nobody
+                continue  # the daemon stops, and doesn't wait
             except BaseException as error:  # noqa: BLE001
                 self._log_failure(what, error)
         self._resume()
@@ -286,7 +288,7 @@ class Reconciliation:
     # -- commit
 
     def commit(self, within: float) -> None:
-        """Go over to the new plan. Connections of addresses that go have `within` seconds to finish."""
+        """Go over to the new plan; connections of closed addresses have `within` seconds to finish."""
         self._undo.clear()
         for endpoint, old in self._moves.fresh.items():
             endpoint.suspended = old is not None and old.suspended
@@ -314,12 +316,12 @@ class Reconciliation:
 
     @property
     def done(self) -> Changes:
-        """The changes as they were made, once they are."""
+        """The changes as they were made; to be asked for after `commit`."""
         return as_done(self._changes, self._moves, self._not_tuned)
 
     @property
     def opened(self) -> Iterator[tuple[Endpoint, Listener]]:
-        """The listeners that there are in addition, of those endpoints."""
+        """The listeners that the reload has opened, and their endpoints."""
         for wanted in self._moves.wanted:
             if wanted.watched.supervisor.state is State.RUNNING:
                 yield wanted.endpoint, wanted.watched.listener
@@ -358,13 +360,15 @@ class Reconciliation:
         if ending:
             endpoint.connections.drain_some(ending, within)
         endpoint.update()
-        if endpoint.engine is not update.engine:
-            ensureDeferred(endpoint.restart(within))  # it was restarted meanwhile, with the old options
+        if Part.OPTIONS in update.change.parts and endpoint.engine is not update.engine:
+            # By hand, since `prepare` began: what runs now has the old options.
+            update.restarted = True
+            ensureDeferred(endpoint.restart(within))
 
     def _finish_tuning(self, watched: Watched, old: SocketOptions, new: SocketOptions) -> None:
         opened = watched.listener.opened
         if opened is not None:
-            # One that failed and was opened again meanwhile has the old options yet.
+            # A listener that failed during `prepare`, and was opened again, still has the old options.
             try:
                 tune(opened, new if opened in self._tuned else old, new)
             except SockdError as error:
@@ -378,7 +382,7 @@ class Reconciliation:
         if watched in update.made:
             listener.swap_protocol(update.made[watched])
         elif listener.protocol is not None and listener.protocol is not update.reloaded.get(watched):
-            listener.end_protocol()  # it began meanwhile, with the old options
+            listener.end_protocol()  # it began during `prepare`, with the old options
 
     def _retry(self, update: Update) -> None:
         if Part.OPTIONS in update.change.parts:
@@ -388,11 +392,12 @@ class Reconciliation:
                 supervisor.retry()
 
 
-def _maker(endpoint: Endpoint, host: Host[Any]) -> Callable[[], DatagramProtocol]:
+def _maker(endpoint: Endpoint, host: AnyHost) -> Callable[[], DatagramProtocol]:
     make = endpoint.plan.specification.datagram
     assert make is not None  # noqa: S101 - else the file was refused
     return lambda: make(host)
 
 
-def _bounded(deferred: Deferred[Any], reactor: Any) -> Awaitable[Any]:
-    return cancellable(deferred).addTimeout(STEP_TIMEOUT, reactor)
+def _bounded(deferred: Deferred[T], reactor: Reactor) -> Awaitable[T]:
+    clock: Any = reactor  # addTimeout names zope's interface of a clock, which no class of ours is
+    return cancellable(deferred).addTimeout(STEP_TIMEOUT, clock)

@@ -93,7 +93,7 @@ def test_nothing_to_run(file: Path, text: str, place: str, lines: int) -> None:
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == lines
     assert result.stderr == (
-        f"my.yaml:{place}: endpoints: warning: no endpoint is enabled, so that nothing would run\n"
+        f"my.yaml:{place}: endpoints: warning: no endpoint is enabled: nothing would run\n"
     )
 
 

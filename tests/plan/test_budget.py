@@ -10,7 +10,7 @@ from sockd.plan.build import read
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
 
-OTHERS = budget.OWN + descriptors.MAX_RESERVED + 1  # and the control socket
+OTHERS = budget.PROCESS_DESCRIPTORS + descriptors.MAX_RESERVED + 1  # and the control socket
 
 
 def planned(directory: Path, text: str) -> Plan:
@@ -26,7 +26,7 @@ def planned(directory: Path, text: str) -> Plan:
         ("{listen: [tcp://*:7, unix://a.sock], protocol: echo, limits: {connections: 50}}", 50 + 3),
         ("{listen: [udp://*:7, unixgram://a.sock], protocol: echo}", 2),
         ("{listen: systemd://web, protocol: echo, limits: {connections: 50}}", 50 + 3),
-        ("{listen: udp://*:7, protocol: line-log, options: {path: a.log}}", 1 + budget.FILE),
+        ("{listen: udp://*:7, protocol: line-log, options: {path: a.log}}", 1 + budget.FILE_DESCRIPTORS),
         ("{listen: udp://*:7, protocol: line-log, options: {path: /dev/null}}", 1),
         ("{listen: tcp://*:7, protocol: echo, enabled: false}", 0),
     ],

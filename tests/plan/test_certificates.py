@@ -34,9 +34,7 @@ NO_ISSUER = (
     "warning: a.pem: the certificate of its issuer, 'CN=middle', is missing in it, and peers may not have it:"
     " it is at 'http://ca.example/middle.crt'"
 )
-NO_NAME = (
-    "warning: a.pem: it names no host (subjectAltName), so that no peer can tell whether it is the right one"
-)
+NO_NAME = "warning: a.pem: it names no host (subjectAltName), so peers can't tell whether it is the right one"
 
 
 def inspected(
@@ -286,4 +284,4 @@ def test_openssl_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(certificates, "context", refusing)
     plan, found = inspected(tmp_path, pem(leaf(), middle(), root()), key_pem("leaf"))
     assert plan is None
-    assert found == ["certificate: a.pem: OpenSSL does not take it: ee key too small"]
+    assert found == ["certificate: a.pem: OpenSSL refuses it: ee key too small"]

@@ -1,14 +1,16 @@
 """What the plan has of `tls`, `access` and `proxy_protocol`: whose they are, where files lie, what is odd."""
 
 import datetime as dt
+import sys
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
+import sockd.plan
 from sockd.base.errors import FileWrongError
 from sockd.config.load import load
-from sockd.plan import build, certificates, guards
+from sockd.plan import build, certificates
 from sockd.plan.guards import Guards
 from sockd.plan.plan import AccessPlan, Plan, TlsPlan
 from tests.fake_registry import registry
@@ -223,7 +225,8 @@ endpoints:
 
 def test_without_tls_nothing_is_imported_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading certificates takes a library that takes its time."""
-    monkeypatch.setattr(Guards, "_inspect", None)
+    monkeypatch.delattr(sockd.plan, "certificates", raising=False)
+    monkeypatch.setitem(sys.modules, "sockd.plan.certificates", None)  # importing it fails
     assert read(tmp_path, "endpoints: {a: {listen: 'tcp://*:1', protocol: sample}}").endpoints[0].tls is None
 
 
@@ -232,4 +235,4 @@ def test_without_a_main_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("endpoints: {a: {listen: 'tls://*:1', protocol: sample}}")
     loaded = load(tmp_path / "a.yaml")
     loaded.root = None
-    assert guards.Guards(loaded, NOW)._beside(loaded.endpoints[0], Path("a.pem"), "key") == Path("a.pem")
+    assert Guards(loaded, NOW)._from_file(loaded.endpoints[0], Path("a.pem"), "key") == Path("a.pem")

@@ -140,7 +140,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 def test_long_files(tmp_path: Path) -> None:
     """Two megabytes hold more authorities than anybody trusts."""
-    file = write(tmp_path, "a", as_pem(leaf()) + b"\n" * pem.LARGEST)
+    file = write(tmp_path, "a", as_pem(leaf()) + b"\n" * pem.MAX_FILE_SIZE)
     with pytest.raises(UnusableError, match="more than 2097152 bytes are not read"):
         pem.certificates(file)
 
