@@ -32,7 +32,7 @@ class Controls:
         self._retired: list[ControlServer] = []
         self._plan: Plan | None = None
         self._watch: FileWatch | None = None
-        self._lost = ""  # why a socket whose file is gone can't be opened anew
+        self._lost = ""  # why the socket, whose file was lost, can't be opened again
 
     def open(self, plan: Plan) -> None:
         """Open the socket that the plan names; OpenError where that fails."""
@@ -71,7 +71,7 @@ class Controls:
     # -- its file
 
     def _file_lost(self) -> None:
-        """Open the socket anew: without its file nobody can ask the daemon for anything any more."""
+        """Open the socket again: without its file no command reaches the daemon."""
         plan = self._plan
         assert plan is not None and plan.control is not None  # noqa: S101, PT018
         address = str(plan.control)
@@ -81,14 +81,14 @@ class Controls:
             if str(error) != self._lost:
                 self._lost = str(error)
                 self._around.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "control: {address}: somebody removed or replaced the socket's file, and it can't be "
-                    "opened anew: {why}; trying again",
+                    "control: {address}: the socket's file was removed or replaced, and the socket can't be "
+                    "opened again: {why}; trying again",
                     address=address, why=self._lost, event="control",
                 )  # fmt: skip
             return
         self._lost = ""
         self._around.log.warn(  # noqa: G010
-            "control: {address}: somebody removed or replaced the socket's file; opened anew",
+            "control: {address}: the socket's file was removed or replaced; the socket is open again",
             address=address, event="control",
         )  # fmt: skip
         self._go_over(new, plan)

@@ -223,7 +223,9 @@ def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path)
         path.unlink()
     house.loop.advance(FILE_CHECK_INTERVAL)
     assert told(running, path, "status")["ok"]
-    assert running.log.messages(LogLevel.warn)[-1].endswith("replaced the socket's file; opened anew")
+    assert running.log.messages(LogLevel.warn)[-1].endswith(
+        "the socket's file was removed or replaced; the socket is open again"
+    )
     ask(client, "status")
     assert answer(running, client)["ok"]
     running.stop()
