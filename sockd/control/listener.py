@@ -18,13 +18,13 @@ from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.endpoint import Surroundings
 
 
-class Controls:
-    """The control socket that there is, and the one that a reload has prepared."""
+class ControlListener:
+    """The control socket that is open, and the one that a reload has prepared."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.counters = Counters()  # of this socket and all before it
-        self._commands: Mapping[str, Effect] = {}
+        self._effects: Mapping[str, Effect] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
         self._moves = False
@@ -39,9 +39,9 @@ class Controls:
         if plan.control is not None:
             self.opened = self._around.sockets.open(plan.control, _options(plan))
 
-    def serve(self, plan: Plan, commands: Mapping[str, Effect]) -> None:
-        """Accept connections from now on, and answer with these commands."""
-        self._commands = commands
+    def serve(self, plan: Plan, effects: Mapping[str, Effect]) -> None:
+        """Accept connections from now on, and answer with the results of `effects`."""
+        self._effects = effects
         self._plan = plan
         self._stop_watch()
         if self.opened is not None:
@@ -53,7 +53,7 @@ class Controls:
     def _make(self, opened: Opened, plan: Plan) -> ControlServer:
         around = self._around
         return ControlServer(
-            opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters
+            opened.sock, around.flusher, self._effects, _allowed(plan), around.log, self.counters
         )
 
     @staticmethod
@@ -131,7 +131,7 @@ class Controls:
             self.control.retire()
             self._retired = [each for each in (*self._retired, self.control) if len(each)]
         self.control, self.opened = None, opened
-        self.serve(plan, self._commands)
+        self.serve(plan, self._effects)
 
     def close(self) -> None:
         """Close the socket and all connections."""
