@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sockd.cli import main
+from sockd.cli.control import subcommand
+from sockd.control.commands import COMMANDS, Argument, Command, Ids, Number, Text
 from tests.answers import changes, connection
 from tests.control.fakes import FakeDaemon, Reply, answer, refusal
 
@@ -149,6 +152,31 @@ def test_upgrade(run: Run) -> None:
         "upgraded to 0.2.0 in 0.41s, clients waited 0.30s: 1 listener and 40 connections kept, 3 drained\n",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "asked", "printed"),
+    [
+        ((), [], {}, '{\n  "pong": 7\n}\n'),
+        ((Argument("endpoint", Text(100), "ENDPOINT"),), ["echo"], {"endpoint": "echo"}, "echo: done\n"),
+        ((Argument("most", Number(), required=False, default=7),), [], {}, '{\n  "pong": 7\n}\n'),
+        ((Argument("connections", Ids(10), "ID"),), ["1"], {"connections": [1]}, '{\n  "pong": 7\n}\n'),
+    ],
+)
+def test_a_new_command(
+    arguments: tuple[Argument, ...],
+    words: list[str],
+    asked: dict[str, Any],
+    printed: str,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is only declared can be used: it prints the answer as JSON, or that it is done."""
+    monkeypatch.setitem(COMMANDS, "ping", Command("ping", "Ask.", "Ask for an answer.", arguments))
+    with FakeDaemon(path, [answer({"pong": 7})]) as daemon:
+        result = CliRunner().invoke(subcommand("ping"), words)
+    assert (result.exit_code, result.output) == (0, printed)
+    assert daemon.asked == [{"version": 1, "command": "ping"} | asked]
 
 
 WRONG_TIMES = ("5", "0s", "2d")
