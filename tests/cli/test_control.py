@@ -79,7 +79,7 @@ def test_a_refused_reload(run: Run, status: int, problem: str) -> None:
 
 @pytest.mark.parametrize("command", ["suspend", "resume", "restart"])
 def test_endpoints_by_name(run: Run, command: str) -> None:
-    """Each is asked for once, and told."""
+    """Each is asked for once, and has its line."""
     done = {"suspend": "suspended", "resume": "resumed", "restart": "restarted"}[command]
     assert run(f"{command} echo lobby echo", lambda asked: answer({"endpoint": asked["endpoint"]})) == (
         0,
@@ -90,7 +90,7 @@ def test_endpoints_by_name(run: Run, command: str) -> None:
 
 
 def test_drain(run: Run) -> None:
-    """How many connections had the time to finish is told."""
+    """It says how many connections had the time to finish."""
     done = answer({"endpoint": "echo", "finished": 1, "cut": 2})
     assert run("drain echo", done) == (0, "echo: drained: 1 connection finished, 2 closed by sockd\n", "")
 
@@ -103,7 +103,7 @@ def test_an_endpoint_that_is_refused(run: Run) -> None:
 
 
 def test_a_daemon_that_went_away(run: Run) -> None:
-    """Nobody is asked for the other endpoints."""
+    """The other endpoints aren't asked for."""
     status, out, err = run("suspend a b", answer({"endpoint": "a"}), None)
     assert (status, out) == (69, "a: suspended\n")
     assert err.startswith("sockd closed the connection before it answered at ")
@@ -136,14 +136,14 @@ def test_connections_as_json(run: Run) -> None:
 
 
 def test_kick(run: Run) -> None:
-    """Who was cut, and who isn't there."""
+    """The ids that were closed, and those that don't exist."""
     assert run("kick 3 5 3", answer({"kicked": [3, 5], "unknown": []})) == (0, "kicked: 3 5\n", "")
     assert run.asked == [{"command": "kick", "connections": [3, 5]}]
     assert run("kick 9", answer({"kicked": [], "unknown": [9]})) == (64, "", "there is no connection 9\n")
 
 
 def test_upgrade(run: Run) -> None:
-    """What came over is told."""
+    """It says what the new program took over."""
     done = {
         "version": "0.2.0", "seconds": 0.414, "pause": 0.3, "connections": 40, "drained": 3, "listeners": 1
     }  # fmt: skip

@@ -109,7 +109,7 @@ def test_status_of_nothing() -> None:
 
 
 def test_something_that_failed_before() -> None:
-    """Restarts are told though nothing is wrong any more."""
+    """Restarts are shown even if nothing is wrong any more."""
     page = tables.status(status(endpoint("echo", restarts=2)), NOW)
     assert page.notes == ("echo: it failed before (2 restarts)",)
 
