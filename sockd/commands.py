@@ -5,9 +5,8 @@ same name, which is called with the arguments once they have been checked.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 from sockd.base.metrics import End
 from sockd.base.spelling import offer
@@ -20,7 +19,7 @@ from sockd.process.rights import Rights
 from sockd.tree.endpoint import Endpoint
 
 
-def commands(daemon: Daemon, upgrade: Callable[[], Any]) -> Mapping[str, Effect]:
+def commands(daemon: Daemon, upgrade: Effect) -> Mapping[str, Effect]:
     """What each command does, by its name; `upgrade`, which replaces the program, comes from the caller."""
     effects = Effects(daemon)
     return {name: upgrade if name == "upgrade" else getattr(effects, name) for name in COMMANDS}

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from sockd.base.reactor import MainReactor, Timer
 from sockd.base.units import counted, format_duration
-from sockd.control.listener import Controls
+from sockd.control.listener import ControlListener
 from sockd.control.status import Outcome, in_words
 from sockd.plan.changes import Changes
 from sockd.plan.plan import Plan
@@ -81,7 +81,7 @@ class Daemon(Service):
         self.by_name = {endpoint.name: Endpoint(endpoint, self.around) for endpoint in plan.endpoints}
         self.gone: set[Endpoint] = set()  # that are in the plan no more, and drain
         self.seeing_off: set[Deferred[None]] = set()
-        self.controls = Controls(self.around)
+        self.controls = ControlListener(self.around)
         self.reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
         self.reloading = Reloading(self, read or (lambda: plan), self.reports)
         self.expiry = Expiry(reactor, self.log)

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.errors import FileWrongError, SockdError
 from sockd.control.language import Refused
-from sockd.control.listener import Controls
+from sockd.control.listener import ControlListener
 from sockd.control.status import Outcome
 from sockd.plan import words
 from sockd.plan.changes import Changes
@@ -111,7 +111,7 @@ class Reloaded(Protocol):
     plan: Plan
     around: Surroundings
     by_name: dict[str, Endpoint]
-    controls: Controls
+    controls: ControlListener
     expiry: Expiry
     log: Logger
 

@@ -46,7 +46,7 @@ def test_every_command_that_is_declared_does_something(two: Running) -> None:
 
 
 def test_what_commands_do_is_declared() -> None:
-    """No effect is without a declaration: nobody could ask for it."""
+    """No effect is without a declaration: no request could ask for it."""
     effects = {name for name in vars(Effects) if not name.startswith("_")}
     assert effects == set(COMMANDS) - {"upgrade"}
 
@@ -141,7 +141,7 @@ def test_connections(two: Running) -> None:
 
 
 def test_one_connection(two: Running) -> None:
-    """Who, where, since when, how much."""
+    """Its peer, its listener, its age and its bytes."""
     client = two.connect(b"hello")
     (connection,) = listed(two)["connections"]
     host, port = client.getsockname()
@@ -156,7 +156,7 @@ def test_one_connection(two: Running) -> None:
 
 
 def test_suspending_and_resuming(two: Running) -> None:
-    """Nothing new is accepted, who is there stays; then who waited is served."""
+    """While suspended it accepts nothing and its connections stay; then those that waited are served."""
     client = two.connect()
     assert two.told("suspend", endpoint="one") == {"endpoint": "one"}
     assert two.told("status")["endpoints"][0]["causes"] == ["suspended"]
@@ -192,7 +192,7 @@ def test_draining_what_is_drained(two: Running) -> None:
 
 
 def test_restarting(house: House, run: Daemons) -> None:
-    """The connections finish, the service is made anew, and it serves again, suspended or not."""
+    """The connections finish, the service is made again, and it serves, even if it was suspended."""
     made: list[Service] = []
 
     def make(_host: object) -> Service:
@@ -210,7 +210,7 @@ def test_restarting(house: House, run: Daemons) -> None:
 
 
 def test_kicking(two: Running) -> None:
-    """Wherever they are, each once; those that are not there are told."""
+    """Connections of any endpoint, each once; unknown ids are in the answer."""
     clients = [two.connect(endpoint=endpoint) for endpoint in (0, 1, 0)]
     assert two.told("kick", connections=[3, 9, 2, 3, 7]) == {"kicked": [2, 3], "unknown": [7, 9]}
     assert [two.house.receive(client, 1) for client in clients[1:]] == [b"", b""]

@@ -23,7 +23,7 @@ from twisted.python.components import Componentized
 import sockd
 from sockd import program
 from sockd.base.errors import SockdError
-from sockd.control.listener import Controls
+from sockd.control.listener import ControlListener
 from sockd.log import Destination, OwnLog, own_log
 from sockd.plan.diff import diff
 from sockd.plan.plan import LogPlan, Plan
@@ -127,7 +127,7 @@ def test_rights_that_are_left(root: bool, house: House, monkeypatch: pytest.Monk
     """A warning of root, or of a control socket that could not be opened again; else there is none."""
     why = "" if root else "no right to write to /run"
     monkeypatch.setattr(program, "is_root", lambda: root)
-    monkeypatch.setattr(Controls, "missing", lambda *_: why)
+    monkeypatch.setattr(ControlListener, "missing", lambda *_: why)
     daemon, _, _ = made(house, syslog=True)
     events = Events()
     daemon.log = events.log

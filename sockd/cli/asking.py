@@ -181,6 +181,6 @@ def _completions(
     daemon = RemoteDaemon(ctx.params.get("control") or os.environ.get("SOCKD_CONTROL"), _COMPLETION_TIMEOUT)
     try:
         found = look(daemon)
-    except Exception:  # noqa: BLE001 - a message would stand in the middle of the line that is being typed
+    except Exception:  # noqa: BLE001 - a message would appear in the line that is being typed
         return []
     return [CompletionItem(value, help=text) for value, text in found if value.startswith(incomplete)]

@@ -150,8 +150,11 @@ def _once(name: str) -> Function:
     return call
 
 
-SUBCOMMANDS: Mapping[str, click.Command] = {
-    name: declared(name)(_once(name) if command.endpoint is None else _for_each_endpoint(name))
-    for name, command in COMMANDS.items()
-    if name not in {"status", "connections"}
-} | {"status": status, "connections": connections}
+def subcommand(name: str) -> click.Command:
+    """The subcommand for a control command, as far as its declaration and the tables above have it."""
+    needs_endpoint = COMMANDS[name].endpoint is not None
+    return declared(name)(_for_each_endpoint(name) if needs_endpoint else _once(name))
+
+
+_OWN: Mapping[str, click.Command] = {"status": status, "connections": connections}
+SUBCOMMANDS: Mapping[str, click.Command] = {name: _OWN.get(name) or subcommand(name) for name in COMMANDS}

@@ -158,7 +158,7 @@ def _used(listener: Mapping[str, Json]) -> str:
     came, went = listener["datagrams_in"], listener["datagrams_out"]
     if came or went or any(kind in listener["address"] for kind in _DATAGRAM_SCHEMES):
         return f"{counted(came, 'datagram')}, {went} sent"
-    return f"{listener['connections']}, {listener['accepted']} ever"
+    return f"{listener['connections']}, {listener['accepted']} total"
 
 
 def _life(one: Mapping[str, Json], now: float) -> tuple[str, str]:

@@ -184,7 +184,7 @@ _HERE = "here"
 _WORDS = (
     ("unexpected end of stream", _START, "the quoted text that begins here has no end"),
     ("could not find expected ':'", _START, "this line is no 'key: value'"),
-    ("mapping values are not allowed", _HERE, "a ':' can't stand here: quote the text, or indent the key"),
+    ("mapping values are not allowed", _HERE, "a ':' is not allowed here: quote the text, or indent the key"),
     ("',' or ']'", _START, "the list that begins with this '[' has no ']'"),
     ("',' or '}'", _START, "the mapping that begins with this '{' has no '}'"),
     ("violate", _HERE, "a tab can't indent: use spaces"),  # libyaml 0.2.5 has the typo "violate indentation"
@@ -195,7 +195,7 @@ _WORDS = (
     (
         "sequence entries are not allowed",
         _HERE,
-        "a '-' can't stand here: begin the list on a line of its own",
+        "a '-' is not allowed here: begin the list on a line of its own",
     ),
     ("node content", _HERE, "a value is missing here"),
     ("escape", _HERE, "YAML does not know this escape: write \\\\ for a backslash, or use single quotes"),

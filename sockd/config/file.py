@@ -43,7 +43,7 @@ def _read_control(value: object, _info: ValidationInfo) -> Address:
         raise wrong(str(error)) from None
 
 
-Control = Annotated[
+ControlAddress = Annotated[
     Address | None,
     Form(
         _read_control,
@@ -57,7 +57,7 @@ Control = Annotated[
 class Daemon(Section):
     """What concerns the daemon and not a single endpoint."""
 
-    control: Control = Field(
+    control: ControlAddress = Field(
         Address(Kind.UNIX, path="control.sock"),
         description="The Unix socket by which the `sockd` command speaks to the daemon: a path, as in the"
         " address of a Unix socket, or `off` for none.",

@@ -28,12 +28,12 @@ class Form:
     """How a type is read from the file, written to one, and described to editors.
 
     `read` gets what the file has, or a value from Python code that has the type already, and raises
-    ValueError with the reason, or an error from `wrong`. `write` returns what stands in a file. With `off`,
+    ValueError with the reason, or an error from `wrong`. `write` returns what a file has. With `off`,
     the value may be `off` too, which is None.
     """
 
     read: Callable[[object, ValidationInfo], object]
-    write: Callable[[Any], object]  # of what `read` returns: the type stands beside the Form in an Annotated
+    write: Callable[[Any], object]  # of what `read` returns: the Annotated that holds the Form has the type
     schema: JsonSchema
     off: bool = False
 

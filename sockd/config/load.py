@@ -33,7 +33,7 @@ class Draft(Endpoint):
 
 @dataclass(frozen=True)
 class Written:
-    """An endpoint, and where it stands in which file."""
+    """An endpoint, and its place in its file."""
 
     name: str
     endpoint: Endpoint
@@ -45,24 +45,24 @@ class Written:
 
     @property
     def value(self) -> Mapping:
-        """The mapping under its name; an empty one where something else stands there."""
+        """The mapping under its name; an empty one where that is something else."""
         value = self.root["endpoints"][self.name]
         return value if isinstance(value, Mapping) else Mapping(self.place)
 
     @property
     def place(self) -> Place:
-        """Where its name stands."""
+        """The place of its name."""
         return problems.key_place(self.root, self.steps)
 
     def place_of(self, *steps: str | int) -> Place:
-        """Where the value at these steps below the endpoint stands."""
+        """The place of the value at these steps below the endpoint."""
         return place_of(self.root, (*self.steps, *steps))
 
     def problem(self, text: str, *steps: str | int) -> Problem:
         return Problem(self.place_of(*steps), problems.show((*self.steps, *steps)), text)
 
     def listen_steps(self, number: int) -> Steps:
-        """The steps to the address with this number; one alone may stand without a list."""
+        """The steps to the address with this number; a single one needs no list."""
         return ("listen", number) if isinstance(self.value["listen"], list) else ("listen",)
 
 
@@ -85,7 +85,7 @@ class Loaded:
 class _Top(Main):
     """The main file without its endpoints, which are read one by one."""
 
-    endpoints: Any = None  # whatever stands there
+    endpoints: Any = None  # anything: it is read by itself
 
 
 class _IncludedTop(Section):

@@ -26,7 +26,7 @@ def show(path: Steps) -> str:
 
 
 def place_of(root: Value, path: Steps) -> Place:
-    """Where the value at this path stands, or else the innermost value around it that is there."""
+    """The place of the value at this path, or of the innermost value around it that is there."""
     here: Any = root
     place = root.place
     for step in path:
@@ -42,7 +42,7 @@ def place_of(root: Value, path: Steps) -> Place:
 
 
 def key_place(root: Value, path: Steps) -> Place:
-    """Where the key at the end of this path stands; in a list, where the item stands."""
+    """The place of the key at the end of this path, or of the item in a list."""
     parent: Any = root
     for step in path[:-1]:
         parent = parent[step]
@@ -75,7 +75,7 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Prob
 
 
 def _keys(model: type[BaseModel], path: Steps) -> list[str]:
-    """The keys that may stand in the mapping at this path below the model."""
+    """The keys that the mapping at this path below the model may have."""
     for step in path:
         field = model.model_fields.get(str(step))
         if field:
@@ -97,7 +97,7 @@ def _others(error: Any) -> str:
 
 
 def not_a_mapping(value: object, _context: object = None) -> str:
-    """The text of a problem: this value stands where a mapping belongs."""
+    """The text of a problem: this value is where a mapping belongs."""
     kind = read_as(value)
     if kind == "null":
         return "there is no value here: write keys below, or leave it out"

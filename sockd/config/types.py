@@ -306,7 +306,7 @@ _VERSION_SCHEMA: JsonSchema = {
 Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
 # The path of a file that is written, such as a log: relative ones are below the directory for logs.
 LogPath = Annotated[Path, Form(_read_log_path, str, _PATH_SCHEMA)]
-# The path of a file that is read: whoever uses the option makes a relative one absolute.
+# The path of a file that is read: what uses the option makes a relative one absolute.
 FilePath = Annotated[Path, Form(_read_path, str, _PATH_SCHEMA)]
 FilePathIfAny = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA)]  # None can't be written
 FilePathOrOff = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA, off=True)]
@@ -345,7 +345,7 @@ NETWORKS_SCHEMA: JsonSchema = {
 
 
 def write_networks(networks: tuple[IPv4Network | IPv6Network, ...]) -> list[str]:
-    """The networks as they stand in a file."""
+    """The networks as a file has them."""
     return [str(network) for network in networks]
 
 

@@ -17,7 +17,7 @@ _MAX_SHOWN = 60  # characters of a text in a message
 
 
 class Scalar(str):
-    """The text of a scalar, and where it stands; `plain` if it was written without quotes."""
+    """The text of a scalar, and its place; `plain` if it was written without quotes."""
 
     __slots__ = ("place", "plain")
 
@@ -31,9 +31,9 @@ class Scalar(str):
         return self
 
 
-# Their items are Values, but whoever walks a file knows by the model what stands where.
+# The items of a list and the values of a mapping are Values, of which only the model knows the types.
 class Items(list[Any]):
-    """A list, and where it begins."""
+    """A list; `place` is where it begins."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Items(list[Any]):
 
 
 class Mapping(dict[str, Any]):
-    """A mapping, where it begins, and where each of its keys stands."""
+    """A mapping; `place` is where it begins, and `keys_at` has the places of its keys."""
 
     def __init__(self, place: Place) -> None:
         super().__init__()

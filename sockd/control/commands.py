@@ -1,4 +1,4 @@
-"""Every command of the control socket, declared once: here begins whoever adds one.
+"""Every command of the control socket, declared once: a new command begins here.
 
 From a declaration come the daemon's checks of a request's arguments (requests.py), what the log says of it
 (server.py), how long a client waits for the answer (client.py), and the `sockd` command with its help, its

@@ -62,7 +62,7 @@ class Conversation(Protocol):
 
     While a request is being worked on, nothing is read and no deadline runs. If the client closes the
     connection in that time, the work goes on and its answer is dropped. The next request, which may have
-    arrived already, is looked at once the answer has left.
+    arrived already, is read when the answer has left.
     """
 
     transport: Connection

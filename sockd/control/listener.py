@@ -18,13 +18,13 @@ from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.endpoint import Surroundings
 
 
-class Controls:
-    """The control socket that there is, and the one that a reload has prepared."""
+class ControlListener:
+    """The control socket that is open, and the one that a reload has prepared."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self.counters = Counters()  # of this socket and all before it
-        self._commands: Mapping[str, Effect] = {}
+        self._effects: Mapping[str, Effect] = {}
         self.opened: Opened | None = None
         self._next: Opened | None = None
         self._moves = False
@@ -32,16 +32,16 @@ class Controls:
         self._retired: list[ControlServer] = []
         self._plan: Plan | None = None
         self._watch: FileWatch | None = None
-        self._lost = ""  # why a socket whose file is gone can't be opened anew
+        self._lost = ""  # why the socket, whose file was lost, can't be opened again
 
     def open(self, plan: Plan) -> None:
         """Open the socket that the plan names; OpenError where that fails."""
         if plan.control is not None:
             self.opened = self._around.sockets.open(plan.control, _options(plan))
 
-    def serve(self, plan: Plan, commands: Mapping[str, Effect]) -> None:
-        """Accept connections from now on, and answer with these commands."""
-        self._commands = commands
+    def serve(self, plan: Plan, effects: Mapping[str, Effect]) -> None:
+        """Accept connections from now on, and answer with the results of `effects`."""
+        self._effects = effects
         self._plan = plan
         self._stop_watch()
         if self.opened is not None:
@@ -53,7 +53,7 @@ class Controls:
     def _make(self, opened: Opened, plan: Plan) -> ControlServer:
         around = self._around
         return ControlServer(
-            opened.sock, around.flusher, self._commands, _allowed(plan), around.log, self.counters
+            opened.sock, around.flusher, self._effects, _allowed(plan), around.log, self.counters
         )
 
     @staticmethod
@@ -71,7 +71,7 @@ class Controls:
     # -- its file
 
     def _file_lost(self) -> None:
-        """Open the socket anew: without its file nobody can ask the daemon for anything any more."""
+        """Open the socket again: without its file no command reaches the daemon."""
         plan = self._plan
         assert plan is not None and plan.control is not None  # noqa: S101, PT018
         address = str(plan.control)
@@ -81,14 +81,14 @@ class Controls:
             if str(error) != self._lost:
                 self._lost = str(error)
                 self._around.log.error(  # noqa: TRY400 - a reason, not a bug
-                    "control: {address}: somebody removed or replaced the socket's file, and it can't be "
-                    "opened anew: {why}; trying again",
+                    "control: {address}: the socket's file was removed or replaced, and the socket can't be "
+                    "opened again: {why}; trying again",
                     address=address, why=self._lost, event="control",
                 )  # fmt: skip
             return
         self._lost = ""
         self._around.log.warn(  # noqa: G010
-            "control: {address}: somebody removed or replaced the socket's file; opened anew",
+            "control: {address}: the socket's file was removed or replaced; the socket is open again",
             address=address, event="control",
         )  # fmt: skip
         self._go_over(new, plan)
@@ -131,7 +131,7 @@ class Controls:
             self.control.retire()
             self._retired = [each for each in (*self._retired, self.control) if len(each)]
         self.control, self.opened = None, opened
-        self.serve(plan, self._commands)
+        self.serve(plan, self._effects)
 
     def close(self) -> None:
         """Close the socket and all connections."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockd.base.text import UNSAFE, escape, visible
+from sockd.base.text import UNSAFE, aligned, escape, visible
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocols" / "line-log.md"
 
@@ -106,3 +106,8 @@ def test_every_control_and_every_bidi_control_is_unsafe() -> None:
             or unicodedata.bidirectional(character) in bidi
         ):
             assert UNSAFE.match(character), hex(code)
+
+
+def test_columns_are_aligned() -> None:
+    """Each as wide as its widest cell; no line ends in blanks."""
+    assert aligned([("a", "b"), ("long", "x"), ("c", "")]) == "a     b\nlong  x\nc"

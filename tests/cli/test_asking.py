@@ -46,7 +46,7 @@ def test_endpoints_are_completed(daemon: FakeDaemon, monkeypatch: pytest.MonkeyP
 
 
 def test_connections_are_completed(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By their ids, with who they are."""
+    """By their ids, each with its peer."""
     monkeypatch.setenv("SOCKD_CONTROL", daemon.path)
     assert [value for value, _ in completed("kick", "1")] == ["12", "13"]
     assert completed("kick", "13") == [("13", "uid=0,pid=7 on tcp://127.0.0.1:7007")]

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from sockd.cli import main
+from sockd.cli.control import subcommand
+from sockd.control.commands import COMMANDS, Argument, Command, Ids, Number, Text
 from tests.answers import changes, connection
 from tests.control.fakes import FakeDaemon, Reply, answer, refusal
 
@@ -76,7 +79,7 @@ def test_a_refused_reload(run: Run, status: int, problem: str) -> None:
 
 @pytest.mark.parametrize("command", ["suspend", "resume", "restart"])
 def test_endpoints_by_name(run: Run, command: str) -> None:
-    """Each is asked for once, and told."""
+    """Each is asked for once, and has its line."""
     done = {"suspend": "suspended", "resume": "resumed", "restart": "restarted"}[command]
     assert run(f"{command} echo lobby echo", lambda asked: answer({"endpoint": asked["endpoint"]})) == (
         0,
@@ -87,7 +90,7 @@ def test_endpoints_by_name(run: Run, command: str) -> None:
 
 
 def test_drain(run: Run) -> None:
-    """How many connections had the time to finish is told."""
+    """It says how many connections had the time to finish."""
     done = answer({"endpoint": "echo", "finished": 1, "cut": 2})
     assert run("drain echo", done) == (0, "echo: drained: 1 connection finished, 2 closed by sockd\n", "")
 
@@ -100,7 +103,7 @@ def test_an_endpoint_that_is_refused(run: Run) -> None:
 
 
 def test_a_daemon_that_went_away(run: Run) -> None:
-    """Nobody is asked for the other endpoints."""
+    """The other endpoints aren't asked for."""
     status, out, err = run("suspend a b", answer({"endpoint": "a"}), None)
     assert (status, out) == (69, "a: suspended\n")
     assert err.startswith("sockd closed the connection before it answered at ")
@@ -133,14 +136,14 @@ def test_connections_as_json(run: Run) -> None:
 
 
 def test_kick(run: Run) -> None:
-    """Who was cut, and who isn't there."""
+    """The ids that were closed, and those that don't exist."""
     assert run("kick 3 5 3", answer({"kicked": [3, 5], "unknown": []})) == (0, "kicked: 3 5\n", "")
     assert run.asked == [{"command": "kick", "connections": [3, 5]}]
     assert run("kick 9", answer({"kicked": [], "unknown": [9]})) == (64, "", "there is no connection 9\n")
 
 
 def test_upgrade(run: Run) -> None:
-    """What came over is told."""
+    """It says what the new program took over."""
     done = {
         "version": "0.2.0", "seconds": 0.414, "pause": 0.3, "connections": 40, "drained": 3, "listeners": 1
     }  # fmt: skip
@@ -149,6 +152,31 @@ def test_upgrade(run: Run) -> None:
         "upgraded to 0.2.0 in 0.41s, clients waited 0.30s: 1 listener and 40 connections kept, 3 drained\n",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "asked", "printed"),
+    [
+        ((), [], {}, '{\n  "pong": 7\n}\n'),
+        ((Argument("endpoint", Text(100), "ENDPOINT"),), ["echo"], {"endpoint": "echo"}, "echo: done\n"),
+        ((Argument("most", Number(), required=False, default=7),), [], {}, '{\n  "pong": 7\n}\n'),
+        ((Argument("connections", Ids(10), "ID"),), ["1"], {"connections": [1]}, '{\n  "pong": 7\n}\n'),
+    ],
+)
+def test_a_new_command(
+    arguments: tuple[Argument, ...],
+    words: list[str],
+    asked: dict[str, Any],
+    printed: str,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is only declared can be used: it prints the answer as JSON, or that it is done."""
+    monkeypatch.setitem(COMMANDS, "ping", Command("ping", "Ask.", "Ask for an answer.", arguments))
+    with FakeDaemon(path, [answer({"pong": 7})]) as daemon:
+        result = CliRunner().invoke(subcommand("ping"), words)
+    assert (result.exit_code, result.output) == (0, printed)
+    assert daemon.asked == [{"version": 1, "command": "ping"} | asked]
 
 
 WRONG_TIMES = ("5", "0s", "2d")

@@ -109,7 +109,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 def test_watching_on_a_terminal(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The screen is taken, shown anew, and given back; Ctrl-C is no failure."""
+    """The screen is taken over, redrawn, and restored; Ctrl-C is not a failure."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     interrupted(monkeypatch, after=2)

@@ -22,10 +22,10 @@ control socket: refused: 3 x not allowed, 1 x accepting failed
 
 endpoint  listener              state                     for  connections          in      out
 echo      (echo)                running                   3m   2 of 1000
-echo      tcp://127.0.0.1:7007  running                   3m   2, 17 ever           1.2KiB  4.8MiB
+echo      tcp://127.0.0.1:7007  running                   3m   2, 17 total          1.2KiB  4.8MiB
 echo      udp://127.0.0.1:7007  running                   3m   1 datagram, 0 sent   12B     0B
 applog    (line-log)            backing off               3m   0 of 1000
-applog    tcp://127.0.0.1:5514  backing off               2s   0, 0 ever            0B      0B
+applog    tcp://127.0.0.1:5514  backing off               2s   0, 0 total           0B      0B
 applog    systemd://log         running, held, suspended  3m   5 datagrams, 0 sent  0B      0B
 
 echo udp://127.0.0.1:7007: refused: 3 x datagrams_per_source, 1 x datagrams
@@ -35,11 +35,11 @@ applog tcp://127.0.0.1:5514: in use by another program (3 restarts)"""
 NARROW = """\
 endpoint  listener              state          for  connections   in      out
 echo      (echo)                running        3m   2 of 1000
-          tcp://127.0.0.1:7007  running        3m   2, 17 ever    1.2KiB  4.8MiB
+          tcp://127.0.0.1:7007  running        3m   2, 17 total   1.2KiB  4.8MiB
           udp://127.0.0.1:7007  running        3m   1 datagram,   12B     0B
                                                     0 sent
 applog    (line-log)            backing off    3m   0 of 1000
-          tcp://127.0.0.1:5514  backing off    2s   0, 0 ever     0B      0B
+          tcp://127.0.0.1:5514  backing off    2s   0, 0 total    0B      0B
           systemd://log         running,       3m   5 datagrams,  0B      0B
                                 held,               0 sent
                                 suspended"""
@@ -109,7 +109,7 @@ def test_status_of_nothing() -> None:
 
 
 def test_something_that_failed_before() -> None:
-    """Restarts are told though nothing is wrong any more."""
+    """Restarts are shown even if nothing is wrong any more."""
     page = tables.status(status(endpoint("echo", restarts=2)), NOW)
     assert page.notes == ("echo: it failed before (2 restarts)",)
 

@@ -32,7 +32,7 @@ class ListeningSocket(socket.socket):
 
 
 class House:
-    """The socket, what serves it, and what the log was told."""
+    """The socket, the server on it, and the events that were logged."""
 
     def __init__(self, directory: Path, commands: dict[str, Effect], allowed: Allowed | None = None) -> None:
         self.path = str(directory / "control.sock")

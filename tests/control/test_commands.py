@@ -40,6 +40,16 @@ def test_the_page_has_no_other() -> None:
     assert {name for heading in headings for name in heading.split(", ")} == set(COMMANDS)
 
 
+def test_the_page_has_the_time_outs() -> None:
+    """Those that are longer than the usual one by the names of their commands."""
+    (row,) = re.findall(r"^\| `--timeout DURATION` \| (.*)$", PAGE, re.MULTILINE)
+    usual = min(command.timeout for command in COMMANDS.values())
+    longer = {command.name: command.timeout for command in COMMANDS.values() if command.timeout > usual}
+    assert f"{usual:g}s" in row
+    assert set(longer) == set(re.findall(r"`([a-z]+)`", row))
+    assert all(f"{format_duration(timeout)} for" in row for timeout in longer.values())
+
+
 @EACH
 def test_requests_have_its_arguments(command: Command) -> None:
     """A model for each, with the same fields, required or not."""

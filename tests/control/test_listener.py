@@ -82,7 +82,7 @@ def test_it_can_not_be_opened(house: House, run: Daemons, tmp_path: Path) -> Non
 
 
 def test_stopped_before_it_was_served(house: House, run: Daemons, tmp_path: Path) -> None:
-    """A daemon that was told to stop while it became one leaves no file either."""
+    """A daemon that is stopped before it serves leaves no file either."""
     path = tmp_path / "control.sock"
     running = run(control=at(path))
     running.daemon.privilegedStartService()
@@ -92,7 +92,7 @@ def test_stopped_before_it_was_served(house: House, run: Daemons, tmp_path: Path
 
 @pytest.mark.parametrize(("group", "mode"), [(None, 0o600), (os.getgid(), 0o660)])
 def test_rights(group: int | None, mode: int, house: House, run: Daemons, tmp_path: Path) -> None:
-    """With a group its members may use it, without one nobody else."""
+    """The file's mode lets the members of the group in, if there is one."""
     path = tmp_path / "control.sock"
     running = run(control=at(path), control_group=group).start()
     assert stat.S_IMODE(path.stat().st_mode) == mode
@@ -101,7 +101,7 @@ def test_rights(group: int | None, mode: int, house: House, run: Daemons, tmp_pa
 
 
 def test_another_group(house: House, run: Daemons, tmp_path: Path) -> None:
-    """It holds at once, on the same socket; who is connected stays."""
+    """It counts immediately, on the same socket; connections stay open."""
     path = tmp_path / "control.sock"
     running = run(control=at(path)).start()
     client = connect(running, path)
@@ -129,7 +129,7 @@ def test_another_group_that_can_not_be_had(
 
 
 def test_it_could_not_be_opened_again(run: Daemons, tmp_path: Path) -> None:
-    """By whom, and why; where there is none there is nothing to say."""
+    """The reason, or nothing where the socket could be opened again or there is none."""
     lesser = Rights(7, frozenset((7,)), gives_away=False, first_port=1024, may_write=lambda _: True)
     running = run(control=at(tmp_path / "control.sock"), control_group=8)
     controls = running.daemon.controls
@@ -139,7 +139,7 @@ def test_it_could_not_be_opened_again(run: Daemons, tmp_path: Path) -> None:
 
 
 def test_moved(house: House, run: Daemons, tmp_path: Path) -> None:
-    """Who asked for it gets the answer, and so does who asked before; the old file is gone."""
+    """The caller gets its answer, and so does one that asked before; the old file is gone."""
     old, new = tmp_path / "old.sock", tmp_path / "new.sock"
     running = run(house.plan(TCP, stream=Probes()), control=at(old)).start()
     slow: Deferred[Any] = Deferred()
@@ -172,7 +172,7 @@ def test_refusals_are_in_the_status(house: House, run: Daemons, tmp_path: Path) 
 
 
 def test_moved_to_and_fro(house: House, run: Daemons, tmp_path: Path) -> None:
-    """At once, and who still waits on one of the old ones is let go when the daemon stops."""
+    """Two moves in a row; callers that wait on either old socket are disconnected when the daemon stops."""
     one, other = tmp_path / "one.sock", tmp_path / "other.sock"
     running = run(control=at(one)).start()
     running.upgrade = Deferred
@@ -190,7 +190,7 @@ def test_moved_to_and_fro(house: House, run: Daemons, tmp_path: Path) -> None:
 
 
 def test_switched_off_and_on(house: House, run: Daemons, tmp_path: Path) -> None:
-    """Without one nobody can ask, but a signal can; who asked for that gets the answer."""
+    """The caller that switched it off gets its answer; a signal switches it on again."""
     path = tmp_path / "control.sock"
     running = run(control=at(path)).start()
     running.now(control=None)
@@ -206,7 +206,7 @@ def test_switched_off_and_on(house: House, run: Daemons, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["removed", "replaced"])
 def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path) -> None:
-    """Nobody could ask any more: it is opened anew as soon as that can be, and who is connected stays."""
+    """The socket is opened again as soon as that is possible, and connections stay open."""
     path = tmp_path / "control.sock"
     running = run(control=at(path)).start()
     client = connect(running, path)
@@ -223,7 +223,9 @@ def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path)
         path.unlink()
     house.loop.advance(FILE_CHECK_INTERVAL)
     assert told(running, path, "status")["ok"]
-    assert running.log.messages(LogLevel.warn)[-1].endswith("replaced the socket's file; opened anew")
+    assert running.log.messages(LogLevel.warn)[-1].endswith(
+        "the socket's file was removed or replaced; the socket is open again"
+    )
     ask(client, "status")
     assert answer(running, client)["ok"]
     running.stop()

@@ -86,7 +86,7 @@ def test_a_client_that_leaves(open_house: Open) -> None:
 
 
 def test_a_client_that_leaves_and_is_gone_when_the_answer_comes(open_house: Open) -> None:
-    """An answer to a connection that has been cut meanwhile goes nowhere."""
+    """The answer to a connection that was closed before it came is dropped."""
     waiting: Deferred[str] = Deferred()
     house = open_house(reload=lambda: waiting)
     house.client().send(line("reload"))
@@ -151,7 +151,7 @@ def test_bugs(open_house: Open) -> None:
 
 
 def test_a_command_that_this_daemon_lacks(open_house: Open) -> None:
-    """A known command that nobody serves is refused."""
+    """A declared command that does nothing in this daemon is refused."""
     assert open_house().client().ask("upgrade") == wrong(64, "this daemon has no command 'upgrade'")
 
 
@@ -222,7 +222,7 @@ def test_a_half_closed_connection(open_house: Open) -> None:
 
 
 def test_a_request_without_an_end(open_house: Open) -> None:
-    """What may have been cut is not taken for whole."""
+    """A request that may be incomplete isn't run."""
     client = open_house(status=answering(0)).client()
     client.send(line("status")[:-1])
     client.sock.shutdown(socket.SHUT_WR)
@@ -257,7 +257,7 @@ def test_a_client_that_asks_nothing(open_house: Open) -> None:
 
 
 def test_a_client_that_asks_by_halves(open_house: Open) -> None:
-    """Dripping bytes gain no time; it is told, and cut when it doesn't close its end either."""
+    """Dripping bytes gain no time. It gets an answer, and is closed if it doesn't close its end either."""
     house = open_house()
     client = house.client()
     for _ in range(3):
@@ -274,7 +274,7 @@ def test_a_client_that_asks_by_halves(open_house: Open) -> None:
 
 
 def test_a_client_that_does_not_take_its_answer(open_house: Open) -> None:
-    """It is cut after a while."""
+    """Its connection is closed after a while."""
     house = open_house(status=answering("x" * 3_000_000))
     client = house.client()
     client.send(line("status"))
@@ -310,7 +310,7 @@ def test_so_many_connections(open_house: Open) -> None:
 
 
 def test_idle_connections_make_room(open_house: Open) -> None:
-    """Who asks nothing keeps nobody waiting for long; who waits for an answer, or has begun to ask, stays."""
+    """An idle client is closed when others wait; one that waits for an answer or has begun to ask stays."""
     waiting: Deferred[int] = Deferred()
     house = open_house(status=answering(0), drain=lambda endpoint: waiting)
     asking, beginning = house.client(), house.client()
@@ -352,7 +352,7 @@ def test_callers_who_may_not(open_house: Open, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_the_log_says_of_requests(open_house: Open) -> None:
-    """Who asked for a change, not who looked; bounded, and what was left out is counted."""
+    """Callers that change something are logged, at a bounded rate; what is suppressed is counted."""
     house = open_house(status=answering(0), suspend=answering(0))
     client = house.client()
     client.ask("status")
@@ -408,7 +408,7 @@ def test_who_asks_nothing_gives_its_descriptor_back(open_house: Open) -> None:
 
 
 def test_an_acceptor_that_the_reactor_dropped(open_house: Open) -> None:
-    """It is told as a bug, and there is another one soon after."""
+    """It is logged as a bug, and another one takes its place soon after."""
     house = open_house(status=answering(0))
     dropped = house.drop_acceptor()
     client = house.client()
@@ -429,7 +429,7 @@ def test_closing_while_there_is_no_acceptor(open_house: Open) -> None:
 
 
 def test_a_bug_in_the_conversation(open_house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It costs its connection, nobody else anything."""
+    """It ends its own connection and no other."""
     house = open_house(status=answering(0))
 
     def broken(line: bytes) -> None:

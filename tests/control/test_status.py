@@ -207,7 +207,7 @@ def test_whom_a_certificate_names(house: House) -> None:
 
 
 def test_in_words(house: House) -> None:
-    """What is out of the ordinary is told, what is not isn't."""
+    """Only what is out of the ordinary is mentioned."""
     assert in_words([], 0) == "0 endpoints, 0 listeners, 0 connections"
     one = house.run(TCP, stream=Probes())
     connected(house, one)

@@ -74,7 +74,7 @@ def test_status(serve: Serve) -> None:
         out = sockd.right("status")
         tcp, udp = sockd.endpoint("echo")["listeners"]
     assert out.startswith(f"sockd 0.1.0, pid {daemon.pid}, up ")
-    assert re.search(r"^echo +tcp://127\.0\.0\.1:\d+ +running +\d+s +1, 1 ever +5B +5B$", out, re.MULTILINE)
+    assert re.search(r"^echo +tcp://127\.0\.0\.1:\d+ +running +\d+s +1, 1 total +5B +5B$", out, re.MULTILINE)
     assert re.search(r"^echo +udp://.* +1 datagram, 1 sent +5B +5B$", out, re.MULTILINE)
     assert re.search(r"^lobby +unix://.*/lobby\.sock +running ", out, re.MULTILINE)
     assert (tcp["accepted"], tcp["bytes_in"], tcp["bytes_out"]) == (1, 5, 5)

@@ -71,5 +71,5 @@ def test_supplementary_groups() -> None:
     ],
 )
 def test_who_may(uid: int, groups: tuple[int, ...], group: int | None, may: bool) -> None:
-    """Root, our own user (50 here), the group if there is one; nobody else."""
+    """Root, the daemon's own user (50 here), and members of the group if there is one; no other caller."""
     assert Allowed(50, group).admits(Caller(uid, 1, frozenset(groups))) is may
