@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.protocol import Factory, Protocol
 
-from sockd.protocols.contract import Host, Options, Specification
+from sockd.api import Host, Options, Specification
 
 EVERY = 0.001  # seconds
 

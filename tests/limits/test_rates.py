@@ -37,7 +37,7 @@ def test_never_more_than_the_rate(rate: Rate, waits: list[float]) -> None:
 
 
 @given(rate=RATES, waits=WAITS)
-def test_who_asks_slowly_is_never_refused(rate: Rate, waits: list[float]) -> None:
+def test_a_slow_source_is_never_refused(rate: Rate, waits: list[float]) -> None:
     """Refusals cost nothing: whoever waits for the rate gets what it gives, however often it asked before."""
     bucket, now = Bucket(rate, 0.0), 0.0
     for wait in waits:
@@ -136,7 +136,7 @@ def test_neighbours_share_one_bucket() -> None:
     assert [buckets.take(source, 0.0) for source in (100, 101, 199, 200)] == [True, False, False, True]
 
 
-def test_who_shared_stays_until_it_is_full() -> None:
+def test_a_source_stays_with_its_shared_bucket_until_that_is_full() -> None:
     """A source doesn't get a second bucket by there being room again."""
     buckets = Buckets[int](Rate(2, 1.0), limit=1)
     assert buckets.take(1, 0.0)
@@ -205,7 +205,7 @@ def test_spent_is_no_debt() -> None:
     st.builds(Rate, st.integers(1, 1000), st.sampled_from([1.0, 60.0, 3600.0])),
     st.lists(st.floats(0, 10), max_size=50),
 )
-def test_waiting_as_told_is_never_more_than_the_rate(rate: Rate, pauses: list[float]) -> None:
+def test_waiting_for_the_delay_is_never_more_than_the_rate(rate: Rate, pauses: list[float]) -> None:
     """A source that waits for `delay` gets at most the burst and what the passed time allows."""
     now, taken = 1000.0, 0
     bucket = Bucket(rate, now)

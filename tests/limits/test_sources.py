@@ -130,7 +130,7 @@ def test_no_limits() -> None:
     assert len(sources) == 0
 
 
-def test_who_is_one_source() -> None:
+def test_what_is_one_source() -> None:
     """An IPv4 address, an IPv6 /64, a uid; and what shares a bucket when there are too many of them."""
     assert source(inet("::ffff:192.0.2.1")) == source(inet("192.0.2.1"))
     assert source(inet("fe80::1%eth0")) == source(inet("fe80::2%eth1"))

@@ -121,7 +121,7 @@ def test_the_first_room_in_another_case() -> None:
     assert heard(to_alice) == ["-- in Lobby: alice"]
 
 
-def test_a_rate_for_who_comes_by_datagrams() -> None:
+def test_a_rate_for_later_members_by_datagrams() -> None:
     """Members that are there keep theirs, and the listener is not made anew."""
     net = Net()
     net.join(DAVE, "dave")

@@ -284,7 +284,7 @@ def test_lists_are_bounded(names: list[str]) -> None:
     assert [*shown.split(", ")] == names[: len(names) - left_out]
 
 
-def test_leaving_while_being_told(chat: Chat, alice: Terminal, bob: Terminal) -> None:
+def test_leaving_under_a_line(chat: Chat, alice: Terminal, bob: Terminal) -> None:
     """A connection that breaks under a message is gone; the others hear the message first, then of that."""
     carol = Terminal(chat, "carol")
     bob.told.clear()

@@ -194,7 +194,7 @@ def test_any_chunking(sent: bytes, data: st.DataObject) -> None:
     assert results[0] == results[1]
 
 
-def test_whom_a_certificate_names() -> None:
+def test_the_name_in_a_certificate() -> None:
     """It stands behind the name in /who, and in no other place; it doesn't get longer than a line."""
     session = Session()
     known = {"anna": "anna.example", "berta": "x" * 300}

@@ -138,12 +138,12 @@ def test_one_datagram_for_one() -> None:
         (Peer.inet(("0.0.0.0", 40000)), "source is no host"),
     ],
 )
-def test_who_is_not_answered(peer: Peer, reason: str) -> None:
+def test_peers_that_are_not_answered(peer: Peer, reason: str) -> None:
     """Each refusal is counted under its reason."""
     assert answered(b"x", peer) == ([], {reason: 1})
 
 
-def test_who_is_answered_of_many() -> None:
+def test_peers_of_a_batch_that_are_answered() -> None:
     """Each by itself, in order, whoever else came at the same time."""
     assert specification.datagram is not None
     protocol, transport = specification.datagram(host(prefix="> ")), Transport()
@@ -154,7 +154,7 @@ def test_who_is_answered_of_many() -> None:
     assert transport.counters.refused == {"source port below 1024": 2}
 
 
-def test_who_is_answered() -> None:
+def test_peers_that_are_answered() -> None:
     """Loopback and private networks, or what the options say; Unix peers always."""
     for text in ("10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.1.1", "::1", "fd00::1", "fe80::1"):
         peer = Peer.inet((text, 40000))

@@ -139,7 +139,7 @@ def test_pieces_of_long_lines_count_as_work() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\nmore\n"])
 @pytest.mark.parametrize("unit", [b"\xff", "\u202e".encode()])
-def test_a_long_line_that_is_dear_to_escape_is_many_events(unit: bytes, end: bytes) -> None:
+def test_a_long_line_that_is_slow_to_escape_is_many_events(unit: bytes, end: bytes) -> None:
     """Whether a newline ends it or the connection."""
     sink = MemorySink()
     protocol = connect(sink, max_line=65536)

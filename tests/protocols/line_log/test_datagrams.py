@@ -163,7 +163,7 @@ def test_all_is_recorded_before_an_end() -> None:
     assert sink.text.count("\n") == 240_000
 
 
-def test_many_that_are_dear_to_escape() -> None:
+def test_many_that_are_slow_to_escape() -> None:
     """Lines that aren't ASCII, more than an event may escape, are recorded in several turns, in order."""
     sink = MemorySink()
     batch = [(f"{number} ".encode() + "é".encode() * 1500, ONE) for number in range(32)]

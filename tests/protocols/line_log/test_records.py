@@ -128,7 +128,7 @@ def test_no_peer_forges_a_mark(line: bytes) -> None:
 
 
 @given(st.binary(max_size=20), st.integers(0, 200))
-def test_a_torn_record_is_told_from_every_whole_one(line: bytes, at: int) -> None:
+def test_a_torn_record_differs_from_every_whole_one(line: bytes, at: int) -> None:
     """Wherever a crash cuts a record, what ends it makes a line that no record equals."""
     records = records_for("text", "applog")
     whole = records.piece(NOW, PEER, line.replace(b"\n", b""))
