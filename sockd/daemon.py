@@ -56,7 +56,7 @@ class Daemon(Service):
         serving: Callable[["Daemon"], bool],
         random: Callable[[], float] = random,
         *,
-        read: Callable[[], Any] | None = None,
+        read: Callable[[], Plan | Deferred[Plan]] | None = None,
         sockets: Sockets | None = None,
         notify: Notify | None = None,
         numbers: Iterator[int] | None = None,
@@ -67,7 +67,7 @@ class Daemon(Service):
         self._serving = serving
         self.log = Logger("sockd")
         self.began = reactor.seconds()
-        self.commands: Mapping[str, Callable[..., Any]] = {}
+        self.commands: Mapping[str, Callable[..., Any]] = {}  # each has parameters and a result of its own
         self.around = Surroundings(
             reactor,
             Flusher(reactor),

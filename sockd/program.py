@@ -48,16 +48,15 @@ from sockd.upgrade.value import Handover
 # them.
 TwistdOptions = Mapping[str, Any]
 
-_UPGRADE_WATCHDOG = (
-    30.0  # seconds for which systemd's watchdog waits for the new program: as in the shipped units
-)
+# Seconds for which systemd's watchdog waits for the new program of an upgrade: the shipped units' interval.
+_UPGRADE_WATCHDOG = 30.0
 
 
 class Program(Daemon):
     """A daemon with what it has as a process: signals, an exit status, a log, a watchdog, and upgrades.
 
-    `read()` reads the file, in a thread. Where another program ran in this process before, `handed` is what
-    that program handed over, and `sockets` are the sockets of it, by their numbers.
+    `read()` is called in a thread, and gives the plan of the file as it is then. Where another program ran in
+    this process before, `handed` is what it handed over, and `sockets` are its sockets by their numbers.
     """
 
     def __init__(

@@ -45,6 +45,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
 
+    settle(reactor, ShelteredThread)
     switches = Switches(reactor)
     switches.prepare()
     try:
@@ -77,7 +78,6 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
     if handed is None and (why := refusal(file, directories, parent)):
         log.complain("\n".join(why), os.environ)
         raise SystemExit(os.EX_NOPERM)
-    settle(reactor, ShelteredThread)
     descriptors.reserve()
     make_directories(directories, parent.get("uid"), parent.get("gid"))
     read = partial(read_file, file, directories, parent)

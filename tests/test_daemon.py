@@ -147,8 +147,8 @@ def test_nothing_to_run(house: House, run: Daemons) -> None:
 def unfinished(running: Running) -> socket.socket:
     """A client whose connection doesn't finish by itself."""
     client = running.connect()
-    (server,) = running.daemon.endpoints[0].connections
-    server.pauseProducing()
+    (connection,) = running.daemon.endpoints[0].connections
+    connection.pauseProducing()
     return client
 
 

@@ -1,4 +1,4 @@
-"""Which rights the process has, and what it could not do again without those that it gave up."""
+"""The rights that the process has, as far as a daemon needs to know."""
 
 import os
 import pwd

@@ -11,8 +11,8 @@ search of 10,000 connections takes 40 ms, and Python hands the processor on ever
 ms.
 
 Whatever is off has an end: that of the work, or else a timer, as a disk may not answer and a third party's
-module may not return. The clock and the pool's threads are set once and stay: to change the clock under
-timers that run would have them all go off, or none.
+module may not return. The clock and the pool's threads are set for good, by `settle`: with another clock, all
+timers that run would go off, or none.
 """
 
 import gc
@@ -58,16 +58,16 @@ class Switches:
         self._search: Timer | None = None
 
     def prepare(self) -> None:
-        """A start is under way: collect what the imports have left behind, and nothing from now on."""
+        """A start is under way: collect what the imports have left behind, and from now on nothing."""
         gc.collect()
         gc.disable()
         self._late = self._reactor.callLater(OFF_LIMIT, self._collect_again)
 
     def start(self) -> None:
         """From here on this daemon's rules hold. What lives now mostly lives to the end."""
-        self._collect_again()
-        gc.freeze()
+        gc.freeze()  # before collection is on again, which would begin with all that was made since `prepare`
         gc.set_threshold(*THRESHOLDS)
+        self._collect_again()
         self._search = self._reactor.callLater(FULL_INTERVAL, self._search_everything)
 
     def stop(self) -> None:
@@ -125,7 +125,6 @@ def settle(reactor: Any, threads: Callable[..., Thread]) -> None:
     A step of the wall clock would move every timer, so that the reactor's clock is the one that takes none.
     `threads` makes the threads of its pool.
     """
-    # `Any`, as Twisted's reactor hides behind zope's interfaces, which don't say that its clock can be
-    # replaced.
+    # `Any`: Twisted's reactor hides behind zope's interfaces, where its clock can't be replaced.
     reactor.seconds = time.monotonic
     reactor.getThreadPool().threadFactory = threads

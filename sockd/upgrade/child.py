@@ -3,10 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
 from twisted.internet.interfaces import IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
@@ -23,7 +23,10 @@ _HANDOVER_DESCRIPTOR = 3  # of the child
 
 
 def rehearse(
-    reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
+    reactor: Any,  # zope's IReactorProcess
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    handover: Handover,
 ) -> Deferred[str]:
     """Fires with what the child printed, its version, if its status is 0.
 
@@ -57,6 +60,8 @@ def _start(
 
 
 class _Child(ProcessProtocol):
+    """The child, and what it prints."""
+
     transport: IProcessTransport
 
     def __init__(self, reactor: Any) -> None:
@@ -90,13 +95,15 @@ class _Child(ProcessProtocol):
         elif reason.check(ProcessDone) and (said := self._lines(1)):
             self.ended.callback("\n".join(said))
         else:
-            self.ended.errback(UpgradeRefusedError(*self._why(reason.value)))
+            self.ended.errback(
+                UpgradeRefusedError(*self._why(cast("ProcessDone | ProcessTerminated", reason.value)))
+            )
 
     def _lines(self, stream: int) -> list[str]:
         text = self._printed[stream].decode(errors="replace")
         return [visible(line) for line in text.splitlines() if line.strip()]
 
-    def _why(self, end: Any) -> list[str]:
+    def _why(self, end: ProcessDone | ProcessTerminated) -> list[str]:
         lines = self._lines(2)
         if not lines:
             how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"

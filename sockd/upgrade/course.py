@@ -45,7 +45,7 @@ from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
 from sockd.upgrade.exec import Signals, exec_argv, replace
 from sockd.upgrade.freezing import freeze_service, handover, stragglers
-from sockd.upgrade.value import UpgradeRefusedError
+from sockd.upgrade.value import Handover, UpgradeRefusedError
 
 FREEZE_LIMIT = 5.0  # seconds within which services must give their state: writes to files end before
 
@@ -64,7 +64,7 @@ class Course:
     def __init__(
         self,
         daemon: Daemon,
-        process: Callable[[], Mapping[str, Any]],
+        process: Callable[[], Mapping[str, Any]],  # each field has a type of its own
         environ: Mapping[str, str],
         before_exec: Callable[[], None],
     ) -> None:
@@ -166,7 +166,7 @@ class Course:
         finally:
             self._daemon.reports.went_on()
 
-    def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Any:
+    def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Handover:
         return handover(
             self._daemon, services, drained=drained, begun=self._begun, held=self._held, **self._process()
         )

@@ -10,10 +10,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sockd.base import descriptors
 from sockd.upgrade import passing
@@ -88,8 +88,8 @@ class Signals:
     """
 
     def __init__(self) -> None:
-        self._handlers: dict[int, Any] = {}
-        self._mask: set[Any] = set()
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._mask: set[int | signal.Signals] = set()
 
     def hold(self) -> None:
         """Begin, in the main thread. What handlers have asked for may still wait for a turn."""

@@ -19,6 +19,8 @@ from sockd import __version__
 from sockd.protocols.contract import State
 from sockd.upgrade.value import Handover, HandoverError
 
+VARIABLE = "SOCKD_HANDOVER"  # the number of the file's descriptor: the environment itself holds too little
+SIZE_LIMIT = 2**30  # bytes
 FORMAT = 1
 _BYTES = "$bytes"
 
@@ -85,10 +87,6 @@ def _read(value: dict[str, Any]) -> State:
     if not all(key.startswith("$$") for key in value if key.startswith("$")):
         raise ValueError("an unknown form of a value")
     return {key.removeprefix("$"): item for key, item in value.items()}
-
-
-VARIABLE = "SOCKD_HANDOVER"  # the number of the file's descriptor: the environment itself holds too little
-SIZE_LIMIT = 2**30  # bytes
 
 
 def write(handover: Handover) -> int:

@@ -19,8 +19,9 @@ from twisted.logger import Logger
 from sockd.base.addresses import AddressError, parse
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Watcher
 from sockd.plan.plan import EndpointPlan, Plan
-from sockd.protocols.contract import Host
+from sockd.protocols.contract import Host, State, StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -30,7 +31,7 @@ from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
 
 
 class StillReactor(Clock):
-    """A reactor in which no time passes and nothing ever happens."""
+    """A reactor in which no time passes and nothing happens. Any: as in Twisted's, it calls what it gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,14 +124,14 @@ def _of(name: str, state: HandedEndpoint, plan: EndpointPlan | None) -> Iterator
 
 
 class _Rehearsal:
-    """One endpoint's; the owner of its connections. `found` counts what went wrong, by reason."""
+    """The rehearsal of one endpoint, which owns its connections; `found` counts what went wrong."""
 
     def __init__(self, plan: EndpointPlan) -> None:
         self.found: Counter[str] = Counter()
         self._specification = plan.specification
         reactor = self._reactor = StillReactor()
         self._flusher = Flusher(reactor)
-        self._host: Host[Any] = Host(
+        self._host: Host[Any] = Host(  # of a protocol whose options only it knows
             endpoint=plan.name,
             options=plan.options,
             reactor=reactor,
@@ -138,7 +139,7 @@ class _Rehearsal:
             fail=lambda error: self._note("its service failed", error),
         )
 
-    def lane(self, *, secure: bool) -> Any:  # noqa: ARG002
+    def lane(self, *, secure: bool) -> Watcher:  # noqa: ARG002
         return self._reactor
 
     def run(self, state: HandedEndpoint) -> None:
@@ -162,12 +163,12 @@ class _Rehearsal:
         elif state.service:
             raise LookupError("this version of the protocol has no service")
 
-    def _make_factory(self) -> Any:
+    def _make_factory(self) -> StreamFactory:
         if self._specification.stream is None:
             raise LookupError("this version of the protocol has no streams")
         return self._specification.stream(self._host)
 
-    def _thaw_connection(self, factory: Any, state: HandedConnection) -> None:
+    def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
         sock: Any = DeafSocket(peer, state.transport["listener"])
         connection = Connection.thaw(state.transport, sock, self._flusher, self, Listening("rehearsal"))
@@ -176,7 +177,7 @@ class _Rehearsal:
             raise LookupError("this version of the protocol refuses it")
         connection.resume(protocol, state.protocol)
 
-    def _thaw_datagrams(self, state: Any) -> None:
+    def _thaw_datagrams(self, state: State) -> None:
         if self._specification.datagram is None:
             raise LookupError("this version of the protocol has no datagrams")
         protocol: Any = self._specification.datagram(self._host)
@@ -193,7 +194,7 @@ class _Rehearsal:
     def _note(self, what: str, error: BaseException) -> None:
         self.found[f"{what}: {describe(error)}"] += 1
 
-    # -- transports.stream.Owner
+    # -- as the Owner of a Connection
 
     def ended(self, connection: Connection, end: End) -> None:
         """There is no turn of the reactor in which a connection could end."""

@@ -2,14 +2,13 @@
 
 import socket
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from sockd.base.addresses import Address, parse
 from sockd.base.metrics import End
 from sockd.control.conversation import Conversation
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
-from sockd.protocols.contract import StreamFactory
+from sockd.protocols.contract import State, StreamFactory
 from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
 from sockd.transports.listening import Listening
@@ -105,7 +104,7 @@ def _listening(endpoint: Endpoint, address: str) -> Listening:
     return Listening(address)
 
 
-def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, state: Any) -> bool:
+def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, state: State) -> bool:
     try:
         protocol = factory.buildProtocol(twisted_address(connection.sock.family, connection.peer.sockaddr))
     except BaseException:  # noqa: BLE001 - a third party's

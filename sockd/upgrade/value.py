@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -50,7 +49,7 @@ class HandedListener:
 class HandedConnection:
     """An established connection: what its transport and its protocol were frozen to."""
 
-    transport: dict[str, Any]
+    transport: dict[str, State]
     protocol: State
 
     def to_value(self) -> State:
@@ -86,12 +85,14 @@ class Handover:
     pid_file: str | None = None
     listeners: tuple[HandedListener, ...] = ()
     endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
-    control: tuple[dict[str, Any], ...] = ()  # connections that wait for this upgrade's result: `fd`, `state`
+    control: tuple[
+        dict[str, State], ...
+    ] = ()  # connections that wait for this upgrade's result: `fd`, `state`
     reload: State = None  # the last one's result, as the status shows it
     begun: float = 0.0  # this upgrade
     held: float = 0.0  # since then nobody is served
     drained: int = 0  # connections that could not go on
-    log: dict[str, Any] | None = None  # the open log file: its descriptor and its path
+    log: dict[str, State] | None = None  # the open log file: its descriptor and its path
     comm: str = ""  # the process's name, as ps shows it
     numbers: int = 1  # the next connection's
     version: str = __version__  # of the program that hands over

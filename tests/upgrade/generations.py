@@ -79,8 +79,8 @@ class Program:
     def __init__(self) -> None:
         self.generation = 1
         self.heard: list[int] = []
-        self.servers: dict[Connection, None] = {}
-        self.turn = Flusher(reactor)
+        self.connections: dict[Connection, None] = {}
+        self.flusher = Flusher(reactor)
         handover = passing.take(os.environ)
         if handover is None:
             self.listening = socket.create_server(("127.0.0.1", 0))
@@ -101,9 +101,9 @@ class Program:
         return reactor
 
     def take(self, sock: socket.socket, sockaddr: Any) -> None:
-        server = Connection(sock, Peer.inet(sockaddr), self.turn, self, Listening("test"))
-        self.servers[server] = None
-        server.start(Commands(self))
+        connection = Connection(sock, Peer.inet(sockaddr), self.flusher, self, Listening("test"))
+        self.connections[connection] = None
+        connection.start(Commands(self))
 
     def replace(self) -> None:
         """Become the next generation; a signal comes in the last moment."""
@@ -124,7 +124,8 @@ class Program:
                 "all": HandedEndpoint(
                     "commands",
                     connections=tuple(
-                        HandedConnection(server.freeze(), server.protocol.freeze()) for server in self.servers
+                        HandedConnection(connection.freeze(), connection.protocol.freeze())
+                        for connection in self.connections
                     ),
                 )
             },
@@ -136,15 +137,15 @@ class Program:
         self.generation = handover.reload["generation"] + 1
         sockets = passing.adopt(handover)
         self.listening = sockets[handover.listeners[0].fd]
-        for connection in handover.endpoints["all"].connections:
-            server = Connection.thaw(
-                connection.transport, sockets[connection.transport["fd"]], self.turn, self, Listening("test")
+        for handed in handover.endpoints["all"].connections:
+            connection = Connection.thaw(
+                handed.transport, sockets[handed.transport["fd"]], self.flusher, self, Listening("test")
             )
-            self.servers[server] = None
-            server.resume(Commands(self), connection.protocol)
+            self.connections[connection] = None
+            connection.resume(Commands(self), handed.protocol)
 
-    def ended(self, server: Connection, end: End) -> None:
-        del self.servers[server]
+    def ended(self, connection: Connection, end: End) -> None:
+        del self.connections[connection]
 
     def protocol_failed(self, where: str) -> None:
         os._exit(70)

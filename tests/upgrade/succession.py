@@ -159,8 +159,8 @@ def vanish(old: Running) -> None:
     for method in _HEARD:
         setattr(loop, method, lambda *_, **__: None)
     for endpoint in old.daemon.everywhere:
-        for server in endpoint.connections:
-            server.sock.close()
+        for each in endpoint.connections:
+            each.sock.close()
         for listener in endpoint.listeners:
             if listener.opened is not None:
                 listener.opened.sock.close()
@@ -170,8 +170,8 @@ def vanish(old: Running) -> None:
     control = old.daemon.controls.control
     if control is not None:
         control._sock.close()
-        for server in control._conversations:
-            server.sock.close()
+        for each in control._conversations:
+            each.sock.close()
     for passed in old.daemon.around.sockets.passed.values():
         for opened in passed:
             opened.sock.close()

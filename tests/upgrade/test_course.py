@@ -324,8 +324,8 @@ def stuck(running: Running, endpoint: int = 0) -> socket.socket:
     """A client whose connection doesn't finish by itself."""
     before = set(running.daemon.endpoints[endpoint].connections)
     client = running.connect(endpoint=endpoint)
-    (server,) = set(running.daemon.endpoints[endpoint].connections) - before
-    server.pauseProducing()
+    (connection,) = set(running.daemon.endpoints[endpoint].connections) - before
+    connection.pauseProducing()
     return client
 
 

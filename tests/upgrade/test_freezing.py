@@ -91,7 +91,7 @@ def test_who_survives(house: House, run: Daemons) -> None:
         running.connect(endpoint=endpoint)
     new, old = running.daemon.endpoints
     first, second, third = new.connections
-    assert [survives(server) for server in (*new.connections, *old.connections)] == [True] * 3 + [False]
+    assert [survives(each) for each in (*new.connections, *old.connections)] == [True] * 3 + [False]
     assert not stragglers(new.connections)
     first.pauseProducing()
     drain = new.connections.drain_some([first])

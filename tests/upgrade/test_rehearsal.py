@@ -64,17 +64,17 @@ def factory(what: Callable[[Any, Any], object]) -> Callable[[Host[Any]], Factory
 @pytest.fixture
 def frozen() -> Iterator[Callable[..., HandedConnection]]:
     """Makes connections that are handed over, of an accepted one that really was."""
-    connection = Exchange(Probe())
-    server = connection.server.freeze()
+    exchange = Exchange(Probe())
+    frozen = exchange.server.freeze()
 
     def make(state: Any = None, peer: Peer | None = None, **changes: Any) -> HandedConnection:
-        handed = {**server, "listener": ADDRESS, **changes}
+        handed = {**frozen, "listener": ADDRESS, **changes}
         if peer is not None:
             handed["peer"] = peer.freeze()
         return HandedConnection(handed, state)
 
     yield make
-    connection.close()
+    exchange.close()
 
 
 def plan_of(*endpoints: EndpointPlan) -> Plan:
@@ -297,18 +297,18 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
             frozen = results[0]
         service = (frozen,)
     assert specification.stream is not None
-    connection = Exchange(Probe())
+    exchange = Exchange(Probe())
     protocol = specification.stream(host).buildProtocol(None)
-    server = connection.server
-    server.protocol = protocol
-    protocol.makeConnection(server)
+    connection = exchange.server
+    connection.protocol = protocol
+    protocol.makeConnection(connection)
     protocol.dataReceived(b"half a line")
-    handed = HandedConnection(server.freeze(), protocol.freeze())
+    handed = HandedConnection(connection.freeze(), protocol.freeze())
     datagrams = {}
     if specification.datagram is not None:
         datagram: Any = specification.datagram(host)
         datagram.start(DeafPort(lambda _: None))
         if hasattr(datagram, "freeze"):
             datagrams["udp://127.0.0.1:8"] = [datagram.freeze()]
-    connection.close()
+    exchange.close()
     return HandedEndpoint(endpoint.protocol, service, (handed,), datagrams)

@@ -201,7 +201,7 @@ def test_who_and_how_much(house: House, run: Daemons, replaced: Replaced) -> Non
     assert moments_apart(again) == moments_apart(listed)
     client.send(b"again")
     assert house.receive(client, 5) == b"again"
-    (protocol,) = [server.protocol for server in running.daemon.endpoints[0].connections]
+    (protocol,) = [connection.protocol for connection in running.daemon.endpoints[0].connections]
     assert protocol.data == b"helloagain"
     assert protocol.made == 0
     running.connect()
@@ -220,14 +220,14 @@ def test_what_nobody_read_yet(house: House, run: Daemons, replaced: Replaced) ->
     """Unsent bytes go out, and what came in between is read."""
     running = run(house.plan(TCP, stream=Lastings())).start()
     client = running.connect()
-    (server,) = running.daemon.endpoints[0].connections
+    (connection,) = running.daemon.endpoints[0].connections
     long = b"y" * 2_000_000  # more than the kernel takes
-    server.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    server.limit_unsent(2 * len(long))
-    server.protocol.transport.write(long)
+    connection.limit_unsent(2 * len(long))
+    connection.protocol.transport.write(long)
     house.loop.turn()
-    assert server.unsent
+    assert connection.unsent
     client.send(b"more")
     running = replaced(running)
     assert house.receive(client, len(long) + 4) == long + b"more"
