@@ -99,7 +99,7 @@ class Effects:
     async def drain(self, *, endpoint: str) -> dict[str, Json]:
         drain = self._endpoint(endpoint).drain_by_hand(self._daemon.plan.drain)
         await drain.done
-        return {"endpoint": endpoint, "finished": drain.finished, "cut": drain.cut}
+        return {"endpoint": endpoint, "finished": drain.finished, "closed": drain.cut}
 
     def kick(self, *, connections: list[int]) -> dict[str, Json]:
         wanted = set(connections)

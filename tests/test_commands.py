@@ -175,10 +175,10 @@ def test_draining(two: Running) -> None:
         two.connect()
     unfinished(two, 2)
     began = two.house.loop.seconds()
-    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 2, "cut": 1}
+    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 2, "closed": 1}
     assert two.house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
     assert two.told("status")["endpoints"][0]["causes"] == ["suspended"]
-    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "cut": 0}
+    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "closed": 0}
 
 
 def test_draining_what_is_drained(two: Running) -> None:
@@ -187,7 +187,7 @@ def test_draining_what_is_drained(two: Running) -> None:
     unfinished(two, 1)
     asked = [two.ask("drain", endpoint="one") for _ in range(2)]
     began = two.house.loop.seconds()
-    assert [two.outcome(each)["cut"] for each in asked] == [1, 1]
+    assert [two.outcome(each)["closed"] for each in asked] == [1, 1]
     assert two.house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
 
 
@@ -237,4 +237,4 @@ def test_nothing_runs(run: Daemons) -> None:
 def test_datagrams_have_no_connections(house: House, run: Daemons) -> None:
     """Draining them takes no time."""
     running = run(house.plan(UDP, datagram=Datagrams(), name="one")).start()
-    assert running.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "cut": 0}
+    assert running.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "closed": 0}

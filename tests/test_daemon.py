@@ -159,7 +159,7 @@ def test_deadline_of_connections(house: House, run: Daemons) -> None:
     running.start()
     unfinished(running)
     assert running.stop() == pytest.approx(DRAIN, abs=0.2)
-    assert [event["end"] for event in running.log.named("connection ended")] == ["cut"]
+    assert [event["end"] for event in running.log.named("connection ended")] == ["closed by sockd"]
     assert service.stopped == 1
 
 

@@ -1,4 +1,4 @@
-"""Every file of YAML that we ship or show is one that sockd accepts."""
+"""The pages and the shipped files: sockd accepts their YAML, and what they name exists."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ THIRD_PARTY = "writing-a-protocol.md"  # needs what it builds: tests/end_to_end/
 
 
 def shown() -> list[tuple[str, str]]:
-    """Each piece of YAML of a page, with the place where it begins."""
+    """Each block of YAML on a page, with the place where it begins."""
     found = []
     for page in PAGES:
         if page.name == THIRD_PARTY:
@@ -41,14 +41,14 @@ def check(file: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("config/**/*.yaml")), ids=lambda path: path.name)
 def test_shipped_files_are_accepted(file: Path, tmp_path: Path) -> None:
-    """`sockd check` finds nothing wrong with what lies in config/."""
+    """`sockd check` finds nothing wrong with the files in config/."""
     one = check(file, tmp_path)
     assert (one.returncode, one.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("place", "text"), [pytest.param(*one, id=one[0]) for one in shown()])
 def test_shown_files_are_accepted(place: str, text: str, tmp_path: Path) -> None:
-    """A reader may copy any YAML of the pages; one that is a part of a file shows where it belongs."""
+    """A reader may copy any YAML from the pages; a part of a file shows where it belongs."""
     file = tmp_path / "shown.yaml"
     if not re.search(r"^endpoints:", text, re.MULTILINE):
         text += "\nendpoints: {any: {listen: unix://any, protocol: echo}}\n"
@@ -69,18 +69,27 @@ def test_the_schema_is_fresh() -> None:
 
 
 def test_the_example_names_its_schema() -> None:
-    """Editors find the schema beside the file."""
+    """Editors find the schema in the directory of the file."""
     first = (ROOT / "config" / "sockd.yaml").read_text().splitlines()[0]
     assert first == "# yaml-language-server: $schema=sockd.schema.json"
 
 
 def test_architecture_names_every_folder() -> None:
-    """The table of the house has each folder of sockd, and each module beside them, in a row of its own."""
+    """The table of folders has each folder of sockd, and each module next to them, in one row."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| `([a-z_]+(?:/|\.py))` \|", text, re.MULTILINE)
     folders = {f"{path.parent.name}/" for path in (ROOT / "sockd").glob("*/__init__.py")}
     modules = {path.name for path in (ROOT / "sockd").glob("*.py") if not path.name.startswith("__")}
     assert sorted(rows) == sorted(folders | modules)
+
+
+def test_architecture_names_what_there_is() -> None:
+    """Every file and folder that the page names exists, in sockd or in the checkout."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for name in re.findall(r"`([a-z_/]+(?:/|\.py))`", text):
+        place = "protocols/" if name in ("echo/", "chat/", "line_log/") else ""
+        place = "transports/" if name in ("datagrams/", "sockets/") else place
+        assert (ROOT / "sockd" / place / name).exists() or (ROOT / name).exists(), name
 
 
 def slugs(page: Path) -> set[str]:
@@ -92,7 +101,7 @@ def slugs(page: Path) -> set[str]:
 
 def test_links_lead_somewhere() -> None:
     """Each relative link of a page names a file that exists, and a heading of it where it names one."""
-    for page in [*PAGES, ROOT / "CHANGELOG.md"]:
+    for page in {*PAGES, *ROOT.glob("*.md")}:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
             file = (page.parent / target).resolve() if target else page
             assert file.exists(), f"{page.name}: {target}"

@@ -16,7 +16,7 @@ class End(StrEnum):
     STALLED = "stalled"
     SLOW = "too slow a reader"
     DRAINED = "drained"  # it finished while sockd drained
-    CUT = "cut"  # sockd stopped or drained, and it had not finished by the deadline
+    CUT = "closed by sockd"  # sockd stopped or drained, and it had not finished by the deadline
     KICKED = "kicked"  # by `sockd kick`
     BARRED = "not allowed"  # by access, or by a limit of its source
     FIRST_BYTE = "silent from the start"

@@ -48,7 +48,8 @@ def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> list[Json]:
 def _drained(result: Json) -> str:
     from sockd.base.units import counted  # noqa: PLC0415
 
-    return f"drained: {counted(result['finished'], 'connection')} finished, {result['cut']} closed by sockd"
+    finished = counted(result["finished"], "connection")
+    return f"drained: {finished} finished, {result['closed']} closed by sockd"
 
 
 # How the result of a command is put in words that follow an endpoint's name; `done` unless it is here.

@@ -91,7 +91,7 @@ def test_endpoints_by_name(run: Run, command: str) -> None:
 
 def test_drain(run: Run) -> None:
     """It says how many connections had the time to finish."""
-    done = answer({"endpoint": "echo", "finished": 1, "cut": 2})
+    done = answer({"endpoint": "echo", "finished": 1, "closed": 2})
     assert run("drain echo", done) == (0, "echo: drained: 1 connection finished, 2 closed by sockd\n", "")
 
 

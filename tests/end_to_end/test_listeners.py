@@ -270,7 +270,7 @@ endpoints:
         daemon.event("stopping")
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
-    assert daemon.event("connection ended", end="cut")["endpoint"] == "echo"
+    assert daemon.event("connection ended", end="closed by sockd")["endpoint"] == "echo"
 
 
 def test_a_drain_has_a_deadline(serve: Serve) -> None:
@@ -283,7 +283,7 @@ endpoints:
     with daemon.connect("echo") as one, daemon.connect("echo") as other:
         fill(one, other)
         assert daemon.stop() == 0
-    assert daemon.event("connection ended", end="cut")["endpoint"] == "echo"
+    assert daemon.event("connection ended", end="closed by sockd")["endpoint"] == "echo"
 
 
 def test_who_was_queued_at_the_stop_is_served(serve: Serve) -> None:

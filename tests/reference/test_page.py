@@ -1,4 +1,4 @@
-"""The reference page is made from the model, and up to date."""
+"""The reference page is written from the model, and fresh."""
 
 import runpy
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_page_is_fresh() -> None:
-    """docs/configuration.md is what the model gives; `make docs` writes it."""
+    """docs/configuration.md is what `make docs` writes from the model."""
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == page(
         Registry(of_distribution("sockd"))
     )
@@ -57,12 +57,12 @@ def test_every_key_is_on_the_page() -> None:
     ],
 )
 def test_forms_in_words(value: dict[str, object], words: str) -> None:
-    """Whatever a model's schema holds, the page has words for it."""
+    """The page has words for every form in a model's schema."""
     assert in_words(value) == words
 
 
 def test_written_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m sockd.reference` writes the page and the schema, by the end of the name."""
+    """`python -m sockd.reference` writes the page or the schema, by the suffix of the file."""
     files = (tmp_path / "a.md", tmp_path / "a.json")
     monkeypatch.setattr(sys, "argv", ["reference", *map(str, files)])
     runpy.run_module("sockd.reference", run_name="__main__")

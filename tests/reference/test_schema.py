@@ -1,4 +1,4 @@
-"""The schema takes what the model takes, and nothing else but what needs an address parsed."""
+"""The schema accepts what the model accepts, and more only where a text has to be parsed, as an address."""
 
 import copy
 import re
@@ -189,7 +189,7 @@ def paths(value: Any, at: Path = ()) -> Iterator[Path]:
 
 @st.composite
 def changed(draw: st.DrawFn) -> Any:
-    """A right file with something replaced, taken away or added."""
+    """A valid file with something replaced, removed or added."""
     tree = copy.deepcopy(draw(st.sampled_from(FILES)))
     for _ in range(draw(st.integers(0, 2))):
         *steps, last = draw(st.sampled_from([path for path in paths(tree) if path] or [("endpoints",)]))
@@ -207,7 +207,7 @@ def changed(draw: st.DrawFn) -> Any:
 
 
 def needs_parsing(tree: Any) -> bool:
-    """Whether there is an address with a right beginning that is wrong further on, or the like."""
+    """Whether there is an address, or a similar text, that begins well and is wrong further on."""
     for path in paths(tree):
         value = tree
         for step in path:
@@ -234,18 +234,18 @@ def needs_parsing(tree: Any) -> bool:
 @example({"daemon": {}})
 @example([])
 def test_takes_what_the_model_takes(tree: Any) -> None:
-    """What the schema takes, written as YAML 1.2, the model takes, and the other way round."""
+    """The model accepts a file, written as YAML 1.2, exactly if the schema does."""
     assume(not needs_parsing(tree))
     takes = VALIDATOR.is_valid(tree)
     if tree == {"daemon": {}} or (isinstance(tree, dict) and not {"endpoints", "include"} & set(tree)):
-        assert not takes  # that one of the two is needed, the loading of files says
+        assert not takes  # the loading of files reports that one of the two is needed
     else:
         loaded = tree if not isinstance(tree, dict) or "endpoints" in tree else {**tree, "endpoints": {}}
         assert takes == model_takes(loaded)
 
 
 def test_the_right_files_are_right() -> None:
-    """What the property test changes is right to begin with."""
+    """The files that the property test changes are valid."""
     assert [error.message for file in FILES for error in VALIDATOR.iter_errors(file)] == []
 
 
@@ -264,7 +264,7 @@ def _properties(tree: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_every_key_has_a_sentence() -> None:
-    """Whoever hovers over a key in an editor is told what it does, in our own protocols too."""
+    """Every key has a description for editors, in our own protocols too."""
     tree = schema(Registry())
     Draft202012Validator.check_schema(tree)
     for key, value in _properties(tree):

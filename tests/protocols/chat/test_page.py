@@ -1,4 +1,4 @@
-"""The page of chat: its tables are complete."""
+"""docs/protocols/chat.md has every option and every command."""
 
 from pathlib import Path
 
