@@ -80,6 +80,7 @@ def test_one_more_system_call_is_too_much(tmp_path: Path) -> None:
     assert set(count.kinds) - set(bound.recorded.kinds) == {"getppid"}
 
 
+@pytest.mark.slow
 def test_more_work_in_python_is_too_much(tmp_path: Path) -> None:
     """A loop of forty."""
     need("valgrind", "vgdb")

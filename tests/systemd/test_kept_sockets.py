@@ -95,7 +95,7 @@ def test_a_watchdog_that_bites_keeps_the_sockets(service: Service) -> None:
 
 def test_a_daemon_at_work_feeds_the_watchdog(service: Service) -> None:
     """Longer than the watchdog's time without a bite."""
-    service.drop_in("[Service]\nWatchdogSec=500ms\n")
+    service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start(FILE)
     pid = service.pid
     fed: set[str] = set()

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.end_to_end import load
 from tests.end_to_end.programs import Process
 from tests.end_to_end.traffic import LONGEST, Visitors
@@ -17,6 +19,8 @@ endpoints:
 URLS = ("tcp://127.0.0.1:7007", "unix:///run/sockd/echo.sock")
 RELOADS = 20
 RESTARTS, UPGRADES = (1, 8, 15), (4, 11, 18)  # after these reloads
+
+pytestmark = pytest.mark.slow
 
 
 class VisitorsInside(Visitors):
