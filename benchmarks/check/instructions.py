@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.check.errors import MisbehavedError, NotCountableError
 
 _SUM = re.compile(r"^(?:summary|totals): (\d+)$", re.MULTILINE)
-_BOUND = 60.0  # seconds that vgdb may take to be heard
+_VGDB_TIMEOUT = 60.0  # seconds that vgdb may take to be heard
 
 
 class Instructions:
@@ -54,7 +54,7 @@ class Instructions:
     def _tell(self, *words: str) -> None:
         vgdb = [self._vgdb, f"--vgdb-prefix={self._pipes}", f"--pid={self._pid}"]
         try:
-            subprocess.run([*vgdb, *words], check=True, capture_output=True, text=True, timeout=_BOUND)
+            subprocess.run([*vgdb, *words], check=True, capture_output=True, text=True, timeout=_VGDB_TIMEOUT)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             raise NotCountableError(f"valgrind can't be told to count: {error} {error.stderr!r}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.end_to_end.programs import BOUND, Process
 
-QUIET = 50  # round trips of another connection in which a full one stays full
+FULL_ROUND_TRIPS = 50  # round trips of another connection in which a full one stays full
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 TWISTD: tuple[str, ...] = (str(SCRIPTS / "twistd"), "-n", "--pidfile=")
@@ -161,7 +161,7 @@ def fill(one: socket.socket, other: socket.socket, data: bytes = bytes(100_000_0
     """
     one.setblocking(False)
     taken = quiet = 0
-    while quiet < QUIET:
+    while quiet < FULL_ROUND_TRIPS:
         assert taken < len(data), "it takes everything"
         try:
             taken += one.send(data[taken : taken + 65536])

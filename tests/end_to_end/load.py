@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-BOUND = 20.0  # seconds that each step of a visit may take
+STEP_TIMEOUT = 20.0  # seconds that each step of a visit may take
 PAUSE = 0.001  # seconds until a full backlog, or an address that refused, is tried again
 TELL = 0.25  # seconds between two lines of progress
 SMALL, LARGE = 1024, 65_536  # bytes that a visit sends, at most
@@ -122,7 +122,7 @@ class Visits:
 
     def _visit(self, family: socket.AddressFamily, where: Any, message: bytes, came: bytearray) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as one:
-            one.settimeout(BOUND)
+            one.settimeout(STEP_TIMEOUT)
             self._connect(one, where)
             one.sendall(message)
             while len(came) < len(message) and (chunk := one.recv(65_536)):
@@ -131,7 +131,7 @@ class Visits:
             came += one.recv(1)  # there must be nothing but the end
 
     def _connect(self, one: socket.socket, where: Any) -> None:
-        until = time.monotonic() + BOUND
+        until = time.monotonic() + STEP_TIMEOUT
         while True:
             try:
                 one.connect(where)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from tests.end_to_end.load import BOUND, EXAMPLES, TELL, say, watch_input
+from tests.end_to_end.load import EXAMPLES, STEP_TIMEOUT, TELL, say, watch_input
 from tests.end_to_end.resident import Resident
 
 ROOM = 10  # members of a chat room
@@ -110,7 +110,7 @@ class Residents:
         return self.result
 
     def _until(self, true: Callable[[], bool]) -> None:
-        until = time.monotonic() + BOUND
+        until = time.monotonic() + STEP_TIMEOUT
         while not true() and time.monotonic() < until:
             for one in self.all:
                 one.flush()  # what the kernel did not take before

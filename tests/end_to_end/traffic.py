@@ -13,14 +13,22 @@ from tests.end_to_end import load, residents
 from tests.end_to_end.harness import ROOT
 from tests.end_to_end.programs import BOUND, Process
 
-LONGEST = 90.0  # seconds until a client ends whose test forgot it
+CLIENT_LIFETIME = 90.0  # seconds until a client ends whose test forgot it
 
 
 class Client(Process):
     """One of them; it goes on until `finish`."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", module, "--watch-input", "--seconds", str(LONGEST), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            module,
+            "--watch-input",
+            "--seconds",
+            str(CLIENT_LIFETIME),
+            *arguments,
+        ]
         super().__init__(command, cwd=ROOT)
 
     def lines(self, output: bytes) -> list[dict[str, Any]]:

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BOUND = 100.0  # seconds until an answer counts as lost, and over a stream ends the program
+ANSWER_TIMEOUT = 100.0  # seconds until an answer counts as lost, and over a stream ends the program
 DATAGRAM_BOUND = 2.0  # the same, of a datagram
 TICK = 0.001  # seconds between two pings
-SELDOM = 20  # ticks between two lines to the chat, and two to the log
+TICKS_BETWEEN_LINES = 20  # ticks between two lines to the chat, and two to the log
 FIRST = 50  # pings before it is ready: caches warm up
 
 Phase = dict[str, list[float]]  # what waited -> seconds
@@ -42,7 +42,7 @@ def connect(url: str) -> socket.socket:
         one = socket.socket(type=socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM)
         host, _, port = rest.rpartition(":")
         where = (host, int(port))
-    one.settimeout(BOUND)
+    one.settimeout(ANSWER_TIMEOUT)
     one.connect(where)
     if scheme == "tcp":
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,7 +138,7 @@ class Clients:
             self.number += 1
             time.sleep(TICK)
             kind, ping = self._pings[self.number % len(self._pings)]
-            if self.number % SELDOM == 0:
+            if self.number % TICKS_BETWEEN_LINES == 0:
                 kind, ping = "chat", self._gossip
                 self.lines += 1
                 self._log.sendall(f"line {self.lines}\n".encode())

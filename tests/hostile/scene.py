@@ -23,7 +23,7 @@ from tests.hostile import quiet
 MIB = 2**20
 FULL = os.environ.get("HOSTILE") == "full"  # as `make hostile` has it
 SECONDS = 5.0 if FULL else 1.0  # of an attack
-QUIET_SECONDS = 3.0 if FULL else 0.5  # before it
+BASELINE_SECONDS = 3.0 if FULL else 0.5  # before it
 # What an attack may leave behind, bytes: pages that malloc and Python keep for the next one. Of one that
 # may take more than twice of it, half of that.
 KEPT = 24 * MIB

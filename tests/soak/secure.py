@@ -11,9 +11,9 @@ from pathlib import Path
 from tests.certificates import made
 from tests.soak.books import Book
 
-PATIENCE = 60.0  # seconds for each step
+STEP_TIMEOUT = 60.0  # seconds for each step
 PAUSE = 0.02  # seconds between two visits
-LONGEST = 20_000  # bytes of a visit
+VISIT_BYTES = 20_000  # bytes of a visit
 
 
 def certify(directory: Path, number: int) -> bytes:
@@ -29,7 +29,7 @@ def secured(url: str) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    plain = socket.create_connection((host, int(port)), PATIENCE)
+    plain = socket.create_connection((host, int(port)), STEP_TIMEOUT)
     try:
         return context.wrap_socket(plain, suppress_ragged_eofs=False)
     except BaseException:
@@ -47,7 +47,7 @@ def closing(one: ssl.SSLSocket) -> bool:
     except ssl.SSLWantReadError:
         return False  # a session ticket
     finally:
-        one.settimeout(PATIENCE)
+        one.settimeout(STEP_TIMEOUT)
 
 
 class SecureVisitor(threading.Thread):
@@ -62,7 +62,7 @@ class SecureVisitor(threading.Thread):
     def run(self) -> None:
         try:
             while not self.over.is_set():
-                self._visit(self._random.randbytes(self._random.randrange(1, LONGEST)))
+                self._visit(self._random.randbytes(self._random.randrange(1, VISIT_BYTES)))
                 time.sleep(PAUSE)
         except Exception as error:  # noqa: BLE001 - it is told in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")

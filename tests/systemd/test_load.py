@@ -6,7 +6,7 @@ import pytest
 
 from tests.end_to_end import load
 from tests.end_to_end.programs import Process
-from tests.end_to_end.traffic import LONGEST, Visitors
+from tests.end_to_end.traffic import CLIENT_LIFETIME, Visitors
 from tests.systemd.harness import Machine
 from tests.systemd.service import Service
 
@@ -27,7 +27,14 @@ class VisitorsInside(Visitors):
     """They run in the machine."""
 
     def __init__(self, machine: Machine, urls: Sequence[str]) -> None:
-        command = ("/opt/sockd/bin/python", "-m", load.__name__, "--watch-input", "--seconds", str(LONGEST))
+        command = (
+            "/opt/sockd/bin/python",
+            "-m",
+            load.__name__,
+            "--watch-input",
+            "--seconds",
+            str(CLIENT_LIFETIME),
+        )
         Process.__init__(self, machine.command(*command, *urls))
 
 

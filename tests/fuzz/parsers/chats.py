@@ -10,7 +10,7 @@ from tests.protocols.chat.net import Net
 from tests.protocols.chat.session import Session
 from tests.protocols.chat.test_lines import new_lines, plain, taken
 
-_LONGEST = 1400  # bytes of a message: one datagram
+_MESSAGE_BYTES = 1400  # bytes of a message: one datagram
 _BEGINNINGS = re.compile(
     r"-- |<[A-Za-z0-9_-]{1,24}> |\* [A-Za-z0-9_-]{1,24} |\[(from|to) [A-Za-z0-9_-]{1,24}\] "
 )
@@ -85,6 +85,6 @@ def _are_shown(sent: bytes) -> None:
     assert sent.endswith(b"\n")
     for line in sent[:-1].split(b"\n"):
         text = line.decode()
-        assert len(line) < _LONGEST, len(line)
+        assert len(line) < _MESSAGE_BYTES, len(line)
         assert not UNSAFE.search(text), text
         assert _BEGINNINGS.match(text), text
