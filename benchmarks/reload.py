@@ -49,7 +49,7 @@ def endpoint(number: int) -> str:
 
 
 def file(count: int, changed: str = "") -> str:
-    """So many endpoints, of which the last one may be another, beside the two that measure."""
+    """This many endpoints, of which the last one may differ, and the two that measure."""
     many = "".join(map(endpoint, range(count - 3)))
     last = changed or "  last: {listen: 'unix://last.sock', protocol: echo}\n"
     return (

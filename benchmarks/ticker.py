@@ -69,7 +69,7 @@ class Ticker:
 
 
 class Asked(Protocol):
-    """One who asks."""
+    """A client that asks."""
 
     transport: Any
 

@@ -1,4 +1,4 @@
-"""What was counted, beside what it may be: bounds in a file, the comparison, and how it is said."""
+"""Compares what was counted with bounds: their file, the comparison, and how it is printed."""
 
 import json
 from collections.abc import Mapping

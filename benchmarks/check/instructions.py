@@ -56,11 +56,11 @@ class Instructions:
         try:
             subprocess.run([*vgdb, *words], check=True, capture_output=True, text=True, timeout=_VGDB_TIMEOUT)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            raise NotCountableError(f"valgrind can't be told to count: {error} {error.stderr!r}") from error
+            raise NotCountableError(f"valgrind doesn't begin to count: {error} {error.stderr!r}") from error
 
 
 def build() -> str:
-    """What instructions depend on beside our code: each compiler makes others of the same Python."""
+    """What instructions depend on besides our code: each compiler makes others of the same Python."""
     minor = ".".join(platform.python_version_tuple()[:2])
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     made = f"{platform.python_compiler()}{' with profile' if optimized else ''}"

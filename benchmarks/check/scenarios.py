@@ -125,7 +125,7 @@ def _log_batch(subject: Subject) -> Iterator[Flusher]:
 
 
 def _logged(subject: Subject, send: Flusher, growth: int = 1) -> None:
-    """Send, and come back when the file has grown so many bytes and the daemon was told."""
+    """Send, and return when the file has grown by this many bytes and the daemon knows that it has."""
     enough = _size(subject) + growth
     send()
     until = time.monotonic() + REST_TIMEOUT

@@ -157,7 +157,7 @@ def receive(one: socket.socket, count: int) -> bytes:
 def fill(one: socket.socket, other: socket.socket, data: bytes = bytes(100_000_000)) -> int:
     """Sends until the daemon takes no more; how many bytes it took. `other` is an echo's idle connection.
 
-    That nothing more is taken is told by the echo: it went to and fro many times in between.
+    The echo shows that nothing more is taken: it went to and fro many times in between.
     """
     one.setblocking(False)
     taken = quiet = 0

@@ -1,10 +1,10 @@
-"""Visitors of an echo who come, check and leave as fast as they can; a program that prints what they met.
+"""Visitors of an echo that come, check and leave as fast as they can; a program that prints what they met.
 
     python3 -m tests.end_to_end.load --seconds 10 --workers 4 tcp://127.0.0.1:7007 unix:///run/sockd/echo.sock
 
 needs nothing but Python. JSON lines come on standard output: how far it is, about four times a second, then
 the Result. It ends when the time is over, when there were so many visits, or at the end of a standard input
-that it was told to watch.
+that it watches.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def destination(url: str) -> tuple[socket.AddressFamily, Any]:
 
 
 class Visits:
-    """All visitors, a thread each, of some addresses in turn; stops when told, or after `most` visits."""
+    """All visitors, a thread each, of some addresses in turn; stops on request, or after `most` visits."""
 
     def __init__(self, urls: Sequence[str], workers: int, most: int | None = None) -> None:
         self.result = Result()

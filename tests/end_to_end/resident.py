@@ -1,4 +1,4 @@
-"""A client who stays: says numbered lines, hears its own or those of others, and notes what it meets."""
+"""A client that stays: says numbered lines, hears its own or those of others, and notes what it meets."""
 
 import socket
 import time

@@ -102,7 +102,7 @@ def test_an_upgrade_with_none_left(serve: Serve) -> None:
 
 
 def test_control_connections_that_take_the_last(serve: Serve) -> None:
-    """Even what is kept back is taken by clients who ask nothing: they have not much longer."""
+    """Clients that ask nothing take even what is kept back: they don't have long."""
     daemon = serve(FILE, preexec_fn=few)
     with ExitStack() as stack:
         for _ in range(DESCRIPTORS):

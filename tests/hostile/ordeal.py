@@ -1,4 +1,4 @@
-"""One attack from start to end: who is disturbed, what it costs, what is refused, what is left of it."""
+"""One attack from start to end: which clients it disturbs, what it costs, what is refused and left."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Well-behaved clients of endpoints that nobody attacks; a program that prints how long they waited.
+"""Well-behaved clients of endpoints that aren't attacked; a program that prints how long they waited.
 
     python3 -m tests.hostile.quiet echo=tcp://… echo=unix://… echo=udp://… chat=tcp://… log=tcp://…
 
@@ -131,7 +131,7 @@ class Clients:
     def go_on(self, over: Callable[[], bool]) -> None:
         """A ping each tick, until it is over.
 
-        Whoever waited for longer than until its next ping stands for those who would have come meanwhile.
+        A client that waited beyond its next ping stands for those that would have come in that time.
         """
         interval = TICK * len(self._pings)
         while not over():

@@ -30,7 +30,7 @@ def line(sender: str, connection: int, number: int) -> bytes:
 
 
 class Logger(threading.Thread):
-    """Sends until it is told to stop; then it ends what it began."""
+    """Sends until it is asked to stop; then it ends what it began."""
 
     def __init__(self, url: str, ledger: Ledger, book: Book, seed: int) -> None:
         self.kind, _, self._where = url.partition("://")
@@ -49,7 +49,7 @@ class Logger(threading.Thread):
                     connection += 1
             else:
                 self._datagrams()
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _stream(self, connection: int) -> None:

@@ -36,7 +36,7 @@ class Pinger(threading.Thread):
                     one.bind(str(self._own))
                     one.connect(self._where)
                     self._ping(one)
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _ping(self, one: socket.socket) -> None:

@@ -17,7 +17,7 @@ VISIT_BYTES = 20_000  # bytes of a visit
 
 
 def certify(directory: Path, number: int) -> bytes:
-    """Another certificate beside the file each time; what clients are shown of it (DER)."""
+    """Another certificate next to the file each time; what clients are shown of it (DER)."""
     one = made("soak.example", days=30 + number)
     one.write(directory)
     return ssl.PEM_cert_to_DER_cert(one.chain.decode())
@@ -38,7 +38,7 @@ def secured(url: str) -> ssl.SSLSocket:
 
 
 def closing(one: ssl.SSLSocket) -> bool:
-    """Whether the daemon has something to say to who isn't answered: that it ends the connection."""
+    """Whether the daemon has something to say to a client without an answer: that it ends the connection."""
     if not (one.pending() or select.select([one], [], [], 0)[0]):
         return False
     one.settimeout(0.0)
@@ -64,7 +64,7 @@ class SecureVisitor(threading.Thread):
             while not self.over.is_set():
                 self._visit(self._random.randbytes(self._random.randrange(1, VISIT_BYTES)))
                 time.sleep(PAUSE)
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _visit(self, message: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Members of one chat room who come by datagrams, with one by each sort of stream: all hear all."""
+"""Members of one chat room that come by datagrams, and one by each sort of stream: all hear all."""
 
 import re
 import selectors
@@ -44,7 +44,7 @@ class Talker:
         self.socket.settimeout(STEP_TIMEOUT)
 
     def begin(self) -> None:
-        """Comes in; who comes by UDP is asked for a proof first."""
+        """Joins; by UDP it is asked for a proof first."""
         if self.kind == "udp":
             self.socket.send(b"hello\n")
         else:
@@ -86,7 +86,7 @@ class Talkers(threading.Thread):
     def run(self) -> None:
         try:
             self._talk()
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"talkers: {error!r}")
         finally:
             self.there.set()

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.timeout(SOAK_TIMEOUT + 10)
 def test_a_short_soak() -> None:
-    """Nothing is lost; the account is told, with the seed that repeats the deeds."""
+    """Nothing is lost; the account is printed, with the seed that repeats the deeds."""
     one = subprocess.run(
         [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--seed", "4"],
         cwd=ROOT,

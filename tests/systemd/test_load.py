@@ -1,4 +1,4 @@
-"""Clients who come as fast as they can while the service is reloaded, restarted and upgraded."""
+"""Clients that come as fast as they can while the service is reloaded, restarted and upgraded."""
 
 from collections.abc import Sequence
 

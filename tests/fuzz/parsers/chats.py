@@ -67,7 +67,7 @@ def datagrams(data: bytes) -> None:
 
 
 def prove(data: bytes) -> None:
-    """A code is only given by who repeats it without dashes; what we send never proves anything."""
+    """Only a peer that repeats the code without dashes proves its address; what we send never does."""
     proof = AddressProof(b"secret" * 4, 0.0)
     right = proof._code(_PEER, 0)
     given = proof.accepts(data, _PEER, 1.0)
