@@ -34,7 +34,7 @@ lint: $(TEST_READY)  ## ruff: rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-format: $(TEST_READY)  ## let ruff mend what it can
+format: $(TEST_READY)  ## let ruff fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -67,10 +67,10 @@ docs: $(RUN_READY)  ## write what is made from the model: the reference page and
 	$(BIN)/python -m sockd.reference docs/configuration.md
 	$(BIN)/sockd schema >config/sockd.schema.json
 
-hostile: $(TEST_READY)  ## all attacks in full, ten minutes: who waits for how long meanwhile, what they cost (PYTEST_ARGS=…)
+hostile: $(TEST_READY)  ## all attacks in full, ten minutes: how long other clients wait, and what an attack costs (PYTEST_ARGS=…)
 	HOSTILE=full $(BIN)/python -m pytest --timeout=600 tests/hostile $(PYTEST_ARGS)
 
-bench: $(BENCH_READY)  ## measure sockd beside its peers, 12 minutes (ONLY=tcp,unix,…  QUICK=1  BENCH_ARGS=…)
+bench: $(BENCH_READY)  ## measure sockd and its peers, 12 minutes (ONLY=tcp,unix,…  QUICK=1  BENCH_ARGS=…)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 bench-check: $(TEST_READY)  ## count system calls and instructions against benchmarks/bounds.json (ONLY=tcp  RECORD=1)

@@ -1,4 +1,4 @@
-"""Measures sockd beside its peers, in turn, in one run.
+"""Measures sockd and its peers, in turn, in one run.
 
     .venv/bin/python -m benchmarks [--only tcp,udp] [--quick] [--also "--reactor sockd"] [--before CHECKOUT]
 
@@ -79,7 +79,7 @@ def on_load_core() -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure sockd beside its peers.")
+    parser = argparse.ArgumentParser(description="Measure sockd and its peers.")
     parser.add_argument("--only", default="", help=f"some of {','.join(WORKS)},{RELOAD}")
     parser.add_argument(
         "--quick", action="store_true", help="a look: fewer cases, one short round, not recorded"

@@ -212,7 +212,7 @@ class Load:
         return line
 
     def run(self, line: str = "go") -> dict[str, float]:
-        """What it reports of a round; returns when nothing is owed to it any more."""
+        """What it reports of a round; returns when nothing is left for it to read."""
         if self._process.stdin:
             with contextlib.suppress(BrokenPipeError):  # it has ended, and left word
                 self._process.stdin.write(line + "\n")

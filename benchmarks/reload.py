@@ -27,7 +27,7 @@ from benchmarks.machine import machine, milliseconds, table
 from tests.end_to_end.harness import ROOT, SOCKD, Daemon, distribution, receive
 from tests.end_to_end.programs import BOUND
 
-EVERY = 0.001  # seconds between two pings
+PING_INTERVAL = 0.001  # seconds between two pings
 AROUND = 0.1  # seconds of pings before and after what is measured
 PING = b"0123456789abcdef"
 HEAD = "daemon: {log: {level: warn, format: json}, control: control.sock}\nendpoints:\n"
@@ -49,7 +49,7 @@ def endpoint(number: int) -> str:
 
 
 def file(count: int, changed: str = "") -> str:
-    """So many endpoints, of which the last one may be another, beside the two that measure."""
+    """This many endpoints, of which the last one may differ, and the two that measure."""
     many = "".join(map(endpoint, range(count - 3)))
     last = changed or "  last: {listen: 'unix://last.sock', protocol: echo}\n"
     return (
@@ -103,7 +103,7 @@ class Pings:
         self._socket.close()
 
     def _ping(self) -> None:
-        while not self._over.wait(EVERY):
+        while not self._over.wait(PING_INTERVAL):
             began = time.monotonic()
             self._socket.sendall(PING)
             if receive(self._socket, len(PING)) != PING:
@@ -137,7 +137,7 @@ class Benchmark:
             except OSError:
                 if self.daemon.process.poll() is not None or time.monotonic() > until:
                     raise SystemExit(f"the daemon does not serve:\n{self.daemon.text}") from None
-                time.sleep(EVERY)
+                time.sleep(PING_INTERVAL)
 
     def ask_ticker(self) -> dict[str, Any]:
         return ask(self._ticker, b"\n")

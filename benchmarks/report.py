@@ -1,4 +1,4 @@
-"""Writes the results into docs/performance.md, between its markers, and the plots beside it."""
+"""Writes the results into docs/performance.md, between its markers, and the plots next to it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from sockd.api import Host, Options, Specification
 
-EVERY = 0.001  # seconds
+TICK_INTERVAL = 0.001  # seconds
 
 
 class Ticker:
@@ -58,7 +58,7 @@ class Ticker:
             self._longest, self._longest_at = now - self._last, self._last - self._since
         self._last = now
         self._ticks += 1
-        self._call = self._reactor.callLater(EVERY, self._tick)
+        self._call = self._reactor.callLater(TICK_INTERVAL, self._tick)
 
     def _collect(self, phase: str, info: dict[str, int]) -> None:
         if phase == "start":
@@ -69,7 +69,7 @@ class Ticker:
 
 
 class Asked(Protocol):
-    """One who asks."""
+    """A client that asks."""
 
     transport: Any
 

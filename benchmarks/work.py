@@ -32,7 +32,7 @@ class Case:
     name: str
     unit: str
     measure: Callable[[Any], Sample]  # of what the work's servers are
-    only: tuple[str, ...] = ()  # beside sockd
+    only: tuple[str, ...] = ()  # besides sockd
 
     def is_for(self, name: str) -> bool:
         return not self.only or name in self.only or name.startswith("sockd")

@@ -1,1 +1,1 @@
-"""Counts what a unit of work costs sockd in system calls and instructions, beside recorded bounds."""
+"""Counts the system calls and instructions of each unit of work, and compares them with recorded bounds."""

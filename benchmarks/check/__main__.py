@@ -1,4 +1,4 @@
-"""`make bench-check`: what each unit of work costs, beside its bound; status 1 where that is too much.
+"""`make bench-check`: what each unit of work costs, and its bound; status 1 where it costs more.
 
     .venv/bin/python -m benchmarks.check [--record] [--only WORDS]
 

@@ -1,4 +1,4 @@
-"""What was counted, beside what it may be: bounds in a file, the comparison, and how it is said."""
+"""Compares what was counted with bounds: their file, the comparison, and how it is printed."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from typing import Any
 
 FILE = Path(__file__).parents[1] / "bounds.json"
 # A patch release of Python or of the C library may add this much to the instructions, but no more.
-MORE_INSTRUCTIONS = 1.10
+INSTRUCTIONS_MARGIN = 1.10
 # Below so many of a kind in a unit it was a timer of the daemon's own.
-SELDOM = 0.02
+TIMER_SHARE = 0.02
 # How often threads wait for each other is the scheduler's matter, and another time it is another number.
-BY_CHANCE = frozenset({"futex"})
+UNCOUNTED = frozenset({"futex"})
 # What is below a bound by more than this should be recorded, or it may be lost again unseen.
-LESS = 0.8
+RECORD_BELOW = 0.8
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Bound:
 
 def system_calls(counts: Mapping[str, float], slack: float) -> tuple[Count, float]:
     """By name, most frequent first; their sum is that of all, seldom ones included. And the bound."""
-    counted = {name: much for name, much in counts.items() if name not in BY_CHANCE}
-    kinds = {name: round(much, 2) for name, much in counted.items() if much >= SELDOM}
+    counted = {name: much for name, much in counts.items() if name not in UNCOUNTED}
+    kinds = {name: round(much, 2) for name, much in counted.items() if much >= TIMER_SHARE}
     ordered = dict(sorted(kinds.items(), key=lambda one: (-one[1], one[0])))
     count = Count(round(sum(counted.values()), 2), ordered)
     return count, round(count.counted + slack, 2)
@@ -51,7 +51,7 @@ def instructions(counts: Mapping[str, float], slack: float = 0.0) -> tuple[Count
     """Their sum, and the bound; the slack is of system calls."""
     del slack
     count = Count(float(round(sum(counts.values()))))
-    return count, float(round(count.counted * MORE_INSTRUCTIONS))
+    return count, float(round(count.counted * INSTRUCTIONS_MARGIN))
 
 
 def too_much(count: Count, bound: Bound) -> bool:
@@ -64,7 +64,7 @@ def verdict(count: Count, bound: Bound | None) -> str:
         return "no bound is recorded: make bench-check RECORD=1"
     if too_much(count, bound):
         return f"TOO MUCH: the bound is {_short(bound.bound)}; when it was recorded: {bound.recorded.text}"
-    if count.counted < LESS * bound.recorded.counted:
+    if count.counted < RECORD_BELOW * bound.recorded.counted:
         return f"less than the {bound.recorded.text} on record: make bench-check RECORD=1 keeps it so"
     return f"at most {_short(bound.bound)}"
 

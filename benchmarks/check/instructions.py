@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.check.errors import MisbehavedError, NotCountableError
 
 _SUM = re.compile(r"^(?:summary|totals): (\d+)$", re.MULTILINE)
-_BOUND = 60.0  # seconds that vgdb may take to be heard
+_VGDB_TIMEOUT = 60.0  # seconds that vgdb may take to be heard
 
 
 class Instructions:
@@ -54,13 +54,13 @@ class Instructions:
     def _tell(self, *words: str) -> None:
         vgdb = [self._vgdb, f"--vgdb-prefix={self._pipes}", f"--pid={self._pid}"]
         try:
-            subprocess.run([*vgdb, *words], check=True, capture_output=True, text=True, timeout=_BOUND)
+            subprocess.run([*vgdb, *words], check=True, capture_output=True, text=True, timeout=_VGDB_TIMEOUT)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            raise NotCountableError(f"valgrind can't be told to count: {error} {error.stderr!r}") from error
+            raise NotCountableError(f"valgrind doesn't begin to count: {error} {error.stderr!r}") from error
 
 
 def build() -> str:
-    """What instructions depend on beside our code: each compiler makes others of the same Python."""
+    """What instructions depend on besides our code: each compiler makes others of the same Python."""
     minor = ".".join(platform.python_version_tuple()[:2])
     optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
     made = f"{platform.python_compiler()}{' with profile' if optimized else ''}"

@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.check.errors import MisbehavedError
-from benchmarks.check.subject import STILL, Subject, echo
+from benchmarks.check.subject import REST_TIMEOUT, Subject, echo
 from tests.end_to_end.harness import receive
 
 DATA = b"x" * 100
-MANY = 50  # connections
+CONNECTIONS = 50  # connections
 BATCH = 32  # datagrams
 LINE = b"y" * 119 + b"\n"
 CHUNK = LINE * 100
@@ -47,7 +47,7 @@ def _echo(kind: str) -> Callable[[Subject], AbstractContextManager[Flusher]]:
 def _echo_many(subject: Subject) -> Iterator[Flusher]:
     """All of them send before the daemon sees any."""
     with ExitStack() as stack:
-        many = [stack.enter_context(subject.connect("echo", "tcp")) for _ in range(MANY)]
+        many = [stack.enter_context(subject.connect("echo", "tcp")) for _ in range(CONNECTIONS)]
 
         def turn() -> None:
             subject.stop_at_rest()
@@ -85,7 +85,7 @@ def _echo_tls(subject: Subject) -> Iterator[Flusher]:
     context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
     host, _, port = subject.address("echo", "tls").rpartition(":")
     with (
-        socket.create_connection((host, int(port)), STILL) as plain,
+        socket.create_connection((host, int(port)), REST_TIMEOUT) as plain,
         context.wrap_socket(plain) as one,
     ):
         yield lambda: echo(one, DATA)
@@ -125,10 +125,10 @@ def _log_batch(subject: Subject) -> Iterator[Flusher]:
 
 
 def _logged(subject: Subject, send: Flusher, growth: int = 1) -> None:
-    """Send, and come back when the file has grown so many bytes and the daemon was told."""
+    """Send, and return when the file has grown by this many bytes and the daemon knows that it has."""
     enough = _size(subject) + growth
     send()
-    until = time.monotonic() + STILL
+    until = time.monotonic() + REST_TIMEOUT
     while _size(subject) < enough:
         if time.monotonic() > until:
             raise MisbehavedError("the lines did not get to the file")
@@ -197,7 +197,7 @@ def _nothing(subject: Subject) -> Iterator[Flusher]:
 
 SCENARIOS = (
     Scenario("TCP echo of 100 B", _echo("tcp"), 300),
-    Scenario(f"TCP echo of 100 B, {MANY} at once", _echo_many, 12, MANY, slack=0.3),
+    Scenario(f"TCP echo of 100 B, {CONNECTIONS} at once", _echo_many, 12, CONNECTIONS, slack=0.3),
     Scenario("Unix echo of 100 B", _echo("unix"), 300),
     Scenario("UDP echo of 100 B", _echo("udp"), 300),
     Scenario(f"UDP echo of 100 B, {BATCH} at once", _echo_batch, 20, BATCH, slack=0.02),

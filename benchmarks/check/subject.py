@@ -16,8 +16,8 @@ from tests.end_to_end.harness import SOCKD, Daemon, receive
 from tests.end_to_end.programs import BOUND
 
 STEADY = str(Path(__file__).with_name("steady.py"))
-STARTING = 120.0  # seconds; under valgrind it takes about six on an idle machine
-STILL = 30.0  # seconds until a daemon that doesn't come to rest is a failure
+START_TIMEOUT = 120.0  # seconds; under valgrind it takes about six on an idle machine
+REST_TIMEOUT = 30.0  # seconds until a daemon that doesn't come to rest is a failure
 
 # The shipped kind of file. Rates are so high that they refuse nothing, but they are there, and looked at. The
 # log is still: connections have as many lines as a rate allows, which isn't the same each time.
@@ -65,7 +65,7 @@ class Subject(Daemon):
             raise
 
     def _wait_for(self, path: Path) -> socket.socket:
-        until = time.monotonic() + STARTING
+        until = time.monotonic() + START_TIMEOUT
         while True:
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             one.settimeout(BOUND)
@@ -120,7 +120,7 @@ class Subject(Daemon):
 
     def _until_in(self, states: str) -> None:
         """Until its main thread is in one of these states, letters of proc_pid_stat(5)."""
-        until = time.monotonic() + STILL
+        until = time.monotonic() + REST_TIMEOUT
         while (
             state := Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         ) not in states:

@@ -10,8 +10,8 @@ from benchmarks.programs import Load, Server, built, free_port, installed, measu
 from benchmarks.sockds import Variant, endpoint, listen
 from benchmarks.work import Case, Outcome, Settings, directories, started, take_turns
 
-BURST = 20  # members who speak at once
-# More members than the usual thousand, who come and speak faster than people type.
+BURST = 20  # members that speak at the same time
+# More members than the usual thousand, which come and speak faster than people type.
 OPTIONS, LIMITS = "members: 20000, rate: 1000000/s", "connections: 20000"
 NGIRCD = """[Global]
 Name = bench.example
@@ -36,7 +36,7 @@ MaxUsers = 0
 
 @dataclass(frozen=True)
 class Room:
-    """A chat that runs, and its members, who are in."""
+    """A chat that runs, and the members that have joined it."""
 
     server: Server
     load: Load

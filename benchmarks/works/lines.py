@@ -11,14 +11,14 @@ from benchmarks.programs import built, loading
 from benchmarks.work import Case, Outcome, Settings, directories, started, take_turns
 
 LENGTH = 120  # bytes, the newline included
-QUIET = 2.0  # seconds without a new line until the missing ones are lost
+SILENCE_LIMIT = 2.0  # seconds without a new line until the missing ones are lost
 
 
 def written(file: str, count: int) -> int:
     """How many lines the file has, as soon as there are so many, or nothing more comes."""
     found, last = 0, time.monotonic()
     with open(file, "rb") as lines:
-        while found < count and time.monotonic() - last < QUIET:
+        while found < count and time.monotonic() - last < SILENCE_LIMIT:
             if chunk := lines.read(1 << 20):
                 found += chunk.count(b"\n")
                 last = time.monotonic()
@@ -34,7 +34,7 @@ def send(senders: int, count: int) -> Callable[[Logger], Sample]:
         with loading(built("load/lines.c"), one.address, senders, LENGTH, count) as load:
             before, began = one.server.spent(), time.monotonic()
             sent = int(load.run()["units"])
-            while not one.file.exists() and time.monotonic() - began < QUIET:
+            while not one.file.exists() and time.monotonic() - began < SILENCE_LIMIT:
                 time.sleep(0.002)
             got = written(str(one.file), sent)
             seconds = time.monotonic() - began

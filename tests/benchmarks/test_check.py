@@ -70,7 +70,7 @@ def echoes(meter: Meter, subject: Subject) -> tuple[dict[str, float], dict[str, 
 
 
 def test_one_more_system_call_is_too_much(tmp_path: Path) -> None:
-    """It is told by name."""
+    """It is named."""
     need("strace")
     with Subject(tmp_path, (), "wasteful", wasteful(tmp_path)) as subject:
         plain, more = echoes(SystemCalls(subject.pid, tmp_path), subject)
@@ -80,6 +80,7 @@ def test_one_more_system_call_is_too_much(tmp_path: Path) -> None:
     assert set(count.kinds) - set(bound.recorded.kinds) == {"getppid"}
 
 
+@pytest.mark.slow
 def test_more_work_in_python_is_too_much(tmp_path: Path) -> None:
     """A loop of forty."""
     need("valgrind", "vgdb")

@@ -6,7 +6,7 @@ from benchmarks.measures import Sample, ratio, spread, summary
 
 
 def test_the_cost_of_a_unit_is_in_microseconds() -> None:
-    """A round's CPU is divided by its units; what a work adds stands beside it."""
+    """A round's CPU is divided by its units; what a work adds stands next to it."""
     measures = Sample(1000, 2.0, 0.003, 0.001, {"p50": 7.0}).measures
     assert measures == pytest.approx({"p50": 7.0, "rate": 500, "cpu": 4.0, "user": 3.0, "system": 1.0})
 

@@ -29,7 +29,7 @@ def measured(**more: Any) -> dict[str, Any]:
 
 
 def test_a_page_keeps_its_own_words(tmp_path: Path) -> None:
-    """What is between the markers is made anew, as often as one likes; plots are beside the page."""
+    """What is between the markers is made anew, as often as one likes; plots are next to the page."""
     page = tmp_path / "performance.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     for _ in range(2):

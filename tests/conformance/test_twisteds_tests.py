@@ -19,7 +19,7 @@ OURS = "sockd.process.reactor.SockdReactor"
 STOCK = "twisted.internet.epollreactor.EPollReactor"
 
 
-# pyOpenSSL, for Twisted's own TLS: beside the environment, as Twisted imports it wherever it is found, and
+# pyOpenSSL, for Twisted's own TLS: outside the environment, as Twisted imports it wherever it is found, and
 # sockd must not need it.
 PYOPENSSL = Path(sys.prefix) / "conformance"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.end_to_end.programs import BOUND, Process
 
-QUIET = 50  # round trips of another connection in which a full one stays full
+FULL_ROUND_TRIPS = 50  # round trips of another connection in which a full one stays full
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sys.executable).parent
 TWISTD: tuple[str, ...] = (str(SCRIPTS / "twistd"), "-n", "--pidfile=")
@@ -157,11 +157,11 @@ def receive(one: socket.socket, count: int) -> bytes:
 def fill(one: socket.socket, other: socket.socket, data: bytes = bytes(100_000_000)) -> int:
     """Sends until the daemon takes no more; how many bytes it took. `other` is an echo's idle connection.
 
-    That nothing more is taken is told by the echo: it went to and fro many times in between.
+    The echo shows that nothing more is taken: it went to and fro many times in between.
     """
     one.setblocking(False)
     taken = quiet = 0
-    while quiet < QUIET:
+    while quiet < FULL_ROUND_TRIPS:
         assert taken < len(data), "it takes everything"
         try:
             taken += one.send(data[taken : taken + 65536])

@@ -1,10 +1,10 @@
-"""Visitors of an echo who come, check and leave as fast as they can; a program that prints what they met.
+"""Visitors of an echo that come, check and leave as fast as they can; a program that prints what they met.
 
     python3 -m tests.end_to_end.load --seconds 10 --workers 4 tcp://127.0.0.1:7007 unix:///run/sockd/echo.sock
 
 needs nothing but Python. JSON lines come on standard output: how far it is, about four times a second, then
 the Result. It ends when the time is over, when there were so many visits, or at the end of a standard input
-that it was told to watch.
+that it watches.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-BOUND = 20.0  # seconds that each step of a visit may take
+STEP_TIMEOUT = 20.0  # seconds that each step of a visit may take
 PAUSE = 0.001  # seconds until a full backlog, or an address that refused, is tried again
 TELL = 0.25  # seconds between two lines of progress
 SMALL, LARGE = 1024, 65_536  # bytes that a visit sends, at most
@@ -73,7 +73,7 @@ def destination(url: str) -> tuple[socket.AddressFamily, Any]:
 
 
 class Visits:
-    """All visitors, a thread each, of some addresses in turn; stops when told, or after `most` visits."""
+    """All visitors, a thread each, of some addresses in turn; stops on request, or after `most` visits."""
 
     def __init__(self, urls: Sequence[str], workers: int, most: int | None = None) -> None:
         self.result = Result()
@@ -122,7 +122,7 @@ class Visits:
 
     def _visit(self, family: socket.AddressFamily, where: Any, message: bytes, came: bytearray) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as one:
-            one.settimeout(BOUND)
+            one.settimeout(STEP_TIMEOUT)
             self._connect(one, where)
             one.sendall(message)
             while len(came) < len(message) and (chunk := one.recv(65_536)):
@@ -131,7 +131,7 @@ class Visits:
             came += one.recv(1)  # there must be nothing but the end
 
     def _connect(self, one: socket.socket, where: Any) -> None:
-        until = time.monotonic() + BOUND
+        until = time.monotonic() + STEP_TIMEOUT
         while True:
             try:
                 one.connect(where)

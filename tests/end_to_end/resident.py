@@ -1,13 +1,13 @@
-"""A client who stays: says numbered lines, hears its own or those of others, and notes what it meets."""
+"""A client that stays: says numbered lines, hears its own or those of others, and notes what it meets."""
 
 import socket
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
-from tests.end_to_end.load import BOUND, destination
+from tests.end_to_end.load import STEP_TIMEOUT, destination
 
-LONGEST = {"echo": 8000, "chat": 400}  # bytes of a line, about
+LINE_BYTES = {"echo": 8000, "chat": 400}  # bytes of a line, about
 NEWS = (" joined", " is now ")  # what a chat says of its own accord when nobody was lost
 
 
@@ -68,7 +68,7 @@ class Resident:
         self._rest = b"" if self.ready else f"/nick {name}\n/join {room}\n".encode()
         family, where = destination(url)
         self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(BOUND)
+        self.socket.settimeout(STEP_TIMEOUT)
         self.socket.connect(where)
         self.socket.setblocking(False)
         self.unsent = bytearray()
@@ -79,7 +79,7 @@ class Resident:
 
     def say(self) -> None:
         """The second half of the line before, and the first of the next."""
-        data = line(self.name, len(self.times), LONGEST[self.kind])
+        data = line(self.name, len(self.times), LINE_BYTES[self.kind])
         self.send()
         self.times.append(time.monotonic())
         self.unsent += data[: len(data) // 2]
@@ -143,7 +143,7 @@ class Resident:
             return
         speaker, numbers = self.speakers[name]
         n = int(number)
-        if n >= len(speaker.times) or said.encode() + b"\n" != line(name, n, LONGEST[self.kind]):
+        if n >= len(speaker.times) or said.encode() + b"\n" != line(name, n, LINE_BYTES[self.kind]):
             self._house.tell("wrong", f"{self.name}: {text[:100]}")
             return
         expected = numbers.next

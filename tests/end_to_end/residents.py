@@ -1,4 +1,4 @@
-"""Residents of echo and chat endpoints, who talk to each other; a program that prints what they met.
+"""Residents of echo and chat endpoints, which talk to each other; a program that prints what they met.
 
     python3 -m tests.end_to_end.residents --seconds 10 --echo tcp://127.0.0.1:7007 --chat unix:///run/lobby.sock
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from tests.end_to_end.load import BOUND, EXAMPLES, TELL, say, watch_input
+from tests.end_to_end.load import EXAMPLES, STEP_TIMEOUT, TELL, say, watch_input
 from tests.end_to_end.resident import Resident
 
 ROOM = 10  # members of a chat room
@@ -28,7 +28,7 @@ class Result:
     said: int = 0
     heard: int = 0
     dropped: int = 0  # connections that ended
-    lost: int = 0  # lines that never came to who stayed
+    lost: int = 0  # lines that never reached a resident that stayed
     duplicated: int = 0
     disordered: int = 0  # lines that came after later ones
     wrong: int = 0  # lines that nobody said
@@ -73,7 +73,7 @@ class Residents:
             self._selector.register(one.socket, selectors.EVENT_READ, one)
 
     def settle(self) -> None:
-        """Until every one is where it should be; nobody has said anything by then."""
+        """Until every one is where it should be; none has said anything by then."""
         self._until(lambda: all(one.ready for one in self.all))
         if left := [one.name for one in self.all if not one.ready]:
             raise SystemExit(f"not in their rooms: {', '.join(left)}")
@@ -110,7 +110,7 @@ class Residents:
         return self.result
 
     def _until(self, true: Callable[[], bool]) -> None:
-        until = time.monotonic() + BOUND
+        until = time.monotonic() + STEP_TIMEOUT
         while not true() and time.monotonic() < until:
             for one in self.all:
                 one.flush()  # what the kernel did not take before

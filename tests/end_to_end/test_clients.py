@@ -60,7 +60,7 @@ def test_each_miss_has_its_name(answer: str, listening: socket.socket) -> None:
 
 def test_an_answer_that_does_not_come(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step of a visit is bounded."""
-    monkeypatch.setattr(load, "BOUND", 0.01)
+    monkeypatch.setattr(load, "STEP_TIMEOUT", 0.01)
     visits = visits_of(listening)
     visits.start()
     one, _ = listening.accept()

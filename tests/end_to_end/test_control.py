@@ -27,7 +27,7 @@ Answer = tuple[int, str, str]
 
 
 class Sockd:
-    """The command, beside a daemon."""
+    """The `sockd` command, for one daemon."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._environ = {**os.environ, "RUNTIME_DIRECTORY": str(daemon.runtime)}
@@ -109,7 +109,7 @@ def test_diff_and_reload(serve: Serve) -> None:
 
 
 def test_suspend_and_resume(serve: Serve) -> None:
-    """Newcomers wait meanwhile; who is there already isn't disturbed."""
+    """Newcomers wait until it resumes; connections that are there already aren't disturbed."""
     daemon = serve(FILE)
     sockd = Sockd(daemon)
     with daemon.connect("echo") as one:
@@ -125,7 +125,7 @@ def test_suspend_and_resume(serve: Serve) -> None:
 
 
 def test_restart(serve: Serve) -> None:
-    """Connections end, and the next ones are served by a protocol that began anew."""
+    """Connections end, and the next ones are served by a protocol that has just started."""
     daemon = serve(FILE)
     sockd = Sockd(daemon)
     with daemon.connect("lobby", "unix") as one:

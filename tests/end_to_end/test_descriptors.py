@@ -14,7 +14,7 @@ from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import SCRIPTS, SOCKD, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process, run
 
-FEW = 96
+DESCRIPTORS = 96
 FILE = """
 endpoints:
   echo: {listen: ['tcp://127.0.0.1:0', unix://echo.sock], protocol: echo, limits: {idle: off}}
@@ -25,7 +25,7 @@ FOREGROUND = (str(SCRIPTS / "twistd"), "-n", "--pidfile=")
 
 
 def few() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW, FEW))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
 
 
 def ask(daemon: Daemon, *command: str) -> str:
@@ -52,14 +52,15 @@ def test_none_left(serve: Serve, directory: Path) -> None:
     with ExitStack() as stack:
         tail = Process([TAIL, "-n", "+1", "-F", log])
         stack.callback(tail.end)
-        assert f" {FEW} " in tail.expect('"event": "file".*').group().decode()
+        assert f" {DESCRIPTORS} " in tail.expect('"event": "file".*').group().decode()
         port = int(tail.expect(rb"tcp://127.0.0.1:(\d+)").group(1))
         tail.expect('"event": "serving"')
         clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND)) for _ in range(2 * FEW)
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), BOUND))
+            for _ in range(2 * DESCRIPTORS)
         ]
         tail.expect('"event": "short"')
-        assert open_files(daemon) == FEW - descriptors.reserved(FEW)
+        assert open_files(daemon) == DESCRIPTORS - descriptors.reserved(DESCRIPTORS)
         used, began = cpu(daemon), time.monotonic()
         while time.monotonic() < began + 3 * BREATHER:
             told = ask(daemon, "status")
@@ -74,7 +75,7 @@ def test_none_left(serve: Serve, directory: Path) -> None:
         daemon.signal(signal.SIGUSR1)
         tail.expect('"event": "reopened"')
         assert (directory / "log" / "app.log").exists()
-        assert open_files(daemon) < FEW - descriptors.reserved(FEW) // 2
+        assert open_files(daemon) < DESCRIPTORS - descriptors.reserved(DESCRIPTORS) // 2
         for one in clients:  # in the order in which they came: each that leaves makes room for another
             with one:
                 one.sendall(b"hello")
@@ -90,7 +91,7 @@ def test_an_upgrade_with_none_left(serve: Serve) -> None:
     """The new program comes to life in a process that has no descriptors, and everybody is still there."""
     daemon = serve(FILE, preexec_fn=few)
     with ExitStack() as stack:
-        clients = [stack.enter_context(daemon.connect("echo")) for _ in range(2 * FEW)]
+        clients = [stack.enter_context(daemon.connect("echo")) for _ in range(2 * DESCRIPTORS)]
         daemon.event("short", endpoint="echo")
         assert "0 drained" in ask(daemon, "upgrade")
         for one in clients:
@@ -101,13 +102,13 @@ def test_an_upgrade_with_none_left(serve: Serve) -> None:
 
 
 def test_control_connections_that_take_the_last(serve: Serve) -> None:
-    """Even what is kept back is taken by clients who ask nothing: they have not much longer."""
+    """Clients that ask nothing take even what is kept back: they don't have long."""
     daemon = serve(FILE, preexec_fn=few)
     with ExitStack() as stack:
-        for _ in range(FEW):
+        for _ in range(DESCRIPTORS):
             stack.enter_context(daemon.connect("echo"))
         daemon.event("short", endpoint="echo")
-        for _ in range(descriptors.reserved(FEW) + 2):
+        for _ in range(descriptors.reserved(DESCRIPTORS) + 2):
             one = stack.enter_context(socket.socket(socket.AF_UNIX))
             one.settimeout(BOUND)
             one.connect(str(daemon.runtime / "control.sock"))

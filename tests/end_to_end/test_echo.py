@@ -145,7 +145,7 @@ def test_an_empty_datagram_comes_back_empty(serve: Serve, kind: str) -> None:
 
 
 def test_who_has_no_return_address_is_counted(serve: Serve) -> None:
-    """An unbound Unix socket can't be answered: that is told at the stop, and others are served."""
+    """An unbound Unix socket can't be answered: the stop reports it, and others are served."""
     daemon = serve(FILE)
     with daemon.connect("echo", "unixgram") as unbound:
         for data in (b"nobody to answer to", b""):

@@ -1,4 +1,4 @@
-"""A third party's protocol that raises, wherever it may, takes nobody else with it."""
+"""A third party's protocol that raises, wherever it may, disturbs no other endpoint."""
 
 import contextlib
 import signal
@@ -171,7 +171,7 @@ def test_a_fault_stays_where_it_is(
     provoke: Callable[[Daemon], object],
     answers: list[str],
 ) -> None:
-    """It is told with its endpoint's name; the endpoint goes on or comes back, the other never notices."""
+    """It is logged with its endpoint's name; the endpoint goes on or comes back, the other never notices."""
     daemon = serve(FILE % at, environment=environment, tracebacks=True)
     provoke(daemon)
     for kind in ("tcp", "udp"):

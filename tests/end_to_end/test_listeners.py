@@ -29,7 +29,7 @@ def echoes(one: socket.socket) -> bool:
 
 
 def test_a_busy_port_is_taken_when_it_is_free(serve: Serve) -> None:
-    """It is told and tried again while everything else serves, and taken once it is free."""
+    """It is reported and tried again while everything else serves, and taken once it is free."""
     other, port = taken()
     with other:
         daemon = serve(f"""
@@ -174,7 +174,7 @@ def test_an_abstract_socket(serve: Serve) -> None:
 
 
 def test_newcomers_wait_while_the_endpoint_is_full(serve: Serve) -> None:
-    """`limits.connections` counts all stream listeners of the endpoint; the kernel holds who comes after."""
+    """`limits.connections` counts all stream listeners of the endpoint; the kernel holds the others."""
     daemon = serve("""
 endpoints:
   echo:
@@ -204,7 +204,7 @@ endpoints:
 
 
 def test_newcomers_wait_while_there_are_no_descriptors(serve: Serve) -> None:
-    """Out of file descriptors, it says so, and who came meanwhile is served when there are some again."""
+    """Out of file descriptors, it says so, and serves those that came when there are some again."""
     few = 64
 
     def limit() -> None:
@@ -222,7 +222,7 @@ def test_newcomers_wait_while_there_are_no_descriptors(serve: Serve) -> None:
 
 
 def test_an_idle_connection_ends(serve: Serve) -> None:
-    """Who says nothing for `idle` is let go, and the log says why; who goes on talking stays."""
+    """A connection that is silent for `idle` is closed, and the log says why; one that talks stays."""
     daemon = serve("""
 endpoints:
   echo: {listen: 'tcp://127.0.0.1:0', protocol: echo, limits: {idle: 5s}}
@@ -253,7 +253,7 @@ endpoints:
 """)
     with daemon.connect("echo") as one:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            one.sendall(bytes(100_000_000))  # more than anybody takes of one who doesn't read
+            one.sendall(bytes(100_000_000))  # more than anything takes from a peer that doesn't read
         assert daemon.event("connection ended", endpoint="echo")["end"] == "stalled"
 
 

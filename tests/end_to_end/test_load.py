@@ -1,4 +1,4 @@
-"""Under load a client notices nothing, whatever the daemon is told to do."""
+"""Under load a client notices nothing, whatever the daemon is asked to do."""
 
 import json
 import random

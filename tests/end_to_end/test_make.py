@@ -42,7 +42,7 @@ esac
 
 @pytest.fixture(scope="module")
 def checkout() -> Iterator[Path]:
-    """What git would hand to somebody, in a new place with a short path, beside an empty home."""
+    """What git would check out, in a new place with a short path, next to an empty home."""
     place = Path("/tmp") / f"sockd-make-{os.getpid()}"
     target = place / "checkout"
     listed = subprocess.run(
@@ -181,7 +181,7 @@ def test_each_step_is_said_before_it_is_taken(terminal: bool, tmp_path: Path) ->
 
 
 def test_a_step_that_fails_ends_it(tmp_path: Path) -> None:
-    """With pip's own words; the next time it begins anew."""
+    """With pip's own words; the next time it begins again."""
     python = fresh_machine(tmp_path)
     one = run(["make", f"PYTHON={python}", "LOCKED=FAILS", ".venv/.ready-to-run"], FRESH, cwd=tmp_path)
     assert one.returncode == 2

@@ -126,7 +126,7 @@ def test_the_client_is_the_peer(version: str, served: Daemon, front: Callable[[s
 def test_access_and_limits_are_the_clients(
     version: str, served: Daemon, front: Callable[[str, str], Front]
 ) -> None:
-    """Who isn't allowed, and who has too many, is refused, through the same proxy as the others."""
+    """A source that isn't allowed, or has too many connections, is refused, through the proxy of others."""
     one = front("echo", version)
     assert not answered(one.connect("127.0.0.66"))
     # One after the other: the proxy's threads would have them in any order.

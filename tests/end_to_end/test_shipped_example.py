@@ -160,7 +160,7 @@ def test_a_chat_across_all_four_kinds(shipped: Daemon, program: Program) -> None
 
 
 def join_by_udp(program: Program) -> Process:
-    """A member by ncat -u, who did with the token what the challenge asks for."""
+    """A member by ncat -u, which did with the token what the challenge asks for."""
     udp = program("ncat", "-u", "127.0.0.1", LOBBY)
     udp.send("hello\n")
     code = udp.expect(r"/prove (\S+) without the dashes")[1]

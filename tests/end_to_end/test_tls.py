@@ -248,7 +248,7 @@ def connected(daemon: Daemon, authority: str) -> ssl.SSLSocket:
 
 
 def test_renewed_keys(served: Daemon, directory: Path) -> None:
-    """Refused while only half is there; then later connections get the new ones, and who is there stays."""
+    """Refused while only half is there; then later connections get the new ones, and others stay."""
     before = connected(served, "test authority")
     new = made("127.0.0.1", "localhost", issuer="new authority")  # with another key, as it has another name
     (directory / "server.pem").write_bytes(new.chain)
@@ -274,7 +274,7 @@ def test_renewed_keys(served: Daemon, directory: Path) -> None:
 
 
 def test_check_of_expired_keys(served: Daemon, directory: Path) -> None:
-    """It is told with its place and date, by sockd check and by a reload; the daemon goes on."""
+    """It is reported with its place and date, by sockd check and by a reload; the daemon goes on."""
     made("localhost", issuer="test authority", days=-0.5).write(directory)
     for words in (("check", "-c", served.file), ("reload",)):
         done = sockd(served, *words)
@@ -289,7 +289,7 @@ def test_check_of_expired_keys(served: Daemon, directory: Path) -> None:
 
 
 def test_an_upgrade_lets_them_finish(served: Daemon) -> None:
-    """TLS can't go over to another program: who is there is drained, later ones come to the new one."""
+    """TLS can't pass to another program: its connections are drained, later ones come to the new program."""
     before = connected(served, "test authority")
     upgrading = subprocess.Popen(
         [*SOCKD, "upgrade"],

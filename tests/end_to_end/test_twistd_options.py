@@ -64,7 +64,7 @@ def follow() -> Iterator[Callable[[Path], Process]]:
 
 @root
 def test_ports_below_1024_and_a_lesser_user(serve: Serve, of_nobody: Door) -> None:
-    """--uid and --gid: a privileged port is bound first, then it is nobody who serves it."""
+    """--uid and --gid: a privileged port is bound first, then the user nobody serves it."""
     port = free_privileged_port()
     daemon = serve(
         f"endpoints: {{echo: {{listen: 'tcp://127.0.0.1:{port}', protocol: echo}}}}\n",
@@ -167,7 +167,7 @@ def test_without_a_pid_file(serve: Serve, directory: Path) -> None:
 
 
 def test_the_log_file_and_its_reopening(serve: Serve, directory: Path, follow: Follow) -> None:
-    """--logfile gets the log; moved away and SIGUSR1 sent, it is opened anew, as logrotate wants it."""
+    """--logfile gets the log; moved away and SIGUSR1 sent, it is opened again, as logrotate wants it."""
     log = directory / "sockd.log"
     daemon = serve(ECHO, f"--logfile={log}", wait=False)
     tail = follow(log)

@@ -28,7 +28,7 @@ def upgraded(daemon: Daemon) -> dict[str, Any]:
 
 
 def test_the_logs_directory_is_gone(serve: Serve, directory: Path) -> None:
-    """The log that is open goes on: nobody may be able to open it again."""
+    """The log that is open goes on: it may be impossible to open it again."""
     logs = directory / "logs"
     logs.mkdir()
     daemon = serve(ECHO, f"--logfile={logs}/sockd.log", wait=False)

@@ -13,14 +13,22 @@ from tests.end_to_end import load, residents
 from tests.end_to_end.harness import ROOT
 from tests.end_to_end.programs import BOUND, Process
 
-LONGEST = 90.0  # seconds until a client ends whose test forgot it
+CLIENT_LIFETIME = 90.0  # seconds until a client ends whose test forgot it
 
 
 class Client(Process):
     """One of them; it goes on until `finish`."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", module, "--watch-input", "--seconds", str(LONGEST), *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            module,
+            "--watch-input",
+            "--seconds",
+            str(CLIENT_LIFETIME),
+            *arguments,
+        ]
         super().__init__(command, cwd=ROOT)
 
     def lines(self, output: bytes) -> list[dict[str, Any]]:
@@ -28,7 +36,7 @@ class Client(Process):
         return [json.loads(one) for one in output.split(b"\n")[:-1] if one.startswith(b"{")]
 
     def under_way(self, steps: int = 1) -> None:
-        """Waits until it has told so many more times how far it is: a quarter of a second each."""
+        """Waits until it has reported its progress this many more times: a quarter of a second each."""
         wanted = len(self.lines(self.output)) + steps
         self.until(lambda output: len(self.lines(output)) >= wanted, f"{wanted} lines of progress")
 
@@ -40,7 +48,7 @@ class Client(Process):
 
 
 class Visitors(Client):
-    """Those who come and leave; each address is a URL."""
+    """Clients that come and leave; each address is a URL."""
 
     def __init__(self, urls: Iterable[str], workers: int = 4) -> None:
         super().__init__(load.__name__, "--workers", str(workers), *urls)
@@ -50,7 +58,7 @@ class Visitors(Client):
 
 
 class Residents(Client):
-    """Those who stay, half of them in each where both are given; all are there when this returns."""
+    """Clients that stay, half of them in each where both are given; all are there when this returns."""
 
     def __init__(self, echo: Iterable[str] = (), chat: Iterable[str] = (), count: int = 200) -> None:
         urls = [*(f"--echo={url}" for url in echo), *(f"--chat={url}" for url in chat)]

@@ -54,7 +54,7 @@ class Network:
         subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
     def cut(self) -> None:
-        """Nothing goes over the wire any more, and nobody is told."""
+        """Nothing goes over the wire any more, and neither end hears of it."""
         self._ip("-n", self.theirs, "link", "set", "wire", "down")
 
     def mend(self) -> None:

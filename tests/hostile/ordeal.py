@@ -1,4 +1,4 @@
-"""One attack from start to end: who is disturbed, what it costs, what is refused, what is left of it."""
+"""One attack from start to end: which clients it disturbs, what it costs, what is refused and left."""
 
 import os
 import time
@@ -10,11 +10,11 @@ from typing import Any
 
 from tests.end_to_end.harness import events
 from tests.hostile.scene import (
+    BASELINE_SECONDS,
     FULL,
     KEPT,
     LOGGED,
     MIB,
-    QUIET_SECONDS,
     SECONDS,
     Attackers,
     Quiet,
@@ -28,7 +28,7 @@ from tests.hostile.scene import (
 FACTOR = 3.0
 LOST = 3  # pings by UDP: the kernel's own queues overflow before sockd's socket is reached
 TRIES = 3  # of which one must keep to it: what else runs on the machine has bad moments
-LEAST = 1.0  # milliseconds: a p99 that is shorter than the scheduler's own delays is taken for this
+SHORTEST_P99_MS = 1.0  # milliseconds: a p99 that is shorter than the scheduler's own delays is taken for this
 
 # Does its worst until that time (time.monotonic) and returns how often.
 Attack = Callable[[Attackers, float], int]
@@ -106,7 +106,7 @@ def _attempt(
     try:
         with elsewhere():
             quiet.send("quiet\n")
-            time.sleep(QUIET_SECONDS)
+            time.sleep(BASELINE_SECONDS)
             scene.forget_peak()
             quiet.send("attacked\n")
             began = time.monotonic()
@@ -137,7 +137,7 @@ def _attempt(
 def _row(name: str, count: int, what: str, phases: dict[str, Any], peak: int, told: Counter[str]) -> Row:
     """The kind of client that suffered most stands for all."""
     factors = {
-        kind: max(waits["p99"], LEAST) / max(phases["quiet"][kind]["p99"], LEAST)
+        kind: max(waits["p99"], SHORTEST_P99_MS) / max(phases["quiet"][kind]["p99"], SHORTEST_P99_MS)
         for kind, waits in phases["attacked"].items()
         if kind in phases["quiet"]
     }

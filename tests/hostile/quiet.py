@@ -1,4 +1,4 @@
-"""Well-behaved clients of endpoints that nobody attacks; a program that prints how long they waited.
+"""Well-behaved clients of endpoints that aren't attacked; a program that prints how long they waited.
 
     python3 -m tests.hostile.quiet echo=tcp://… echo=unix://… echo=udp://… chat=tcp://… log=tcp://…
 
@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BOUND = 100.0  # seconds until an answer counts as lost, and over a stream ends the program
+ANSWER_TIMEOUT = 100.0  # seconds until an answer counts as lost, and over a stream ends the program
 DATAGRAM_BOUND = 2.0  # the same, of a datagram
 TICK = 0.001  # seconds between two pings
-SELDOM = 20  # ticks between two lines to the chat, and two to the log
+TICKS_BETWEEN_LINES = 20  # ticks between two lines to the chat, and two to the log
 FIRST = 50  # pings before it is ready: caches warm up
 
 Phase = dict[str, list[float]]  # what waited -> seconds
@@ -42,7 +42,7 @@ def connect(url: str) -> socket.socket:
         one = socket.socket(type=socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM)
         host, _, port = rest.rpartition(":")
         where = (host, int(port))
-    one.settimeout(BOUND)
+    one.settimeout(ANSWER_TIMEOUT)
     one.connect(where)
     if scheme == "tcp":
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -131,14 +131,14 @@ class Clients:
     def go_on(self, over: Callable[[], bool]) -> None:
         """A ping each tick, until it is over.
 
-        Whoever waited for longer than until its next ping stands for those who would have come meanwhile.
+        A client that waited beyond its next ping stands for those that would have come in that time.
         """
         interval = TICK * len(self._pings)
         while not over():
             self.number += 1
             time.sleep(TICK)
             kind, ping = self._pings[self.number % len(self._pings)]
-            if self.number % SELDOM == 0:
+            if self.number % TICKS_BETWEEN_LINES == 0:
                 kind, ping = "chat", self._gossip
                 self.lines += 1
                 self._log.sendall(f"line {self.lines}\n".encode())

@@ -1,4 +1,4 @@
-"""A daemon with endpoints that are attacked beside endpoints that are used quietly, and what it costs."""
+"""A daemon with endpoints that are attacked and endpoints that are used quietly, and what it costs."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ from tests.hostile import quiet
 MIB = 2**20
 FULL = os.environ.get("HOSTILE") == "full"  # as `make hostile` has it
 SECONDS = 5.0 if FULL else 1.0  # of an attack
-QUIET_SECONDS = 3.0 if FULL else 0.5  # before it
+BASELINE_SECONDS = 3.0 if FULL else 0.5  # before it
 # What an attack may leave behind, bytes: pages that malloc and Python keep for the next one. Of one that
 # may take more than twice of it, half of that.
 KEPT = 24 * MIB
@@ -170,7 +170,7 @@ class Scene:
         return Size(self.kib("VmRSS"), descriptors, tuple(states))
 
     def forget_peak(self) -> None:
-        """VmHWM begins anew (proc(5), clear_refs)."""
+        """VmHWM begins again (proc(5), clear_refs)."""
         Path(f"/proc/{self.daemon.pid}/clear_refs").write_text("5")
 
 
@@ -224,7 +224,7 @@ def elsewhere() -> Iterator[None]:
 
 
 class Quiet(Process):
-    """The clients of the endpoints that nobody attacks."""
+    """The clients of the endpoints that aren't attacked."""
 
     def __init__(self, scene: Scene) -> None:
         command = [sys.executable, "-m", quiet.__name__, *scene.quiet_urls()]

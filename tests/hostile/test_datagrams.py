@@ -96,7 +96,7 @@ def test_unix(scene: Scene) -> None:
 
 
 def test_low_source_ports(scene: Scene) -> None:
-    """Where services live nobody asks from: not one answer goes there."""
+    """No client asks from a port of a service: not one answer goes there."""
     if os.getuid() != 0:
         pytest.skip("ports below 1024 need root")
     ports = (7, 13, 17, 19, 37, 53, 69, 123, 161, 514, 1023)

@@ -131,7 +131,7 @@ def test_a_loop_on_one_port(scene: Scene, network: Network, other: Daemon) -> No
 
 
 def test_a_loop_on_unlike_ports(scene: Scene, network: Network, other: Daemon) -> None:
-    """Those on unlike ports can't be told from clients: the bucket bounds what goes round."""
+    """Reflectors on unlike ports can't be distinguished from clients: the bucket bounds what goes round."""
 
     def listener() -> dict[str, Any]:
         return next(one for one in scene.endpoint("loop")["listeners"] if one["address"].endswith(":7007"))

@@ -23,7 +23,7 @@ FAKETIME = ("lib/*/faketime/libfaketime.so.1", "lib64/faketime/libfaketime.so.1"
 
 
 def test_no_descriptors(scene: Scene) -> None:
-    """Out of descriptors it neither spins nor falls: who is there is served, who comes waits, all recover."""
+    """Out of descriptors it neither spins nor ends: connections are served, newcomers wait, all recover."""
     pid = scene.daemon.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     spent: list[float] = []
@@ -44,7 +44,7 @@ def test_no_descriptors(scene: Scene) -> None:
             spent.append((processor(pid) - used) / max(time.monotonic() - began, 0.1))
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        for one in sockets:  # those who waited are served
+        for one in sockets:  # those that waited are served
             one.sendall(b"x")
             assert one.recv(1) == b"x"
         return len(sockets)
@@ -108,7 +108,7 @@ def inode(port: int) -> str:
 
 
 def test_stopped_for_a_while(scene: Scene) -> None:
-    """SIGSTOP: whoever waits is served afterwards, and nobody is taken for idle or stalled meanwhile."""
+    """SIGSTOP: clients that wait are served afterwards, and none is taken for idle or stalled."""
 
     def stop(attackers: Attackers, end: float) -> int:
         sockets = [attackers.connect("target") for _ in range(20)]
@@ -180,7 +180,7 @@ def check(written: bytes, last: int) -> None:
 
 
 def test_clock_set_back(place: Path) -> None:
-    """The wall clock steps back a day: nobody is cut or kept for it, records just have the new time."""
+    """The wall clock steps back a day: no connection is closed or kept for it, records have the new time."""
     library = next((found for each in FAKETIME for found in Path("/usr").glob(each)), None)
     if library is None:
         loudly_skip("libfaketime is not installed (see .ci/run)")
@@ -233,7 +233,7 @@ def set_clock(file: Path, ahead: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_backlog_full(scene: Scene, kind: str) -> None:
-    """More who connect than the backlog holds while nothing is accepted are served once it goes on."""
+    """More clients than the backlog holds, while nothing is accepted, are served once it goes on."""
 
     def crowd(attackers: Attackers, end: float) -> int:
         scene.ask("suspend", endpoint="target")

@@ -1,4 +1,4 @@
-"""Files that can't be written: the disk is full, nobody reads the FIFO, directory or permission are gone."""
+"""Files that can't be written: the disk is full, the FIFO has no reader, directory or permission are gone."""
 
 import contextlib
 import os
@@ -78,7 +78,7 @@ def expected(count: int) -> bytes:
 
 
 def test_disk_full(scene: Scene, files: Place) -> None:
-    """The sender feels it, nobody else does; once there is room, all that was accepted is there, once."""
+    """Only the sender feels it; once there is room, all that was accepted is there, once."""
     if not files.mounted:
         loudly_skip("a small disk needs root and mount")
     log, filler = files.logs / "full" / "it.log", files.logs / "full" / "filler"
@@ -169,7 +169,7 @@ def test_log_directory_gone(scene: Scene, files: Place) -> None:
 
 
 def test_permission_lost(place: Path) -> None:
-    """A file that the daemon may no longer open goes on being written; what can't be opened anew is told."""
+    """A file that the daemon may no longer open is written on; what can't be opened again is reported."""
     if os.getuid() != 0:
         loudly_skip("to take a permission away from the daemon needs root")
     nobody = pwd.getpwnam("nobody")

@@ -1,4 +1,4 @@
-"""Those who may not come, who come too often or stay too long, and PROXY headers of each wrong kind."""
+"""Clients that may not come, come too often or stay too long, and PROXY headers of each wrong kind."""
 
 import contextlib
 import shutil
@@ -65,7 +65,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    """A daemon whose endpoints are particular about who comes."""
+    """A daemon whose endpoints restrict their clients."""
     path = Path(tempfile.mkdtemp(prefix="sockd-"))
     one = Scene(path, endpoints=ENDPOINTS)
     yield one
@@ -84,7 +84,7 @@ def served(scene: Scene, endpoint: str, source: str = "127.0.0.1", first: bytes 
 
 
 def test_barred(scene: Scene) -> None:
-    """Who may not come is closed before a byte is read, as often as it tries; who may is served meanwhile."""
+    """A source that isn't allowed is closed before a byte is read, however often; one that is, is served."""
 
     def storm(attackers: Attackers, end: float) -> int:
         count = 0
@@ -100,7 +100,7 @@ def test_barred(scene: Scene) -> None:
 
 
 def test_too_many_of_one_source(scene: Scene) -> None:
-    """Three of one source and no more, while another source and those who are exempt are served."""
+    """Three of one source and no more, while another source and exempt ones are served."""
 
     def crowd(attackers: Attackers, end: float) -> int:
         for _ in range(3):
@@ -189,7 +189,7 @@ def test_lifetime(scene: Scene) -> None:
 
 
 def test_wrong_proxy_headers(scene: Scene) -> None:
-    """A header of each wrong kind ends its connection, and so does one from who is no proxy."""
+    """A header of each wrong kind ends its connection, and so does one from a peer that is no proxy."""
 
     def send(attackers: Attackers, end: float) -> int:
         count = 0

@@ -18,7 +18,7 @@ LINGER = struct.pack("ii", 1, 0)  # close sends RST (socket(7))
 
 
 def test_connect_storm(scene: Scene) -> None:
-    """Clients who connect and leave at once, as fast as one can."""
+    """Clients that connect and leave immediately, as fast as they can."""
 
     def storm(attackers: Attackers, end: float) -> int:
         count = 0
@@ -33,7 +33,7 @@ def test_connect_storm(scene: Scene) -> None:
 
 
 def test_reset_storm(scene: Scene) -> None:
-    """Clients who connect, ask and reset the connection."""
+    """Clients that connect, ask and reset the connection."""
 
     def storm(attackers: Attackers, end: float) -> int:
         count = 0
@@ -49,7 +49,7 @@ def test_reset_storm(scene: Scene) -> None:
 
 
 def test_idle_connections(scene: Scene) -> None:
-    """Ten thousand who connect and say nothing: 6 KiB of memory each, and nobody else notices."""
+    """Ten thousand clients that connect and say nothing: 6 KiB of memory each, and no other notices."""
     count = 10_000 if FULL else 500
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < count + OTHERS:
@@ -87,7 +87,7 @@ def test_slow_loris(scene: Scene) -> None:
 
 
 def test_never_read(scene: Scene) -> None:
-    """Those who send all they can to an echo and read nothing of it: some hundred KiB each, no more."""
+    """Clients that send all they can to an echo and read nothing of it: some hundred KiB each, no more."""
     readers = 20
 
     def send(attackers: Attackers, end: float) -> int:
@@ -107,7 +107,7 @@ def test_never_read(scene: Scene) -> None:
 
 
 def test_never_send(scene: Scene) -> None:
-    """Those who only come to sit there are closed after the idle time, and others take their places."""
+    """Clients that only sit there are closed after the idle time, and others take their places."""
 
     def sit(attackers: Attackers, end: float) -> int:
         count = 0
@@ -122,7 +122,7 @@ def test_never_send(scene: Scene) -> None:
 
 
 def test_fin_while_paused(scene: Scene) -> None:
-    """Those who fill all buffers and say FIN: who then reads gets every byte, the others are cut."""
+    """Clients that fill all buffers and send FIN: those that then read get every byte, others are closed."""
 
     def fill(one: socket.socket) -> int:
         one.setblocking(False)
@@ -154,7 +154,7 @@ def test_fin_while_paused(scene: Scene) -> None:
 
 
 def test_reset_in_a_drain(scene: Scene) -> None:
-    """Those who reset the connection while it is being drained don't keep the drain from its end."""
+    """Clients that reset the connection while it is being drained don't keep the drain from its end."""
     count = 100
 
     def reset(attackers: Attackers, end: float) -> int:

@@ -1,4 +1,4 @@
-"""Text that would stall a splitter, fill memory, forge lines, or drive the terminal of whoever reads it."""
+"""Text that would stall a splitter, fill memory, forge lines, or drive the terminal of its reader."""
 
 import json
 import re

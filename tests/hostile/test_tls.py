@@ -229,7 +229,7 @@ def test_wrong_certificates(scene: Scene) -> None:
 
 
 def test_never_read_in_tls(scene: Scene) -> None:
-    """Those who send all they can and read nothing: the bound is the plain connections', and OpenSSL's."""
+    """Clients that send all they can and read nothing: the bound is the plain connections', and OpenSSL's."""
 
     def send(attackers: Attackers, end: float) -> int:
         sockets = []

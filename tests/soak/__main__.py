@@ -29,7 +29,7 @@ def main() -> int:
         prog="python -m tests.soak", description="Soak a sockd, and give an account."
     )
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--seed", type=int, help="repeats what was done in the soak that told it")
+    parser.add_argument("--seed", type=int, help="repeats what was done in the soak that printed it")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
     sys.stdout.write(f"soak of {arguments.seconds:g} s, SEED={seed}\n")

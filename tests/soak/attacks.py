@@ -24,7 +24,7 @@ def storm(world: World, generator: random.Random) -> None:
 
 
 def slow_loris(world: World, generator: random.Random) -> None:
-    """Many who send a byte now and then, to all that there is."""
+    """Many clients that send a byte now and then, to all that there is."""
     names = ["victim", "victim-chat", "victim-log"]
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(_stream(world, generator.choice(names), "unix")) for _ in range(SO_MANY)]
@@ -36,7 +36,7 @@ def slow_loris(world: World, generator: random.Random) -> None:
 
 
 def never_read(world: World, generator: random.Random) -> None:
-    """Those who take nothing of what they are owed, until nothing more is taken from them."""
+    """Clients that read nothing of what is sent to them, until nothing more is read from them."""
     with contextlib.ExitStack() as stack:
         for number in range(5):
             one = stack.enter_context(_stream(world, "victim", ("tcp", "unix")[number % 2]))

@@ -1,4 +1,4 @@
-"""Visitors and residents, processes of their own, who stay as long as a soak takes."""
+"""Visitors and residents, processes of their own, which stay as long as a soak takes."""
 
 import sys
 

@@ -9,7 +9,7 @@ WIDTH = 34  # of what is being done
 
 
 class Progress(threading.Thread):
-    """Shows what `numbers()` gives, beside the time and what is being done."""
+    """Shows what `numbers()` gives, with the time and what is being done."""
 
     def __init__(self, seconds: float, numbers: Callable[[], str]) -> None:
         super().__init__(name="progress", daemon=True)

@@ -23,7 +23,7 @@ def leaks(before: Levels, after: Levels) -> list[str]:
 
 
 def compare(account: Account, before: Levels, after: Levels, course: list[float], seconds: float) -> None:
-    """What there is at rest after all, and how much memory it took meanwhile."""
+    """What there is at rest after all, and how much memory it took until then."""
     found = leaks(before, after)
     shown = ", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in LEAKED)
     account.check(not found, f"at rest, before and after: {shown}", *found)

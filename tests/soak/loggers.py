@@ -14,10 +14,10 @@ from tests.fuzz.parsers.lines import json_bytes, original
 from tests.soak.books import Book, Ledger
 from tests.soak.secure import closing, secured
 
-MOST = 300  # lines of a connection
+LINES_OF_A_CONNECTION = 300  # lines of a connection
 CHUNK = 25  # lines that are sent at once, at most
 PAUSE = 0.02  # seconds between two chunks
-PATIENCE = 60.0  # seconds in which the daemon must take something, or end a connection
+STEP_TIMEOUT = 60.0  # seconds in which the daemon must take something, or end a connection
 
 _RECORD = re.compile(rb"\S+ applog \S+ (.*)")
 _LINE = re.compile(r"(\w+)\.(\d+)\.(\d+) ")
@@ -30,7 +30,7 @@ def line(sender: str, connection: int, number: int) -> bytes:
 
 
 class Logger(threading.Thread):
-    """Sends until it is told to stop; then it ends what it began."""
+    """Sends until it is asked to stop; then it ends what it began."""
 
     def __init__(self, url: str, ledger: Ledger, book: Book, seed: int) -> None:
         self.kind, _, self._where = url.partition("://")
@@ -49,7 +49,7 @@ class Logger(threading.Thread):
                     connection += 1
             else:
                 self._datagrams()
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _stream(self, connection: int) -> None:
@@ -57,7 +57,7 @@ class Logger(threading.Thread):
         clean = False
         with connected(self._url) as one:
             try:
-                left = self._random.randrange(1, MOST)
+                left = self._random.randrange(1, LINES_OF_A_CONNECTION)
                 while left and not self.over.is_set():
                     if isinstance(one, ssl.SSLSocket) and closing(one):
                         self._book.counts["let finish"] += 1
@@ -87,7 +87,7 @@ class Logger(threading.Thread):
         else:
             one, where = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), self._where  # type: ignore[assignment]
         with one:
-            one.settimeout(PATIENCE)
+            one.settimeout(STEP_TIMEOUT)
             while not self.over.is_set():
                 count = self._random.randrange(1, 4)
                 data = b"\n".join(line(self.kind, 0, sending.sent + n) for n in range(count))
@@ -111,10 +111,10 @@ def connected(url: str) -> socket.socket:
     if url.startswith("tls:"):
         return secured(url)
     family, where = destination(url)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + STEP_TIMEOUT
     while True:
         one = socket.socket(family, socket.SOCK_STREAM)
-        one.settimeout(PATIENCE)
+        one.settimeout(STEP_TIMEOUT)
         try:
             one.connect(where)
         except BlockingIOError:

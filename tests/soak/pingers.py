@@ -9,8 +9,8 @@ from pathlib import Path
 from tests.soak.books import Book
 
 PAUSE = 0.02  # seconds between two pings
-PATIENCE = 10.0  # seconds in which an answer must come
-LONGEST = 2000  # bytes of a ping
+ANSWER_TIMEOUT = 10.0  # seconds in which an answer must come
+PING_BYTES = 2000  # bytes of a ping
 
 
 class Pinger(threading.Thread):
@@ -36,14 +36,14 @@ class Pinger(threading.Thread):
                     one.bind(str(self._own))
                     one.connect(self._where)
                     self._ping(one)
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _ping(self, one: socket.socket) -> None:
-        one.settimeout(PATIENCE)
+        one.settimeout(ANSWER_TIMEOUT)
         number = 0
         while not self.over.is_set():
-            message = f"{number} ".encode() + self._random.randbytes(self._random.randrange(LONGEST))
+            message = f"{number} ".encode() + self._random.randbytes(self._random.randrange(PING_BYTES))
             number += 1
             self._book.counts["sent"] += 1
             one.send(message)

@@ -1,4 +1,4 @@
-"""A protocol that tells what lives in the daemon's memory, a JSON line to who connects."""
+"""A protocol that reports what lives in the daemon's memory, a JSON line for each connection."""
 
 import gc
 import json

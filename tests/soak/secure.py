@@ -11,13 +11,13 @@ from pathlib import Path
 from tests.certificates import made
 from tests.soak.books import Book
 
-PATIENCE = 60.0  # seconds for each step
+STEP_TIMEOUT = 60.0  # seconds for each step
 PAUSE = 0.02  # seconds between two visits
-LONGEST = 20_000  # bytes of a visit
+VISIT_BYTES = 20_000  # bytes of a visit
 
 
 def certify(directory: Path, number: int) -> bytes:
-    """Another certificate beside the file each time; what clients are shown of it (DER)."""
+    """Another certificate next to the file each time; what clients are shown of it (DER)."""
     one = made("soak.example", days=30 + number)
     one.write(directory)
     return ssl.PEM_cert_to_DER_cert(one.chain.decode())
@@ -29,7 +29,7 @@ def secured(url: str) -> ssl.SSLSocket:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    plain = socket.create_connection((host, int(port)), PATIENCE)
+    plain = socket.create_connection((host, int(port)), STEP_TIMEOUT)
     try:
         return context.wrap_socket(plain, suppress_ragged_eofs=False)
     except BaseException:
@@ -38,7 +38,7 @@ def secured(url: str) -> ssl.SSLSocket:
 
 
 def closing(one: ssl.SSLSocket) -> bool:
-    """Whether the daemon has something to say to who isn't answered: that it ends the connection."""
+    """Whether the daemon has something to say to a client without an answer: that it ends the connection."""
     if not (one.pending() or select.select([one], [], [], 0)[0]):
         return False
     one.settimeout(0.0)
@@ -47,7 +47,7 @@ def closing(one: ssl.SSLSocket) -> bool:
     except ssl.SSLWantReadError:
         return False  # a session ticket
     finally:
-        one.settimeout(PATIENCE)
+        one.settimeout(STEP_TIMEOUT)
 
 
 class SecureVisitor(threading.Thread):
@@ -62,9 +62,9 @@ class SecureVisitor(threading.Thread):
     def run(self) -> None:
         try:
             while not self.over.is_set():
-                self._visit(self._random.randbytes(self._random.randrange(1, LONGEST)))
+                self._visit(self._random.randbytes(self._random.randrange(1, VISIT_BYTES)))
                 time.sleep(PAUSE)
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"{self.name}: {error!r}")
 
     def _visit(self, message: bytes) -> None:

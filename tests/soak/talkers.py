@@ -1,4 +1,4 @@
-"""Members of one chat room who come by datagrams, with one by each sort of stream: all hear all."""
+"""Members of one chat room that come by datagrams, and one by each sort of stream: all hear all."""
 
 import re
 import selectors
@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.end_to_end.load import BOUND
-from tests.end_to_end.resident import LONGEST, Numbers, line
+from tests.end_to_end.load import STEP_TIMEOUT
+from tests.end_to_end.resident import LINE_BYTES, Numbers, line
 from tests.soak.books import Book
 from tests.soak.loggers import connected
 
@@ -41,10 +41,10 @@ class Talker:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self.socket.bind(str(directory / f"{name}.sock"))
             self.socket.connect(where)
-        self.socket.settimeout(BOUND)
+        self.socket.settimeout(STEP_TIMEOUT)
 
     def begin(self) -> None:
-        """Comes in; who comes by UDP is asked for a proof first."""
+        """Joins; by UDP it is asked for a proof first."""
         if self.kind == "udp":
             self.socket.send(b"hello\n")
         else:
@@ -54,7 +54,7 @@ class Talker:
         self.socket.send(f"/nick {self.name}\n/join {ROOM}\n".encode())
 
     def say(self) -> None:
-        self.socket.sendall(line(self.name, self.said, LONGEST["chat"]))
+        self.socket.sendall(line(self.name, self.said, LINE_BYTES["chat"]))
         self.said += 1
 
     def lines(self) -> list[bytes]:
@@ -86,7 +86,7 @@ class Talkers(threading.Thread):
     def run(self) -> None:
         try:
             self._talk()
-        except Exception as error:  # noqa: BLE001 - it is told in the account
+        except Exception as error:  # noqa: BLE001 - it is in the account
             self._book.fault("client failed", f"talkers: {error!r}")
         finally:
             self.there.set()
@@ -111,7 +111,7 @@ class Talkers(threading.Thread):
         self._turns(lambda: not self.lost())
 
     def _turns(self, true: object) -> None:
-        end = time.monotonic() + BOUND
+        end = time.monotonic() + STEP_TIMEOUT
         while not true() and time.monotonic() < end:  # type: ignore[operator]
             self._flusher()
 
@@ -144,7 +144,7 @@ class Talkers(threading.Thread):
             self._book.fault("wrong", f"{each.name}: {text[:100]}")
             return
         speaker, number = found[1], int(found[2])
-        if text.partition("> ")[2].encode() + b"\n" != line(speaker, number, LONGEST["chat"]):
+        if text.partition("> ")[2].encode() + b"\n" != line(speaker, number, LINE_BYTES["chat"]):
             self._book.fault("wrong", f"{each.name}: {text[:100]}")
             return
         what = each.heard[speaker].hear(number)

@@ -74,7 +74,7 @@ def test_records_of_both_formats(tmp_path: Path) -> None:
 
 
 def test_the_account() -> None:
-    """What is not right is a failure, told with a bounded number of details."""
+    """What is not right is a failure, with a bounded number of details."""
     account = Account()
     account.check(True, "all is well", "never shown")
     account.check(False, "lines", *map(str, range(12)))

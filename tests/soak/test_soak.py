@@ -13,20 +13,20 @@ from tests.soak.soak import Soak
 from tests.soak.world import World, scratch
 
 SECONDS = 12  # of the short one
-BOUND = 110.0  # seconds that it may take in all, on a busy machine
+SOAK_TIMEOUT = 110.0  # seconds that it may take in all, on a busy machine
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.timeout(BOUND + 10)
+@pytest.mark.timeout(SOAK_TIMEOUT + 10)
 def test_a_short_soak() -> None:
-    """Nothing is lost; the account is told, with the seed that repeats the deeds."""
+    """Nothing is lost; the account is printed, with the seed that repeats the deeds."""
     one = subprocess.run(
         [sys.executable, "-m", "tests.soak", "--seconds", str(SECONDS), "--seed", "4"],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=BOUND,
+        timeout=SOAK_TIMEOUT,
         check=False,
     )
     print(one.stdout)  # noqa: T201
@@ -36,7 +36,7 @@ def test_a_short_soak() -> None:
     assert one.stdout.endswith("SEED=4: nothing was lost\n")
 
 
-@pytest.mark.timeout(BOUND + 10)
+@pytest.mark.timeout(SOAK_TIMEOUT + 10)
 def test_a_daemon_that_dies() -> None:
     """What that cost is in the account, which is a failure."""
     with scratch() as directory, World(directory) as world:

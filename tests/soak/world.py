@@ -21,7 +21,7 @@ from tests.soak.secure import certify
 from tests.soak.victims import TLS, WITH_TLS, victims
 
 DISK = 96  # MiB that line-log's files may take
-PATIENCE = 60.0  # seconds for what the daemon is asked
+ANSWER_TIMEOUT = 60.0  # seconds for what the daemon is asked
 
 
 class World:
@@ -162,7 +162,7 @@ class World:
 
     def _answer(self, command: str, arguments: dict[str, Any]) -> bytes:
         with socket.socket(socket.AF_UNIX) as one:
-            one.settimeout(PATIENCE)
+            one.settimeout(ANSWER_TIMEOUT)
             one.connect(str(self.runtime / "control.sock"))
             one.sendall(json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n")
             with one.makefile("rb") as lines:
@@ -192,7 +192,7 @@ class World:
     def probe(self) -> dict[str, int]:
         """How many there are of what may leak."""
         with socket.socket(socket.AF_UNIX) as one:
-            one.settimeout(PATIENCE)
+            one.settimeout(ANSWER_TIMEOUT)
             one.connect(str(self.runtime / "probe.sock"))
             with one.makefile("rb") as lines:
                 counts: dict[str, int] = json.loads(lines.readline())

@@ -21,10 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BOOT = Path(__file__).with_name("boot.sh")
 SYSTEMD = Path("/lib/systemd/systemd")
 PROGRAMS = ("bash", "mount", "nsenter", "pivot_root", "setpriv", "systemctl", "unshare")
-GROUP = (
-    "sockd-tests-"  # then our pid, so that what a killed session left behind can be told from what is in use
-)
-LEAVING = 15.0  # seconds that a clean power-off may take; what a test runs in there by `command` holds it up
+GROUP = "sockd-tests-"  # then our pid: what a killed session left behind isn't what another one uses
+POWER_OFF_TIMEOUT = 15.0  # seconds that a clean power-off may take; what `command` runs there holds it up
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -203,7 +201,7 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, POWER_OFF)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._unshare.wait(LEAVING)
+                self._unshare.wait(POWER_OFF_TIMEOUT)
         self._unshare.kill()
         self._unshare.wait(BOUND)
         _remove_groups(self.place / "groups", self.group)

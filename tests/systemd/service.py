@@ -116,7 +116,7 @@ class Service:
 
     @contextlib.contextmanager
     def taken(self, port: int) -> Iterator[None]:
-        """Somebody else listens on this TCP port of 127.0.0.1 meanwhile."""
+        """Another program listens on this TCP port of 127.0.0.1 within the block."""
         with self.machine.network(), socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""The machine that these tests run in: alone, beside another, and gone however its session ended."""
+"""The machine that these tests run in: alone, next to another, and gone however its session ended."""
 
 import os
 import select

@@ -80,7 +80,7 @@ def test_a_crash_keeps_the_sockets(service: Service) -> None:
 
 
 def test_a_watchdog_that_bites_keeps_the_sockets(service: Service) -> None:
-    """A reactor that doesn't turn is killed and started anew; whoever connects meanwhile is served then."""
+    """A reactor that hangs is killed and started again; a client that connects in between is served then."""
     service.drop_in(f"{QUICK}WatchdogSec=700ms\nTimeoutAbortSec=100ms\n")
     service.start(FILE)
     before = inodes(service)
@@ -95,7 +95,7 @@ def test_a_watchdog_that_bites_keeps_the_sockets(service: Service) -> None:
 
 def test_a_daemon_at_work_feeds_the_watchdog(service: Service) -> None:
     """Longer than the watchdog's time without a bite."""
-    service.drop_in("[Service]\nWatchdogSec=500ms\n")
+    service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start(FILE)
     pid = service.pid
     fed: set[str] = set()
@@ -126,7 +126,7 @@ def test_an_address_that_left_the_file_is_not_kept(service: Service) -> None:
 
 
 def test_more_listeners_than_the_unit_keeps(service: Service) -> None:
-    """It is told as a warning; the daemon serves all of them."""
+    """A warning says so; the daemon serves all of them."""
     service.drop_in("[Service]\nFileDescriptorStoreMax=2\nEnvironment=FDSTORE=2\n")
     service.start(FILE)
     assert service.says("FileDescriptorStoreMax") == 4

@@ -1,10 +1,12 @@
-"""Clients who come as fast as they can while the service is reloaded, restarted and upgraded."""
+"""Clients that come as fast as they can while the service is reloaded, restarted and upgraded."""
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.end_to_end import load
 from tests.end_to_end.programs import Process
-from tests.end_to_end.traffic import LONGEST, Visitors
+from tests.end_to_end.traffic import CLIENT_LIFETIME, Visitors
 from tests.systemd.harness import Machine
 from tests.systemd.service import Service
 
@@ -18,12 +20,21 @@ URLS = ("tcp://127.0.0.1:7007", "unix:///run/sockd/echo.sock")
 RELOADS = 20
 RESTARTS, UPGRADES = (1, 8, 15), (4, 11, 18)  # after these reloads
 
+pytestmark = pytest.mark.slow
+
 
 class VisitorsInside(Visitors):
     """They run in the machine."""
 
     def __init__(self, machine: Machine, urls: Sequence[str]) -> None:
-        command = ("/opt/sockd/bin/python", "-m", load.__name__, "--watch-input", "--seconds", str(LONGEST))
+        command = (
+            "/opt/sockd/bin/python",
+            "-m",
+            load.__name__,
+            "--watch-input",
+            "--seconds",
+            str(CLIENT_LIFETIME),
+        )
         Process.__init__(self, machine.command(*command, *urls))
 
 

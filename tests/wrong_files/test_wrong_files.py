@@ -1,4 +1,4 @@
-"""Every wrong file that is kept beside this test gives exactly its messages."""
+"""Every wrong file in this folder gives exactly its messages."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_there_are_enough() -> None:
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_messages(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All problems are told, each on a line, in the order of the file."""
+    """All problems are reported, each on a line, in the order of the file."""
     monkeypatch.chdir(tmp_path)
     text, messages = _case(file)
     assert messages

@@ -10,7 +10,7 @@ from tests.protocols.chat.net import Net
 from tests.protocols.chat.session import Session
 from tests.protocols.chat.test_lines import new_lines, plain, taken
 
-_LONGEST = 1400  # bytes of a message: one datagram
+_MESSAGE_BYTES = 1400  # bytes of a message: one datagram
 _BEGINNINGS = re.compile(
     r"-- |<[A-Za-z0-9_-]{1,24}> |\* [A-Za-z0-9_-]{1,24} |\[(from|to) [A-Za-z0-9_-]{1,24}\] "
 )
@@ -67,7 +67,7 @@ def datagrams(data: bytes) -> None:
 
 
 def prove(data: bytes) -> None:
-    """A code is only given by who repeats it without dashes; what we send never proves anything."""
+    """Only a peer that repeats the code without dashes proves its address; what we send never does."""
     proof = AddressProof(b"secret" * 4, 0.0)
     right = proof._code(_PEER, 0)
     given = proof.accepts(data, _PEER, 1.0)
@@ -85,6 +85,6 @@ def _are_shown(sent: bytes) -> None:
     assert sent.endswith(b"\n")
     for line in sent[:-1].split(b"\n"):
         text = line.decode()
-        assert len(line) < _LONGEST, len(line)
+        assert len(line) < _MESSAGE_BYTES, len(line)
         assert not UNSAFE.search(text), text
         assert _BEGINNINGS.match(text), text
