@@ -1,4 +1,4 @@
-"""A reload: all of the new plan or nothing; told to who asked, the log, systemd, and in the status."""
+"""A reload does all of a plan or nothing, and says so to its caller, the log, systemd and the status."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ TCP = "tcp://127.0.0.1:0"
 
 
 class Keen(Service):
-    """A service that takes other options; `takes` says how."""
+    """A service that takes other options while it runs; `takes` says how."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,11 +50,23 @@ def other_options(running: Running) -> Plan:
     return running.now(replace(running.plan.endpoints[0], options=Others()))
 
 
+def slow_disk(running: Running) -> list[Deferred[Plan]]:
+    """Each time that the file is read there is one more Deferred, which the test answers."""
+    reads: list[Deferred[Plan]] = []
+
+    def read() -> Deferred[Plan]:
+        reads.append(Deferred())
+        return reads[-1]
+
+    running.file = read
+    return reads
+
+
 # -- done
 
 
 def test_added_and_removed(house: House, run: Daemons) -> None:
-    """The new plan runs, the old one's connections finish, and all is told in one line."""
+    """The new plan runs, connections of the old one finish, and one line of the log sums it up."""
     running = run(house.plan(TCP, stream=Probes(), name="old"), systemd=True).start()
     client = running.connect()
     running.systemd.words()
@@ -73,7 +85,7 @@ def test_added_and_removed(house: House, run: Daemons) -> None:
 
 
 def test_warnings_are_told(house: House, run: Daemons) -> None:
-    """To who asked, and to the log."""
+    """The caller gets them, and so does the log."""
     running = run(house.plan(TCP, stream=Probes())).start()
     running.now(warnings=(Problem(Place("sockd.yaml", 2, 1), "endpoints", "warning: odd"),))
     for command in ("diff", "reload"):
@@ -82,7 +94,7 @@ def test_warnings_are_told(house: House, run: Daemons) -> None:
 
 
 def test_a_diff_changes_nothing(house: House, run: Daemons) -> None:
-    """It says what a reload would."""
+    """It reports what a reload would do."""
     running = run(house.plan(TCP, stream=Probes(), name="old"), systemd=True).start()
     running.systemd.words()
     running.now(house.plan(TCP, stream=Probes(), name="new"), drain=20.0)
@@ -95,7 +107,7 @@ def test_a_diff_changes_nothing(house: House, run: Daemons) -> None:
 
 
 def test_the_drain_of_the_file_holds_at_once(house: House, run: Daemons) -> None:
-    """For the endpoint that the same file removes, and for the stop."""
+    """It bounds the draining of an endpoint that the same file removes."""
     running = run(house.plan(TCP, stream=Probes(), name="old")).start()
     running.connect()
     (server,) = running.daemon.endpoints[0].connections
@@ -107,7 +119,7 @@ def test_the_drain_of_the_file_holds_at_once(house: House, run: Daemons) -> None
 
 
 def test_the_process_follows(house: House, run: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What of the plan is not of the tree is given to who runs the process."""
+    """Settings of the process are handed to the program."""
     running = run(house.plan(TCP, stream=Probes())).start()
     seen: list[Any] = []
     monkeypatch.setattr(running.daemon, "changed_settings", seen.append)
@@ -120,7 +132,7 @@ def test_the_process_follows(house: House, run: Daemons, monkeypatch: pytest.Mon
 
 
 def test_by_signal(house: House, run: Daemons) -> None:
-    """Nobody waits for the answer: it is in the log and in the status."""
+    """Nobody waits for an answer: the outcome is in the log and in the status."""
     running = run(house.plan(TCP, stream=Probes())).start()
     running.daemon.reloading.by_signal()
     assert running.log.messages()[-1].startswith("reloaded: ")
@@ -130,8 +142,8 @@ def test_by_signal(house: House, run: Daemons) -> None:
     assert running.told("status")["reload"]["message"] == "no such file"
 
 
-def test_a_socket_of_systemds_that_nobody_wants_any_more(house: House, run: Daemons) -> None:
-    """Is told again by the reload that left it."""
+def test_a_socket_of_systemd_that_no_endpoint_has(house: House, run: Daemons) -> None:
+    """The reload that leaves it warns of it again."""
     running = run(house.plan(TCP, stream=Probes())).start()
     running.daemon.around.sockets._named["web"] = []
     running.told("reload")
@@ -143,7 +155,7 @@ def test_a_socket_of_systemds_that_nobody_wants_any_more(house: House, run: Daem
 
 
 def test_a_wrong_file(house: House, run: Daemons) -> None:
-    """Who asked gets every problem, with status 78; the log and the status have bounds."""
+    """The caller gets every problem, with status 78; the log and the status have a few of them."""
     running = run(house.plan(TCP, stream=Probes()), systemd=True).start()
     before = running.daemon.plan
     running.systemd.words()
@@ -165,14 +177,14 @@ def test_a_wrong_file(house: House, run: Daemons) -> None:
 
 
 def test_a_file_that_can_not_be_had(house: House, run: Daemons) -> None:
-    """Whatever else reading it says is its fault as well."""
+    """Any other error of reading it is 78 as well."""
     running = run(house.plan(TCP, stream=Probes())).start()
     running.file = raising(SockdError("sockd.yaml: Permission denied"))
     assert running.refused(running.ask("reload")) == (78, ("sockd.yaml: Permission denied",))
 
 
 def test_an_address_that_is_in_use(house: House, run: Daemons) -> None:
-    """The file is right, but what it asks for can't be had now: 75."""
+    """The file is right, but something in it can't be had now: 75."""
     running = run(house.plan(TCP, stream=Probes())).start()
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = Address(Kind.TCP, "127.0.0.1", other.getsockname()[1])
@@ -199,7 +211,7 @@ def test_a_control_socket_that_can_not_be_had(house: House, run: Daemons, tmp_pa
 
 
 def test_a_bug_of_ours(house: House, run: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told with its place, status 70, and the log has the traceback."""
+    """The caller gets its place, with status 70, and the log has the traceback."""
     running = run(house.plan(TCP, stream=Probes())).start()
     monkeypatch.setattr("sockd.reload.diff", raising(ZeroDivisionError("a bug")))
     status, (line,) = running.refused(running.ask("reload"))
@@ -211,7 +223,7 @@ def test_a_bug_of_ours(house: House, run: Daemons, monkeypatch: pytest.MonkeyPat
 
 
 def test_options_that_a_service_refuses(house: House, run: Daemons) -> None:
-    """It is named; it goes back to the old ones."""
+    """The endpoint is named, and its service gets the old options back."""
     service = Keen()
     running = run(house.plan(TCP, stream=Probes(), service=service)).start()
     old = running.plan.endpoints[0].options
@@ -224,17 +236,11 @@ def test_options_that_a_service_refuses(house: House, run: Daemons) -> None:
 # -- one at a time
 
 
-def test_asked_meanwhile(house: House, run: Daemons) -> None:
-    """Who asks while one is done has the file read once more, together; the state says so."""
+def test_asked_during_a_reload(house: House, run: Daemons) -> None:
+    """All who ask during a reload share the next one, which reads the file again; the state says so."""
     running = run(house.plan(TCP, stream=Probes()), systemd=True).start()
     running.systemd.words()
-    reads: list[Deferred[Any]] = []
-
-    def read() -> Any:
-        reads.append(Deferred())
-        return reads[-1]
-
-    running.file = read
+    reads = slow_disk(running)
     asked = [running.ask("reload") for _ in range(3)]
     assert running.told("status")["state"] == "reloading"
     assert len(reads) == 1
@@ -246,16 +252,10 @@ def test_asked_meanwhile(house: House, run: Daemons) -> None:
     assert running.systemd.words() == ["RELOADING", "READY"] * 2
 
 
-def test_a_diff_meanwhile(house: House, run: Daemons) -> None:
-    """Neither refuses the other: who comes second has it read once more."""
+def test_a_diff_during_a_reload(house: House, run: Daemons) -> None:
+    """Neither refuses the other: the second reads the file again."""
     running = run(house.plan(TCP, stream=Probes(), name="old")).start()
-    reads: list[Deferred[Any]] = []
-
-    def read() -> Any:
-        reads.append(Deferred())
-        return reads[-1]
-
-    running.file = read
+    reads = slow_disk(running)
     first, second, third = running.ask("diff"), running.ask("reload"), running.ask("diff")
     reads[0].callback(running.plan)
     assert running.outcome(first)["changes"]["unchanged"] == ["old"]
@@ -266,15 +266,9 @@ def test_a_diff_meanwhile(house: House, run: Daemons) -> None:
 
 
 def test_a_disk_that_does_not_answer(house: House, run: Daemons) -> None:
-    """Nobody waits for ever; when it answers, the next one who asks has the file as it is then."""
+    """A caller waits for a minute; once the disk answers, the next caller gets the file as it is then."""
     running = run(house.plan(TCP, stream=Probes(), name="old")).start()
-    reads: list[Deferred[Any]] = []
-
-    def read() -> Any:
-        reads.append(Deferred())
-        return reads[-1]
-
-    running.file = read
+    reads = slow_disk(running)
     began = house.loop.seconds()
     why = (75, ("reading the file takes longer than 60s, and goes on; try again later",))
     assert running.refused(running.ask("reload")) == why
@@ -291,7 +285,7 @@ def test_a_disk_that_does_not_answer(house: House, run: Daemons) -> None:
 
 
 def test_before_it_is_ready(house: House, run: Daemons) -> None:
-    """A reload then doesn't make systemd believe that what is required runs."""
+    """A reload doesn't make systemd believe that a required endpoint runs."""
     starting: Deferred[None] = Deferred()
     service = Service(lambda: starting)
     running = run(house.plan(TCP, stream=Probes(), service=service, give_up_after=99.0), systemd=True).start()
@@ -303,8 +297,8 @@ def test_before_it_is_ready(house: House, run: Daemons) -> None:
     assert running.systemd.words() == ["READY"]
 
 
-def test_stopped_meanwhile(house: House, run: Daemons) -> None:
-    """What it had begun is undone, who asked and who waits is told why, and READY isn't said any more."""
+def test_stopped_during_a_reload(house: House, run: Daemons) -> None:
+    """What it had begun is undone, all callers get the reason, and systemd hears no READY any more."""
     service = Keen()
     running = run(house.plan(TCP, stream=Probes(), service=service), systemd=True).start()
     old = running.plan.endpoints[0].options
@@ -323,7 +317,7 @@ def test_stopped_meanwhile(house: House, run: Daemons) -> None:
 
 
 def test_stopped_while_what_it_began_does_not_end(house: House, run: Daemons) -> None:
-    """The undoing has its own bounds; what is left of the drain's time is the connections'."""
+    """The undo has a bound of its own; connections have the rest of the drain's time."""
     service = Keen()
     running = run(house.plan(TCP, stream=Probes(), service=service)).start()
     other_options(running)
@@ -338,7 +332,7 @@ def test_stopped_while_what_it_began_does_not_end(house: House, run: Daemons) ->
 
 
 def test_hurried_while_what_it_began_does_not_end(house: House, run: Daemons) -> None:
-    """Asked to stop once more, nobody has any time after that."""
+    """After a second request to stop, connections have no time once the undo has ended."""
     service = Keen()
     running = run(house.plan(TCP, stream=Probes(), service=service), drain=100.0).start()
     other_options(running)
