@@ -4,10 +4,10 @@ The source of a datagram can be forged, so a member's messages must not go to an
 them. The code is a keyed hash of the peer's address and of the minute, which only a reader at that address
 can know; RFC 9000, section 8.1.3, has the same idea for machines.
 
-Here it is people who answer, and other services must never do so by accident: a challenge tells to send the
-code without its dashes. A service that returns what it gets, whole, with a text before it, or line by line,
-so never proves anything. A peer that sends the code with its dashes is told what is missing, in words that
-don't hold the code.
+Here people answer, and other services must never do so by accident. So the challenge shows the code with
+dashes and asks for it without them: a service that returns what it gets, whole, with a text before it, or
+line by line, proves nothing. A peer that sends the code with its dashes is told what is missing, in words
+that don't hold the code.
 """
 
 from collections.abc import Container
