@@ -152,7 +152,7 @@ class Daemon(Service):
         self._refusals_timer = self._reactor.callLater(REFUSALS_INTERVAL, self._log_refusals)
         self.controls.serve(self.plan, self.commands)
         tried = DeferredList([endpoint.start() for endpoint in self.endpoints])
-        # A program that reads that sockd serves may stop it at once, for which the reactor must run.
+        # A program that reads that sockd serves may stop it immediately, for which the reactor must run.
         tried.addCallback(lambda _: self._reactor.callWhenRunning(self._all_tried))
 
     def _all_tried(self) -> None:
@@ -160,7 +160,7 @@ class Daemon(Service):
             return
         self._tried = True
         self.around.sockets.drop_given()
-        self.tell_unclaimed()
+        self.log_unclaimed()
         tell = self.log.debug if self._serving(self) else self.log.info
         for endpoint in self.endpoints:
             for watched in endpoint.watched:
@@ -191,7 +191,7 @@ class Daemon(Service):
             if self._ready:
                 self.reports.ready()
 
-    def tell_unclaimed(self) -> None:
+    def log_unclaimed(self) -> None:
         """Log which sockets of systemd's no endpoint uses, and whether its store is large enough."""
         unclaimed = self.around.sockets.unclaimed()
         for name in unclaimed:
@@ -206,8 +206,7 @@ class Daemon(Service):
         wanted = sum(len(endpoint.watched) for endpoint in self.endpoints) + (self.plan.control is not None)
         if self.around.sockets.store.active and wanted > size:
             self.log.warn(  # noqa: G010
-                "systemd keeps {size} sockets through a restart (FileDescriptorStoreMax=), and there are "
-                "{wanted}",
+                "systemd's fd store has room for {size} of {wanted} sockets: raise FileDescriptorStoreMax=",
                 size=size, wanted=wanted, event="store",
             )  # fmt: skip
 

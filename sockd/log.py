@@ -24,14 +24,15 @@ _FILE_MODE = 0o640  # of a log file that sockd creates
 _KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
-Event = dict[str, Any]  # of Twisted's: who logs chooses the names and the values
+Event = dict[str, Any]  # of Twisted's: the code that logs chooses names and values
+Frozen = Mapping[str, Any]  # a destination for the next program, which reads it from JSON
 Format = Callable[[Event, str, bool], str]  # of an event, its level, and whether details are wanted
 
 
 class Destination:
     """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
 
-    With a path it is a file, which `reopen` opens anew; without, it is standard output. `descriptor` is given
+    With a path it is a file, which can be reopened; without, it is standard output. `descriptor` is given
     where the file at the path is open already.
     """
 
@@ -66,7 +67,7 @@ class Destination:
             return False
 
     def reopen(self) -> None:
-        """Open the file at the path anew, as logrotate has moved it; an OSError leaves the old one in use."""
+        """Open the file that is at the path now, after logrotate; an OSError leaves the old one in use."""
         if self.path is not None:
             path = self.path
             fresh = descriptors.take(lambda: _open(path))
@@ -80,7 +81,7 @@ class Destination:
         if self.path is not None:
             os.fchown(self.descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
 
-    def freeze(self) -> dict[str, Any] | None:
+    def freeze(self) -> Frozen | None:
         """The open file, for the program that goes on with it; None for standard output."""
         return None if self.path is None else {"fd": self.descriptor, "path": str(self.path)}
 
@@ -223,15 +224,13 @@ _FORMATS: dict[str, Format] = {"text": _text, "json": _json, "journal": _journal
 
 def timestamp(seconds: float) -> str:
     """UTC with milliseconds, as RFC 3339 has it."""
-    # A float is hardly ever a whole millisecond: a time that was read from such a text is to give the same
+    # A float is hardly ever a whole millisecond: the time that such a text was read as must give the same
     # text.
     whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{microseconds // 1000:03d}Z"
 
 
-def destination(
-    logfile: str | None, foreground: bool, handed: Mapping[str, Any] | None = None
-) -> Destination:
+def destination(logfile: str | None, foreground: bool, handed: Frozen | None = None) -> Destination:
     """The destination that twistd's options name. SystemExit, as twistd has it, where there can be none.
 
     `handed` is what the program before in this process froze of its own.
@@ -280,7 +279,7 @@ class OwnLog:
     def reopen(self) -> None:
         self._destination.reopen()
 
-    def freeze(self) -> dict[str, Any] | None:
+    def freeze(self) -> Frozen | None:
         return self._destination.freeze()
 
     def close(self) -> None:
@@ -288,9 +287,9 @@ class OwnLog:
 
 
 def own_log(
-    options: Mapping[str, Any], plan: LogPlan, handed: Mapping[str, Any] | None, environ: Mapping[str, str]
+    options: Mapping[str, Any], plan: LogPlan, handed: Frozen | None, environ: Mapping[str, str]
 ) -> OwnLog | None:
-    """As twistd's options have it; None where --syslog or --logger name another log."""
+    """The log that twistd's options ask for; None where --syslog or --logger name another."""
     if options.get("syslog") or options.get("logger"):
         return None
     foreground = bool(options.get("nodaemon"))

@@ -117,7 +117,7 @@ class Reloaded(Protocol):
 
     def changed_settings(self, changes: Changes) -> None: ...
     def see_off(self, endpoint: Endpoint) -> None: ...
-    def tell_unclaimed(self) -> None: ...
+    def log_unclaimed(self) -> None: ...
 
 
 class Reloading:
@@ -227,7 +227,7 @@ class Reloading:
         daemon.controls.commit(plan)
         daemon.changed_settings(changes)
         daemon.expiry.follow(plan)
-        daemon.tell_unclaimed()
+        daemon.log_unclaimed()
         return reconciliation.done
 
 

@@ -313,7 +313,7 @@ def test_a_store_that_is_too_small(house: House, run: Daemons, systemd: Systemd,
         assert len(running.log.messages(LogLevel.warn)) == told
         if told:
             assert running.log.messages(LogLevel.warn) == [
-                "systemd keeps 2 sockets through a restart (FileDescriptorStoreMax=), and there are 3"
+                "systemd's fd store has room for 2 of 3 sockets: raise FileDescriptorStoreMax="
             ]
         assert systemd.words() == ["FDSTORE"] * 3
         running.stop()
