@@ -1,4 +1,4 @@
-"""How many branches the tests took: `branches.py COVERAGE.json TESTS.xml…` fails below what is asked for."""
+"""Says how many branches the tests took: `branches.py COVERAGE.json TESTS.xml…` fails below the minimum."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-ASKED = 95.0  # per cent of the branches of sockd/
+MINIMUM = 95.0  # per cent of the branches of sockd/
 
 
 def skipped(tests: list[Path]) -> int:
@@ -16,26 +16,26 @@ def skipped(tests: list[Path]) -> int:
 
 
 def verdict(covered: int, branches: int, skips: int, *, strict: bool) -> tuple[str, int]:
-    """What to say, and the status; where tests were skipped, too few are no failure but in CI (`strict`)."""
+    """The line to print, and the status; with skipped tests, too few branches fail only in CI (`strict`)."""
     share = 100 * covered / branches
-    told = f"{covered} of {branches} branches: {share:.2f} %, of {ASKED:g} % asked for"
-    if share >= ASKED:
-        return told, 0
+    text = f"{covered} of {branches} branches: {share:.2f} %, of {MINIMUM:g} % asked for"
+    if share >= MINIMUM:
+        return text, 0
     if skips and not strict:
-        return f"{told}; not insisted on, as {skips} tests were skipped", 0
-    return told, 1
+        return f"{text}; not a failure, as {skips} tests were skipped", 0
+    return text, 1
 
 
 def main() -> int:
     coverage, *tests = map(Path, sys.argv[1:])
     totals = json.loads(coverage.read_text())["totals"]
-    told, status = verdict(
+    text, status = verdict(
         totals["covered_branches"],
         totals["num_branches"],
         skipped(tests),
         strict=os.environ.get("CI") == "true",
     )
-    print(told)
+    print(text)
     return status
 
 

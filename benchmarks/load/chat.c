@@ -28,8 +28,8 @@ static void take(struct member *m, const char *mark) {
     }
     if ((size_t)n < sizeof buffer) return;
   }
-  if (!n) give_up("the server ended a connection");
-  if (errno != EAGAIN) give_up("recv: %s", strerror(errno));
+  if (!n) fail("the server ended a connection");
+  if (errno != EAGAIN) fail("recv: %s", strerror(errno));
 }
 
 static int turn(int timeout, const char *mark) {
@@ -40,7 +40,7 @@ static int turn(int timeout, const char *mark) {
 }
 
 static void say(struct member *m, const char *text, size_t length) {
-  if (send(m->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length) give_up("a line could not be sent whole");
+  if (send(m->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length) fail("a line could not be sent whole");
 }
 
 static void join(const struct address *server, int count, int irc, const char *mark) {
@@ -57,7 +57,7 @@ static void join(const struct address *server, int count, int irc, const char *m
     for (int one = at - 7; at % 8 == 7 && one <= at; one++) /* some servers have room for ten in their backlog */
       while (!members[one].in) {
         turn(100, mark);
-        if (now() > patience) give_up("members could not come in");
+        if (now() > patience) fail("members could not come in");
       }
   }
   while (turn(300, mark)) continue; /* who came and who is there is told for a while */
@@ -74,9 +74,9 @@ static void talk(int count, int speakers, uint64_t length, const char *line, con
     for (int at = 0; at < speakers; at++) say(&members[next++ % count], line, strlen(line));
     while (delivered < expected) {
       turn(100, mark);
-      if (now() > patience) give_up("%llu lines never came", (unsigned long long)(expected - delivered));
+      if (now() > patience) fail("%llu lines never came", (unsigned long long)(expected - delivered));
     }
-    if (delivered > expected) give_up("more lines came than were said");
+    if (delivered > expected) fail("more lines came than were said");
     record(now() - time);
     total += delivered;
   }
@@ -84,7 +84,7 @@ static void talk(int count, int speakers, uint64_t length, const char *line, con
 }
 
 int main(int argc, char **argv) {
-  if (argc < 4) give_up("chat ADDRESS plain|irc|ncat MEMBERS");
+  if (argc < 4) fail("chat ADDRESS plain|irc|ncat MEMBERS");
   many_files();
   struct address server = address(argv[1]);
   int irc = !strcmp(argv[2], "irc"), count = atoi(argv[3]) / 8 * 8, speakers;

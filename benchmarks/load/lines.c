@@ -43,13 +43,13 @@ static void over_streams(const struct address *a, int count, uint64_t bytes) {
   while (left) {
     struct epoll_event events[512];
     int n = epoll_wait(epoll, events, 512, 20000);
-    if (n < 1) give_up("the server takes nothing any more");
+    if (n < 1) fail("the server takes nothing any more");
     for (int at = 0; at < n; at++) {
       struct sender *s = events[at].data.ptr;
       size_t begin = (size_t)((bytes - s->left) % chunk_length), length = chunk_length - begin;
       if (length > s->left) length = (size_t)s->left;
       ssize_t sent = send(s->fd, chunk + begin, length, MSG_NOSIGNAL);
-      if (sent < 0 && errno != EAGAIN) give_up("send: %s", strerror(errno));
+      if (sent < 0 && errno != EAGAIN) fail("send: %s", strerror(errno));
       if (sent > 0) s->left -= (uint64_t)sent;
       if (!s->left) {
         close(s->fd);
@@ -66,7 +66,7 @@ static unsigned long waiting(int table, unsigned port) {
   ssize_t n = pread(table, text, sizeof text - 1, 0);
   text[n > 0 ? n : 0] = 0;
   snprintf(local, sizeof local, ": 0100007F:%04X ", port);
-  if (!(line = strstr(text, local)) || !(line = strchr(line + strlen(local) + 16, ':'))) give_up("no such UDP port");
+  if (!(line = strstr(text, local)) || !(line = strchr(line + strlen(local) + 16, ':'))) fail("no such UDP port");
   return strtoul(line + 1, NULL, 16);
 }
 
@@ -74,20 +74,20 @@ static void over_datagrams(const struct address *a, uint64_t lines, size_t size)
   struct mmsghdr messages[BATCH] = {0};
   struct iovec part = {chunk, size - 1}; /* datagrams need no newline */
   int fd = connected(a), table = open("/proc/net/udp", O_RDONLY);
-  if (fcntl(fd, F_SETFL, 0)) give_up("fcntl: %s", strerror(errno));
+  if (fcntl(fd, F_SETFL, 0)) fail("fcntl: %s", strerror(errno));
   for (int at = 0; at < BATCH; at++) messages[at].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
   ready();
   for (uint64_t gone = 0; gone < lines;) {
     while (a->family == AF_INET && waiting(table, ntohs(a->to.in.sin_port)) > ROOM) continue;
     unsigned batch = lines - gone < BATCH ? (unsigned)(lines - gone) : BATCH;
     int n = sendmmsg(fd, messages, batch, 0);
-    if (n < 0) give_up("sendmmsg: %s", strerror(errno));
+    if (n < 0) fail("sendmmsg: %s", strerror(errno));
     gone += (uint64_t)n;
   }
 }
 
 int main(int argc, char **argv) {
-  if (argc < 5) give_up("lines ADDRESS SENDERS SIZE LINES");
+  if (argc < 5) fail("lines ADDRESS SENDERS SIZE LINES");
   many_files();
   struct address a = address(argv[1]);
   int count = atoi(argv[2]);

@@ -1,7 +1,7 @@
 /* What all load generators share: the clock, a histogram of times, sockets, and how the harness is spoken to.
  *
  * A generator connects, sees that it is served, prints `ready`, waits for a line on its standard input, loads
- * the server, waits until nothing is owed to it any more, and prints one JSON object. So what the server spent
+ * the server, waits until every answer has come, and prints one JSON object. So what the server spent
  * between that line and that object is the price of what was counted.
  */
 #define _GNU_SOURCE
@@ -24,7 +24,7 @@
 
 #define SECOND 1000000000ull
 
-__attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...) {
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
   __builtin_va_list rest;
   __builtin_va_start(rest, format);
   vfprintf(stderr, format, rest);
@@ -96,7 +96,7 @@ struct address {
 __attribute__((unused)) static struct address address(const char *text) {
   struct address a = {0};
   const char *rest = strchr(text, ':');
-  if (!rest++) give_up("%s is no address", text);
+  if (!rest++) fail("%s is no address", text);
   a.kind = !strncmp(text, "udp", 3) || !strncmp(text, "unixgram", 8) ? SOCK_DGRAM : SOCK_STREAM;
   if (!strncmp(text, "unix", 4)) {
     a.family = a.to.un.sun_family = AF_UNIX;
@@ -116,19 +116,19 @@ __attribute__((unused)) static struct address address(const char *text) {
 __attribute__((unused)) static int connected(const struct address *a) {
   static unsigned turn;
   int one = 1, fd = socket(a->family, a->kind | SOCK_CLOEXEC, 0);
-  if (fd < 0) give_up("socket: %s", strerror(errno));
+  if (fd < 0) fail("socket: %s", strerror(errno));
   if (a->family == AF_INET && a->kind == SOCK_STREAM) {
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + turn++ % 200)};
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    if (bind(fd, (struct sockaddr *)&from, sizeof from)) give_up("bind: %s", strerror(errno));
+    if (bind(fd, (struct sockaddr *)&from, sizeof from)) fail("bind: %s", strerror(errno));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   }
-  if (connect(fd, &a->to.any, a->length)) give_up("connect: %s", strerror(errno));
-  if (fcntl(fd, F_SETFL, O_NONBLOCK)) give_up("fcntl: %s", strerror(errno));
+  if (connect(fd, &a->to.any, a->length)) fail("connect: %s", strerror(errno));
+  if (fcntl(fd, F_SETFL, O_NONBLOCK)) fail("fcntl: %s", strerror(errno));
   return fd;
 }
 
 static inline void watch(int epoll, int how, int fd, uint32_t events, void *of) {
   struct epoll_event event = {.events = events, .data.ptr = of};
-  if (epoll_ctl(epoll, how, fd, &event)) give_up("epoll_ctl: %s", strerror(errno));
+  if (epoll_ctl(epoll, how, fd, &event)) fail("epoll_ctl: %s", strerror(errno));
 }

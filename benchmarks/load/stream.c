@@ -29,7 +29,7 @@ static struct connection *connections;
 static int epoll, count, accepting, refusing;
 static size_t size;
 static char *message, buffer[1 << 18];
-static uint64_t done, owed, until, missed;
+static uint64_t done, unanswered, until, missed;
 
 /* Bytes moved, or -1 when there is nothing to be moved now. */
 static ssize_t give(struct connection *c) {
@@ -40,10 +40,10 @@ static ssize_t give(struct connection *c) {
   int why = SSL_get_error(c->ssl, n);
   if (why == SSL_ERROR_WANT_READ) return -2;
   if (why == SSL_ERROR_WANT_WRITE) return -1;
-  give_up("SSL_write: error %d", why);
+  fail("SSL_write: error %d", why);
 #else
   ssize_t n = send(c->fd, from, c->to_send, MSG_NOSIGNAL);
-  if (n < 0 && errno != EAGAIN) give_up("send: %s", strerror(errno));
+  if (n < 0 && errno != EAGAIN) fail("send: %s", strerror(errno));
   return n;
 #endif
 }
@@ -54,11 +54,11 @@ static ssize_t take(struct connection *c) {
   if (n > 0) return n;
   int why = SSL_get_error(c->ssl, n);
   if (why == SSL_ERROR_WANT_READ || why == SSL_ERROR_WANT_WRITE) return -1;
-  give_up("SSL_read: error %d", why);
+  fail("SSL_read: error %d", why);
 #else
   ssize_t n = recv(c->fd, buffer, sizeof buffer, 0);
-  if (n < 0 && errno != EAGAIN) give_up("recv: %s", strerror(errno));
-  if (!n) give_up("the server ended a connection");
+  if (n < 0 && errno != EAGAIN) fail("recv: %s", strerror(errno));
+  if (!n) fail("the server ended a connection");
   return n;
 #endif
 }
@@ -75,7 +75,7 @@ static void push(struct connection *c) {
 static void begin(struct connection *c, uint64_t since) {
   c->since = since;
   c->to_send = c->to_come = size;
-  owed++;
+  unanswered++;
   push(c);
 }
 
@@ -101,7 +101,7 @@ static void go(struct connection *c) {
 static void meet_refusal(struct connection *c) {
   c->since = now();
   c->fd = connected(&server);
-  owed++;
+  unanswered++;
   watch(epoll, EPOLL_CTL_ADD, c->fd, EPOLLIN, c);
 }
 
@@ -109,7 +109,7 @@ static void meet_refusal(struct connection *c) {
 static void came_back(struct connection *c, uint64_t time) {
   record(time - c->since);
   done++;
-  owed--;
+  unanswered--;
   if (accepting) go(c);
   if (time >= until) return;
   if (accepting) come(c);
@@ -119,8 +119,8 @@ static void came_back(struct connection *c, uint64_t time) {
 static void readable(struct connection *c, int open) {
   ssize_t n;
   while ((n = take(c)) > 0) {
-    if ((size_t)n > c->to_come) give_up("more came back than was sent");
-    if (buffer[n - 1] != message[size - c->to_come + (size_t)n - 1]) give_up("something else came back");
+    if ((size_t)n > c->to_come) fail("more came back than was sent");
+    if (buffer[n - 1] != message[size - c->to_come + (size_t)n - 1]) fail("something else came back");
     c->to_come -= (size_t)n;
     if (c->to_come) {
       if ((size_t)n < sizeof buffer && size < sizeof buffer) break;
@@ -128,7 +128,7 @@ static void readable(struct connection *c, int open) {
     }
     if (!open) return came_back(c, now());
     record(now() - c->since);
-    done++, owed--;
+    done++, unanswered--;
     if (c->waiting) {
       uint64_t due = c->due[c->first++ % 64];
       c->waiting--;
@@ -141,11 +141,11 @@ static void readable(struct connection *c, int open) {
 
 /* The server has ended a connection that said nothing: on to the next. */
 static void refused(struct connection *c) {
-  if (recv(c->fd, buffer, 1, 0) > 0) give_up("the server answers a peer that it was to refuse");
+  if (recv(c->fd, buffer, 1, 0) > 0) fail("the server answers a peer that it was to refuse");
   close(c->fd);
   record(now() - c->since);
   done++;
-  owed--;
+  unanswered--;
   if (now() >= until) return;
   meet_refusal(c);
 }
@@ -165,8 +165,8 @@ static void turn(int timeout, int open) {
 }
 
 static void finish(int open) {
-  for (uint64_t patience = now() + 10 * SECOND; owed;) {
-    if (now() > patience) give_up("%llu messages never came back", (unsigned long long)owed);
+  for (uint64_t deadline = now() + 10 * SECOND; unanswered;) {
+    if (now() > deadline) fail("%llu messages never came back", (unsigned long long)unanswered);
     turn(100, open);
   }
 }
@@ -193,7 +193,7 @@ static void run_open(double rate, uint64_t start) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 6) give_up("stream ADDRESS CONNECTIONS SIZE SECONDS closed|open RATE|accepts|refusals|idle");
+  if (argc < 6) fail("stream ADDRESS CONNECTIONS SIZE SECONDS closed|open RATE|accepts|refusals|idle");
   many_files();
   server = address(argv[1]);
   count = atoi(argv[2]);

@@ -4,7 +4,7 @@
  */
 #include "../load/load.h"
 
-enum { BATCH = 64, LONGEST = 2048 };
+enum { BATCH = 64, DATAGRAM_BYTES = 2048 };
 
 struct connection {
   int fd;
@@ -82,13 +82,13 @@ static void serve_streams(int listening) {
 }
 
 static void serve_datagrams(int fd) {
-  static char bytes[BATCH][LONGEST];
+  static char bytes[BATCH][DATAGRAM_BYTES];
   static struct sockaddr_storage peers[BATCH];
   static struct iovec parts[BATCH];
   static struct mmsghdr messages[BATCH];
   for (;;) {
     for (int at = 0; at < BATCH; at++) {
-      parts[at] = (struct iovec){bytes[at], LONGEST};
+      parts[at] = (struct iovec){bytes[at], DATAGRAM_BYTES};
       messages[at].msg_hdr = (struct msghdr){
           .msg_name = &peers[at], .msg_namelen = sizeof peers[at], .msg_iov = &parts[at], .msg_iovlen = 1};
     }
@@ -102,13 +102,13 @@ static void serve_datagrams(int fd) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 2) give_up("echo ADDRESS");
+  if (argc < 2) fail("echo ADDRESS");
   many_files();
   struct address a = address(argv[1]);
   int one = 1, fd = socket(a.family, a.kind | SOCK_CLOEXEC | (a.kind == SOCK_STREAM ? SOCK_NONBLOCK : 0), 0);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind(fd, &a.to.any, a.length)) give_up("bind: %s", strerror(errno));
+  if (bind(fd, &a.to.any, a.length)) fail("bind: %s", strerror(errno));
   if (a.kind == SOCK_DGRAM) serve_datagrams(fd);
-  if (listen(fd, 1024)) give_up("listen: %s", strerror(errno));
+  if (listen(fd, 1024)) fail("listen: %s", strerror(errno));
   serve_streams(fd);
 }
