@@ -193,7 +193,7 @@ class _Rehearsal:
     def _note(self, what: str, error: BaseException) -> None:
         self.found[f"{what}: {describe(error)}"] += 1
 
-    # -- transports.stream.Owner
+    # -- transports.fields.Owner
 
     def ended(self, connection: Connection, end: End) -> None:
         """There is no turn of the reactor in which a connection could end."""

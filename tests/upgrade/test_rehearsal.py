@@ -65,7 +65,7 @@ def factory(what: Callable[[Any, Any], object]) -> Callable[[Host[Any]], Factory
 def frozen() -> Iterator[Callable[..., HandedConnection]]:
     """Makes connections that are handed over, of an accepted one that really was."""
     connection = Exchange(Probe())
-    server = connection.server.freeze()
+    server = connection.connection.freeze()
 
     def make(state: Any = None, peer: Peer | None = None, **changes: Any) -> HandedConnection:
         handed = {**server, "listener": ADDRESS, **changes}
@@ -299,7 +299,7 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
     assert specification.stream is not None
     connection = Exchange(Probe())
     protocol = specification.stream(host).buildProtocol(None)
-    server = connection.server
+    server = connection.connection
     server.protocol = protocol
     protocol.makeConnection(server)
     protocol.dataReceived(b"half a line")
