@@ -21,7 +21,7 @@ from sockd.control.language import MAX_ANSWER_BYTES, Json, Refused
 from sockd.control.requests import Request
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import State
-from sockd.transports.acceptor import BREATHER, Acceptor
+from sockd.transports.acceptor import SHORTAGE_PAUSE, Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -139,7 +139,7 @@ class ControlServer:
         if self._acceptor is acceptor:
             self._log.failure("control: accepting failed", Failure(why))
             self._acceptor = None
-            self._again = self._reactor.callLater(BREATHER, self.start)
+            self._again = self._reactor.callLater(SHORTAGE_PAUSE, self.start)
 
     def _warn(self, text: str, **fields: object) -> None:
         if self._warnings.allows(text):

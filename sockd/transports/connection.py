@@ -54,7 +54,6 @@ import errno
 import os
 import socket
 import struct
-from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -70,10 +69,10 @@ from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.transports.ending import SENDS_FIN, TELLS_OF_FIN, ConnectionEvent, ConnectionState
-from sockd.transports.fields import READ, READ_IN_BULK
+from sockd.transports.fields import BULK_READ_SIZE, READ_SIZE
 from sockd.transports.movable import Movable
 from sockd.transports.reading import BY_BACK_PRESSURE, BY_PROTOCOL
-from sockd.transports.twisted import TwistedSocket
+from sockd.transports.twisted import TwistedProtocol, TwistedSocket
 
 
 class ConnectionCutError(ConnectionLost):
@@ -128,7 +127,7 @@ class Connection(Movable, TwistedSocket):
         self.ready = True
         self.begun = self.mark_time = self._reactor.seconds()
 
-    def start(self, protocol: Any) -> None:
+    def start(self, protocol: TwistedProtocol) -> None:
         """Hand the connection to its protocol and begin to read."""
         self.protocol = protocol
         self._update_reading()
@@ -143,10 +142,10 @@ class Connection(Movable, TwistedSocket):
 
     def doRead(self) -> None:  # noqa: N802
         if not self._reading:
-            return  # it was paused by another event that epoll reported together with this one
+            return  # an event that epoll reported with this one has paused it
         size, read = self._read_size, self._read
-        if size > READ and self._flusher.waiting > WAITING_LIMIT:
-            size = READ
+        if size > READ_SIZE and self._flusher.waiting > WAITING_LIMIT:
+            size = READ_SIZE
         try:
             data = read(self._fd, size)
         except (BlockingIOError, InterruptedError):
@@ -160,15 +159,15 @@ class Connection(Movable, TwistedSocket):
         if self.disconnecting:
             return  # the protocol is done with it; reading on keeps a peer that still sends from blocking
         count = len(data)
-        if count >= READ:
-            self._read_size = READ_IN_BULK
-        elif size > READ:
-            self._read_size = READ
+        if count >= READ_SIZE:
+            self._read_size = BULK_READ_SIZE
+        elif size > READ_SIZE:
+            self._read_size = READ_SIZE
         self.received += count
         self.counters.bytes_in += count
         flusher = self._flusher
         flusher.active = True
-        self._dirty = True  # it is flushed below, whatever else is to be flushed
+        self._dirty = True  # it is flushed below, before whatever else is dirty
         try:
             self.protocol.dataReceived(data)
         except BaseException:  # noqa: BLE001
@@ -179,7 +178,7 @@ class Connection(Movable, TwistedSocket):
             if self.unsent or self._asked:
                 self.flush()
         else:
-            # `_send_one`, of which the call would be 440 instructions of 8,000.
+            # `_send_one` in place: to call it would cost 440 instructions more.
             write = self._write
             try:
                 count = write(self._fd, answer)
@@ -202,7 +201,6 @@ class Connection(Movable, TwistedSocket):
             flusher.active = False
 
     def _deliver(self, data: bytes) -> None:
-        """Hand the protocol what has waited."""
         if not self.disconnecting:
             try:
                 self.protocol.dataReceived(data)
@@ -288,7 +286,7 @@ class Connection(Movable, TwistedSocket):
             self._lost(connectionDone)  # as ALL_SENT would have it: the most frequent of all ends
 
     def peer_left(self, *, reset: bool) -> None:
-        """The peer has left, though nothing is being read from it (`tree.sweep.left`)."""
+        """The peer has left, though nothing is being read from it (`tree.sweep`)."""
         if reset:
             self._broken(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
         elif not self._rest:
@@ -299,7 +297,10 @@ class Connection(Movable, TwistedSocket):
             self._unsendable(error)
 
     def _unsendable(self, error: OSError) -> None:
-        """The kernel takes nothing from us. What the peer sent before it left is still to be read."""
+        """The kernel takes nothing more from us: drop what is unsent.
+
+        The connection goes on if the peer may have sent something before it left, until that is read.
+        """
         if error.errno in _KERNEL_SHORT:
             self._breathe(errno.errorcode[error.errno])
         elif self._reads and (self._reading or self._rest or self._paused == BY_BACK_PRESSURE):
@@ -340,13 +341,13 @@ class Connection(Movable, TwistedSocket):
         self._lost(reason)
 
     def _lost(self, why: Failure) -> None:
-        """The one place where a connection is given up: the protocol and the owner are told, once."""
+        """Give the connection up, once: the protocol and the owner hear of it here, and nowhere else."""
         if not self._happens(_GONE):
             return
         if self._paused & BY_PROTOCOL:
             self._flusher.waiting -= 1
         self._drop_unsent()
-        self._fd = -1  # its number is another's soon
+        self._fd = -1  # the kernel will hand its number to another
         self._flusher.bury(self.sock)
         self._stop_producer()
         if self.protocol is not None:  # else the handshake was not done
@@ -355,4 +356,4 @@ class Connection(Movable, TwistedSocket):
             except BaseException:  # noqa: BLE001
                 self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
-        self.protocol = None  # which has us: nothing is left to be found by Python's search for cycles
+        self.protocol = None  # it refers to us: a cycle would wait for the garbage collector

@@ -10,16 +10,17 @@ from sockd.base.reactor import Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
+from sockd.transports.twisted import TwistedProducer, TwistedProtocol
 
 # Bytes that one read takes at most. After a full one the next takes more, as the peer sends in bulk: that
 # saves a quarter of the CPU for messages of a megabyte. The kernel fills the bytes that the protocol gets.
-READ = 64 * 1024
-READ_IN_BULK = 512 * 1024
-# Above so many bytes unsent we stop reading from the peer: it gets no further answers before it took these.
+READ_SIZE = 64 * 1024
+BULK_READ_SIZE = 512 * 1024
+# Bytes unsent above which we stop reading from the peer: it gets no more answers before it has taken these.
 HIGH_WATER = 64 * 1024
-# Above so many bytes unsent sockd aborts the connection, unless the protocol sets its own bound: it went on
+# Bytes unsent above which sockd aborts the connection, unless the protocol sets its own bound: it went on
 # writing though nothing was read from the peer any more.
-UNSENT = 16 * 1024 * 1024
+UNSENT_LIMIT = 16 * 1024 * 1024
 
 _OPEN = ConnectionState.OPEN  # bound once, as in `connection`
 
@@ -30,6 +31,7 @@ class Owner(Protocol):
     def lane(self, *, secure: bool) -> Watcher:
         """Where the connection is to be watched: the reactor itself, or a lane of it."""
 
+    # Any: a Connection, which is built upon this module.
     def ended(self, connection: Any, end: End) -> None:
         """The connection is lost, and its protocol has been told."""
 
@@ -128,25 +130,25 @@ class ConnectionFields(_Often):
         self._reactor = flusher.reactor
         self._owner = owner
         self.lane = owner.lane(secure=self.secure)
-        self.protocol: Any = None  # Twisted's IProtocol, which is no type
+        self.protocol: TwistedProtocol = None
 
         # Sending: see `sending`.
         self._one: bytes | memoryview | None = None  # to be sent, where it is all there is
         self._out: list[bytes | memoryview] = []  # else
         self.unsent = 0
         self.sent = 0
-        self._unsent_limit = UNSENT
+        self._unsent_limit = UNSENT_LIMIT
         self._high_water = HIGH_WATER
         self._writing = False  # the lane says when there is room for more
         self._dirty = False  # the flusher will flush it, or its own event does
         self._asked = False  # in its own event, to be flushed though it wrote nothing
-        self._producer: Any = None  # Twisted's IPushProducer or IPullProducer, which are no types
+        self._producer: TwistedProducer = None
         self._producer_paused = False
         self._streaming = False
 
         # Reading: see `reading`.
         self.received = 0
-        self._read_size = READ
+        self._read_size = READ_SIZE
         self._paused = 0  # why nothing is read: bits
         self._reading = False  # the lane says when there is something to read
         self._rest = b""  # read, and not wanted yet: nothing more is read before it is

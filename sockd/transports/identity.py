@@ -1,4 +1,4 @@
-"""Whose certificate a TLS client showed; imported only where there is TLS, as it imports cryptography."""
+"""The name that a client's certificate proves. Imported only where TLS is used: it imports cryptography."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,8 +22,8 @@ from service_identity.hazmat import (
 
 from sockd.base.text import visible
 
-# Of a name that a certificate claims, so much is shown.
-_LONGEST_SHOWN = 255
+# Characters that are shown of a name that a certificate claims.
+_SHOWN_LENGTH = 255
 
 
 class IdentityError(Exception):
@@ -33,7 +33,7 @@ class IdentityError(Exception):
 class Name:
     """A name of `client_names`: an IP address, a URI (with a colon), or else a DNS name.
 
-    IdentityError if it is none of them. Wildcards are for certificates.
+    IdentityError if it is none of them. It has no wildcards: only certificates may.
     """
 
     def __init__(self, text: str) -> None:
@@ -46,13 +46,13 @@ class Name:
         self._uri = ":" in text
         try:
             self._id = URI_ID(text) if self._uri else DNS_ID(text)
-        except (ValueError, ImportError):  # the latter: it is not ASCII, and the package idna isn't there
-            # RFC 6125 knows a URI's scheme and host; of spiffe://… and urn:… all of it must be the same.
+        except (ValueError, ImportError):  # ImportError: not ASCII, and the package idna is missing
+            # RFC 6125 compares a URI's scheme and host; spiffe://… and urn:… must be the same as a whole.
             if not self._uri or any(character.isspace() for character in text):
                 raise IdentityError(f"{visible(text)!r} is no DNS name, IP address or URI") from None
 
     def among(self, patterns: list[CertificatePattern], uris: list[str]) -> bool:
-        """Whether it is one of these of a certificate."""
+        """Whether a certificate with these patterns and URIs is for this name."""
         if self._uri and self.text in uris:
             return True
         if self._id is None or not patterns:
@@ -65,15 +65,16 @@ class Name:
 
 
 def verified_name(der: bytes, names: tuple[str, ...]) -> str:
-    """The first of the names that this certificate is good for; without names, what it says of itself.
+    """The first of the names that this certificate is for; without names, the one it claims itself.
 
-    That its issuer is trusted is for the handshake to have seen. What is returned is safe to be shown.
+    The handshake has verified its issuer already. What is returned is safe to be shown. IdentityError where
+    the certificate is for none of the names, or can't be read.
     """
     try:
         certificate = x509.load_der_x509_certificate(der)
         alternatives = _alternatives(certificate)
-        claimed = _shown(next(_claimed(certificate, alternatives)))  # here: names are parsed when asked for
-    except Exception:  # noqa: BLE001  # of several families, by what is wrong with it
+        claimed = _shown(next(_claimed(certificate, alternatives)))  # here, as names are parsed lazily
+    except Exception:  # noqa: BLE001  # of several families, depending on what is wrong
         raise IdentityError("the client's certificate can't be read") from None
     if not names:
         return claimed
@@ -84,7 +85,7 @@ def verified_name(der: bytes, names: tuple[str, ...]) -> str:
     raise IdentityError(f"the client's certificate is for none of client_names; it is for {claimed}")
 
 
-# To parse them takes longer than all the rest: fifty names took each handshake 0.4 ms.
+# Parsing names takes longer than all the rest: fifty of them took 0.4 ms of each handshake.
 _parsed = lru_cache(maxsize=1024)(Name)
 
 
@@ -95,7 +96,7 @@ def _alternatives(certificate: x509.Certificate) -> list[x509.GeneralName]:
 
 
 def _patterns(alternatives: list[x509.GeneralName]) -> Iterator[CertificatePattern]:
-    """What service_identity can look for; what it calls invalid matches nothing, and spoils nothing."""
+    """The names that service_identity can compare; one that it calls invalid is skipped."""
     for alternative in alternatives:
         with suppress(CertificateError, ValueError):
             if isinstance(alternative, x509.DNSName):
@@ -111,7 +112,7 @@ def _uris(alternatives: list[x509.GeneralName]) -> list[str]:
 
 
 def _claimed(certificate: x509.Certificate, alternatives: list[x509.GeneralName]) -> Iterator[str]:
-    """The certificate's names: the alternative ones, the common ones, at last what it can't lack."""
+    """The certificate's names: the alternative ones, the common ones, and at last its subject or number."""
     for alternative in alternatives:
         if isinstance(alternative, _SHOWN) and str(alternative.value).strip():
             yield str(alternative.value)
@@ -125,4 +126,4 @@ _SHOWN = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.RFC
 
 
 def _shown(name: str) -> str:
-    return visible(name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…")
+    return visible(name if len(name) <= _SHOWN_LENGTH else f"{name[: _SHOWN_LENGTH - 1]}…")

@@ -5,13 +5,15 @@ from typing import Any, Self
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
+from sockd.protocols.contract import State
 from sockd.transports.ending import ConnectionState
 from sockd.transports.fields import Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.sending import Sending
+from sockd.transports.twisted import TwistedProtocol
 
-# A dict of what `upgrade.encoding` takes; another version of sockd may read it.
+# What a connection is frozen to, by name. Any: another version of sockd may have written it.
 Frozen = dict[str, Any]
 
 
@@ -73,7 +75,7 @@ class Movable(Sending):
         connection.mark_received, connection.mark_sent = frozen["mark_received"], frozen["mark_sent"]
         return connection
 
-    def resume(self, protocol: Any, state: Any) -> None:
+    def resume(self, protocol: TwistedProtocol, state: State) -> None:
         """Hand a thawed connection to its protocol, with that one's own state, and go on where it stopped."""
         self.protocol = protocol
         producer_paused, self._producer_paused = self._producer_paused, False

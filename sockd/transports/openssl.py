@@ -1,4 +1,4 @@
-"""OpenSSL's side of a certificate: a context that shows it, with the versions and ciphers that we speak."""
+"""What sockd asks of OpenSSL: contexts for certificates, steps of a handshake, records of a read."""
 
 import os
 import ssl
@@ -9,30 +9,33 @@ from contextlib import contextmanager
 from sockd.base import descriptors
 from sockd.base.errors import SockdError
 
-# TLS 1.2's with forward secrecy and authenticated encryption (RFC 9325, 4.2); 1.3 has no others.
+# The ciphers of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2); 1.3 has no others.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class TlsError(SockdError):
-    """Why OpenSSL doesn't take a certificate, its key or the authorities; nothing of a key is in it."""
+    """Why OpenSSL refuses a certificate, its key or the authorities; it never holds any part of a key."""
 
 
 def context(
     chain: bytes, key: bytes, min_version: str = "1.2", client_ca: bytes | None = None
 ) -> ssl.SSLContext:
-    """For servers with this certificate; clients show one of `client_ca` if that is given. All are PEM."""
+    """A context for servers with this certificate. All three are PEM; TlsError where OpenSSL refuses them.
+
+    With `client_ca` clients must show a certificate that one of these authorities has signed.
+    """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = _VERSIONS[min_version]
     made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # OpenSSL's two cost a tenth of a handshake each; one that is taken up brings the next.
+    # Each of OpenSSL's two tickets would cost a tenth of a handshake; one that is used brings the next.
     made.num_tickets = 1
     try:
         made.set_ciphers(CIPHERS)
         descriptors.take(lambda: _load(made, chain, key))
         if client_ca is not None:
             made.verify_mode = ssl.CERT_REQUIRED
-            # Whoever is named there is trusted, a root or not: roots may know clients that aren't ours.
+            # Each authority in it is trusted, root or not: a root may have signed clients that aren't ours.
             made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             made.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
     except ssl.SSLError as error:
@@ -49,7 +52,7 @@ def _load(made: ssl.SSLContext, chain: bytes, key: bytes) -> None:
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """A path to a file with this content: OpenSSL reads keys from files only, and ours may have changed."""
+    """A path to this content. OpenSSL reads keys from files only, and the real file may have changed."""
     descriptor = os.memfd_create("sockd-key", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)
@@ -59,9 +62,9 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def step(tls: ssl.SSLObject, *, named: bool) -> bool:
-    """Go on with what has come; whether it is done. SSLError: it failed.
+    """Go on with the handshake; whether it is done. SSLError where it failed.
 
-    `named`: the context's is a callback that gets the name which the client asks for.
+    `named` says that the context has a callback for the server name that the client asks for.
     """
     try:
         if named:
@@ -76,7 +79,7 @@ def step(tls: ssl.SSLObject, *, named: bool) -> bool:
 
 @contextmanager
 def _contained() -> Iterator[None]:
-    """Of a name that isn't ASCII Python would show a traceback, too; that the handshake fails is enough."""
+    """Keep Python from printing a traceback for a name that isn't ASCII: the failed handshake is enough."""
     shown = sys.unraisablehook
 
     def show(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -91,35 +94,35 @@ def _contained() -> Iterator[None]:
 
 
 def words(error: ssl.SSLError) -> str:
-    """What was wrong."""
+    """What was wrong, in OpenSSL's words, for the log and the counters."""
     why = (error.reason or "unknown").lower().replace("_", " ")
     if isinstance(error, ssl.SSLCertVerificationError):
         why += f": {error.verify_message}"
     return why
 
 
-# A record holds at most this much (RFC 8446, 5.1): who reads so much leaves nothing of it behind.
-RECORD = 16 * 1024
-# After so many records others have their turn: 128 KiB of records with a byte each took 5 ms in one event.
-MANY = 512
+# Bytes of data in a record at most (RFC 8446, 5.1): reading so much leaves nothing of a record behind.
+RECORD_SIZE = 16 * 1024
+# Records that one event reads, before others have their turn: 128 KiB of records of a byte took 5 ms.
+RECORDS_PER_EVENT = 512
 
 
 def read_on(tls: ssl.SSLObject, bio: ssl.MemoryBIO, data: bytes) -> tuple[bytes, bytes, ssl.SSLError | None]:
-    """Read what follows this in `bio`, and leave it empty.
+    """Read on after `data`, and leave `bio` empty.
 
-    Gives all data, the cipher text that is for a later turn, and what else than data ended it;
-    SSLZeroReturnError is the peer's close_notify.
+    The result is all data, this included; the cipher text that is left for a later event; and the exception
+    that ended the data, if one did. SSLZeroReturnError is the peer's close_notify.
     """
     pieces = []
     why: ssl.SSLError
     try:
         while data:
             pieces.append(data)
-            if not bio.pending:  # to be told so by an exception takes longer than all the rest
+            if not bio.pending:  # OpenSSL says so with an exception, which takes longer than all the rest
                 return b"".join(pieces), b"", None
-            if len(pieces) > MANY:
+            if len(pieces) > RECORDS_PER_EVENT:
                 return b"".join(pieces), bio.read(), None
-            data = tls.read(RECORD)
+            data = tls.read(RECORD_SIZE)
     except ssl.SSLError as error:
         why = error
     else:

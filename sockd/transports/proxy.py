@@ -1,6 +1,6 @@
-"""The header by which a proxy says for whom it connects: haproxy's PROXY protocol, versions 1 and 2.
+"""The header in which a proxy names the client that it connects for: haproxy's PROXY protocol.
 
-After doc/proxy-protocol.txt of haproxy, sections 2.1 and 2.2.
+Versions 1 and 2, after doc/proxy-protocol.txt of haproxy, sections 2.1 and 2.2.
 """
 
 import re
@@ -8,7 +8,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-_POLYNOMIAL = 0x82F63B78  # reflected
+_POLYNOMIAL = 0x82F63B78  # of CRC-32C (RFC 3720, 12.1), with its bits reversed
 
 
 def _entry(byte: int) -> int:
@@ -21,18 +21,18 @@ _TABLE = tuple(_entry(byte) for byte in range(256))
 
 
 def crc32c(data: bytes) -> int:
-    """Of all bytes; for a few hundred of them, as there is nothing quick in the standard library."""
+    """The checksum of a few hundred bytes at most: this is slow, and the standard library has no other."""
     crc = 0xFFFF_FFFF
     for byte in data:
         crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFF_FFFF
 
 
-# The longest line of version 1, its CRLF included.
-LONGEST_LINE = 107
-# What may follow the first 16 bytes of version 2; haproxy and its like stay below an MSS that fits anywhere.
-LONGEST_BLOCK = 536
-LONGEST = 16 + LONGEST_BLOCK
+# Bytes of a line of version 1 at most, its CRLF included.
+LINE_LIMIT = 107
+# Bytes that may follow the first 16 of version 2. haproxy stays below 536, the MSS that fits any network.
+BLOCK_LIMIT = 536
+HEADER_LIMIT = 16 + BLOCK_LIMIT
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -50,15 +50,15 @@ Inet = tuple[str, int]
 
 
 class ProxyError(Exception):
-    """This is no header: what is wrong with it, in a line without a byte of the peer's."""
+    """What is wrong with a header, in one line without a byte of the peer's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyInfo:
-    """Host and port of the client and of what it connected to.
+    """Host and port of the client, and of the address that it connected to.
 
-    None: the proxy doesn't say (UNKNOWN, UNSPEC, a Unix socket) or speaks for itself (LOCAL), and the real
-    peer counts.
+    They are None where the proxy doesn't say (UNKNOWN, UNSPEC, a Unix socket) or connects for itself (LOCAL):
+    then the proxy itself is the peer.
     """
 
     source: Inet | None = None
@@ -66,7 +66,7 @@ class ProxyInfo:
 
 
 class Header:
-    """Takes the bytes of a connection, however they are split, up to the header's last."""
+    """Collects the first bytes of a connection, however they are split, until the header is complete."""
 
     __slots__ = ("_held",)
 
@@ -74,11 +74,11 @@ class Header:
         self._held = b""
 
     def feed(self, data: bytes) -> tuple[ProxyInfo, bytes] | None:
-        """What the header says and the bytes after it, once it is there; None while more must come.
+        """What the header says and the bytes after it, once it is complete; None before.
 
-        ProxyError as soon as it can't become one. At most LONGEST bytes are held.
+        ProxyError as soon as the bytes can't become a header. At most HEADER_LIMIT bytes are held.
         """
-        held = self._held + data[: LONGEST - len(self._held)]
+        held = self._held + data[: HEADER_LIMIT - len(self._held)]
         found = _parse(held)
         if found is None:
             self._held = held
@@ -88,7 +88,7 @@ class Header:
 
 
 def _parse(held: bytes) -> tuple[ProxyInfo, int] | None:
-    """What a header says and its length. What is decided depends on no byte after those that decide it."""
+    """What a header says and its length. A verdict depends on no byte after those that decide it."""
     if held.startswith(_V1):
         return _parse_line(held)
     if held.startswith(_V2):
@@ -102,11 +102,11 @@ def _parse(held: bytes) -> tuple[ProxyInfo, int] | None:
 
 
 def _parse_line(held: bytes) -> tuple[ProxyInfo, int] | None:
-    held = held[:LONGEST_LINE]
+    held = held[:LINE_LIMIT]
     end = _NOT_IN_LINE.search(held)
     if end is None or held[end.start() :] == b"\r":
-        if len(held) == LONGEST_LINE:
-            raise ProxyError(f"the line is longer than {LONGEST_LINE} bytes")
+        if len(held) == LINE_LIMIT:
+            raise ProxyError(f"the line is longer than {LINE_LIMIT} bytes")
         return None
     if not held.startswith(b"\r\n", end.start()):
         raise ProxyError("a byte that can't be in the line, or an end of line that is not CRLF")
@@ -116,7 +116,7 @@ def _parse_line(held: bytes) -> tuple[ProxyInfo, int] | None:
 def _line_info(line: str) -> ProxyInfo:
     words = line.split(" ")
     if words[0] == "UNKNOWN":
-        return ProxyInfo()  # whatever comes after it is to be ignored
+        return ProxyInfo()  # the rest of the line is to be ignored
     family = _FAMILIES_V1.get(words[0])
     if family is None:
         raise ProxyError("neither TCP4 nor TCP6 nor UNKNOWN")
@@ -158,15 +158,15 @@ def _parse_binary(held: bytes) -> tuple[ProxyInfo, int] | None:
     if len(held) < 16:
         return None
     size = 16 + int.from_bytes(held[14:16], "big")
-    if size > LONGEST:
-        raise ProxyError(f"a header of {size} bytes, more than {LONGEST}")
+    if size > HEADER_LIMIT:
+        raise ProxyError(f"a header of {size} bytes, more than {HEADER_LIMIT}")
     addresses = _ADDRESSES[family] if command == _PROXY else 0
     if size < 16 + addresses:
         raise ProxyError("too short for the addresses of its family")
     if len(held) < size:
         return None
     if command == _LOCAL:
-        return ProxyInfo(), size  # whatever is in it is to be ignored
+        return ProxyInfo(), size  # the rest of the header is to be ignored
     _check_values(held[:size], 16 + addresses)
     return _binary_info(family, held[16 : 16 + addresses]), size
 
@@ -185,7 +185,7 @@ def _binary_info(family: int, addresses: bytes) -> ProxyInfo:
 
 
 def _check_values(header: bytes, at: int) -> None:
-    """Type, length (2 bytes) and value, again and again to the end; a checksum among them must be right."""
+    """Check the header's values, each a type, a length (2 bytes) and that many bytes; and the checksum."""
     checked = False
     while at < len(header):
         start = at + 3

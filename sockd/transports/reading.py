@@ -1,6 +1,6 @@
 """When a connection is read from, and why not: pauses, holds, and bytes that were read too early."""
 
-from sockd.transports.fields import READ, ConnectionFields
+from sockd.transports.fields import READ_SIZE, ConnectionFields
 
 # Why nothing is read from a connection: a set of bits.
 BY_PROTOCOL = 1  # it called pauseProducing
@@ -58,8 +58,8 @@ class Reading(ConnectionFields):
         self._resume(BY_PROTOCOL)
 
     def limit_read(self, count: int) -> None:
-        """Read no more than `count` bytes at once: for a protocol that makes much of little."""
-        self._read_size = min(count, READ - 1)  # a read of READ would have the next ones take more
+        """Read no more than `count` bytes in one event: for a protocol that makes much of little."""
+        self._read_size = min(count, READ_SIZE - 1)  # a read of READ_SIZE would have the next ones take more
 
     # -- the endpoint's
 

@@ -13,12 +13,12 @@ push producer is paused; above `limit_unsent` the connection is aborted as too s
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from sockd.base.metrics import End
 from sockd.transports.ending import FACTS
 from sockd.transports.fields import HIGH_WATER
 from sockd.transports.reading import BY_BACK_PRESSURE, Reading
+from sockd.transports.twisted import TwistedProducer
 
 
 class Sending(Reading):
@@ -59,7 +59,7 @@ class Sending(Reading):
             self._flusher.add(self)
 
     def _send_one(self, data: bytes | memoryview) -> None:
-        """Send all there is: as a rule it is one answer, and the kernel takes all of it."""
+        """Send everything, where it is one answer; as a rule the kernel takes all of it."""
         write = self._write
         try:
             count = write(self._fd, data)
@@ -78,7 +78,7 @@ class Sending(Reading):
             self._flushed()
 
     def flush(self) -> None:
-        """Send what the present event wrote; what the kernel doesn't take waits for the selector."""
+        """Send what this event wrote; what the kernel doesn't take waits until it has room."""
         self._dirty = self._asked = False
         if self._writing:
             return
@@ -100,7 +100,7 @@ class Sending(Reading):
 
     def doWrite(self) -> None:  # noqa: N802
         if not self._writing:
-            return  # it ended in the read event that epoll reported together with this one
+            return  # the read that epoll reported with this event has ended the writing
         self._flusher.active = True
         self._send_out()
         if not self.unsent and self._producer_waits():
@@ -116,7 +116,7 @@ class Sending(Reading):
             self._all_sent()
 
     def _queue(self) -> list[bytes | memoryview]:
-        """What is to be sent, in pieces."""
+        """Everything that is to be sent, in pieces."""
         if self._one is not None:
             self._out.append(self._one)
             self._one = None
@@ -125,7 +125,7 @@ class Sending(Reading):
     def _send_out(self) -> None:
         out, write = self._queue(), self._write
         while out:
-            # A long rest of an earlier write goes alone: it isn't to be copied with each write that follows.
+            # A long rest of an earlier write goes alone, lest it be copied with each write that follows.
             data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
             try:
                 count = write(self._fd, data)
@@ -180,7 +180,7 @@ class Sending(Reading):
     def _crowded(self) -> None:
         if not self._writing:
             if self.unsent <= self._unsent_limit and not (self._producer is not None and self._streaming):
-                return  # the end of the event may get rid of it
+                return  # the kernel may take it at the end of the event
             self._send_out()
             if self.unsent:
                 self._start_writing()
@@ -194,7 +194,7 @@ class Sending(Reading):
 
     # -- producers: IConsumer
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
+    def registerProducer(self, producer: TwistedProducer, streaming: bool) -> None:  # noqa: N802
         if self._producer is not None:
             raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} was never unregistered")
         if not self._sends:
@@ -227,8 +227,8 @@ class Sending(Reading):
     def _producer_waits(self) -> bool:
         """Whether a producer is to be asked for more once everything has gone; an end waits for it.
 
-        It does not wait for a push producer that isn't paused, as in Twisted's own transports: nobody ever
-        unregisters a transport that is its own producer, or its twin's (twisted.protocols.portforward).
+        It does not wait for a push producer that isn't paused, as in Twisted's own transports: a transport
+        that is its own producer, or its twin's, is never unregistered (twisted.protocols.portforward).
         """
         waits = self._producer is not None and (self._producer_paused or not self._streaming)
         return waits and self._sends

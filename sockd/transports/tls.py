@@ -27,7 +27,6 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
@@ -38,11 +37,12 @@ from sockd.transports.connection import Connection
 from sockd.transports.fields import HIGH_WATER, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.openssl import RECORD, read_on, step, words
+from sockd.transports.openssl import RECORD_SIZE, read_on, step, words
 from sockd.transports.reading import BY_BACK_PRESSURE
+from sockd.transports.twisted import TwistedProtocol
 
 # Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.
-PIECE = 64 * 1024
+PIECE_SIZE = 64 * 1024
 # Stands in `_rest` for a close_notify that waits until the protocol reads on: OpenSSL's `read` reports it
 # again, whatever follows. It is recognised by its identity, as a peer may send any bytes.
 CLOSE_NOTIFY = b"close_notify"
@@ -85,10 +85,10 @@ class TlsConnection(Connection):
         self._bio_in, self._bio_out = flusher.bios
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
-        self._build: Callable[[], Any] | None = None
+        self._build: Callable[[], TwistedProtocol | None] | None = None
         self._cipher: bytes | memoryview = b""  # encrypted, and not taken by the kernel yet
         self._in_flight = 0  # bytes of `unsent` that are in it
-        self._ours = False  # it is TLS's own (handshake, alert), and counts as sent to nobody
+        self._ours = False  # it is TLS's own (handshake, alert), and not counted as sent
         self._said = b""  # TLS's own, to be sent before anything else is encrypted
         self._goodbye = False  # close_notify was sent, or the peer can't get it any more
         self._preamble: Callable[[bytes], bytes | None] | None = None
@@ -108,7 +108,7 @@ class TlsConnection(Connection):
         """What was agreed on: version, cipher, the peer's certificate, the server name that it asked for."""
         return self._tls
 
-    def start(self, build: Callable[[], Any]) -> None:
+    def start(self, build: Callable[[], TwistedProtocol | None]) -> None:
         """Begin the handshake. `build()` makes the protocol once it is done, or ends the connection."""
         self._build = build
         self._update_reading()
@@ -155,7 +155,7 @@ class TlsConnection(Connection):
         why: ssl.SSLError | None = None
         try:
             bio.write(cipher)
-            data = self._tls.read(RECORD)
+            data = self._tls.read(RECORD_SIZE)
             if bio.pending or not data:
                 data, self._rest, why = read_on(self._tls, bio, data)
                 if self._rest and self._reading:
@@ -247,7 +247,7 @@ class TlsConnection(Connection):
         if self._writing or not self._alive:
             return
         data = self._one
-        if data is not None and self.ready and not (self._said or self._goodbye) and len(data) <= PIECE:
+        if data is not None and self.ready and not (self._said or self._goodbye) and len(data) <= PIECE_SIZE:
             # As a rule there is one answer, and the kernel takes all of it.
             self._one = None
             size = self._in_flight = len(data)
@@ -308,15 +308,15 @@ class TlsConnection(Connection):
             self.unsent -= sum(map(len, out))
             out.clear()
         if out and self.ready:
-            data = out[0] if len(out) == 1 or len(out[0]) > PIECE else b"".join(out)
+            data = out[0] if len(out) == 1 or len(out[0]) > PIECE_SIZE else b"".join(out)
             if data is out[0] and len(out) > 1:
                 del out[0]
             else:
                 out.clear()
-            if len(data) > PIECE:
+            if len(data) > PIECE_SIZE:
                 view = memoryview(data)
-                data = view[:PIECE]
-                out.insert(0, view[PIECE:])
+                data = view[:PIECE_SIZE]
+                out.insert(0, view[PIECE_SIZE:])
             self._in_flight = len(data)
             self._ours = False
             try:

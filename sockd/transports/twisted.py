@@ -1,15 +1,19 @@
-"""The addresses and socket options that Twisted's interfaces ask of a transport."""
+"""What Twisted's interfaces ask of a transport besides bytes and ends: addresses and socket options."""
 
 import socket
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from sockd.base.peers import Peer
+from sockd.base.peers import Peer, Sockaddr
+
+# Twisted's IProtocol, and its IPushProducer or IPullProducer: interfaces of zope's, which are no types.
+TwistedProtocol = Any
+TwistedProducer = Any
 
 
-def twisted_address(family: int, sockaddr: Any) -> IPv4Address | IPv6Address | UNIXAddress:
-    """A socket's address as Twisted's protocols expect it; `sockaddr` is as Python's socket module has it."""
+def twisted_address(family: int, sockaddr: Sockaddr) -> IPv4Address | IPv6Address | UNIXAddress:
+    """A socket's address as Twisted's protocols expect it."""
     if family == socket.AF_UNIX:
         return UNIXAddress(sockaddr or None)
     host, port, *rest = sockaddr or ("0.0.0.0", 0)
@@ -34,7 +38,7 @@ class TwistedSocket:
     def disconnected(self) -> bool:
         return not self.connected
 
-    # ITCPTransport's types know no Unix sockets.
+    # Any: the types of ITCPTransport know no Unix sockets.
 
     def getPeer(self) -> Any:  # noqa: N802
         return twisted_address(self.sock.family, self.peer.sockaddr)

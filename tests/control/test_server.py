@@ -24,7 +24,7 @@ from sockd.control.conversation import (
 )
 from sockd.control.language import MAX_REQUEST_BYTES, Refused
 from sockd.control.server import MAX_CONNECTIONS
-from sockd.transports.acceptor import BREATHER
+from sockd.transports.acceptor import SHORTAGE_PAUSE
 from tests.control.askers import House, answering, line, right, wrong
 from tests.control.conftest import Open
 
@@ -377,10 +377,10 @@ def test_descriptors_that_ran_out(open_house: Open) -> None:
     client = house.client()
     client.send(line("status"))
     house.loop.settle()
-    house.loop.advance(BREATHER)
+    house.loop.advance(SHORTAGE_PAUSE)
     house.loop.settle()
     house.sock.short = repeat(False)
-    house.loop.advance(BREATHER)
+    house.loop.advance(SHORTAGE_PAUSE)
     assert client.answer() == right(0)
     assert house.told() == ["control: can't accept: Too many open files; newcomers wait"]
     assert house.control.counters.refused == {"accepting failed": 2}
@@ -414,7 +414,7 @@ def test_an_acceptor_that_the_reactor_dropped(open_house: Open) -> None:
     client = house.client()
     client.send(line("status"))
     assert client.silent()
-    house.loop.advance(BREATHER)
+    house.loop.advance(SHORTAGE_PAUSE)
     assert client.answer() == right(0)
     dropped.connectionLost(Failure(ZeroDivisionError("once more")))
     assert [event["log_failure"].type for event in house.events] == [ZeroDivisionError]

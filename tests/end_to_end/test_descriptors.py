@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sockd.base import descriptors
-from sockd.transports.acceptor import BREATHER
+from sockd.transports.acceptor import SHORTAGE_PAUSE
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import SCRIPTS, SOCKD, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process, run
@@ -62,7 +62,7 @@ def test_none_left(serve: Serve, directory: Path) -> None:
         tail.expect('"event": "short"')
         assert open_files(daemon) == DESCRIPTORS - descriptors.reserved(DESCRIPTORS)
         used, began = cpu(daemon), time.monotonic()
-        while time.monotonic() < began + 3 * BREATHER:
+        while time.monotonic() < began + 3 * SHORTAGE_PAUSE:
             told = ask(daemon, "status")
         assert cpu(daemon) - used < (time.monotonic() - began) / 4
         assert "accepting failed" in told

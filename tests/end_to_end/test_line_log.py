@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.transports.datagrams.port import BATCH
+from sockd.transports.datagrams.port import DATAGRAMS_PER_EVENT
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.harness import ROOT, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process
@@ -116,18 +116,19 @@ endpoints:
             continue
         daemon.signal(signal.SIGSTOP)
         os.waitpid(daemon.pid, os.WUNTRACED)  # it has stopped
-        for number in range(3 * BATCH):
+        for number in range(3 * DATAGRAMS_PER_EVENT):
             flood.send(b"%d" % number)
         one.sendall(b"my turn\n")
         daemon.signal(signal.SIGCONT)
-        while log.read_bytes().count(b"\n") < 3 * BATCH + 2:  # a stop would take in what is queued
+        # A stop would take in what is queued.
+        while log.read_bytes().count(b"\n") < 3 * DATAGRAMS_PER_EVENT + 2:
             continue
     assert daemon.stop() == 0
     found = texts(log)
     turn = found.index("my turn")
-    assert 1 <= turn <= 1 + BATCH
+    assert 1 <= turn <= 1 + DATAGRAMS_PER_EVENT
     del found[turn]
-    assert found == ["served", *map(str, range(3 * BATCH))]
+    assert found == ["served", *map(str, range(3 * DATAGRAMS_PER_EVENT))]
 
 
 @pytest.fixture

@@ -18,5 +18,5 @@ def connect() -> Iterator[Connect]:
         return made[-1]
 
     yield make
-    for connection in made:
-        connection.close()
+    for exchange in made:
+        exchange.close()

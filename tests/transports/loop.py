@@ -103,7 +103,7 @@ class Recorder:
     def lane(self, *, secure: bool) -> Any:
         return self.selector
 
-    def ended(self, server: Connection, end: End) -> None:
+    def ended(self, connection: Connection, end: End) -> None:
         self.ends.append(end)
 
     def protocol_failed(self, where: str) -> None:
@@ -129,13 +129,15 @@ class Exchange:
         inet = ours.family != socket.AF_UNIX
         peer = Peer.inet(ours.getpeername()) if inet else Peer.unix(0, 1)
         self.protocol = protocol
-        self.server = Connection(ours, peer, self.turn, self.owner, Listening("test://here", self.counters))
-        self.server.start(protocol)
+        self.connection = Connection(
+            ours, peer, self.turn, self.owner, Listening("test://here", self.counters)
+        )
+        self.connection.start(protocol)
 
     def close(self) -> None:
         """Leave no socket behind."""
         self.client.close()
-        self.server.abortConnection()
+        self.connection.abortConnection()
         self.loop.settle()
 
     def received(self) -> bytes:
@@ -181,16 +183,16 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     return accepted, client
 
 
-def noted_reads(server: Connection) -> list[int]:
+def noted_reads(connection: Connection) -> list[int]:
     """How much is asked for by each read from now on, in bytes."""
     sizes: list[int] = []
-    read = server._read
+    read = connection._read
 
     def noted(number: int, size: int) -> bytes:
         sizes.append(size)
         return read(number, size)
 
-    server._read = noted
+    connection._read = noted
     return sizes
 
 

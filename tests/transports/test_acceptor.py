@@ -9,7 +9,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from sockd.base import descriptors
-from sockd.transports.acceptor import ACCEPTS, BREATHER, Acceptor
+from sockd.transports.acceptor import ACCEPTS_PER_EVENT, SHORTAGE_PAUSE, Acceptor
 from tests.transports.loop import Loop
 
 
@@ -125,11 +125,11 @@ def test_no_room_is_asked_each_time(door: Door) -> None:
 
 def test_many_newcomers_leave_others_their_turn(door: Door) -> None:
     """One event accepts so many and no more."""
-    door.connect(ACCEPTS + 5)
+    door.connect(ACCEPTS_PER_EVENT + 5)
     door.acceptor.accept(True)
     door.acceptor.doRead()
-    assert len(door.taken) == ACCEPTS
-    door.loop.until(lambda: len(door.taken) == ACCEPTS + 5)
+    assert len(door.taken) == ACCEPTS_PER_EVENT
+    door.loop.until(lambda: len(door.taken) == ACCEPTS_PER_EVENT + 5)
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -140,10 +140,10 @@ def test_shortage_rests_then_resumes(error: int, door: Door) -> None:
     door.acceptor.accept(True)
     door.loop.until(lambda: door.told == [error])
     assert not door.loop.readers
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     door.loop.until(lambda: len(door.told) == 2)
     assert not door.taken
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     door.loop.until(lambda: door.taken)
 
 
@@ -183,7 +183,7 @@ def test_others_wait_while_reserved_descriptors_are_lent(door: Door) -> None:
         reserved.take_queued(1)
         assert len(door.taken) == 1
     door.connect(1)
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     door.loop.until(lambda: len(door.taken) == 2)
     assert not door.told
 
@@ -196,7 +196,7 @@ def test_shortage_after_accepting(door: Door) -> None:
     door.loop.until(lambda: door.told == [errno.ENOSPC])
     assert not door.loop.readers
     assert not door.taken
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     door.loop.until(lambda: door.taken)
     assert not door.losses
 
@@ -211,7 +211,7 @@ def test_wishes_while_resting(door: Door) -> None:
     door.acceptor.accept(True)
     assert not door.loop.readers
     door.acceptor.accept(False)
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     assert not door.loop.readers
 
 
@@ -235,7 +235,7 @@ def test_an_error_that_would_come_again_rests(door: Door) -> None:
     door.acceptor.accept(True)
     door.loop.until(lambda: door.told)
     assert not door.taken
-    door.loop.advance(BREATHER)
+    door.loop.advance(SHORTAGE_PAUSE)
     door.loop.until(lambda: door.taken)
 
 

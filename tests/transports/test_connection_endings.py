@@ -28,15 +28,15 @@ from tests.transports.loop import (
 RESET = struct.pack("ii", 1, 0)
 
 
-def finish(connection: Exchange) -> None:
+def finish(exchange: Exchange) -> None:
     """The client's FIN."""
-    connection.client.shutdown(socket.SHUT_WR)
+    exchange.client.shutdown(socket.SHUT_WR)
 
 
-def reset(connection: Exchange) -> None:
+def reset(exchange: Exchange) -> None:
     """The client's RST."""
-    connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    connection.client.close()
+    exchange.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    exchange.client.close()
 
 
 # -- the peer ends it
@@ -44,66 +44,66 @@ def reset(connection: Exchange) -> None:
 
 def test_peer_closes(connect: Connect) -> None:
     """A FIN ends the connection of a protocol that knows no half-close, once, cleanly."""
-    connection = connect(Probe())
-    connection.client.close()
-    connection.loop.settle()
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.PEER]
-    assert connection.server.disconnected
-    assert not connection.loop.readers | connection.loop.writers
-    assert connection.server.sock.fileno() == -1
+    exchange = connect(Probe())
+    exchange.client.close()
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.PEER]
+    assert exchange.connection.disconnected
+    assert not exchange.loop.readers | exchange.loop.writers
+    assert exchange.connection.sock.fileno() == -1
 
 
 def test_what_is_owed_goes_out_after_the_peers_fin(connect: Connect) -> None:
     """All that a client sent before its FIN comes back, though it is slow to read."""
-    connection = connect(Probe(echo), small_buffers())
+    exchange = connect(Probe(echo), small_buffers())
     sent = bytes(range(256)) * 1000
     view = memoryview(sent)
     got = b""
     while view:
         try:
-            view = view[connection.client.send(view) :]
+            view = view[exchange.client.send(view) :]
         except BlockingIOError:
-            got += connection.received()
-    finish(connection)
-    assert not connection.protocol.lost
-    assert got + connection.received() == sent
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.PEER]
+            got += exchange.received()
+    finish(exchange)
+    assert not exchange.protocol.lost
+    assert got + exchange.received() == sent
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_half_close(connect: Connect) -> None:
     """An IHalfCloseableProtocol goes on writing after the peer's FIN until it has had enough."""
     protocol = HalfProbe(lambda p: p.transport.write(b"one"))
-    connection = connect(protocol)
-    finish(connection)
-    assert connection.received() == b"one"
+    exchange = connect(protocol)
+    finish(exchange)
+    assert exchange.received() == b"one"
     assert protocol.events == ["read"]
-    assert connection.server not in connection.loop.readers
-    assert not connection.server.paused
-    connection.server.write(b"two")
-    connection.server.loseConnection()
-    assert connection.received() == b"two"
+    assert exchange.connection not in exchange.loop.readers
+    assert not exchange.connection.paused
+    exchange.connection.write(b"two")
+    exchange.connection.loseConnection()
+    assert exchange.received() == b"two"
     assert ended(protocol)
-    assert connection.owner.ends == [End.DONE]
+    assert exchange.owner.ends == [End.DONE]
 
 
 def test_half_close_of_ours_first(connect: Connect) -> None:
     """After our FIN the peer may go on sending; its FIN ends the connection."""
     protocol = HalfProbe()
-    connection = connect(protocol)
-    connection.server.write(b"last")
-    connection.server.loseWriteConnection()
-    connection.server.loseWriteConnection()
-    assert connection.received() == b"last"
-    assert connection.client.recv(1) == b""
+    exchange = connect(protocol)
+    exchange.connection.write(b"last")
+    exchange.connection.loseWriteConnection()
+    exchange.connection.loseWriteConnection()
+    assert exchange.received() == b"last"
+    assert exchange.client.recv(1) == b""
     assert protocol.events == ["write"]
-    connection.server.write(b"ignored")
-    connection.client.send(b"more")
-    connection.loop.settle()
+    exchange.connection.write(b"ignored")
+    exchange.client.send(b"more")
+    exchange.loop.settle()
     assert protocol.data == b"more"
-    finish(connection)
-    connection.loop.settle()
+    finish(exchange)
+    exchange.loop.settle()
     assert protocol.events == ["write", "read"]
     assert ended(protocol)
 
@@ -111,11 +111,11 @@ def test_half_close_of_ours_first(connect: Connect) -> None:
 def test_half_close_of_the_peers_first(connect: Connect) -> None:
     """When both directions have ended, so has the connection."""
     protocol = HalfProbe()
-    connection = connect(protocol)
-    finish(connection)
-    connection.loop.settle()
-    connection.server.loseWriteConnection()
-    connection.loop.settle()
+    exchange = connect(protocol)
+    finish(exchange)
+    exchange.loop.settle()
+    exchange.connection.loseWriteConnection()
+    exchange.loop.settle()
     assert protocol.events == ["read", "write"]
     assert ended(protocol)
 
@@ -123,29 +123,29 @@ def test_half_close_of_the_peers_first(connect: Connect) -> None:
 def test_half_close_then_close(connect: Connect) -> None:
     """loseConnection after loseWriteConnection waits for the peer's FIN and delivers nothing more."""
     protocol = HalfProbe()
-    connection = connect(protocol)
-    connection.server.loseWriteConnection()
-    connection.loop.settle()
-    connection.server.loseConnection()
-    connection.client.send(b"late")
-    connection.loop.settle()
-    assert connection.server.lingering
+    exchange = connect(protocol)
+    exchange.connection.loseWriteConnection()
+    exchange.loop.settle()
+    exchange.connection.loseConnection()
+    exchange.client.send(b"late")
+    exchange.loop.settle()
+    assert exchange.connection.lingering
     assert not protocol.data
-    finish(connection)
-    connection.loop.settle()
+    finish(exchange)
+    exchange.loop.settle()
     assert ended(protocol)
 
 
 def test_write_half_close_needs_no_interface(connect: Connect) -> None:
     """Any protocol may call loseWriteConnection; only those that ask are told of it."""
-    connection = connect(Probe())
-    connection.server.loseWriteConnection()
-    connection.loop.settle()
-    assert connection.client.recv(1) == b""
-    finish(connection)
-    connection.loop.settle()
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.PEER]
+    exchange = connect(Probe())
+    exchange.connection.loseWriteConnection()
+    exchange.loop.settle()
+    assert exchange.client.recv(1) == b""
+    finish(exchange)
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.PEER]
 
 
 @pytest.mark.parametrize("how", ["raises", "aborts"])
@@ -155,65 +155,65 @@ def test_bad_end_of_one_direction(
 ) -> None:
     """A protocol that raises, or aborts, when told of a half-close is told why it lost the rest."""
     protocol = HalfProbe()
-    connection = connect(protocol)
-    monkeypatch.setattr(protocol, side, broken if how == "raises" else connection.server.abortConnection)
-    connection.server.loseWriteConnection()
-    finish(connection)
-    connection.loop.settle()
+    exchange = connect(protocol)
+    monkeypatch.setattr(protocol, side, broken if how == "raises" else exchange.connection.abortConnection)
+    exchange.connection.loseWriteConnection()
+    finish(exchange)
+    exchange.loop.settle()
     assert ended(protocol, ConnectionCutError if how == "raises" else ConnectionAborted)
-    assert connection.owner.ends == [End.FAILED if how == "raises" else End.DONE]
-    assert connection.owner.failures == ([side] if how == "raises" else [])
+    assert exchange.owner.ends == [End.FAILED if how == "raises" else End.DONE]
+    assert exchange.owner.failures == ([side] if how == "raises" else [])
 
 
 def test_reset_by_the_peer(connect: Connect) -> None:
     """A RST while we read is told as such."""
-    connection = connect(Probe(), tcp_pair())
-    reset(connection)
-    connection.loop.until(lambda: connection.protocol.lost)
-    assert ended(connection.protocol, ConnectionLost)
-    assert connection.owner.ends == [End.RESET]
+    exchange = connect(Probe(), tcp_pair())
+    reset(exchange)
+    exchange.loop.until(lambda: exchange.protocol.lost)
+    assert ended(exchange.protocol, ConnectionLost)
+    assert exchange.owner.ends == [End.RESET]
 
 
 def test_broken_pipe_is_found_by_a_write(connect: Connect) -> None:
     """A write to a peer that is gone ends the connection, but not from inside the write."""
-    connection = connect(Probe())
-    connection.server.pauseProducing()
-    connection.client.close()
-    connection.server.limit_unsent(10)
-    connection.server.write(bytes(100))
-    assert not connection.protocol.lost
-    assert connection.server.unsent == 0
-    connection.loop.settle()
-    assert ended(connection.protocol, ConnectionLost)
-    assert connection.owner.ends == [End.RESET]
+    exchange = connect(Probe())
+    exchange.connection.pauseProducing()
+    exchange.client.close()
+    exchange.connection.limit_unsent(10)
+    exchange.connection.write(bytes(100))
+    assert not exchange.protocol.lost
+    assert exchange.connection.unsent == 0
+    exchange.loop.settle()
+    assert ended(exchange.protocol, ConnectionLost)
+    assert exchange.owner.ends == [End.RESET]
 
 
 @pytest.mark.parametrize("half", [True, False])
 def test_a_peer_that_resets_after_its_fin(half: bool, connect: Connect) -> None:
     """What it didn't take is lost, and the protocol hears of that though nothing was being read."""
     protocol = (HalfProbe if half else Probe)()
-    connection = connect(protocol, small_buffers())
-    connection.server.write(bytes(60_000))
-    finish(connection)
-    connection.loop.settle()
-    connection.server.write(bytes(2 * HIGH_WATER))
-    connection.loop.settle()
-    assert connection.server.unsent > HIGH_WATER
-    connection.client.close()
-    connection.loop.settle()
+    exchange = connect(protocol, small_buffers())
+    exchange.connection.write(bytes(60_000))
+    finish(exchange)
+    exchange.loop.settle()
+    exchange.connection.write(bytes(2 * HIGH_WATER))
+    exchange.loop.settle()
+    assert exchange.connection.unsent > HIGH_WATER
+    exchange.client.close()
+    exchange.loop.settle()
     assert ended(protocol, ConnectionLost)
-    assert connection.owner.ends == [End.RESET if half else End.PEER]
-    assert not connection.loop.readers | connection.loop.writers
+    assert exchange.owner.ends == [End.RESET if half else End.PEER]
+    assert not exchange.loop.readers | exchange.loop.writers
 
 
 def test_reactor_finds_the_socket_dead(connect: Connect) -> None:
     """What the reactor reports itself ends the connection once."""
     for reason, end in ((ConnectionDone(), End.PEER), (ConnectionLost(), End.RESET)):
-        connection = connect(Probe())
-        connection.server.connectionLost(Failure(reason))
-        connection.server.connectionLost(Failure(reason))
-        assert ended(connection.protocol, type(reason))
-        assert connection.owner.ends == [end]
+        exchange = connect(Probe())
+        exchange.connection.connectionLost(Failure(reason))
+        exchange.connection.connectionLost(Failure(reason))
+        assert ended(exchange.protocol, type(reason))
+        assert exchange.owner.ends == [end]
 
 
 # -- we end it
@@ -221,22 +221,22 @@ def test_reactor_finds_the_socket_dead(connect: Connect) -> None:
 
 def test_close_sends_what_is_owed(connect: Connect) -> None:
     """loseConnection sends everything, then a FIN, then waits for the peer's, delivering nothing."""
-    connection = connect(Probe(), small_buffers())
-    connection.server.write(bytes(100_000))
-    connection.server.loseConnection()
-    connection.server.loseConnection()
-    connection.loop.turn()
-    connection.client.send(b"while it still sends")
-    assert len(connection.received()) == 100_000
-    connection.client.send(b"after our FIN")
-    connection.loop.settle()
-    assert connection.server.lingering
-    assert not connection.protocol.data
-    assert not connection.protocol.lost
-    finish(connection)
-    connection.loop.settle()
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.DONE]
+    exchange = connect(Probe(), small_buffers())
+    exchange.connection.write(bytes(100_000))
+    exchange.connection.loseConnection()
+    exchange.connection.loseConnection()
+    exchange.loop.turn()
+    exchange.client.send(b"while it still sends")
+    assert len(exchange.received()) == 100_000
+    exchange.client.send(b"after our FIN")
+    exchange.loop.settle()
+    assert exchange.connection.lingering
+    assert not exchange.protocol.data
+    assert not exchange.protocol.lost
+    finish(exchange)
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.DONE]
 
 
 def test_closing_inside_an_event_stops_the_delivery(connect: Connect) -> None:
@@ -247,58 +247,58 @@ def test_closing_inside_an_event_stops_the_delivery(connect: Connect) -> None:
         protocol.transport.loseConnection()
         protocol.transport.write(b"bye")
 
-    connection = connect(Probe(once), small_buffers())
-    connection.client.send(b"one")
-    connection.loop.settle()
-    connection.client.send(b"two")
-    assert connection.received() == bytes(100_000) + b"bye"
-    assert connection.protocol.data == b"one"
-    assert connection.server.received == 3
+    exchange = connect(Probe(once), small_buffers())
+    exchange.client.send(b"one")
+    exchange.loop.settle()
+    exchange.client.send(b"two")
+    assert exchange.received() == bytes(100_000) + b"bye"
+    assert exchange.protocol.data == b"one"
+    assert exchange.connection.received == 3
 
 
 def test_paused_connection_closes(connect: Connect) -> None:
     """Pausing keeps no connection open: while lingering it is read from again."""
-    connection = connect(Probe())
-    connection.server.pauseProducing()
-    connection.server.stopProducing()
-    connection.loop.settle()
-    assert not connection.server.paused
-    finish(connection)
-    connection.loop.settle()
-    assert ended(connection.protocol)
+    exchange = connect(Probe())
+    exchange.connection.pauseProducing()
+    exchange.connection.stopProducing()
+    exchange.loop.settle()
+    assert not exchange.connection.paused
+    finish(exchange)
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
 
 
 def test_linger_expires(connect: Connect) -> None:
     """A peer that never answers our FIN is let go of; what we sent still reaches it."""
-    connection = connect(Probe(), tcp_pair())
-    connection.server.write(b"last words")
-    connection.server.loseConnection()
-    connection.loop.until(lambda: connection.server.lingering)
-    connection.server.linger_expired()
-    assert ended(connection.protocol)
-    assert connection.received() == b"last words"
-    assert connection.owner.ends == [End.DONE]
+    exchange = connect(Probe(), tcp_pair())
+    exchange.connection.write(b"last words")
+    exchange.connection.loseConnection()
+    exchange.loop.until(lambda: exchange.connection.lingering)
+    exchange.connection.linger_expired()
+    assert ended(exchange.protocol)
+    assert exchange.received() == b"last words"
+    assert exchange.owner.ends == [End.DONE]
 
 
 def test_reset_while_lingering(connect: Connect) -> None:
     """A RST after our FIN doesn't change why the connection ended."""
-    connection = connect(Probe(), tcp_pair())
-    connection.server.close(End.DRAINED)
-    connection.loop.until(lambda: connection.server.lingering)
-    reset(connection)
-    connection.loop.until(lambda: connection.protocol.lost)
-    assert connection.owner.ends == [End.DRAINED]
+    exchange = connect(Probe(), tcp_pair())
+    exchange.connection.close(End.DRAINED)
+    exchange.loop.until(lambda: exchange.connection.lingering)
+    reset(exchange)
+    exchange.loop.until(lambda: exchange.protocol.lost)
+    assert exchange.owner.ends == [End.DRAINED]
 
 
 def test_fin_to_a_dead_socket(connect: Connect) -> None:
     """When the peer is gone before our FIN, that ends the connection too."""
-    connection = connect(Probe(), tcp_pair())
-    connection.server.pauseProducing()
-    connection.server.sock.shutdown(socket.SHUT_RDWR)
-    reset(connection)
-    connection.server.loseConnection()
-    connection.loop.until(lambda: connection.protocol.lost)
-    assert connection.owner.ends == [End.DONE]
+    exchange = connect(Probe(), tcp_pair())
+    exchange.connection.pauseProducing()
+    exchange.connection.sock.shutdown(socket.SHUT_RDWR)
+    reset(exchange)
+    exchange.connection.loseConnection()
+    exchange.loop.until(lambda: exchange.protocol.lost)
+    assert exchange.owner.ends == [End.DONE]
 
 
 def test_abort_resets(connect: Connect) -> None:
@@ -311,40 +311,40 @@ def test_abort_resets(connect: Connect) -> None:
         protocol.transport.write(b"ignored")
         seen.append(len(protocol.lost))
 
-    connection = connect(Probe(abort), tcp_pair())
-    connection.client.send(b"data")
-    connection.loop.until(lambda: connection.protocol.lost)
+    exchange = connect(Probe(abort), tcp_pair())
+    exchange.client.send(b"data")
+    exchange.loop.until(lambda: exchange.protocol.lost)
     assert seen == [0]
-    assert ended(connection.protocol, ConnectionAborted)
-    connection.loop.settle()
+    assert ended(exchange.protocol, ConnectionAborted)
+    exchange.loop.settle()
     with pytest.raises(ConnectionResetError):
-        connection.client.recv(10)
+        exchange.client.recv(10)
 
 
 def test_aborted_connection_is_not_written_to(connect: Connect) -> None:
     """epoll may report a socket readable and writable at once: the second half finds it aborted."""
-    connection = connect(Probe(lambda p, _: p.transport.abortConnection()), small_buffers())
-    connection.server.write(bytes(60_000))
-    connection.loop.turn()
-    assert connection.server.unsent
-    connection.client.send(b"data")
-    connection.server.doRead()
-    connection.server.doWrite()
-    assert not connection.protocol.lost
-    connection.loop.settle()
-    assert ended(connection.protocol, ConnectionAborted)
+    exchange = connect(Probe(lambda p, _: p.transport.abortConnection()), small_buffers())
+    exchange.connection.write(bytes(60_000))
+    exchange.loop.turn()
+    assert exchange.connection.unsent
+    exchange.client.send(b"data")
+    exchange.connection.doRead()
+    exchange.connection.doWrite()
+    assert not exchange.protocol.lost
+    exchange.loop.settle()
+    assert ended(exchange.protocol, ConnectionAborted)
 
 
 def test_cut_names_its_reason(connect: Connect) -> None:
     """Whoever cuts a connection says why; a second cut, or a close, changes nothing."""
-    connection = connect(Probe())
-    connection.server.cut(End.STALLED)
-    connection.server.cut(End.CUT)
-    connection.server.close(End.IDLE)
-    connection.server.abortConnection()
-    connection.loop.settle()
-    assert connection.owner.ends == [End.STALLED]
-    (reason,) = connection.protocol.lost
+    exchange = connect(Probe())
+    exchange.connection.cut(End.STALLED)
+    exchange.connection.cut(End.CUT)
+    exchange.connection.close(End.IDLE)
+    exchange.connection.abortConnection()
+    exchange.loop.settle()
+    assert exchange.owner.ends == [End.STALLED]
+    (reason,) = exchange.protocol.lost
     why = reason.value
     assert isinstance(why, ConnectionCutError)
     assert why.reason is End.STALLED
@@ -352,35 +352,35 @@ def test_cut_names_its_reason(connect: Connect) -> None:
 
 def test_cut_of_a_closing_connection(connect: Connect) -> None:
     """A connection that could not finish in time ends as cut, whatever it was closing for."""
-    connection = connect(Probe(), small_buffers())
-    connection.server.write(bytes(2 * HIGH_WATER))
-    connection.server.loseConnection()
-    connection.loop.turn()
-    connection.server.cut(End.CUT)
-    connection.loop.settle()
-    assert connection.owner.ends == [End.CUT]
+    exchange = connect(Probe(), small_buffers())
+    exchange.connection.write(bytes(2 * HIGH_WATER))
+    exchange.connection.loseConnection()
+    exchange.loop.turn()
+    exchange.connection.cut(End.CUT)
+    exchange.loop.settle()
+    assert exchange.owner.ends == [End.CUT]
 
 
 def test_nothing_works_after_the_end(connect: Connect) -> None:
     """A protocol may keep its transport: whatever it calls then does nothing."""
-    connection = connect(Probe())
-    connection.client.close()
-    connection.loop.settle()
-    server = connection.server
-    server.write(b"x")
-    server.writeSequence([b"y"])
+    exchange = connect(Probe())
+    exchange.client.close()
+    exchange.loop.settle()
+    connection = exchange.connection
+    connection.write(b"x")
+    connection.writeSequence([b"y"])
     for method in ("loseConnection", "loseWriteConnection", "abortConnection", "pauseProducing"):
-        getattr(server, method)()
-    server.hold(True)
-    server.resumeProducing()
-    server.hold(False)
-    server.flush()
-    server.linger_expired()
-    connection.loop.settle()
-    assert server.unsent == 0
-    assert connection.owner.ends == [End.PEER]
-    assert len(connection.protocol.lost) == 1
-    assert not connection.loop.readers | connection.loop.writers
+        getattr(connection, method)()
+    connection.hold(True)
+    connection.resumeProducing()
+    connection.hold(False)
+    connection.flush()
+    connection.linger_expired()
+    exchange.loop.settle()
+    assert connection.unsent == 0
+    assert exchange.owner.ends == [End.PEER]
+    assert len(exchange.protocol.lost) == 1
+    assert not exchange.loop.readers | exchange.loop.writers
 
 
 # -- who and where
@@ -391,12 +391,12 @@ def test_addresses(connect: Connect) -> None:
     for host, made in (("127.0.0.1", IPv4Address), ("::1", IPv6Address)):
         pair = tcp_pair(host)
         peer = pair[1].getsockname()
-        server = connect(Probe(), pair).server
-        assert server.getPeer() == twisted_address(pair[0].family, peer)
-        assert isinstance(server.getPeer(), made)
-        assert (server.getHost().host, server.getHost().port) == pair[1].getpeername()[:2]
-        assert server.getHandle() is pair[0]
-    local = connect(Probe()).server
+        connection = connect(Probe(), pair).connection
+        assert connection.getPeer() == twisted_address(pair[0].family, peer)
+        assert isinstance(connection.getPeer(), made)
+        assert (connection.getHost().host, connection.getHost().port) == pair[1].getpeername()[:2]
+        assert connection.getHandle() is pair[0]
+    local = connect(Probe()).connection
     assert local.getPeer() == local.getHost() == UNIXAddress(None)
     named: Any = twisted_address(socket.AF_UNIX, "/run/x.sock")
     assert named.name == b"/run/x.sock"
@@ -404,17 +404,17 @@ def test_addresses(connect: Connect) -> None:
 
 def test_host_of_a_lost_connection(connect: Connect) -> None:
     """A protocol that asks in or after connectionLost gets an answer, not an exception."""
-    connection = connect(Probe(), tcp_pair())
-    connection.client.close()
-    connection.loop.until(lambda: connection.protocol.lost)
-    connection.loop.settle()
-    assert connection.server.getHost() == IPv4Address("TCP", "0.0.0.0", 0)
-    assert connection.server.getPeer().host == "127.0.0.1"
+    exchange = connect(Probe(), tcp_pair())
+    exchange.client.close()
+    exchange.loop.until(lambda: exchange.protocol.lost)
+    exchange.loop.settle()
+    assert exchange.connection.getHost() == IPv4Address("TCP", "0.0.0.0", 0)
+    assert exchange.connection.getPeer().host == "127.0.0.1"
 
 
 def test_tcp_settings(connect: Connect) -> None:
     """A protocol may set what Twisted lets it set; on a Unix socket that means nothing and does no harm."""
-    tcp, local = connect(Probe(), tcp_pair()).server, connect(Probe()).server
+    tcp, local = connect(Probe(), tcp_pair()).connection, connect(Probe()).connection
     for value in (True, False):
         tcp.setTcpNoDelay(value)
         tcp.setTcpKeepAlive(value)

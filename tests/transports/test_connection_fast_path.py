@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.transports.connection import WAITING_LIMIT, Connection
-from sockd.transports.fields import HIGH_WATER, READ, READ_IN_BULK
+from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.reading import BY_PROTOCOL
@@ -120,9 +120,9 @@ class Kernel:
 class Producer:
     """Notes what it is told."""
 
-    def __init__(self, told: list[str], server: Connection) -> None:
+    def __init__(self, told: list[str], connection: Connection) -> None:
         self.told = told
-        self.server = server
+        self.connection = connection
 
     def pauseProducing(self) -> None:
         self.told.append("pause")
@@ -130,7 +130,7 @@ class Producer:
     def resumeProducing(self) -> None:
         self.told.append("resume")
         if self.told.count("resume") > 3:
-            self.server.unregisterProducer()
+            self.connection.unregisterProducer()
 
     def stopProducing(self) -> None:
         self.told.append("stop")
@@ -148,29 +148,29 @@ class World:
         self.actions: list[tuple[str, int | None, Any]] = []
         self.who = 0
         self.kernels = [Kernel(number, one) for number, one in enumerate(answers)]
-        self.servers: list[Connection] = []
+        self.connections: list[Connection] = []
         self.probes: list[Probe] = []
         for kernel in self.kernels:
             sock: Any = kernel
-            server = kind(sock, Peer.unix(0, 1), self.turn, self.owner, Listening("test", self.counters))
-            server._read, server._write = kernel.read, kernel.write
-            self.servers.append(server)
+            connection = kind(sock, Peer.unix(0, 1), self.turn, self.owner, Listening("test", self.counters))
+            connection._read, connection._write = kernel.read, kernel.write
+            self.connections.append(connection)
             self.probes.append((HalfProbe if half else Probe)(on_data=lambda *_: self.act()))
-            server.start(self.probes[-1])
+            connection.start(self.probes[-1])
 
     def act(self) -> None:
         actions, self.actions = self.actions, []
         for what, whom, how in actions:
             who = self.who if whom is None else whom
-            server = self.servers[who]
+            connection = self.connections[who]
             if what == "raise":
                 raise ZeroDivisionError
             if what == "write":
-                server.write(b"x" * how)
+                connection.write(b"x" * how)
             elif what != "registerProducer":
-                getattr(server, what)()
-            elif server._producer is None:
-                server.registerProducer(Producer(self.told[who], server), how)
+                getattr(connection, what)()
+            elif connection._producer is None:
+                connection.registerProducer(Producer(self.told[who], connection), how)
 
     def step(self, what: str, who: int, actions: list[tuple[str, int | None, Any]]) -> None:
         self.actions, self.who = actions, who
@@ -179,31 +179,31 @@ class World:
             self.act()
             self.loop.advance(0)
         elif what == "turn":
-            for server in self.servers:
-                if server in self.loop.writers:
-                    server.doWrite()
+            for connection in self.connections:
+                if connection in self.loop.writers:
+                    connection.doWrite()
             self.loop.advance(0)
-        elif self.servers[who] in self.loop.readers:
+        elif self.connections[who] in self.loop.readers:
             reset = ConnectionResetError(errno.ECONNRESET, "")
             self.kernels[who].comes = [{"event": b"!", "fin": b"", "reset": reset}[what]]  # type: ignore[list-item]
-            self.servers[who].doRead()
+            self.connections[who].doRead()
 
     @property
     def state(self) -> list[object]:
         """All that anybody else can see."""
         of_each = [
             (
-                kernel.calls, told, server.unsent, server.sent, server.received, server.connected, server.end,
-                server.disconnecting, server in self.loop.readers, server in self.loop.writers,
+                kernel.calls, told, one.unsent, one.sent, one.received, one.connected, one.end,
+                one.disconnecting, one in self.loop.readers, one in self.loop.writers,
                 [lost.type for lost in probe.lost], getattr(probe, "events", None),
             )
-            for kernel, told, server, probe in zip(
-                self.kernels, self.told, self.servers, self.probes, strict=True
+            for kernel, told, one, probe in zip(
+                self.kernels, self.told, self.connections, self.probes, strict=True
             )
         ]  # fmt: skip
         counters = self.counters
         assert self.turn.waiting == sum(
-            server._writing + (server.connected and server._paused & BY_PROTOCOL) for server in self.servers
+            one._writing + (one.connected and one._paused & BY_PROTOCOL) for one in self.connections
         )
         return [*of_each, counters.bytes_in, counters.bytes_out, dict(counters.refused), self.owner.failures]
 
@@ -231,10 +231,10 @@ def test_one_answer(answer: int, unsent: int, writing: bool) -> None:
     """What the kernel doesn't take waits until there is room; where there is nobody it is dropped."""
     world = World(Connection, [[answer]], half=False)
     world.step("event", 0, [("write", 0, 6)])
-    (server,), (kernel,) = world.servers, world.kernels
-    assert server.unsent == unsent
-    assert (server in world.loop.writers) == writing
-    assert server in world.loop.readers
+    (connection,), (kernel,) = world.connections, world.kernels
+    assert connection.unsent == unsent
+    assert (connection in world.loop.writers) == writing
+    assert connection in world.loop.readers
     world.step("turn", 0, [])
     assert b"".join(kernel.calls) == (b"" if answer == GONE else b"xxxxxx")
     assert not world.loop.writers
@@ -243,11 +243,11 @@ def test_one_answer(answer: int, unsent: int, writing: bool) -> None:
 def test_written_before_the_event() -> None:
     """It leaves together with what the event writes, which is before its own turn would have come."""
     world = World(Connection, [[]], half=False)
-    world.servers[0].write(b"one, ")
-    world.servers[0].write(b"two, ")
+    world.connections[0].write(b"one, ")
+    world.connections[0].write(b"two, ")
     world.step("event", 0, [("write", 0, 2)])
     assert world.kernels[0].calls == [b"one, two, xx"]
-    world.servers[0].write(b"three")
+    world.connections[0].write(b"three")
     world.step("event", 0, [])
     for _ in range(3):
         world.step("turn", 0, [])
@@ -256,49 +256,49 @@ def test_written_before_the_event() -> None:
 
 def test_reads_grow_and_shrink(connect: Connect) -> None:
     """A full read has the next one take more, a smaller one brings them back."""
-    connection = connect(Probe(), tcp_pair())
-    sizes = noted_reads(connection.server)
-    connection.client.setblocking(True)
-    for data in (b"x", bytes(READ), bytes(READ), b"x", b"x"):
-        connection.client.sendall(data)
-        wanted = len(connection.protocol.data) + len(data)
-        connection.loop.until(lambda wanted=wanted: len(connection.protocol.data) == wanted)  # type: ignore[misc]
-    assert set(sizes) == {READ, READ_IN_BULK}
-    assert sizes[0] == sizes[-1] == READ
+    exchange = connect(Probe(), tcp_pair())
+    sizes = noted_reads(exchange.connection)
+    exchange.client.setblocking(True)
+    for data in (b"x", bytes(READ_SIZE), bytes(READ_SIZE), b"x", b"x"):
+        exchange.client.sendall(data)
+        wanted = len(exchange.protocol.data) + len(data)
+        exchange.loop.until(lambda wanted=wanted: len(exchange.protocol.data) == wanted)  # type: ignore[misc]
+    assert set(sizes) == {READ_SIZE, BULK_READ_SIZE}
+    assert sizes[0] == sizes[-1] == READ_SIZE
 
 
 def test_no_bulk_for_many_who_do_not_read(connect: Connect) -> None:
     """What a read took may have to be kept: while many wait for their peers to read, all read little."""
-    connection = connect(Probe(), tcp_pair())
-    sizes = noted_reads(connection.server)
-    connection.client.setblocking(True)
+    exchange = connect(Probe(), tcp_pair())
+    sizes = noted_reads(exchange.connection)
+    exchange.client.setblocking(True)
     for waiting, expected in (
-        (0, READ_IN_BULK),
-        (WAITING_LIMIT, READ_IN_BULK),
-        (WAITING_LIMIT + 1, READ),
-        (0, READ_IN_BULK),
+        (0, BULK_READ_SIZE),
+        (WAITING_LIMIT, BULK_READ_SIZE),
+        (WAITING_LIMIT + 1, READ_SIZE),
+        (0, BULK_READ_SIZE),
     ):
-        connection.server._flusher.waiting = waiting
+        exchange.connection._flusher.waiting = waiting
         del sizes[:]
-        connection.client.sendall(bytes(4 * READ))
-        wanted = len(connection.protocol.data) + 4 * READ
-        connection.loop.until(lambda wanted=wanted: len(connection.protocol.data) == wanted)  # type: ignore[misc]
+        exchange.client.sendall(bytes(4 * READ_SIZE))
+        wanted = len(exchange.protocol.data) + 4 * READ_SIZE
+        exchange.loop.until(lambda wanted=wanted: len(exchange.protocol.data) == wanted)  # type: ignore[misc]
         assert max(sizes) == expected
 
 
 def test_who_is_paused_may_hold_what_was_read(connect: Connect) -> None:
     """It counts among those who wait, once, until its protocol wants more or it ends."""
-    connection = connect(Probe())
-    server, turn = connection.server, connection.turn
+    exchange = connect(Probe())
+    connection, turn = exchange.connection, exchange.turn
     for _ in range(2):
-        server.pauseProducing()
+        connection.pauseProducing()
         assert turn.waiting == 1
-    server.resumeProducing()
-    server.resumeProducing()
+    connection.resumeProducing()
+    connection.resumeProducing()
     assert turn.waiting == 0
-    server.pauseProducing()
-    server.abortConnection()
-    connection.loop.until(lambda: connection.owner.ends)
-    server.pauseProducing()
-    server.resumeProducing()
+    connection.pauseProducing()
+    connection.abortConnection()
+    exchange.loop.until(lambda: exchange.owner.ends)
+    connection.pauseProducing()
+    connection.resumeProducing()
     assert turn.waiting == 0

@@ -114,51 +114,51 @@ class Patient(Producing):
 
 def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
     """Have a protocol of a new program go on with the connection; nothing of the old one runs any more."""
-    server = old.server
-    assert server.freezable
-    state = json.loads(json.dumps(server.freeze(), default=lambda data: {"hex": data.hex()}))
+    connection = old.connection
+    assert connection.freezable
+    state = json.loads(json.dumps(connection.freeze(), default=lambda data: {"hex": data.hex()}))
     for what in ("unsent", "rest"):
         state[what] = bytes.fromhex(state[what]["hex"])
     protocol_state = old.protocol.freeze()  # type: ignore[attr-defined]
-    sock = socket.socket(fileno=server.sock.detach())
+    sock = socket.socket(fileno=connection.sock.detach())
     sock.setblocking(False)
     clock = old.loop.seconds()
     old.loop = old.owner.selector = Loop()
     old.loop.advance(clock)
     old.turn = Flusher(old.loop)
-    old.server = Connection.thaw(state, sock, old.turn, old.owner, server.listener)
+    old.connection = Connection.thaw(state, sock, old.turn, old.owner, connection.listener)
     old.protocol = protocol
     if held:
-        old.server.hold(True)
-    old.server.resume(protocol, protocol_state)
+        old.connection.hold(True)
+    old.connection.resume(protocol, protocol_state)
 
 
 def test_freezing_changes_nothing(connect: Connect) -> None:
     """A rehearsal takes a snapshot, and the connection serves on."""
-    connection = connect(Lines())
-    connection.client.send(b"abc\nde")
-    connection.loop.settle()
-    assert connection.server.freeze() == connection.server.freeze()
-    connection.client.send(b"f\n")
-    assert connection.received() == b"cba\nfed\n"
+    exchange = connect(Lines())
+    exchange.client.send(b"abc\nde")
+    exchange.loop.settle()
+    assert exchange.connection.freeze() == exchange.connection.freeze()
+    exchange.client.send(b"f\n")
+    assert exchange.received() == b"cba\nfed\n"
 
 
 def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
     """The log and the status tell of one connection, not of two."""
-    connection = connect(Lines(), tcp_pair())
-    connection.loop.advance(5)
-    connection.client.send(b"abc\nde")
-    connection.loop.until(lambda: connection.server.received)
-    connection.server.number = 17
-    connection.server.mark_received = 3
-    connection.server.limit_unsent(9000)
-    before = connection.server.freeze()
-    old_peer = connection.server.peer
-    exec_into(connection, Lines())
-    server = connection.server
-    assert server.freeze() == before
-    assert (server.number, server.received, server.sent, server.opened) == (17, 6, 4, 0.0)
-    assert (server.peer, server.peer.text, repr(server)) == (
+    exchange = connect(Lines(), tcp_pair())
+    exchange.loop.advance(5)
+    exchange.client.send(b"abc\nde")
+    exchange.loop.until(lambda: exchange.connection.received)
+    exchange.connection.number = 17
+    exchange.connection.mark_received = 3
+    exchange.connection.limit_unsent(9000)
+    before = exchange.connection.freeze()
+    old_peer = exchange.connection.peer
+    exec_into(exchange, Lines())
+    connection = exchange.connection
+    assert connection.freeze() == before
+    assert (connection.number, connection.received, connection.sent, connection.opened) == (17, 6, 4, 0.0)
+    assert (connection.peer, connection.peer.text, repr(connection)) == (
         old_peer,
         old_peer.text,
         f"<connection of {old_peer.text} to test://here>",
@@ -167,32 +167,32 @@ def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
 
 def test_a_thawed_protocol_goes_on_where_the_frozen_one_stopped(connect: Connect) -> None:
     """It has its transport in `thaw`, and no connectionMade."""
-    connection = connect(Lines())
-    connection.client.send(b"ab")
-    connection.loop.settle()
+    exchange = connect(Lines())
+    exchange.client.send(b"ab")
+    exchange.loop.settle()
     protocol = Lines()
-    exec_into(connection, protocol)
+    exec_into(exchange, protocol)
     assert (protocol.thawed, protocol.made, protocol.connected) == ([{"begun": b"ab"}], 0, 1)
-    connection.client.send(b"c\n")
-    assert connection.received() == b"cba\n"
+    exchange.client.send(b"c\n")
+    assert exchange.received() == b"cba\n"
 
 
 @pytest.mark.parametrize("pair", [small_buffers, tcp_pair])
 def test_unsent_bytes_arrive_before_newer_ones(connect: Connect, pair: Any) -> None:
     """Whether the kernel was full or the event's end had not come."""
-    connection = connect(Lines(), pair())
+    exchange = connect(Lines(), pair())
     for _ in range(4):
-        connection.server.write(LONG)
-    connection.loop.turn()
-    connection.server.write(b"not flushed")
-    exec_into(connection, Lines())
-    connection.server.write(b", new")
+        exchange.connection.write(LONG)
+    exchange.loop.turn()
+    exchange.connection.write(b"not flushed")
+    exec_into(exchange, Lines())
+    exchange.connection.write(b", new")
     got = bytearray()
     while not got.endswith(b"new"):
-        connection.loop.until(lambda: _readable(connection.client), connection.client)
-        got += connection.client.recv(1 << 20)
+        exchange.loop.until(lambda: _readable(exchange.client), exchange.client)
+        got += exchange.client.recv(1 << 20)
     assert got == 4 * LONG + b"not flushed, new"
-    assert connection.server.sent == len(got)
+    assert exchange.connection.sent == len(got)
 
 
 def _readable(sock: socket.socket) -> bool:
@@ -205,24 +205,24 @@ def _readable(sock: socket.socket) -> bool:
 
 def test_a_peer_that_does_not_read_is_not_read_from(connect: Connect) -> None:
     """Back-pressure is found anew from what is unsent."""
-    connection = connect(Lines(), small_buffers())
-    connection.server.write(LONG)
-    connection.loop.settle()
-    exec_into(connection, Lines())
-    assert connection.server.unsent > HIGH_WATER
-    assert connection.server.paused
-    assert connection.received() == LONG
-    assert not connection.server.paused
+    exchange = connect(Lines(), small_buffers())
+    exchange.connection.write(LONG)
+    exchange.loop.settle()
+    exec_into(exchange, Lines())
+    assert exchange.connection.unsent > HIGH_WATER
+    assert exchange.connection.paused
+    assert exchange.received() == LONG
+    assert not exchange.connection.paused
 
 
 def test_nothing_is_read_while_it_is_held(connect: Connect) -> None:
     """The endpoint's service may be down in the new program."""
-    connection = connect(Lines())
-    exec_into(connection, Lines(), held=True)
-    connection.client.send(b"abc\n")
-    assert connection.received() == b""
-    connection.server.hold(False)
-    assert connection.received() == b"cba\n"
+    exchange = connect(Lines())
+    exec_into(exchange, Lines(), held=True)
+    exchange.client.send(b"abc\n")
+    assert exchange.received() == b""
+    exchange.connection.hold(False)
+    assert exchange.received() == b"cba\n"
 
 
 def test_a_pause_is_the_new_protocols_own(connect: Connect) -> None:
@@ -232,12 +232,12 @@ def test_a_pause_is_the_new_protocols_own(connect: Connect) -> None:
         def thaw(self, state: Any) -> None:
             self.transport.pauseProducing()
 
-    connection = connect(Lines())
-    connection.server.pauseProducing()
-    exec_into(connection, Waiting())
-    assert connection.server.paused
-    exec_into(connection, Lines())
-    assert not connection.server.paused
+    exchange = connect(Lines())
+    exchange.connection.pauseProducing()
+    exec_into(exchange, Waiting())
+    assert exchange.connection.paused
+    exec_into(exchange, Lines())
+    assert not exchange.connection.paused
 
 
 def test_what_nobody_wanted_yet(connect: Connect) -> None:
@@ -248,118 +248,118 @@ def test_what_nobody_wanted_yet(connect: Connect) -> None:
             super().thaw(state)
             self.transport.pauseProducing()
 
-    connection = connect(Lines())
-    connection.server.pauseProducing()
-    connection.server.give(b"abc\n")
-    exec_into(connection, Waiting())
-    connection.client.send(b"de\n")
-    connection.loop.settle()
-    exec_into(connection, Lines())
-    assert connection.received() == b"cba\ned\n"
+    exchange = connect(Lines())
+    exchange.connection.pauseProducing()
+    exchange.connection.give(b"abc\n")
+    exec_into(exchange, Waiting())
+    exchange.client.send(b"de\n")
+    exchange.loop.settle()
+    exec_into(exchange, Lines())
+    assert exchange.received() == b"cba\ned\n"
 
 
 def test_a_fin_that_was_wanted_follows_what_is_unsent(connect: Connect) -> None:
     """The peer may still send, and is heard."""
-    connection = connect(Ends(), small_buffers())
-    connection.server.write(LONG)
-    connection.server.loseWriteConnection()
-    connection.loop.settle()
+    exchange = connect(Ends(), small_buffers())
+    exchange.connection.write(LONG)
+    exchange.connection.loseWriteConnection()
+    exchange.loop.settle()
     before_fin = Ends()
-    exec_into(connection, before_fin)
-    assert connection.received() == LONG
+    exec_into(exchange, before_fin)
+    assert exchange.received() == LONG
     assert before_fin.events == ["write"]
     after_fin = Ends()
-    exec_into(connection, after_fin)
-    connection.client.send(b"still here")
-    connection.loop.settle()
+    exec_into(exchange, after_fin)
+    exchange.client.send(b"still here")
+    exchange.loop.settle()
     assert after_fin.data == b"still here"
-    connection.client.close()
-    connection.loop.until(lambda: connection.owner.ends)
-    assert connection.owner.ends == [End.DONE]
+    exchange.client.close()
+    exchange.loop.until(lambda: exchange.owner.ends)
+    assert exchange.owner.ends == [End.DONE]
     assert after_fin.events == ["read"]
 
 
 def test_an_end_goes_on(connect: Connect) -> None:
     """A connection that was closing sends its rest, a FIN, and waits for the peer's."""
-    connection = connect(Lines(), small_buffers())
-    connection.server.write(LONG)
-    connection.server.loseConnection()
-    connection.loop.settle()
-    exec_into(connection, Lines())
-    assert connection.received() == LONG
-    assert connection.server.lingering
+    exchange = connect(Lines(), small_buffers())
+    exchange.connection.write(LONG)
+    exchange.connection.loseConnection()
+    exchange.loop.settle()
+    exec_into(exchange, Lines())
+    assert exchange.received() == LONG
+    assert exchange.connection.lingering
     protocol = Lines()
-    exec_into(connection, protocol)
-    connection.client.send(b"ignored\n")
-    connection.loop.settle()
-    assert connection.owner.ends == []
-    connection.client.close()
-    connection.loop.until(lambda: connection.owner.ends)
-    assert connection.owner.ends == [End.DONE]
+    exec_into(exchange, protocol)
+    exchange.client.send(b"ignored\n")
+    exchange.loop.settle()
+    assert exchange.owner.ends == []
+    exchange.client.close()
+    exchange.loop.until(lambda: exchange.owner.ends)
+    assert exchange.owner.ends == [End.DONE]
     assert len(protocol.lost) == 1
     assert not protocol.data
 
 
 def test_who_has_left_gets_the_rest(connect: Connect) -> None:
     """The peer's FIN was read by the old program: what it is owed goes out, then the connection ends."""
-    connection = connect(Lines(), small_buffers())
-    connection.server.write(LONG)
-    connection.client.shutdown(socket.SHUT_WR)
-    connection.loop.settle()
-    exec_into(connection, Lines())
-    assert connection.received() == LONG
-    assert connection.owner.ends == [End.PEER]
+    exchange = connect(Lines(), small_buffers())
+    exchange.connection.write(LONG)
+    exchange.client.shutdown(socket.SHUT_WR)
+    exchange.loop.settle()
+    exec_into(exchange, Lines())
+    assert exchange.received() == LONG
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_a_producer_that_waited_is_asked_for_more(connect: Connect) -> None:
     """Though the end of the connection was wanted already, and nothing is unsent at the moment."""
     protocol = Producing()
-    connection = connect(protocol, small_buffers())
+    exchange = connect(protocol, small_buffers())
     protocol.produce(0)
-    connection.server.loseConnection()
-    connection.loop.settle()
+    exchange.connection.loseConnection()
+    exchange.loop.settle()
     got = bytearray()
     while len(got) < 40 * 8 * 4096:
-        exec_into(connection, Producing())
-        connection.loop.turn()
-        got += connection.client.recv(100_000)
+        exec_into(exchange, Producing())
+        exchange.loop.turn()
+        got += exchange.client.recv(100_000)
     assert got == b"".join(b"%8d" % number * 4096 for number in range(1, 41))
-    assert connection.received() == b""
-    assert connection.server.lingering
+    assert exchange.received() == b""
+    assert exchange.connection.lingering
 
 
 def test_a_producer_that_waited_for_nothing_unsent_is_asked_for_more(connect: Connect) -> None:
     """Between the last byte's way out and the producer's turn."""
     frozen = Patient()
-    connection = connect(frozen)
+    exchange = connect(frozen)
     frozen.thaw(39)
-    connection.server._producer_paused = True
-    connection.server.loseConnection()
-    exec_into(connection, Patient())
-    assert connection.received() == b"%8d" % 40 * 4096
+    exchange.connection._producer_paused = True
+    exchange.connection.loseConnection()
+    exec_into(exchange, Patient())
+    assert exchange.received() == b"%8d" % 40 * 4096
 
 
 def test_a_protocol_that_can_not_thaw_loses_its_connection(connect: Connect) -> None:
     """Others are not to blame."""
-    connection = connect(Lines())
+    exchange = connect(Lines())
 
     class Broken(Lines):
         def thaw(self, state: Any) -> None:
             raise ZeroDivisionError("a bug of a protocol")
 
-    exec_into(connection, Broken())
-    connection.loop.settle()
-    assert connection.owner.failures == ["thaw"]
-    assert connection.owner.ends == [End.FAILED]
+    exec_into(exchange, Broken())
+    exchange.loop.settle()
+    assert exchange.owner.failures == ["thaw"]
+    assert exchange.owner.ends == [End.FAILED]
 
 
 def test_an_aborted_connection_stays_where_it_is(connect: Connect) -> None:
     """Its end is a matter of one turn of the reactor."""
-    connection = connect(Lines())
-    connection.server.abortConnection()
-    assert not connection.server.freezable
-    connection.loop.settle()
-    assert not connection.server.freezable
+    exchange = connect(Lines())
+    exchange.connection.abortConnection()
+    assert not exchange.connection.freezable
+    exchange.loop.settle()
+    assert not exchange.connection.freezable
 
 
 @pytest.mark.parametrize(
@@ -367,10 +367,10 @@ def test_an_aborted_connection_stays_where_it_is(connect: Connect) -> None:
 )
 def test_a_state_that_is_wrong_is_refused(connect: Connect, wrong: dict[str, Any]) -> None:
     """Another version may have written it: the rehearsal is to find that out."""
-    connection = connect(Lines())
-    state = {**connection.server.freeze(), **wrong} if wrong else {}
+    exchange = connect(Lines())
+    state = {**exchange.connection.freeze(), **wrong} if wrong else {}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Connection.thaw(state, connection.server.sock, connection.turn, connection.owner, Listening("here"))
+        Connection.thaw(state, exchange.connection.sock, exchange.turn, exchange.owner, Listening("here"))
 
 
 @pytest.mark.parametrize(
@@ -407,14 +407,14 @@ def test_the_same_bytes_arrive_with_and_without(
 ) -> None:
     """Whenever programs change: the reference is what one protocol would have said to one stream of bytes."""
     made = HalfLines if half else Lines
-    connection = Exchange(made(), small_buffers() if small else None)
+    exchange = Exchange(made(), small_buffers() if small else None)
     sent, got = bytearray(), bytearray()
     said: list[bytes] = []
     write = Connection.write
 
-    def tell(server: Connection, data: bytes) -> None:
+    def tell(connection: Connection, data: bytes) -> None:
         said.append(data)
-        write(server, data)
+        write(connection, data)
 
     finished = False
     with pytest.MonkeyPatch.context() as patch:
@@ -423,32 +423,32 @@ def test_the_same_bytes_arrive_with_and_without(
             match step:
                 case "send" if not finished:
                     with suppress(BlockingIOError):
-                        sent += what[: connection.client.send(what)]
+                        sent += what[: exchange.client.send(what)]
                 case "say" if not finished:
-                    connection.server.write(what)
+                    exchange.connection.write(what)
                 case "read":
                     with suppress(BlockingIOError):
-                        got += connection.client.recv(what)
+                        got += exchange.client.recv(what)
                 case "turn":
-                    connection.loop.turn()
+                    exchange.loop.turn()
                 case "settle":
-                    connection.loop.settle()
-                case "exec" if connection.server.freezable:
-                    exec_into(connection, made())
+                    exchange.loop.settle()
+                case "exec" if exchange.connection.freezable:
+                    exec_into(exchange, made())
             if number == finish_at:
-                connection.client.shutdown(socket.SHUT_WR)
+                exchange.client.shutdown(socket.SHUT_WR)
                 finished = True
         if not finished:
-            connection.client.shutdown(socket.SHUT_WR)
-        if connection.server.freezable:
-            exec_into(connection, made())
-        got += connection.received()
-        got += connection.received()
+            exchange.client.shutdown(socket.SHUT_WR)
+        if exchange.connection.freezable:
+            exec_into(exchange, made())
+        got += exchange.received()
+        got += exchange.received()
     *lines, begun = bytes(sent).split(b"\n")
     answers = b"".join(line[::-1] + b"\n" for line in lines) + (b"rest: " + begun if half else b"")
     assert got == b"".join(said)
     assert b"".join(data for data in said if data not in (b"news\n", LONG[:70_000])) == answers
-    assert connection.counters.bytes_in == len(sent)
-    assert connection.counters.bytes_out == len(got)
-    assert connection.owner.ends == [End.DONE if half else End.PEER]
-    connection.close()
+    assert exchange.counters.bytes_in == len(sent)
+    assert exchange.counters.bytes_out == len(got)
+    assert exchange.owner.ends == [End.DONE if half else End.PEER]
+    exchange.close()

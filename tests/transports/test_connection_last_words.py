@@ -30,61 +30,61 @@ class Producer:
 def test_last_words_are_heard(connect: Connect) -> None:
     """A line and an end, while we write first: the line is delivered, then the end."""
     probe = Probe()
-    connection = connect(probe)
-    connection.client.send(b"last words")
-    connection.client.close()
-    connection.server.write(b"news for nobody")
-    connection.loop.settle()
+    exchange = connect(probe)
+    exchange.client.send(b"last words")
+    exchange.client.close()
+    exchange.connection.write(b"news for nobody")
+    exchange.loop.settle()
     assert probe.data == b"last words"
-    assert connection.owner.ends == [End.PEER]
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_a_producer_learns_that_nobody_takes_it(connect: Connect) -> None:
     """It is stopped once, and what it writes afterwards goes nowhere."""
     producer = Producer()
     probe = Probe()
-    connection = connect(probe)
-    connection.server.registerProducer(producer, True)
-    connection.client.send(b"last words")
-    connection.client.close()
-    connection.server.write(b"news for nobody")
-    connection.loop.settle()
+    exchange = connect(probe)
+    exchange.connection.registerProducer(producer, True)
+    exchange.client.send(b"last words")
+    exchange.client.close()
+    exchange.connection.write(b"news for nobody")
+    exchange.loop.settle()
     assert probe.data == b"last words"
     assert producer.asked == ["stop"]
 
 
 def test_who_is_not_read_from_ends_at_once(connect: Connect) -> None:
     """A protocol that paused reads nothing more: there is nothing to wait for."""
-    connection = connect(Probe())
-    connection.server.pauseProducing()
-    connection.client.close()
-    connection.server.write(b"news for nobody")
-    connection.loop.settle()
-    assert connection.owner.ends == [End.RESET]
+    exchange = connect(Probe())
+    exchange.connection.pauseProducing()
+    exchange.client.close()
+    exchange.connection.write(b"news for nobody")
+    exchange.loop.settle()
+    assert exchange.owner.ends == [End.RESET]
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_no_producer_after_our_fin(connect: Connect, streaming: bool) -> None:
     """Nothing of it could be sent: it is stopped, and keeps no connection open."""
-    connection = connect(Probe())
-    connection.server.loseWriteConnection()
-    connection.loop.settle()
+    exchange = connect(Probe())
+    exchange.connection.loseWriteConnection()
+    exchange.loop.settle()
     producer = Producer()
-    connection.server.registerProducer(producer, streaming)
+    exchange.connection.registerProducer(producer, streaming)
     assert producer.asked == ["stop"]
-    connection.client.shutdown(socket.SHUT_WR)
-    connection.loop.settle()
-    assert connection.owner.ends == [End.PEER]
+    exchange.client.shutdown(socket.SHUT_WR)
+    exchange.loop.settle()
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_paused_within_the_same_turn(connect: Connect) -> None:
     """epoll reported it readable together with the event that paused it: nothing is delivered."""
     probe = Probe()
-    connection = connect(probe)
-    connection.client.send(b"early")
-    connection.server.hold(True)
-    connection.server.doRead()
+    exchange = connect(probe)
+    exchange.client.send(b"early")
+    exchange.connection.hold(True)
+    exchange.connection.doRead()
     assert probe.data == b""
-    connection.server.hold(False)
-    connection.loop.settle()
+    exchange.connection.hold(False)
+    exchange.loop.settle()
     assert probe.data == b"early"

@@ -59,53 +59,53 @@ class Pull:
 
 def test_push_producer_is_paused(connect: Connect) -> None:
     """One that writes in a loop is paused little above HIGH_WATER, and resumed when that has gone."""
-    connection = connect(Probe(), small_buffers())
-    producer = Push(connection.server, 100)
-    connection.server.registerProducer(producer, True)
+    exchange = connect(Probe(), small_buffers())
+    producer = Push(exchange.connection, 100)
+    exchange.connection.registerProducer(producer, True)
     producer.resumeProducing()
     assert producer.paused
-    assert HIGH_WATER < connection.server.unsent <= HIGH_WATER + 10_000
-    assert len(connection.received()) == 1_000_000
+    assert HIGH_WATER < exchange.connection.unsent <= HIGH_WATER + 10_000
+    assert len(exchange.received()) == 1_000_000
     assert not producer.left
     assert not producer.paused
-    assert connection.server.connected
+    assert exchange.connection.connected
 
 
 def test_push_producer_registered_late(connect: Connect) -> None:
     """Registering while much is owed pauses at once."""
-    connection = connect(Probe(), small_buffers())
-    connection.server.write(bytes(4 * HIGH_WATER))
-    connection.loop.turn()
-    producer = Push(connection.server, 1)
-    connection.server.registerProducer(producer, True)
+    exchange = connect(Probe(), small_buffers())
+    exchange.connection.write(bytes(4 * HIGH_WATER))
+    exchange.loop.turn()
+    producer = Push(exchange.connection, 1)
+    exchange.connection.registerProducer(producer, True)
     assert producer.paused
-    assert len(connection.received()) == 4 * HIGH_WATER + 10_000
+    assert len(exchange.received()) == 4 * HIGH_WATER + 10_000
     assert not producer.paused
 
 
 def test_transport_as_its_own_producer(connect: Connect) -> None:
     """The idiom for echoing with bounded memory: the peer's FIN ends it though nobody unregisters."""
-    connection = connect(Probe(echo, on_made=lambda p: p.transport.registerProducer(p.transport, True)))
-    connection.client.send(b"data")
-    assert connection.received() == b"data"
-    connection.client.close()
-    connection.loop.settle()
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.PEER]
+    exchange = connect(Probe(echo, on_made=lambda p: p.transport.registerProducer(p.transport, True)))
+    exchange.client.send(b"data")
+    assert exchange.received() == b"data"
+    exchange.client.close()
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_own_producer_with_much_owed(connect: Connect) -> None:
     """The same when the FIN comes while it is paused: everything goes out, then it ends."""
-    connection = connect(Probe(), small_buffers())
-    connection.server.registerProducer(connection.server, True)
-    connection.server.write(bytes(4 * HIGH_WATER))
-    connection.loop.turn()
-    assert connection.server.paused
-    connection.server.loseConnection()
-    assert len(connection.received()) == 4 * HIGH_WATER
-    connection.client.close()
-    connection.loop.settle()
-    assert ended(connection.protocol)
+    exchange = connect(Probe(), small_buffers())
+    exchange.connection.registerProducer(exchange.connection, True)
+    exchange.connection.write(bytes(4 * HIGH_WATER))
+    exchange.loop.turn()
+    assert exchange.connection.paused
+    exchange.connection.loseConnection()
+    assert len(exchange.received()) == 4 * HIGH_WATER
+    exchange.client.close()
+    exchange.loop.settle()
+    assert ended(exchange.protocol)
 
 
 def test_twins_close_each_other(connect: Connect) -> None:
@@ -123,94 +123,94 @@ def test_twins_close_each_other(connect: Connect) -> None:
     sides[0].client.close()
     sides[0].loop.settle()
     sides[1].loop.settle()
-    assert sides[1].server.lingering
+    assert sides[1].connection.lingering
     assert sides[1].client.recv(1) == b""
 
 
 def test_pull_producer(connect: Connect) -> None:
     """It is asked each time everything has gone, until it unregisters; then what was asked for happens."""
-    connection = connect(Probe())
-    producer = Pull(connection.server, 3)
-    connection.server.registerProducer(producer, False)
-    connection.server.loseConnection()
-    assert connection.received() == b"piece" * 3
-    assert connection.server.lingering
-    assert connection.server not in connection.loop.writers
+    exchange = connect(Probe())
+    producer = Pull(exchange.connection, 3)
+    exchange.connection.registerProducer(producer, False)
+    exchange.connection.loseConnection()
+    assert exchange.received() == b"piece" * 3
+    assert exchange.connection.lingering
+    assert exchange.connection not in exchange.loop.writers
 
 
 def test_idle_pull_producer_costs_nothing(connect: Connect) -> None:
     """One that has nothing to write when asked isn't asked over and over, but after the next write."""
-    connection = connect(Probe())
-    producer = Pull(connection.server, 0)
+    exchange = connect(Probe())
+    producer = Pull(exchange.connection, 0)
     asked = []
     producer.resumeProducing = lambda: asked.append(True)  # type: ignore[method-assign]
-    connection.server.registerProducer(producer, False)
-    connection.loop.settle()
+    exchange.connection.registerProducer(producer, False)
+    exchange.loop.settle()
     assert len(asked) == 1
-    connection.server.write(b"late")
-    assert connection.received() == b"late"
+    exchange.connection.write(b"late")
+    assert exchange.received() == b"late"
     assert len(asked) == 2
 
 
 def test_pull_producer_may_outlast_the_peers_fin(connect: Connect) -> None:
     """A client that half-closes after its request still gets the whole answer."""
-    connection = connect(Probe())
-    producer = Pull(connection.server, 5)
-    connection.server.registerProducer(producer, False)
-    connection.client.shutdown(1)
-    assert connection.received() == b"piece" * 5
-    assert ended(connection.protocol)
-    assert connection.owner.ends == [End.PEER]
+    exchange = connect(Probe())
+    producer = Pull(exchange.connection, 5)
+    exchange.connection.registerProducer(producer, False)
+    exchange.client.shutdown(1)
+    assert exchange.received() == b"piece" * 5
+    assert ended(exchange.protocol)
+    assert exchange.owner.ends == [End.PEER]
 
 
 def test_unregistering_late_finishes(connect: Connect) -> None:
     """loseConnection waits for a producer that still has to give; unregistering lets it happen."""
-    connection = connect(Probe())
-    producer = Pull(connection.server, 0)
+    exchange = connect(Probe())
+    producer = Pull(exchange.connection, 0)
     producer.resumeProducing = lambda: None  # type: ignore[method-assign]
-    connection.server.registerProducer(producer, False)
-    connection.server.loseConnection()
-    connection.loop.settle()
-    assert not connection.server.lingering
-    connection.server.unregisterProducer()
-    connection.loop.settle()
-    assert connection.server.lingering
+    exchange.connection.registerProducer(producer, False)
+    exchange.connection.loseConnection()
+    exchange.loop.settle()
+    assert not exchange.connection.lingering
+    exchange.connection.unregisterProducer()
+    exchange.loop.settle()
+    assert exchange.connection.lingering
 
 
 def test_one_producer_at_a_time(connect: Connect) -> None:
     """A second one is refused, and leaves the first in place."""
-    connection = connect(Probe())
-    first = Push(connection.server, 0)
-    connection.server.registerProducer(first, True)
+    exchange = connect(Probe())
+    first = Push(exchange.connection, 0)
+    exchange.connection.registerProducer(first, True)
     with pytest.raises(RuntimeError, match="never unregistered"):
-        connection.server.registerProducer(Push(connection.server, 0), True)
-    connection.server.unregisterProducer()
-    connection.server.registerProducer(first, True)
-    connection.client.close()
-    connection.loop.settle()
+        exchange.connection.registerProducer(Push(exchange.connection, 0), True)
+    exchange.connection.unregisterProducer()
+    exchange.connection.registerProducer(first, True)
+    exchange.client.close()
+    exchange.loop.settle()
     assert first.stopped == 1
 
 
 def test_producer_of_a_lost_connection(connect: Connect) -> None:
     """It is told to stop at once."""
-    connection = connect(Probe())
-    connection.server.connectionLost(Failure(ConnectionDone()))
-    producer = Push(connection.server, 0)
-    connection.server.registerProducer(producer, True)
+    exchange = connect(Probe())
+    exchange.connection.connectionLost(Failure(ConnectionDone()))
+    producer = Push(exchange.connection, 0)
+    exchange.connection.registerProducer(producer, True)
     assert producer.stopped == 1
 
 
 @pytest.mark.parametrize("method", ["pauseProducing", "resumeProducing", "stopProducing"])
 def test_faulty_producer(method: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that raises costs its connection, nobody else anything."""
-    connection = connect(Probe(), small_buffers())
-    producer = Push(connection.server, 0)
+    exchange = connect(Probe(), small_buffers())
+    producer = Push(exchange.connection, 0)
     monkeypatch.setattr(producer, method, broken)
-    connection.server.registerProducer(producer, True)
-    connection.server.write(bytes(4 * HIGH_WATER))
+    exchange.connection.registerProducer(producer, True)
+    exchange.connection.write(bytes(4 * HIGH_WATER))
     if method == "stopProducing":
-        connection.server.abortConnection()
-    connection.received()
-    assert connection.owner.failures == [method]
-    assert connection.owner.ends == [End.DONE if method == "stopProducing" else End.FAILED]
-    assert len(connection.protocol.lost) == 1
+        exchange.connection.abortConnection()
+    exchange.received()
+    assert exchange.owner.failures == [method]
+    assert exchange.owner.ends == [End.DONE if method == "stopProducing" else End.FAILED]
+    assert len(exchange.protocol.lost) == 1

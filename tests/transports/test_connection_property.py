@@ -32,19 +32,19 @@ STEPS = st.lists(
 class Member:
     """A connection, what was written to it and what came."""
 
-    connection: Exchange
+    exchange: Exchange
     written: bytearray = field(default_factory=bytearray)
     got: bytearray = field(default_factory=bytearray)
 
     def write(self, size: int) -> None:
         start = len(self.written)
         data = b"".join(n.to_bytes(4, "big") for n in range(start, start + size // 4 + 1))[:size]
-        self.connection.server.write(data)
+        self.exchange.connection.write(data)
         self.written += data
 
     def read(self, most: int) -> None:
         with suppress(BlockingIOError):
-            self.got += self.connection.client.recv(most)
+            self.got += self.exchange.client.recv(most)
 
 
 def pair(buffer: int) -> tuple[socket.socket, socket.socket]:
@@ -69,7 +69,7 @@ def test_what_arrives_is_what_was_written(buffers: tuple[int, ...], steps: list[
             case "event":
                 event = what
                 source.client.send(b"!")
-                source.server.doRead()
+                source.connection.doRead()
             case "write":
                 members[what[0]].write(what[1])
             case "read":
@@ -77,13 +77,13 @@ def test_what_arrives_is_what_was_written(buffers: tuple[int, ...], steps: list[
             case "turn":
                 source.loop.turn()
             case method:
-                getattr(members[what].connection.server, method)()
+                getattr(members[what].exchange.connection, method)()
     for member in members:
-        member.connection.server.loseConnection()
-        member.got += member.connection.received()
+        member.exchange.connection.loseConnection()
+        member.got += member.exchange.received()
         assert member.got == member.written
-        assert member.connection.server.sent == member.connection.counters.bytes_out == len(member.written)
-        member.connection.client.close()
+        assert member.exchange.connection.sent == member.exchange.counters.bytes_out == len(member.written)
+        member.exchange.client.close()
     source.loop.settle()
-    assert [member.connection.owner.ends for member in members] == [[End.DONE]] * PEERS
+    assert [member.exchange.owner.ends for member in members] == [[End.DONE]] * PEERS
     source.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockd.transports.proxy import LONGEST, LONGEST_LINE, Header, ProxyError, ProxyInfo, crc32c
+from sockd.transports.proxy import HEADER_LIMIT, LINE_LIMIT, Header, ProxyError, ProxyInfo, crc32c
 
 SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")
 IPV4 = bytes((192, 0, 2, 1, 192, 0, 2, 9)) + (40000).to_bytes(2, "big") + (7007).to_bytes(2, "big")
@@ -130,7 +130,7 @@ def fed(pieces: Iterator[bytes]) -> Result:
             found = header.feed(piece)
         except ProxyError as error:
             return str(error)
-        assert len(header._held) < LONGEST
+        assert len(header._held) < HEADER_LIMIT
         if found is not None:
             info, rest = found
             return info, rest + b"".join(pieces)
@@ -190,7 +190,7 @@ def test_holds_no_more_than_it_needs() -> None:
     assert len(rest) == 2**20
     with pytest.raises(ProxyError, match="longer than"):
         Header().feed(b"PROXY UNKNOWN" + b" " * 2**20)
-    assert LONGEST_LINE < LONGEST
+    assert LINE_LIMIT < HEADER_LIMIT
 
 
 PORTS = st.integers(0, 65535)

@@ -14,10 +14,10 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.ending import ConnectionState
-from sockd.transports.fields import HIGH_WATER, READ
+from sockd.transports.fields import HIGH_WATER, READ_SIZE
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.openssl import RECORD
+from sockd.transports.openssl import RECORD_SIZE
 from sockd.transports.tls import TlsConnection
 from tests.certificates import made
 from tests.tls_clients import Client
@@ -41,16 +41,16 @@ class Link:
         certificate.load_into(context)
         self.protocol = protocol
         here = Listening("tls://here", self.counters)
-        self.server = TlsConnection(
+        self.connection = TlsConnection(
             ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, here, context
         )
-        self.server.start(lambda: protocol)
+        self.connection.start(lambda: protocol)
         self.plain = theirs
         self.client = Client(theirs, version)
 
     def shaken(self) -> "Link":
         self.loop.until(self.client.shake, self.client.tls)
-        self.loop.until(lambda: self.server.ready)
+        self.loop.until(lambda: self.connection.ready)
         return self
 
     def until(self, condition: Callable[[], object]) -> None:
@@ -63,7 +63,7 @@ class Link:
     def close(self) -> None:
         self.client.tls.close()
         self.plain.close()
-        self.server.abortConnection()
+        self.connection.abortConnection()
         self.loop.settle()
 
 
@@ -87,9 +87,9 @@ def test_echo(link: Callable[..., Link], version: ssl.TLSVersion) -> None:
     one = link(Probe(echo), version).shaken()
     one.client.tls.send(b"hello")
     one.until(lambda: one.client.data == b"hello")
-    assert one.server.session.version() == {VERSIONS[0]: "TLSv1.2", VERSIONS[1]: "TLSv1.3"}[version]
+    assert one.connection.session.version() == {VERSIONS[0]: "TLSv1.2", VERSIONS[1]: "TLSv1.3"}[version]
     assert (one.counters.bytes_in, one.counters.bytes_out) == (5, 5)
-    assert (one.server.received, one.server.sent, one.server.unsent) == (5, 5, 0)
+    assert (one.connection.received, one.connection.sent, one.connection.unsent) == (5, 5, 0)
 
 
 def test_nothing_of_the_protocol_before_the_handshake(link: Callable[..., Link]) -> None:
@@ -97,7 +97,7 @@ def test_nothing_of_the_protocol_before_the_handshake(link: Callable[..., Link])
     protocol = Probe(echo)
     one = link(protocol)
     one.loop.settle()
-    before = one.server.ready, protocol.made
+    before = one.connection.ready, protocol.made
     one.shaken()
     assert (before, protocol.made) == ((False, 0), 1)
 
@@ -119,7 +119,7 @@ def test_much_both_ways(link: Callable[..., Link]) -> None:
 
     one.loop.until(exchange, one.client.tls)
     assert one.client.data == sent
-    assert one.server.sent == one.counters.bytes_out == len(sent)
+    assert one.connection.sent == one.counters.bytes_out == len(sent)
 
 
 def test_a_slow_reader_is_waited_for(link: Callable[..., Link]) -> None:
@@ -127,14 +127,14 @@ def test_a_slow_reader_is_waited_for(link: Callable[..., Link]) -> None:
     protocol = Probe()
     one = link(protocol).shaken()
     data = b"x" * 6_000_000
-    one.server.write(data)
+    one.connection.write(data)
     one.loop.settle()
-    waiting = one.server.unsent
+    waiting = one.connection.unsent
     assert 0 < waiting < len(data)
-    assert one.server.paused
+    assert one.connection.paused
     one.until(lambda: len(one.client.data) == len(data))
-    assert one.server.unsent == 0
-    assert not one.server.paused
+    assert one.connection.unsent == 0
+    assert not one.connection.paused
 
 
 def test_the_client_says_goodbye(link: Callable[..., Link]) -> None:
@@ -170,7 +170,7 @@ def test_we_say_goodbye(link: Callable[..., Link]) -> None:
     one.client.tls.send(b"last")
     one.until(lambda: one.client.closed)
     assert one.client.data == b"last"
-    assert one.server.lingering
+    assert one.connection.lingering
     one.client.tls.close()
     one.loop.until(lambda: one.owner.ends)
     assert one.owner.ends == [End.DONE]
@@ -182,7 +182,7 @@ def test_garbage_before_the_handshake(link: Callable[..., Link]) -> None:
     one = link(protocol)
     one.plain = socket.socket(fileno=one.client.tls.detach())
     one.plain.send(b"GET / HTTP/1.0\r\n\r\n")
-    one.loop.until(lambda: one.server.lingering)
+    one.loop.until(lambda: one.connection.lingering)
     assert one.counters.refused == {"TLS: http request": 1}
     one.plain.close()
     one.loop.until(lambda: one.owner.ends)
@@ -196,7 +196,7 @@ def test_garbage_after_the_handshake(link: Callable[..., Link]) -> None:
     one = link(protocol).shaken()
     raw = socket.socket(fileno=one.client.tls.detach())
     raw.send(b"\x17\x03\x03\x00\x20" + bytes(32))
-    one.loop.until(lambda: one.server.lingering)
+    one.loop.until(lambda: one.connection.lingering)
     raw.close()
     one.loop.until(lambda: one.owner.ends)
     assert one.owner.ends == [End.TLS]
@@ -208,7 +208,7 @@ def test_garbage_after_the_handshake(link: Callable[..., Link]) -> None:
 def test_garbage_after_what_is_answered(link: Callable[..., Link], version: ssl.TLSVersion) -> None:
     """That an answer can't be sent any more is no fault of a protocol that writes much at once."""
     one = link(Probe(lambda probe, data: probe.transport.write(data * HIGH_WATER)), version).shaken()
-    one.server.limit_unsent(1)
+    one.connection.limit_unsent(1)
     one.client.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, True)  # they are read at once
     one.client.tls.send(b"hello")
     os.write(one.client.tls.fileno(), b"GET / HTTP/1.0\r\n\r\n")
@@ -236,7 +236,7 @@ def test_gone_in_the_handshake(link: Callable[..., Link]) -> None:
 def test_refused_after_the_handshake(link: Callable[..., Link]) -> None:
     """`build` may end the connection instead of giving a protocol."""
     one = link(None)
-    one.server._build = lambda: one.server.close(End.REFUSED)
+    one.connection._build = lambda: one.connection.close(End.REFUSED)
     one.shaken()
     one.until(lambda: one.client.closed)
     one.client.tls.close()
@@ -264,7 +264,7 @@ def test_before_the_handshake(link: Callable[..., Link]) -> None:
         _, newline, rest = bytes(seen).partition(b"\n")
         return rest if newline else None
 
-    one.server.begin_with(preamble)
+    one.connection.begin_with(preamble)
     one.plain = socket.socket(fileno=one.client.tls.detach())
     one.plain.send(b"hea")
     one.loop.settle()
@@ -281,7 +281,7 @@ def test_more_than_one_read_holds(link: Callable[..., Link]) -> None:
     """Records that were begun in one read event and end in the next are all delivered."""
     protocol = Probe()
     one = link(protocol).shaken()
-    data = bytes(range(256)) * (3 * READ // 256)
+    data = bytes(range(256)) * (3 * READ_SIZE // 256)
     at = 0
 
     def send() -> bool:
@@ -301,9 +301,9 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     """The protocol gets it in one piece."""
     pieces: list[int] = []
     one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
-    server: Any = one.server
-    read, whole = server._read, bytearray()
-    encrypted = READ + READ // RECORD * 22
+    connection: Any = one.connection
+    read, whole = connection._read, bytearray()
+    encrypted = READ_SIZE + READ_SIZE // RECORD_SIZE * 22
 
     def gather(number: int, size: int) -> bytes:
         whole.extend(read(number, size))
@@ -313,18 +313,18 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
         whole.clear()
         return data
 
-    server._read = gather
+    connection._read = gather
     one.client.tls.setblocking(True)
-    one.client.tls.send(bytes(READ))
+    one.client.tls.send(bytes(READ_SIZE))
     one.loop.until(lambda: pieces)
-    assert pieces == [READ]
+    assert pieces == [READ_SIZE]
 
 
 def test_both_say_goodbye_in_turn(link: Callable[..., Link]) -> None:
     """After our half-close the client still speaks, and then ends cleanly too."""
     protocol = HalfProbe()
     one = link(protocol).shaken()
-    one.server.loseWriteConnection()
+    one.connection.loseWriteConnection()
     one.until(lambda: one.client.closed)
     one.client.tls.send(b"last words")
     one.loop.until(lambda: protocol.data == b"last words")
@@ -346,22 +346,22 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     """What is written while the goodbye waits for the kernel can't follow it, and is dropped."""
     protocol = Probe()
     one = link(protocol).shaken()
-    write, one.server._write = one.server._write, full
+    write, one.connection._write = one.connection._write, full
     if ending == "garbage":
         one.plain = socket.socket(fileno=one.client.tls.detach())
         one.plain.send(b"\x17\x03\x03\x00\x20" + bytes(32))
         one.loop.until(lambda: one.counters.refused)
     else:
-        getattr(one.server, ending)()
+        getattr(one.connection, ending)()
     one.loop.turn()
     one.loop.turn()
-    assert one.server.unsent
-    one.server.write(b"too late")
-    one.server._write = write
+    assert one.connection.unsent
+    one.connection.write(b"too late")
+    one.connection._write = write
     fin_sent = (ConnectionState.HALF_CLOSED, ConnectionState.LINGERING)
-    one.loop.until(lambda: one.server.state in fin_sent)
-    assert one.server.unsent == 0
-    assert one.server.sent == 0
+    one.loop.until(lambda: one.connection.state in fin_sent)
+    assert one.connection.unsent == 0
+    assert one.connection.sent == 0
     if ending != "garbage":
         one.until(lambda: one.client.closed)
         assert not one.client.data
@@ -375,10 +375,10 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
     def reset(*_: object) -> int:
         raise ConnectionResetError
 
-    one.server._write = reset
-    one.server.write(b"x")
+    one.connection._write = reset
+    one.connection.write(b"x")
     one.loop.turn()
-    assert one.server.unsent == 0
+    assert one.connection.unsent == 0
     one.client.tls.close()
     one.loop.until(lambda: one.owner.ends)
     assert len(protocol.lost) == 1
@@ -387,19 +387,19 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
 def test_a_kernel_without_memory(link: Callable[..., Link]) -> None:
     """What it couldn't take goes out when it has had time to find some."""
     one = link(Probe(echo)).shaken()
-    write = one.server._write
+    write = one.connection._write
 
     def short(*_: object) -> int:
         raise OSError(errno.ENOBUFS, "no room")
 
-    one.server._write = short
+    one.connection._write = short
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.counters.refused)
-    assert one.server.unsent == 5
-    one.server._write = write
+    assert one.connection.unsent == 5
+    one.connection._write = write
     one.loop.advance(1)
     one.until(lambda: one.client.data == b"hello")
-    assert one.server.unsent == 0
+    assert one.connection.unsent == 0
 
 
 def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None:
@@ -410,7 +410,7 @@ def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None
         def read(self, size: int) -> bytes:
             raise MemoryError
 
-    one.server._tls = Exhausted()  # type: ignore[assignment]
+    one.connection._tls = Exhausted()  # type: ignore[assignment]
     one.loop.forgiving = True
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.owner.ends)
@@ -422,15 +422,15 @@ def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None
 def test_a_kernel_that_takes_some_of_an_answer(link: Callable[..., Link], taken: int) -> None:
     """The rest follows when there is room."""
     one = link(Probe(echo)).shaken()
-    write = one.server._write
+    write = one.connection._write
 
     def some(number: int, data: bytes) -> int:
-        one.server._write = write
+        one.connection._write = write
         if not taken:
             raise BlockingIOError
         return write(number, data[:taken])
 
-    one.server._write = some  # type: ignore[assignment]
+    one.connection._write = some  # type: ignore[assignment]
     one.client.tls.send(b"hello")
     one.until(lambda: one.client.data == b"hello")
-    assert (one.server.unsent, one.server.sent, one.counters.bytes_out) == (0, 5, 5)
+    assert (one.connection.unsent, one.connection.sent, one.counters.bytes_out) == (0, 5, 5)

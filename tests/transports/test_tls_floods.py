@@ -9,7 +9,7 @@ import pytest
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.transports.fields import HIGH_WATER, READ
+from sockd.transports.fields import HIGH_WATER, READ_SIZE
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
@@ -30,7 +30,7 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
     ours, theirs = tcp_pair()
     ours.setblocking(False)
     certificate = made("localhost")
-    server = TlsConnection(
+    connection = TlsConnection(
         ours,
         Peer.inet(theirs.getsockname()),
         Flusher(loop),
@@ -39,28 +39,28 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
         context(certificate.chain, certificate.key),
     )
     probe = Probe()
-    server.start(lambda: probe)
+    connection.start(lambda: probe)
     forger = Forger(theirs, tmp_path / "keys")
     loop.until(forger.shake, theirs)
-    loop.until(lambda: server.ready)
+    loop.until(lambda: connection.ready)
     asking = memoryview(b"")
     most = 0
-    while not server.paused:
+    while not connection.paused:
         asking = asking or memoryview(b"".join(forger.record(HANDSHAKE, CLIENT_HELLO) for _ in range(1000)))
         with suppress(BlockingIOError):
             asking = asking[theirs.send(asking) :]
         loop.turn()
-        most = max(most, server._bio_out.pending)
-        assert most < HIGH_WATER + READ
-    assert server.unsent
+        most = max(most, connection._bio_out.pending)
+        assert most < HIGH_WATER + READ_SIZE
+    assert connection.unsent
     answers = 0
-    while server.paused:  # until the peer takes them
+    while connection.paused:  # until the peer takes them
         loop.turn()
         with suppress(BlockingIOError):
             answers += len(theirs.recv(1 << 20))
     assert answers > HIGH_WATER
     theirs.close()
-    server.abortConnection()
+    connection.abortConnection()
     loop.settle()
 
 
@@ -72,19 +72,19 @@ def test_a_handshake_that_nobody_takes_is_none_in_time() -> None:
     ours.setblocking(False)
     certificate = made("localhost")
     long = context(certificate.chain * (1 + 2 * HIGH_WATER // len(certificate.chain)), certificate.key)
-    server = TlsConnection(ours, Peer.unix(0, 1), Flusher(loop), owner, Listening("tls://here"), long)
-    server.start(Probe)
+    connection = TlsConnection(ours, Peer.unix(0, 1), Flusher(loop), owner, Listening("tls://here"), long)
+    connection.start(Probe)
     client = Client(theirs)
     with suppress(ssl.SSLWantReadError):
         client.tls.do_handshake()
     loop.settle()
-    assert server.unsent > HIGH_WATER
-    assert overdue(server, 9.0, 10.0, None, None) is None
-    assert overdue(server, 10.0, 10.0, None, None) is End.HANDSHAKE
-    server.hold(True)
-    assert server.paused
+    assert connection.unsent > HIGH_WATER
+    assert overdue(connection, 9.0, 10.0, None, None) is None
+    assert overdue(connection, 10.0, 10.0, None, None) is End.HANDSHAKE
+    connection.hold(True)
+    assert connection.paused
     client.tls.close()
-    server.abortConnection()
+    connection.abortConnection()
     loop.settle()
 
 
@@ -96,10 +96,10 @@ def test_a_peer_that_leaves_while_nothing_is_read(shaken: bool) -> None:
     if shaken:
         link.shaken()
     link.loop.settle()
-    link.server.hold(True)
+    link.connection.hold(True)
     link.plain = socket.socket(fileno=link.client.tls.detach())
     link.plain.shutdown(socket.SHUT_WR)
-    link.server.peer_left(reset=False)
+    link.connection.peer_left(reset=False)
     link.loop.settle()
     assert link.owner.ends == [End.TRUNCATED if shaken else End.HANDSHAKE]
     assert not shaken or not ended(probe)
@@ -109,7 +109,7 @@ def test_a_peer_that_leaves_while_nothing_is_read(shaken: bool) -> None:
 def test_a_peer_that_resets_while_nothing_is_read() -> None:
     """That is told as what it is."""
     link = Link(Probe()).shaken()
-    link.server.peer_left(reset=True)
+    link.connection.peer_left(reset=True)
     link.loop.settle()
     assert link.owner.ends == [End.RESET]
     link.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.transports.openssl import MANY
+from sockd.transports.openssl import RECORDS_PER_EVENT
 from tests.transports.loop import HalfProbe, Probe, ended
 from tests.transports.test_tls import Link
 
@@ -18,7 +18,7 @@ class Words:
 
     def __init__(self, protocol: Probe) -> None:
         self.link = Link(protocol)
-        self.server = self.link.server
+        self.connection = self.link.connection
         self.sock = socket.socket(fileno=self.link.client.tls.detach())
         self.sock.setblocking(False)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -54,12 +54,12 @@ class Words:
             with suppress(ssl.SSLError):
                 self._tls.unwrap()
         self.send()
-        self.link.loop.until(lambda: self.server.ready)
+        self.link.loop.until(lambda: self.connection.ready)
         self.link.loop.settle()
 
     def close(self) -> None:
         self.sock.close()
-        self.server.abortConnection()
+        self.connection.abortConnection()
         self.link.loop.settle()
 
 
@@ -76,15 +76,15 @@ def test_paused_at_once(bye: bool) -> None:
     words.say(b"first", bye=bye)
     assert not probe.data
     assert not probe.lost
-    words.server.peer_left(reset=False)  # it is not to be taken for an end before that
-    words.server.resumeProducing()
-    words.server.pauseProducing()
+    words.connection.peer_left(reset=False)  # it is not to be taken for an end before that
+    words.connection.resumeProducing()
+    words.connection.pauseProducing()
     words.link.loop.settle()
     assert not probe.data
-    words.server.resumeProducing()
+    words.connection.resumeProducing()
     words.link.loop.settle()
     assert probe.data == b"first"
-    assert words.server.received == 5
+    assert words.connection.received == 5
     if bye:
         words.link.loop.settle()
         assert ended(probe)
@@ -97,9 +97,9 @@ def test_paused_after_a_half_close() -> None:
     probe = HalfProbe(on_made=pause)
     words = Words(probe)
     words.say(b"first", bye=True)
-    words.server.loseWriteConnection()
+    words.connection.loseWriteConnection()
     words.link.loop.settle()
-    words.server.resumeProducing()
+    words.connection.resumeProducing()
     words.link.loop.settle()
     assert probe.data == b"first"
     assert "read" in probe.events
@@ -116,7 +116,7 @@ def test_many_small_records() -> None:
 
     words = Words(Probe(take))
     words.say(b"x")
-    count = 5 * MANY  # within one read: each is a byte and the 22 that TLS 1.3 puts around it
+    count = 5 * RECORDS_PER_EVENT  # within one read: each is a byte and the 22 that TLS 1.3 puts around it
     for _ in range(count):
         words.write(b"x")
     words.send()
@@ -124,11 +124,11 @@ def test_many_small_records() -> None:
         if sum(pieces) > count:
             break
         given = len(pieces)
-        words.server.resumeProducing()
+        words.connection.resumeProducing()
         words.link.loop.settle()
         assert len(pieces) == given + 1
-    assert sum(pieces) == words.server.received == 1 + count
-    assert max(pieces) == 1 + MANY
+    assert sum(pieces) == words.connection.received == 1 + count
+    assert max(pieces) == 1 + RECORDS_PER_EVENT
     words.close()
 
 
@@ -137,7 +137,7 @@ def test_lost_before_it_resumes() -> None:
     probe = Probe(on_made=pause)
     words = Words(probe)
     words.say(b"first")
-    words.server.loseConnection()
+    words.connection.loseConnection()
     words.link.loop.settle()
     words.sock.close()
     words.link.loop.until(lambda: probe.lost)
@@ -153,7 +153,7 @@ def test_raises_at_what_was_kept() -> None:
     probe = Probe(fault, on_made=pause)
     words = Words(probe)
     words.say(b"first")
-    words.server.resumeProducing()
+    words.connection.resumeProducing()
     words.link.loop.settle()
     assert words.link.owner.failures == ["dataReceived"]
     assert words.link.owner.ends == [End.FAILED]
@@ -167,16 +167,16 @@ def test_the_end_came_with_what_made_it_pause() -> None:
     words.say(b"last", bye=True)
     assert probe.data == b"last"
     assert not probe.lost
-    words.server.write(b"answer")
-    words.server.resumeProducing()
-    words.server.pauseProducing()
+    words.connection.write(b"answer")
+    words.connection.resumeProducing()
+    words.connection.pauseProducing()
     words.link.loop.settle()
     assert not probe.lost
-    words.server.resumeProducing()
+    words.connection.resumeProducing()
     words.link.loop.settle()
     assert ended(probe)
     assert words.link.owner.ends == [End.PEER]
-    assert words.server.sent == 6
+    assert words.connection.sent == 6
     words.close()
 
 
@@ -187,7 +187,7 @@ def test_gone_before_it_resumes(bye: bool) -> None:
     words = Words(probe)
     words.say(b"last", bye=bye)
     assert not probe.lost
-    words.server.peer_left(reset=False)
+    words.connection.peer_left(reset=False)
     words.link.loop.settle()
     assert words.link.owner.ends == [End.PEER if bye else End.TRUNCATED]
     words.close()
@@ -197,8 +197,8 @@ def test_paused_at_once_with_nothing_to_keep() -> None:
     """A peer that leaves then was cut off, as ever."""
     words = Words(Probe(on_made=pause))
     words.send()
-    words.link.loop.until(lambda: words.server.ready)
-    words.server.peer_left(reset=False)
+    words.link.loop.until(lambda: words.connection.ready)
+    words.connection.peer_left(reset=False)
     words.link.loop.settle()
     assert words.link.owner.ends == [End.TRUNCATED]
     words.close()
@@ -208,12 +208,12 @@ def test_the_beginning_of_an_alert_is_no_alert() -> None:
     """What may become a close_notify waits for its protocol, and the FIN after it is no clean end."""
     words = Words(Probe(on_made=pause))
     words.sock.send(words.cipher() + b"\x15")
-    words.link.loop.until(lambda: words.server.ready)
-    words.server.peer_left(reset=False)
+    words.link.loop.until(lambda: words.connection.ready)
+    words.connection.peer_left(reset=False)
     words.link.loop.settle()
     assert not words.link.owner.ends
     words.sock.shutdown(socket.SHUT_WR)
-    words.server.resumeProducing()
+    words.connection.resumeProducing()
     words.link.loop.until(lambda: words.link.owner.ends)
     assert words.link.owner.ends == [End.TRUNCATED]
     words.close()

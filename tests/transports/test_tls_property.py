@@ -12,17 +12,19 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.transports.connection import Connection
 from sockd.transports.ending import FACTS
-from sockd.transports.fields import HIGH_WATER, READ
+from sockd.transports.fields import HIGH_WATER, READ_SIZE
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
-from sockd.transports.tls import PIECE, TlsConnection
+from sockd.transports.tls import PIECE_SIZE, TlsConnection
 from tests.certificates import made
 from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, echo, small_buffers
 
 SIZES = st.one_of(
     st.integers(0, 300),
-    st.sampled_from([16383, 16384, 16385, 32768, 32769, HIGH_WATER + 1, PIECE + 1, 3 * PIECE, READ + 1]),
+    st.sampled_from(
+        [16383, 16384, 16385, 32768, 32769, HIGH_WATER + 1, PIECE_SIZE + 1, 3 * PIECE_SIZE, READ_SIZE + 1]
+    ),
 )
 STEPS = st.lists(
     st.one_of(
@@ -125,8 +127,8 @@ class Neighbour:
             sock.setblocking(False)
         certificate = made("localhost")
         settings = context(certificate.chain, certificate.key)
-        self.server = TlsConnection(ours, Peer.unix(0, 2), turn, self.owner, Listening("y"), settings)
-        self.server.start(lambda: Probe(echo))
+        self.connection = TlsConnection(ours, Peer.unix(0, 2), turn, self.owner, Listening("y"), settings)
+        self.connection.start(lambda: Probe(echo))
         self.client.start()
         self.sent = bytearray()
 
@@ -172,12 +174,12 @@ class Stage:
             certificate = made("localhost")
             tls = TlsConnection(*(*common, context(certificate.chain, certificate.key)))
             tls.start(lambda: protocol)
-            self.server: Connection = tls
+            self.connection: Connection = tls
             client.start()
             self.neighbour = Neighbour(self.loop, turn)
         else:
-            self.server = Connection(*common)
-            self.server.start(protocol)
+            self.connection = Connection(*common)
+            self.connection.start(protocol)
         self.sent = bytearray()
         self.written = self.sent if echoing else bytearray()
         self.finished = False
@@ -224,7 +226,7 @@ class Stage:
                 for _ in range(1 + (what == "write twice")):
                     data = pattern(len(self.written), size)
                     self.written += data
-                    self.server.write(data)
+                    self.connection.write(data)
             case "feed":
                 self.feed(size)
                 self.loop.turn()
@@ -232,33 +234,33 @@ class Stage:
                 self.take(size)
                 self.loop.turn()
             case "pause":
-                self.server.pauseProducing()
+                self.connection.pauseProducing()
             case "resume":
-                self.server.resumeProducing()
+                self.connection.resumeProducing()
             case "turn":
                 self.loop.turn()
             case "client finishes":
                 self.client.finish()
                 self.finished = True
             case "server finishes":
-                self.server.loseWriteConnection()
+                self.connection.loseWriteConnection()
             case "server closes":
-                self.server.loseConnection()
+                self.connection.loseConnection()
 
     def play(self, steps: list[tuple[str, Any]], ends: list[str]) -> tuple[Any, ...]:
         """All that came of it."""
         self.until(lambda: self.protocol.made and self.client.shaken)
         for step in steps:
             self.step(*step)
-        self.server.resumeProducing()
+        self.connection.resumeProducing()
         self.until(lambda: self.protocol.data == self.sent and self.client.got == self.written)
         half = isinstance(self.protocol, HalfProbe)
         for end in ends:
-            if self.owner.ends or (end == "server finishes" and self.server.disconnecting):
+            if self.owner.ends or (end == "server finishes" and self.connection.disconnecting):
                 break
             self.step(end, None)
             if end == "client finishes":
-                self.until(lambda: not FACTS[self.server.state].reads or self.server.lingering)
+                self.until(lambda: not FACTS[self.connection.state].reads or self.connection.lingering)
                 if not half:
                     break
             else:
@@ -272,11 +274,11 @@ class Stage:
         self.loop.settle()
         events = self.protocol.events if isinstance(self.protocol, HalfProbe) else []
         counters = self.counters
-        assert self.server.unsent == 0
+        assert self.connection.unsent == 0
         return (
             bytes(self.protocol.data), bytes(self.client.got), self.owner.ends, events,
             [failure.type for failure in self.protocol.lost], self.owner.failures,
-            (self.server.received, self.server.sent), (counters.bytes_in, counters.bytes_out),
+            (self.connection.received, self.connection.sent), (counters.bytes_in, counters.bytes_out),
             dict(counters.refused),
         )  # fmt: skip
 

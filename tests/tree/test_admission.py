@@ -15,7 +15,7 @@ from sockd.base.metrics import End
 from sockd.base.units import Rate
 from sockd.plan.plan import AccessPlan
 from sockd.transports.connection import Connection
-from sockd.transports.proxy import LONGEST_LINE
+from sockd.transports.proxy import LINE_LIMIT
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.entry import Entry
 from tests.certificates import made, tls_plan
@@ -391,9 +391,7 @@ def test_unix_sockets_have_no_headers(house: House, tmp_path: Path) -> None:
     assert house.receive(client, 1) == b"x"
 
 
-@pytest.mark.parametrize(
-    "data", [b"GET / HTTP/1.0\r\n", b"PROXY TCP4 x\r\n", b"PROXY " + b"x" * LONGEST_LINE]
-)
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.0\r\n", b"PROXY TCP4 x\r\n", b"PROXY " + b"x" * LINE_LIMIT])
 @pytest.mark.parametrize("kind", [TCP, TLS])
 def test_wrong_header(kind: str, data: bytes, house: House) -> None:
     """It ends the connection before anything else looks at it."""

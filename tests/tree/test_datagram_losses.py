@@ -8,7 +8,7 @@ from twisted.internet.defer import ensureDeferred
 
 from sockd.base.errors import SockdError
 from sockd.transports.datagrams import port
-from sockd.transports.datagrams.port import BATCH
+from sockd.transports.datagrams.port import DATAGRAMS_PER_EVENT
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
 from tests.tree.house import Datagrams, House, Service
@@ -65,7 +65,7 @@ def test_what_has_arrived_is_delivered_before_the_close(kind: str, house: House,
     (listener,) = endpoint.listeners
     client = house.connect(listener.address, b"0")
     count = 1
-    while count < BATCH + 10:
+    while count < DATAGRAMS_PER_EVENT + 10:
         try:
             client.send(str(count).encode())
         except BlockingIOError:  # a Unix socket's queue is short (net.unix.max_dgram_qlen)

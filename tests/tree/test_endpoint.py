@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
 from sockd.base.metrics import End
-from sockd.transports.acceptor import BREATHER
+from sockd.transports.acceptor import SHORTAGE_PAUSE
 from sockd.tree.states import Cause, State
 from tests.transports.loop import Probe, echo
 from tests.tree.house import DELAY, MOST, Datagrams, House, Probes, Service, in_turn, raising
@@ -200,16 +200,16 @@ def test_out_of_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> No
         house.until(lambda: listener.counters.refused)
         assert house.log.messages(LogLevel.error) == told
         for _ in range(119):
-            house.loop.advance(BREATHER)
+            house.loop.advance(SHORTAGE_PAUSE)
             house.loop.turn()
         assert house.log.messages(LogLevel.error) == told
         for _ in range(2):
-            house.loop.advance(BREATHER)
+            house.loop.advance(SHORTAGE_PAUSE)
             house.loop.turn()
         assert house.log.messages(LogLevel.error) == told * 2
     assert listener.counters.refused == {"accepting failed": 122}
     assert not probes.made
-    house.loop.advance(BREATHER)
+    house.loop.advance(SHORTAGE_PAUSE)
     assert house.receive(client, 1) == b"x"
 
 

@@ -65,7 +65,7 @@ def factory(what: Callable[[Any, Any], object]) -> Callable[[Host[Any]], Factory
 def frozen() -> Iterator[Callable[..., HandedConnection]]:
     """Makes connections that are handed over, of an accepted one that really was."""
     exchange = Exchange(Probe())
-    frozen = exchange.server.freeze()
+    frozen = exchange.connection.freeze()
 
     def make(state: Any = None, peer: Peer | None = None, **changes: Any) -> HandedConnection:
         handed = {**frozen, "listener": ADDRESS, **changes}
@@ -299,7 +299,7 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
     assert specification.stream is not None
     exchange = Exchange(Probe())
     protocol = specification.stream(host).buildProtocol(None)
-    connection = exchange.server
+    connection = exchange.connection
     connection.protocol = protocol
     protocol.makeConnection(connection)
     protocol.dataReceived(b"half a line")

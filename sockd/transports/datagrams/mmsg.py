@@ -1,9 +1,26 @@
 """Many datagrams in one system call: recvmmsg(2) and sendmmsg(2) on arrays that are laid out once.
 
-To echo 100 bytes by `recvfrom` and `sendto` costs 3 µs of Python a datagram, and two entries to the kernel.
-Here what the kernel wrote is read, and what it is to read is written, a column of the arrays at a time: less
-than 1 µs, and an entry for dozens. It takes glibc on a 64-bit machine; elsewhere those two do as before, and
-what they do is what this module is tested against.
+# Theory of operation
+
+Echoing 100 bytes with `recvfrom` and `sendto` costs 3 µs of Python a datagram, and two entries to the kernel.
+With these two calls an entry serves dozens of datagrams. But they take an array of C structures, and filling
+those in one by one from Python would cost as much again. Two things make it less than 1 µs a datagram.
+
+**The layout is constant.** An array of `struct mmsghdr` has, for each datagram, pointers to a buffer for
+the payload, to one for the sender's address and to one for ancillary data. For receiving, all of that is
+allocated and written once (`Inbox.__init__`); a call changes only what the kernel writes. For sending, the
+pointers differ each time, but a peer's header is packed once and kept with the Peer (`Peer.packed`).
+
+**Rows are handled as columns.** The results are the same fields of many structures in a row. One `struct`
+with a format that repeats (`_Columns`) reads or writes such a field of all rows in one call of C, and skips
+the bytes between. Datagrams of equal length are cut out of the buffer in the same way.
+
+The sender's address and ancillary data are not parsed, but compared as bytes: together they are the key by
+which `Senders` finds the Peer. One Inbox serves all ports of a kind, as everything is copied out before the
+next call.
+
+This takes glibc on a 64-bit machine, whose layout of the structures it assumes. Elsewhere recvfrom and sendto
+do the work, and they are what the tests compare this module with.
 """
 
 import ctypes
@@ -18,36 +35,36 @@ from functools import cache
 from itertools import accumulate, compress
 
 from sockd.base.peers import Peer
-from sockd.transports.datagrams.sockaddr import LONGEST, NOT_PACKED, pack_address, pack_control
+from sockd.transports.datagrams.sockaddr import NAME_SIZE, NOT_PACKED, pack_address, pack_control
 
-# struct mmsghdr (recvmmsg(2)): a name and its length, one iovec, ancillary data and its length, flags; and
-# the datagram's length. The kernel tells the flags and the last one, and the length of the name.
+# struct mmsghdr (recvmmsg(2)): a name (the address) and its length, one iovec, ancillary data and its length,
+# flags, and the datagram's length. The kernel writes the last two, and the length of the name.
 _HEADER = struct.Struct("@PI4xPNPNi4xI4x")
-_TOLD = "48xi4xI4x"
+_RESULTS = "48xi4xI4x"
 _NAMED = "8xI52x"
 _IOVEC = struct.Struct("@PN")
 _WORDS, _IOVEC_AT = _HEADER.size // 8, 2  # of 64 bits
 
-# Buffers begin in unlike lines of the processor's caches, for which they would contend otherwise.
+# Keeps buffers from beginning in the same lines of the processor's caches, for which they would contend.
 _STAGGER = 33 * 64
-# So many of one length, as a sender's often are, are quicker cut out as rows: 40 ns each instead of 65.
+# From so many datagrams of one length on, cutting them out as rows is quicker: 40 ns each instead of 65.
 _ALIKE = 8
-# Address space for what comes with one call; memory is taken only as datagrams fill it.
+# Bytes of address space for one call's datagrams; memory is taken only as they fill it.
 _ROOM = 64 * 2**20
 
 Call = Callable[..., int]
 
 
 class NoAddressError(ValueError):
-    """A peer has no address that the kernel would know; nothing was sent."""
+    """A peer has no address in a form that the kernel knows; nothing was sent."""
 
 
 @cache
 def calls() -> tuple[Call, Call] | None:
-    """The C library's recvmmsg and sendmmsg; None where they are missing, forbidden or laid out otherwise."""
+    """The C library's recvmmsg and sendmmsg; None where they are missing, forbidden or of another layout."""
     if struct.calcsize("P") != 8 or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         return None
-    # None of these calls waits (MSG_DONTWAIT): to let go of the interpreter for each would cost more.
+    # PyDLL keeps the interpreter's lock. No call waits (MSG_DONTWAIT), and releasing it for each costs more.
     library = ctypes.PyDLL(None, use_errno=True)
     found: list[Call] = []
     for name, timeout in (("recvmmsg", [None]), ("sendmmsg", [])):
@@ -65,7 +82,7 @@ def calls() -> tuple[Call, Call] | None:
 
 
 def _memory(size: int) -> tuple[mmap.mmap, int]:
-    """Zeros and where they are; pages that nobody touches cost nothing."""
+    """Zeroed memory and its address; pages that are never touched cost nothing."""
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -77,10 +94,10 @@ def _failed() -> OSError:
 
 
 class Inbox:
-    """Arrays for what comes with one call, at most `count` datagrams of up to `longest` bytes.
+    """Arrays for one call's datagrams, at most `count` of up to `longest` bytes each.
 
-    A sender's key is the ancillary data (of `control` bytes) and, beside it, the name, which has `name` bytes
-    or, where that is None, any number of them.
+    A sender's key is the ancillary data (`control` bytes) followed by the address, which has `name` bytes or,
+    where that is None, as many as the kernel says.
     """
 
     def __init__(self, call: Call, most: int, longest: int, control: int, name: int | None) -> None:
@@ -92,34 +109,35 @@ class Inbox:
         self._payload, payload_at = _memory(self.count * stride)
         self._rows = memoryview(self._payload)
         self._control = control
-        self._width = control + LONGEST
+        self._width = control + NAME_SIZE
         self._key_starts = [number * self._width for number in numbers]
         self._keys, keys_at = _memory(self.count * self._width)
         self._named = name is not None
-        self._key_columns = _Columns(f"{control + (name or 0)}s{LONGEST - (name or 0)}x")
+        self._key_columns = _Columns(f"{control + (name or 0)}s{NAME_SIZE - (name or 0)}x")
         self._iovecs, iovecs_at = _memory(self.count * _IOVEC.size)
         self._headers, self._at = _memory(self.count * _HEADER.size)
         for number, start, key in zip(numbers, self._starts, self._key_starts, strict=True):
             iovec = number * _IOVEC.size
             _IOVEC.pack_into(self._iovecs, iovec, payload_at + start, longest)
             _HEADER.pack_into(
-                self._headers, number * _HEADER.size, keys_at + key + control, LONGEST,
+                self._headers, number * _HEADER.size, keys_at + key + control, NAME_SIZE,
                 iovecs_at + iovec, 1, keys_at + key if control else 0, control, 0, 0,
             )  # fmt: skip
         self._fresh = self._headers[:]
-        self._told = _Columns(_TOLD)
+        self._results = _Columns(_RESULTS)
         self._names = _Columns(_NAMED)
 
     def receive(self, descriptor: int, most: int) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[int]]:
-        """Datagrams, the keys of their senders, and the lengths of all that came; those cut are left out.
+        """Datagrams, the keys of their senders, and the lengths of all that came.
 
-        OSError where nothing is there, or what is there first is an error.
+        Datagrams that were truncated are left out of the first two. OSError where none is there, or where an
+        error comes first.
         """
         taken = self._call(descriptor, self._at, most, socket.MSG_DONTWAIT, None)
         if taken < 0:
             raise _failed()
-        told = self._told[taken].unpack_from(self._headers)
-        flags, lengths = told[::2], told[1::2]
+        results = self._results[taken].unpack_from(self._headers)
+        flags, lengths = results[::2], results[1::2]
         datagrams: Sequence[bytes]
         size = lengths[0]
         if taken >= _ALIKE and lengths.count(size) == taken:
@@ -147,19 +165,19 @@ class Inbox:
         return datagrams, keys, lengths
 
     def _clear(self, taken: int) -> None:
-        """Lay out again what the kernel wrote over: the room it was told of, and keys, lest two be mixed."""
+        """Restore what the kernel wrote over: the sizes of its buffers; and clear the keys, lest two mix."""
         end = taken * _HEADER.size
         self._headers[:end] = self._fresh[:end]
         end = taken * self._width
         self._keys[:end] = bytes(end)
 
     def give_back(self) -> None:
-        """Let go of the memory that datagrams filled."""
+        """Return the memory that datagrams filled to the kernel."""
         self._payload.madvise(mmap.MADV_DONTNEED)
 
 
 class _Columns(dict[int, struct.Struct]):
-    """What reads so many rows at once, by their number. All are 0.1 MB, so each is made when it is needed."""
+    """By a number of rows, the struct for a column of so many. All of them are 0.1 MB: made when needed."""
 
     def __init__(self, row: str) -> None:
         super().__init__()
@@ -172,13 +190,13 @@ class _Columns(dict[int, struct.Struct]):
 
 @cache
 def inbox(most: int, longest: int, control: int, name: int | None) -> Inbox | None:
-    """One for all ports of a kind, as what came is copied out at once; None where there are no such calls."""
+    """The Inbox of all ports of a kind; None where the system has no such calls."""
     found = calls()
     return found and Inbox(found[0], most, longest, control, name)
 
 
 class Outbox:
-    """Arrays for what leaves with one call, at most `count` datagrams."""
+    """Arrays for the datagrams that leave with one call, at most `count`."""
 
     def __init__(self, call: Call, count: int) -> None:
         self._call = call
@@ -188,14 +206,14 @@ class Outbox:
         at = memoryview(array("Q", [iovecs_at + number * _IOVEC.size for number in range(count)]))
         self._iovec_columns = [(column[:number], at[:number]) for number in range(count + 1)]
         self._iovec_rows = _Columns("QQ")
-        # The address of bytes: ctypes gives it to what points to them.
+        # How to get the address of a bytes object: have a c_char_p point to it, and read the pointer.
         self._pointer = ctypes.c_char_p()
         self._pointed = ctypes.c_uint64.from_buffer(self._pointer)
 
     def send(
         self, descriptor: int, replies: Sequence[tuple[bytes, Peer]]
     ) -> tuple[int, list[tuple[int, OSError]]]:
-        """Send them; how many bytes they have, and the places of those that were refused, and why.
+        """Send them; their bytes in all, and the positions of those that were refused, each with its error.
 
         NoAddressError before any is sent.
         """
@@ -220,7 +238,8 @@ class Outbox:
         while done < count:
             sent = self._call(descriptor, self._at + done * _HEADER.size, count - done, socket.MSG_DONTWAIT)
             if sent < 1:
-                # It is the first one's: that of a later one ends a call before it, and is told by the next.
+                # The error is the first datagram's: one of a later datagram ends the call before it, and the
+                # next call reports it.
                 refused.append((done, _failed()))
                 sent = 1
             done += sent
@@ -229,7 +248,7 @@ class Outbox:
 
 @cache
 def outbox(count: int) -> Outbox | None:
-    """One for all ports, as everything is sent at once; None where there are no such calls."""
+    """The Outbox of all ports, as a call leaves nothing in it; None where the system has no such calls."""
     found = calls()
     return found and Outbox(found[1], count)
 
@@ -237,12 +256,12 @@ def outbox(count: int) -> Outbox | None:
 def _headers(replies: Sequence[tuple[bytes, Peer]]) -> bytes:
     try:
         return b"".join([peer.packed for _, peer in replies])  # type: ignore[misc]
-    except TypeError:  # not all of them were answered before
+    except TypeError:  # some peers are answered for the first time
         return b"".join([peer.packed or _pack(peer) for _, peer in replies])
 
 
 def _pack(peer: Peer) -> bytes:
-    """The header of what is sent to a peer, which keeps it, and what it points to."""
+    """Make the header of datagrams to a peer, and keep it with the Peer, with the memory it points to."""
     try:
         name, control = pack_address(peer.sockaddr), pack_control(peer.control)
     except NOT_PACKED as error:

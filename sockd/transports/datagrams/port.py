@@ -1,4 +1,4 @@
-"""A datagram socket in the reactor: batches in, bounded for each turn, replies out."""
+"""A datagram socket in the reactor: batches in, bounded for each event, and replies out."""
 
 import errno
 import socket
@@ -23,14 +23,14 @@ from sockd.transports.datagrams.receive import receiver
 from sockd.transports.datagrams.senders import Senders
 from sockd.transports.flush import Flusher
 
-# Datagrams in one event, whatever their size: a flood on one socket leaves the others their turn.
-BATCH = 64
-# Bytes in one event, for the same reason; those that came in one call with the last of them are over it.
-SIZE = 256 * 1024
-# Read at most of a socket that is to be closed: more than its buffer holds, unless they keep coming.
-QUEUED = 16384
-# So few replies are sent one by one, which is quicker than to lay out arrays for them.
-FEW = 10
+# Datagrams that one event reads, whatever their size: a flood on one socket leaves the others their turn.
+DATAGRAMS_PER_EVENT = 64
+# Bytes that one event reads, for the same reason; the call that reaches the limit may go over it.
+BYTES_PER_EVENT = 256 * 1024
+# Datagrams read at most from a socket that is to be closed: more than its buffer holds, unless more come.
+QUEUED_LIMIT = 16384
+# Up to so many replies are sent one by one, which is quicker than to lay out arrays for them.
+SINGLE_SENDS = 10
 # Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
 SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
@@ -42,9 +42,8 @@ Batch = Sequence[tuple[bytes, Peer]]
 class DatagramPort:
     """One datagram socket, and the rates at which its datagrams are accepted.
 
-    `protocol` (a DatagramProtocol) is set before the first `read(True)`.
-    `failed(where)` is called while an exception of the protocol is being handled, `lost(error, self)` when
-    the reactor won't call us any more.
+    `protocol` is set before the first `read(True)`. `failed(where)` is called while an exception of the
+    protocol is being handled, `lost(error, self)` when the reactor won't call the port any more.
     """
 
     def __init__(
@@ -60,17 +59,19 @@ class DatagramPort:
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
-        self.protocol: Any = None
+        self.protocol: Any = None  # a DatagramProtocol, before anything is read
         self.counters = counters
         self._flusher = flusher
         self._reactor = flusher.reactor
         self.failed = failed
         self._lost = lost
-        self._guarded = False  # whether access bars anybody
+        self._guarded = False  # whether there are rules of access
         self.limit(rate, rate_per_source, exempt)
-        self._source = source = receiver(sock, flusher, BATCH, SIZE // BATCH)
-        self._senders = Senders(source.told, local=sock.family == socket.AF_UNIX)
-        self._outbox = outbox(BATCH)
+        self._source = source = receiver(
+            sock, flusher, DATAGRAMS_PER_EVENT, BYTES_PER_EVENT // DATAGRAMS_PER_EVENT
+        )
+        self._senders = Senders(source.origin, local=sock.family == socket.AF_UNIX)
+        self._outbox = outbox(DATAGRAMS_PER_EVENT)
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
 
@@ -80,18 +81,18 @@ class DatagramPort:
         return "sockd"
 
     def limit(self, rate: Rate | None, rate_per_source: Rate | None, exempt: Iterable[Network] = ()) -> None:
-        """From now on accept no more than that; the rate of a source doesn't concern `exempt` networks."""
+        """Accept no more than this from now on; the rate per source doesn't concern `exempt` networks."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
         self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
         self._limits_changed()
 
     def forget(self) -> None:
-        """Let go of sources whose buckets are full again, while nobody sends."""
+        """Forget sources whose buckets are full again, while nothing comes that would do it."""
         if self._sources is not None:
             self._sources.forget(self._reactor.seconds())
 
     def admit(self, access: Access | None) -> None:
-        """From now on take datagrams from, and send them to, whom this allows; None allows everybody."""
+        """Take datagrams from, and send them to, the peers that this allows; None allows every peer."""
         self._guarded = access is not None
         self._limits_changed()
         self._senders.admit(access)
@@ -100,7 +101,7 @@ class DatagramPort:
         self._limited = self._guarded or self._all is not None or self._sources is not None
 
     def read(self, wanted: bool) -> None:
-        """Begin or cease to read; what arrives meanwhile waits in the kernel's buffer, then is lost there."""
+        """Begin or cease to read. What arrives without being read fills the kernel's buffer, then is lost."""
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
@@ -110,9 +111,9 @@ class DatagramPort:
                 self._reactor.removeReader(self)
 
     def count_drops(self) -> None:
-        """Count what the kernel dropped as its buffer was full, while we were held or too slow."""
-        told = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
-        dropped = _MEMINFO.unpack(told)[-1] if len(told) == _MEMINFO.size else 0
+        """Count what the kernel dropped because its buffer was full, while we were held or too slow."""
+        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+        dropped = _MEMINFO.unpack(info)[-1] if len(info) == _MEMINFO.size else 0
         if dropped > self._dropped:
             self.counters.refused["dropped by the kernel"] += dropped - self._dropped
             self._dropped = dropped
@@ -121,7 +122,7 @@ class DatagramPort:
 
     def take_queued(self) -> None:
         """Read what has arrived already: closing would lose it."""
-        for _ in range(QUEUED // BATCH):
+        for _ in range(QUEUED_LIMIT // DATAGRAMS_PER_EVENT):
             # Not where it was the reading that failed, or where a batch brought the service down.
             if not self._reading or not self._read_batch():
                 return
@@ -133,7 +134,7 @@ class DatagramPort:
             self._read_batch()
 
     def _read_one(self) -> None:
-        """As `_read_batch` for one datagram, in half the time; if there are more the reactor comes back."""
+        """Read one datagram, in half the time of `_read_batch`; if there are more, the reactor comes back."""
         counters = self.counters
         try:
             data, key = self._source.receive_one()
@@ -157,19 +158,19 @@ class DatagramPort:
         self._deliver(((data, peer),))
 
     def _read_batch(self) -> bool:
-        """Deliver at most BATCH datagrams, or SIZE bytes; whether there may be more."""
+        """Read and deliver as many as one event may; whether there may be more."""
         counters = self.counters
         datagrams: list[bytes] = []
         peers: list[Peer] = []
         size = count = 0
         more = True
-        while more and count < BATCH and size < SIZE:
+        while more and count < DATAGRAMS_PER_EVENT and size < BYTES_PER_EVENT:
             try:
-                came, keys, taken, more = self._source.receive(BATCH - count)
+                came, keys, taken, more = self._source.receive(DATAGRAMS_PER_EVENT - count)
             except (BlockingIOError, InterruptedError):
                 more = False
             except OSError as error:
-                # A reply that nobody took comes back as an error of the socket; the next datagram is sound.
+                # A reply that was refused comes back as an error of the socket; the next call is sound.
                 counters.refused[_word(error)] += 1
                 count += 1
             else:
@@ -191,7 +192,7 @@ class DatagramPort:
         return more
 
     def _passed(self, batch: Batch, peers: Sequence[Peer]) -> Batch:
-        """What access and the rates let through; the rest is counted."""
+        """The datagrams that access and the rates let through; the others are counted."""
         refused = self.counters.refused
         if self._guarded:
             reasons = self._senders.refusals(peers)
@@ -199,7 +200,7 @@ class DatagramPort:
                 refused.update(filter(None, reasons))
                 allowed = [reason is None for reason in reasons]
                 batch, peers = list(compress(batch, allowed)), list(compress(peers, allowed))
-        # One source's first: what it has too much of is not to use up what all may have.
+        # The rate per source comes first: what one source sends too much must not use up the rate of all.
         if self._sources is not None and peers:
             granted = self._sources.take_many(peers, self._reactor.seconds())
             if not all(granted):
@@ -213,7 +214,7 @@ class DatagramPort:
         return batch
 
     def _refusal(self, peer: Peer) -> str | None:
-        """As `_passed` for one: the counter's name of the reason why not, or None."""
+        """The counter's name of the reason why one datagram of this peer is refused, or None."""
         barred = self._senders.refusal(peer)
         if barred is not None:
             return barred
@@ -233,12 +234,12 @@ class DatagramPort:
     # -- out
 
     def send(self, data: bytes, peer: Peer) -> bool:
-        """Answer a peer from the address that it asked; False (and counted) where that is refused."""
+        """Answer a peer from the address that it sent to; False, and counted, where that is refused."""
         if peer.sockaddr is None:
             self.counters.refused["no return address"] += 1
             return False
         if self._guarded:
-            barred = self._senders.refusal(peer)  # it may have been heard before a reload
+            barred = self._senders.refusal(peer)  # its datagram may have come before a reload
             if barred is not None:
                 self.counters.refused[barred] += 1
                 return False
@@ -255,16 +256,16 @@ class DatagramPort:
         return True
 
     def send_many(self, replies: Batch) -> None:
-        """As `send` for each of them, in order, and quicker; what is refused is counted and left out."""
+        """Send each of these in order, faster than `send` does; what is refused is only counted."""
         if len(replies) == 1:
             self.send(*replies[0])
             return
-        for start in range(0, len(replies), BATCH):
-            self._send_batch(replies[start : start + BATCH])
+        for start in range(0, len(replies), DATAGRAMS_PER_EVENT):
+            self._send_batch(replies[start : start + DATAGRAMS_PER_EVENT])
 
     def _send_batch(self, replies: Batch) -> None:
-        # Whom access bars, or who has no address, is rare: then they are looked at one by one.
-        if self._outbox is not None and len(replies) > FEW and not self._bars(replies):
+        # A reply to a peer that is barred, or has no address, is rare: then all are sent one by one.
+        if self._outbox is not None and len(replies) > SINGLE_SENDS and not self._bars(replies):
             with suppress(NoAddressError):
                 size, refused = self._outbox.send(self.sock.fileno(), replies)
                 self._count_sent(replies, size, refused)
@@ -273,7 +274,7 @@ class DatagramPort:
             self.send(data, peer)
 
     def _bars(self, replies: Batch) -> bool:
-        """Whether access bars one of them."""
+        """Whether access bars the peer of one of these."""
         return self._guarded and any(self._senders.refusals([peer for _, peer in replies]))
 
     def _count_sent(self, replies: Batch, size: int, refused: Sequence[tuple[int, OSError]]) -> None:
@@ -286,7 +287,7 @@ class DatagramPort:
     # -- endings
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
-        """The reactor is done with it: there was an exception that nobody caught."""
+        """The reactor has given up this port, because of an exception that nothing caught."""
         self._reading = False
         self._lost(reason.value or Exception(str(reason)), self)
 

@@ -1,41 +1,43 @@
-"""How datagrams are read off a socket: many in one call where there are such calls, else one by one."""
+"""How datagrams are read from a socket: many in one call where the system has such calls, else one by one."""
 
 import socket
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
-from sockd.base.peers import Ancillary
+from sockd.base.peers import Ancillary, Sockaddr
 from sockd.transports.datagrams.mmsg import Inbox, inbox
 from sockd.transports.datagrams.sockaddr import unpack_address, unpack_control
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import IP_PKTINFO
 
-_UDP_MOST = 65_535
-# Room for what we ask the kernel to tell: an in6_pktinfo or, on Unix sockets, a ucred. Not a byte more there:
-# a sender's SCM_RIGHTS would leave its file descriptors with us (unix(7)).
-_TOLD_INET = socket.CMSG_SPACE(20)
-_TOLD_UNIX = socket.CMSG_SPACE(12)
-_NAMES = {socket.AF_INET: 16, socket.AF_INET6: 28}  # bytes
+_LONGEST_UDP = 65_535
+# Bytes of the ancillary data that we ask the kernel for: an in6_pktinfo or, on Unix sockets, a ucred. Not a
+# byte more there: a sender's SCM_RIGHTS would leave its file descriptors with us (unix(7)).
+_CONTROL_INET = socket.CMSG_SPACE(20)
+_CONTROL_UNIX = socket.CMSG_SPACE(12)
+_ADDRESS_SIZES = {socket.AF_INET: 16, socket.AF_INET6: 28}  # bytes
 
-# Memory that was filled is kept for what comes next, were it more than this in one call it is given back.
-_KEPT = 2**20
+# Bytes of memory, filled by one call, that are kept for the next; above that the memory is given back.
+_MEMORY_KEPT = 2**20
 
-# Of so few datagrams in an event each is cheaper by recvfrom than by recvmmsg on its arrays.
-FEW = 2
-# After so many such events in a row the next ones are read one by one, and every so often there is a look at
-# how many there are.
-QUIET = 8
-PLAIN = 32
+# Up to so many datagrams in an event, recvfrom is cheaper for each than recvmmsg with its arrays.
+FEW_DATAGRAMS = 2
+# After QUIET_READS events in a row with so few, the next SINGLE_READS datagrams are read one by one; then a
+# call looks again how many there are.
+QUIET_READS = 8
+SINGLE_READS = 32
 
-# What came: datagrams, the keys of their senders, how many were taken from the socket (some may have been too
-# long), and whether there may be more.
+# Datagrams, the keys of their senders, how many were taken from the socket (some may have been too long), and
+# whether there may be more.
 Received = tuple[Sequence[bytes], Sequence[Hashable], int, bool]
 
 
 class Receiver(Protocol):
-    """Reads one socket. A sender has few keys (one for each way), and `told` says what the kernel told of it.
+    """Reads one socket.
 
-    `plain`: an event brings so few that one at a time, by `receive_one`, is the quicker way.
+    A datagram comes with a key, which is the same for each datagram of a sender, and quicker to look up than
+    its address is to parse; `origin` parses it. The two ways of reading have keys of their own. `plain` says
+    that an event brings so few datagrams that `receive_one` is the quicker way.
     """
 
     plain: bool
@@ -44,16 +46,17 @@ class Receiver(Protocol):
         """One datagram, None where it was too long, and its sender's key; OSError as in `receive`."""
 
     def receive(self, most: int) -> Received:
-        """At most so many; OSError where nothing is there, or what is there first is an error."""
+        """Read at most `most`; OSError where none is there, or where an error comes first."""
 
-    def told(self, key: Any) -> tuple[Any, Ancillary]:
-        """A sender's address, as `recvfrom` gives it, and ancillary data."""
+    # Any: each receiver has keys of its own.
+    def origin(self, key: Any) -> tuple[Sockaddr, Ancillary]:
+        """A sender's address, as `recvfrom` returns it, and ancillary data."""
 
 
 class OneByOne:
-    """recvfrom, or recvmsg where ancillary data comes."""
+    """Reads with recvfrom, or with recvmsg where ancillary data comes."""
 
-    plain = False  # until nothing is left, as nobody looks at how many there are
+    plain = False  # an event reads until nothing is left: this doesn't know how many there are
 
     def __init__(self, sock: socket.socket, room: memoryview, control: int) -> None:
         self._sock = sock
@@ -73,15 +76,15 @@ class OneByOne:
         data, key = self.receive_one()
         return ((), (), 1, True) if data is None else ((data,), (key,), 1, True)
 
-    def told(self, key: tuple[Any, Ancillary]) -> tuple[Any, Ancillary]:
+    def origin(self, key: tuple[Sockaddr, Ancillary]) -> tuple[Sockaddr, Ancillary]:
         return key
 
 
 class InBatches:
-    """recvmmsg: as many in a call as may come without being too much; one by one while few come.
+    """Reads with recvmmsg, as many in a call as can't be too much for one event; one by one while few come.
 
-    All of them may turn out to be as long as can be. So one at a time while any is longer than `short`
-    (bytes), then one more with each call that brought as many as it could.
+    Each of them may turn out to be as long as a datagram can be. So a call asks for one while any is longer
+    than `short` (bytes), and for one more after each call that brought as many as it had asked for.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class InBatches:
         self._control = control
         self._most = 1
         self._quiet = 0  # calls in a row that found few
-        self._left = 0  # datagrams to come one by one
+        self._left = 0  # datagrams that are still to be read one by one
         self.plain = False
 
     def receive_one(self) -> tuple[bytes | None, Hashable]:
@@ -108,12 +111,12 @@ class InBatches:
         datagrams, keys, lengths = self._inbox.receive(self._fileno(), asked)
         came = len(lengths)
         if max(lengths) > self._short:
-            if sum(lengths) > _KEPT:
+            if sum(lengths) > _MEMORY_KEPT:
                 self._inbox.give_back()
             self._most = 1
         elif came == self._most < self._inbox.count:
             self._most += 1
-        if came > FEW:
+        if came > FEW_DATAGRAMS:
             self._quiet = 0
         elif came < asked:
             self._seen_few()
@@ -121,35 +124,35 @@ class InBatches:
 
     def _seen_few(self) -> None:
         self._quiet += 1
-        if self._quiet >= QUIET:
-            self._quiet = QUIET - 1  # the next look, if it sees no more, is one of as many
-            self._left = PLAIN
+        if self._quiet >= QUIET_READS:
+            self._quiet = QUIET_READS - 1  # if the next look finds as few, it is enough
+            self._left = SINGLE_READS
             self.plain = True
 
-    def told(self, key: Any) -> tuple[Any, Ancillary]:
+    def origin(self, key: Any) -> tuple[Sockaddr, Ancillary]:
         if isinstance(key, tuple):
-            return self._one_by_one.told(key)
+            return self._one_by_one.origin(key)
         return unpack_address(key[self._control :]), unpack_control(key[: self._control])
 
 
 def receiver(sock: socket.socket, flusher: Flusher, most: int, short: int) -> Receiver:
-    """For a socket that is to give at most so many in an event, if they are `short` (bytes)."""
-    control = told_room(sock)
+    """For a socket of which an event is to read at most `most` datagrams, if each is `short` (bytes)."""
+    control = control_room(sock)
     longest = largest(sock.family)
-    arrays = inbox(most, longest, control, _NAMES.get(sock.family))
+    arrays = inbox(most, longest, control, _ADDRESS_SIZES.get(sock.family))
     one_by_one = OneByOne(sock, flusher.room(longest), control)
     return one_by_one if arrays is None else InBatches(sock, arrays, one_by_one, short, control)
 
 
-def told_room(sock: socket.socket) -> int:
-    """Room for the ancillary data that the kernel was asked for, in bytes."""
+def control_room(sock: socket.socket) -> int:
+    """Bytes of the ancillary data that the kernel was asked for."""
     if sock.family == socket.AF_UNIX:
-        return _TOLD_UNIX
+        return _CONTROL_UNIX
     if sock.family == socket.AF_INET6:
         asked = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)
     else:
         asked = sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO)
-    return _TOLD_INET if asked else 0
+    return _CONTROL_INET if asked else 0
 
 
 def largest(family: int) -> int:
@@ -158,8 +161,8 @@ def largest(family: int) -> int:
     A Unix datagram is as large as its sender's buffer, which may be twice net.core.wmem_max (socket(7)).
     """
     if family != socket.AF_UNIX:
-        return _UDP_MOST
+        return _LONGEST_UDP
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        # What is asked for is cut to wmem_max, then doubled; /proc/sys may be hidden from us.
+        # The kernel cuts this to wmem_max, then doubles it; /proc/sys may be hidden from us.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)
         return probe.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

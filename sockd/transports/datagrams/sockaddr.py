@@ -1,11 +1,10 @@
-"""Addresses and ancillary data as the kernel has them, to and from the forms of Python's socket module."""
+"""Addresses and ancillary data in the kernel's layout, to and from the forms of Python's socket module."""
 
 import os
 import socket
 import struct
-from typing import Any
 
-from sockd.base.peers import Ancillary
+from sockd.base.peers import Ancillary, Sockaddr
 
 _FAMILY = struct.Struct("=H")  # every sockaddr begins with it
 _IPV4 = struct.Struct("=H2s4s8x")  # sockaddr_in (ip(7)): port and address as they are on the wire
@@ -13,11 +12,11 @@ _IPV6 = struct.Struct("=H2s4s16sI")  # sockaddr_in6 (ipv6(7)): the flow's label 
 _CMSG = struct.Struct("@Nii")  # cmsghdr (cmsg(3)): its length with this header, level, type
 
 NOT_PACKED = (AttributeError, OSError, OverflowError, TypeError, ValueError, struct.error)
-LONGEST = 112  # bytes: sockaddr_un, and a zero where the path has 108
+NAME_SIZE = 112  # bytes: sockaddr_un, and a zero where the path has 108
 
 
-def pack_address(sockaddr: Any) -> bytes:
-    """What `sendto` makes of it; NOT_PACKED where it is no address."""
+def pack_address(sockaddr: Sockaddr) -> bytes:
+    """The bytes that `sendto` would pass for this address; NOT_PACKED where it is none."""
     if not isinstance(sockaddr, tuple):
         path = os.fsencode(sockaddr)
         return _FAMILY.pack(socket.AF_UNIX) + (path if path.startswith(b"\0") else path + b"\0")
@@ -29,8 +28,8 @@ def pack_address(sockaddr: Any) -> bytes:
     return _IPV6.pack(socket.AF_INET6, port.to_bytes(2, "big"), flow.to_bytes(4, "big"), address, interface)
 
 
-def unpack_address(name: bytes) -> Any:
-    """What `recvfrom` makes of it; None of a Unix sender's that is not bound."""
+def unpack_address(name: bytes) -> Sockaddr:
+    """The address that `recvfrom` would return; None for a Unix sender that is not bound."""
     if len(name) <= _FAMILY.size:
         return None
     (family,) = _FAMILY.unpack_from(name)
@@ -50,7 +49,7 @@ def unpack_address(name: bytes) -> Any:
 
 
 def pack_control(ancillary: Ancillary) -> bytes:
-    """What `sendmsg` makes of it."""
+    """The bytes that `sendmsg` would pass."""
     return b"".join(
         _CMSG.pack(socket.CMSG_LEN(len(data)), level, kind)
         + data.ljust(socket.CMSG_SPACE(len(data)) - _CMSG.size, b"\0")
@@ -59,7 +58,7 @@ def pack_control(ancillary: Ancillary) -> bytes:
 
 
 def unpack_control(control: bytes) -> Ancillary:
-    """What `recvmsg` makes of it; zeros end it."""
+    """What `recvmsg` would return; zeros end it."""
     ancillary = []
     at = 0
     while len(control) - at >= _CMSG.size:

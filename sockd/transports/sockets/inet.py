@@ -1,4 +1,4 @@
-"""TCP and UDP sockets, bound and set up before anybody can reach them."""
+"""TCP and UDP sockets, bound and set up before a peer can reach them."""
 
 import errno
 import socket
@@ -13,11 +13,11 @@ _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class OpenError(SockdError):
-    """Why an address can't be opened now."""
+    """Why an address can't be opened now, in words that say what to do."""
 
 
 def open_inet(address: Address, options: SocketOptions) -> socket.socket:
-    """A bound socket; TCP ones listen. OpenError where the address can't be had.
+    """A bound socket, which listens if it is TCP. OpenError where the kernel refuses the address.
 
     `*` is one IPv6 socket that takes IPv4 as well, or an IPv4 socket where the machine has no IPv6.
     """
@@ -60,14 +60,14 @@ def _open(address: Address, host: str, options: SocketOptions) -> socket.socket:
 
 
 def _set_up_stream(sock: socket.socket, options: SocketOptions) -> None:
-    """What accepted connections inherit from the listening socket."""
+    """Set the options that accepted connections inherit from the listening socket."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
     keep_alive(sock, options.keepalive)
 
 
 def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:
-    """Have the kernel ask silent peers whether they are there, or not."""
+    """Set whether the kernel asks silent peers if they are still there."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepalive is not None)
     if keepalive is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive.idle)
@@ -76,7 +76,7 @@ def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:
 
 
 def ask_for_destination(sock: socket.socket, family: int) -> None:
-    """Have the kernel tell which of the machine's addresses was asked, so that the reply leaves from it."""
+    """Have the kernel say which of the machine's addresses was sent to, so that the reply leaves from it."""
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:

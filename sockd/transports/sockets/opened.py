@@ -1,4 +1,4 @@
-"""An open socket that waits for peers: opened here, or handed to us open; changed while it is open."""
+"""An open socket that waits for peers: how it is opened, and changed while it is open."""
 
 import os
 import socket
@@ -12,10 +12,10 @@ from sockd.transports.sockets.unix import SocketFile, ask_for_credentials, open_
 
 @dataclass(eq=False)
 class Opened:
-    """A socket and the address that it really has: its port is never 0.
+    """A socket and its actual address, whose port is never 0.
 
-    `file` is the file of a Unix socket with a path that we bound. One that is not `ours` belongs to a .socket
-    unit of systemd's: it is never chmodded, listened on anew, shut down, and its file is never removed.
+    `file` is the file of a Unix socket that we bound to a path. A socket that is not `ours` belongs to a
+    .socket unit of systemd's: its mode, backlog and file are left alone, and it is never shut down.
     """
 
     sock: socket.socket
@@ -29,7 +29,7 @@ class Opened:
 
 
 def open_address(address: Address, options: SocketOptions) -> Opened:
-    """A bound socket, stream ones listening; OpenError where the address can't be had."""
+    """A bound socket, which listens if it is a stream socket; OpenError where the address is refused."""
     if address.kind.local:
         sock, file = open_unix(address, options)
         return Opened(sock, address, file)
@@ -38,9 +38,10 @@ def open_address(address: Address, options: SocketOptions) -> Opened:
 
 
 def retunable(old: SocketOptions, new: SocketOptions) -> bool:
-    """Whether an open socket can go over from the old options to the new ones.
+    """Whether an open socket can change from the old options to the new ones.
 
-    Not where bind(2) looks at them, and a receive buffer once set is never the kernel's again (tcp(7)).
+    It can't where bind(2) reads the option, and a receive buffer that was set never becomes the kernel's own
+    again (tcp(7)).
     """
     return old.reuse_port == new.reuse_port and (new.receive_buffer is not None or old.receive_buffer is None)
 
@@ -48,7 +49,7 @@ def retunable(old: SocketOptions, new: SocketOptions) -> bool:
 def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
     """Change an open socket's options, for later connections; OpenError where the kernel refuses one.
 
-    `old` are those that it has, None where they are not known.
+    `old` are the options that it has; None where they are not known.
     """
     if not opened.ours:
         return
@@ -60,14 +61,15 @@ def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
         if new.receive_buffer is not None and not opened.address.kind.local:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, new.receive_buffer)
         if opened.address.kind.stream and (old is None or old.backlog != new.backlog):
-            sock.listen(new.backlog)  # once more sets the backlog (listen(2))
+            sock.listen(new.backlog)  # a second call sets the backlog (listen(2))
         if opened.file is not None and opened.file.there():
-            _give(opened.file.path, old, new)
+            _set_file(opened.file.path, old, new)
     except OSError as error:
         raise OpenError(error.strerror or str(error)) from error
 
 
-def _give(path: str, old: SocketOptions | None, new: SocketOptions) -> None:
+def _set_file(path: str, old: SocketOptions | None, new: SocketOptions) -> None:
+    """Set the owner, group and mode of a socket file, where they change."""
     if old is None:
         if new.user is not None or new.group is not None:
             os.chown(path, -1 if new.user is None else new.user, -1 if new.group is None else new.group)
@@ -85,7 +87,7 @@ def shares(opened: Opened) -> bool:
 
 
 def equip(opened: Opened) -> None:
-    """Have a datagram socket that somebody else opened tell what sockd asks of one."""
+    """Set the options that sockd needs on a datagram socket that another program opened."""
     sock, address = opened.sock, opened.address
     if address.kind is Kind.UNIXGRAM:
         ask_for_credentials(sock)

@@ -1,4 +1,4 @@
-"""A socket's own options, resolved: what `socket` in the file comes to."""
+"""A socket's options, resolved from the `socket` section of the file."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Keepalive:
 
 @dataclass(frozen=True)
 class SocketOptions:
-    """Set before anybody can connect; what doesn't apply to a kind of socket is not looked at."""
+    """Set before a peer can connect; options that don't apply to a kind of socket are ignored."""
 
     backlog: int = 1024
     keepalive: Keepalive | None = None

@@ -1,4 +1,4 @@
-"""Unix sockets, stream and datagram, with their file's rights from the first moment on."""
+"""Unix sockets, stream and datagram, whose files have the right owner and mode from the start."""
 
 import array
 import errno
@@ -16,12 +16,12 @@ from sockd.transports.sockets.options import SocketOptions
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _PEERGROUPS = 59  # SO_PEERGROUPS (Linux 4.13), which Python's socket module doesn't name
-_MOST_GROUPS = 1024  # bytes that Python's getsockopt takes; of somebody in more than 256 groups one counts
+_GROUPS_SIZE = 1024  # bytes that Python's getsockopt takes; of a peer in more than 256 groups only one counts
 
 
 @dataclass(frozen=True)
 class SocketFile:
-    """The file of a socket that we bound, to tell it from one that has its name later."""
+    """The file of a socket that we bound; it is not mistaken for a later file of the same name."""
 
     path: str
     device: int
@@ -48,8 +48,8 @@ class SocketFile:
 def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, SocketFile | None]:
     """A bound socket (stream ones listen) and its file, which abstract ones don't have.
 
-    A stale file is replaced. OpenError where somebody answers there, where something else has the name, and
-    where the kernel refuses.
+    A stale file is replaced. OpenError where another program answers there, where something else has the
+    name, and where the kernel refuses.
     """
     kind = socket.SOCK_STREAM if address.kind is Kind.UNIX else socket.SOCK_DGRAM
     try:
@@ -78,13 +78,13 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
 
 
 def ask_for_credentials(sock: socket.socket) -> None:
-    """Have the kernel tell who sent a datagram; and let what came whole be sent back whole."""
+    """Have the kernel say who sent a datagram; and let a datagram of any size be sent back."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)  # the kernel takes its own maximum of it
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**30)  # the kernel cuts this to its maximum
 
 
 def _make_room(address: Address, kind: int) -> None:
-    """Remove a socket file that nobody listens on any more."""
+    """Remove a socket file that no program listens on any more."""
     try:
         status = os.lstat(address.path)
     except FileNotFoundError:
@@ -97,13 +97,13 @@ def _make_room(address: Address, kind: int) -> None:
     if refused == errno.EACCES:
         raise OpenError("there is a socket at this path which we may not connect to; it is left alone")
     if refused not in (errno.ECONNREFUSED, errno.ENOENT):
-        # Success, EAGAIN (a full backlog), EPROTOTYPE (the other kind of socket): somebody has it open.
+        # Success, EAGAIN (a full backlog), EPROTOTYPE (the other kind of socket): a program has it open.
         raise OpenError("another program answers at this path")
     os.unlink(address.path)
 
 
 def _bind(sock: socket.socket, path: str, options: SocketOptions) -> SocketFile:
-    # Nobody but us until owner, group and mode are as they shall be.
+    # Only we may connect until owner, group and mode are set.
     with _umask(0o177):
         sock.bind(path)
     file = SocketFile.of(path)
@@ -150,11 +150,11 @@ def credentials(sock: socket.socket) -> tuple[int, int]:
 
 
 def groups_of(sock: socket.socket) -> frozenset[int]:
-    """The gids of the process that connected: its own and its further ones (SO_PEERGROUPS, socket(7))."""
+    """The gids of the process that connected, the supplementary ones too (SO_PEERGROUPS, socket(7))."""
     _, _, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     groups = array.array("I")
     with suppress(OSError):  # ERANGE: too many of them; ENOPROTOOPT: an old kernel
-        groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, _MOST_GROUPS))
+        groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, _PEERGROUPS, _GROUPS_SIZE))
     return frozenset((gid, *groups))
 
 

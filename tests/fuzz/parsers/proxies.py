@@ -8,7 +8,7 @@ from typing import Any
 from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
 from twisted.protocols.haproxy._v1parser import V1Parser
 
-from sockd.transports.proxy import LONGEST, Header, ProxyError, ProxyInfo
+from sockd.transports.proxy import HEADER_LIMIT, Header, ProxyError, ProxyInfo
 from tests.fuzz.parsers.checks import chunks, is_message
 
 Outcome = tuple[ProxyInfo, bytes] | str | None
@@ -19,15 +19,15 @@ def read_header(data: bytes) -> None:
     stream, pieces = chunks(data)
     whole = _outcome([stream])
     assert _outcome(pieces) == whole
-    assert _outcome(stream[at : at + 1] for at in range(min(len(stream), 2 * LONGEST))) == _outcome(
-        [stream[: 2 * LONGEST]]
+    assert _outcome(stream[at : at + 1] for at in range(min(len(stream), 2 * HEADER_LIMIT))) == _outcome(
+        [stream[: 2 * HEADER_LIMIT]]
     )
     if isinstance(whole, str):
         is_message(whole)
     elif whole is not None:
         info, rest = whole
         assert stream.endswith(rest)
-        assert len(stream) - len(rest) <= LONGEST
+        assert len(stream) - len(rest) <= HEADER_LIMIT
         _as_twisted(stream[: len(stream) - len(rest)], info)
 
 
@@ -42,7 +42,7 @@ def _outcome(pieces: Iterable[bytes]) -> Outcome:
         if found is not None:
             info, rest = found
             return info, b"".join(chain([rest], parts))
-        assert len(header._held) <= LONGEST
+        assert len(header._held) <= HEADER_LIMIT
     return None
 
 

@@ -146,9 +146,9 @@ def test_as_one_by_one(
 ) -> None:
     """Whatever comes, from whomever, however much at a time, however often the way of reading changes."""
     with pytest.MonkeyPatch.context() as patch, world(address, steps, rates) as (sides, clients):
-        patch.setattr("sockd.transports.datagrams.port.FEW", few)
-        patch.setattr("sockd.transports.datagrams.receive.QUIET", quiet)
-        patch.setattr("sockd.transports.datagrams.receive.PLAIN", plain)
+        patch.setattr("sockd.transports.datagrams.port.SINGLE_SENDS", few)
+        patch.setattr("sockd.transports.datagrams.receive.QUIET_READS", quiet)
+        patch.setattr("sockd.transports.datagrams.receive.SINGLE_READS", plain)
         patch.setattr("sockd.transports.datagrams.mmsg._ALIKE", alike)
         for side in sides:
             side.port.admit(access)

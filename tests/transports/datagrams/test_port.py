@@ -19,7 +19,7 @@ from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.access import Access
 from sockd.plan.plan import AccessPlan
-from sockd.transports.datagrams.port import BATCH, DatagramPort
+from sockd.transports.datagrams.port import DATAGRAMS_PER_EVENT, DatagramPort
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
@@ -158,7 +158,7 @@ def test_whole_datagrams(host: str, most: int, opened: Any) -> None:
 
 
 def test_long_datagrams_leave_others_their_turn(opened: Any, tmp_path: Path) -> None:
-    """One event takes no more than SIZE bytes; what waits is taken in all the same before closing."""
+    """One event takes no more than BYTES_PER_EVENT; what waits is taken in all the same before closing."""
     port = opened(f"unixgram://{tmp_path}/a.sock")
     for _ in range(8):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:  # each has a buffer of its own
@@ -171,16 +171,16 @@ def test_long_datagrams_leave_others_their_turn(opened: Any, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("size", [0, 1, 100])
 def test_a_flood_leaves_others_their_turn(size: int, opened: Any) -> None:
-    """One event takes BATCH datagrams, whatever their size; the rest waits for the next."""
+    """One event takes DATAGRAMS_PER_EVENT datagrams, whatever their size; the rest waits for the next."""
     port = opened("udp://127.0.0.1:0")
     client = port.client()
     client.connect(("127.0.0.1", port.number))
-    for _ in range(BATCH + 10):
+    for _ in range(DATAGRAMS_PER_EVENT + 10):
         client.send(bytes(size))
     port.port.doRead()
-    assert [len(batch) for batch in port.echo.batches] == [BATCH]
-    port.until_received(BATCH + 10)
-    assert len(port.echo.data) == BATCH + 10
+    assert [len(batch) for batch in port.echo.batches] == [DATAGRAMS_PER_EVENT]
+    port.until_received(DATAGRAMS_PER_EVENT + 10)
+    assert len(port.echo.data) == DATAGRAMS_PER_EVENT + 10
 
 
 def test_not_reading(opened: Any) -> None:
@@ -444,17 +444,17 @@ def test_the_queue_is_taken_in(opened: Any) -> None:
     port = opened("udp://127.0.0.1:0")
     client = port.client()
     client.connect(("127.0.0.1", port.number))
-    for _ in range(3 * BATCH):
+    for _ in range(3 * DATAGRAMS_PER_EVENT):
         client.send(b"x")
     port.port.take_queued()
-    assert len(port.echo.data) == 3 * BATCH
+    assert len(port.echo.data) == 3 * DATAGRAMS_PER_EVENT
     port.port.take_queued()
-    assert len(port.echo.data) == 3 * BATCH
+    assert len(port.echo.data) == 3 * DATAGRAMS_PER_EVENT
 
 
 def test_the_queue_is_taken_in_within_bounds(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who sends on and on doesn't keep us from closing."""
-    monkeypatch.setattr("sockd.transports.datagrams.port.QUEUED", 4 * BATCH)
+    monkeypatch.setattr("sockd.transports.datagrams.port.QUEUED_LIMIT", 4 * DATAGRAMS_PER_EVENT)
     port = opened("udp://127.0.0.1:0")
     client = port.client()
     client.connect(("127.0.0.1", port.number))
@@ -466,10 +466,10 @@ def test_the_queue_is_taken_in_within_bounds(opened: Any, monkeypatch: pytest.Mo
                 client.send(b"and another one")
 
     port.port.protocol = endless = Endless()
-    for _ in range(BATCH):
+    for _ in range(DATAGRAMS_PER_EVENT):
         client.send(b"x")
     port.port.take_queued()
-    assert [len(batch) for batch in endless.batches] == [BATCH] * 4
+    assert [len(batch) for batch in endless.batches] == [DATAGRAMS_PER_EVENT] * 4
 
 
 def test_the_queue_is_left_when_a_batch_ends_the_reading(opened: Any) -> None:
@@ -484,10 +484,10 @@ def test_the_queue_is_left_when_a_batch_ends_the_reading(opened: Any) -> None:
     port.port.protocol = failing = Failing()
     client = port.client()
     client.connect(("127.0.0.1", port.number))
-    for _ in range(BATCH + 1):
+    for _ in range(DATAGRAMS_PER_EVENT + 1):
         client.send(b"x")
     port.port.take_queued()
-    assert len(failing.data) == BATCH
+    assert len(failing.data) == DATAGRAMS_PER_EVENT
 
 
 def test_end_of_the_reactors_doing(opened: Any) -> None:
@@ -503,7 +503,7 @@ def test_end_of_the_reactors_doing(opened: Any) -> None:
 
 
 # All of them wait in the kernel: no more than its usual buffer holds (each costs it some KiB of memory).
-@given(sizes=st.lists(st.integers(0, 1000), max_size=BATCH))
+@given(sizes=st.lists(st.integers(0, 1000), max_size=DATAGRAMS_PER_EVENT))
 def test_order_and_borders(sizes: list[int]) -> None:
     """Any sequence of datagrams comes as it was sent: in order, each by itself."""
     port = Open(parse("udp://127.0.0.1:0"))
@@ -541,20 +541,20 @@ def test_send_many(opened: Any) -> None:
     clients = [port.client("127.0.0.1") for _ in range(2)]
     one, other = (Peer.inet(client.getsockname()) for client in clients)
     nowhere, nobody = Peer.inet(("127.0.0.1", 0)), Peer(None, host="127.0.0.1", port=9)
-    replies = [(b"%d" % number, (one, other)[number % 2]) for number in range(2 * BATCH)]
+    replies = [(b"%d" % number, (one, other)[number % 2]) for number in range(2 * DATAGRAMS_PER_EVENT)]
     replies[3] = bytes(70_000), one
     replies[5] = b"5", nowhere
-    replies[BATCH] = b"", one
+    replies[DATAGRAMS_PER_EVENT] = b"", one
     replies[-1] = b"last", nobody
     port.port.send_many(replies)
-    numbers = [n for n in range(2 * BATCH) if n not in (3, 5, 2 * BATCH - 1)]
+    numbers = [n for n in range(2 * DATAGRAMS_PER_EVENT) if n not in (3, 5, 2 * DATAGRAMS_PER_EVENT - 1)]
     for which, client in enumerate(clients):
-        sent = [b"" if n == BATCH else b"%d" % n for n in numbers if n % 2 == which]
+        sent = [b"" if n == DATAGRAMS_PER_EVENT else b"%d" % n for n in numbers if n % 2 == which]
         assert [port.answer(client)[0] for _ in sent] == sent
     counters = port.port.counters
     assert counters.refused == {"kernel: EMSGSIZE": 1, "kernel: EINVAL": 1, "no return address": 1}
     assert counters.datagrams_out == len(numbers)
-    assert counters.bytes_out == sum(len(b"%d" % n) for n in numbers if n != BATCH)
+    assert counters.bytes_out == sum(len(b"%d" % n) for n in numbers if n != DATAGRAMS_PER_EVENT)
 
 
 def test_send_many_to_some_whom_access_bars(opened: Any) -> None:
@@ -564,8 +564,8 @@ def test_send_many_to_some_whom_access_bars(opened: Any) -> None:
     port.port.admit(Access(rules))
     friend, foe = port.client("127.0.0.1"), port.client("127.0.0.2")
     peers = [Peer.inet(client.getsockname()) for client in (friend, foe)]
-    port.port.send_many([(b"x", peers[number % 2]) for number in range(BATCH)])
-    assert port.port.counters.refused == {"access": BATCH // 2}
+    port.port.send_many([(b"x", peers[number % 2]) for number in range(DATAGRAMS_PER_EVENT)])
+    assert port.port.counters.refused == {"access": DATAGRAMS_PER_EVENT // 2}
     assert port.answer(friend)[0] == b"x"
     with pytest.raises(BlockingIOError):
         foe.recv(1)

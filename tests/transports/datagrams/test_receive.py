@@ -7,14 +7,14 @@ import pytest
 
 from sockd.transports.datagrams import receive as receivers
 from sockd.transports.datagrams.receive import (
-    FEW,
-    PLAIN,
-    QUIET,
+    FEW_DATAGRAMS,
+    QUIET_READS,
+    SINGLE_READS,
     InBatches,
     OneByOne,
+    control_room,
     largest,
     receiver,
-    told_room,
 )
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import ask_for_destination
@@ -84,22 +84,22 @@ def test_few_come_one_by_one() -> None:
     """After some calls that found few; then it is looked at, now and then, whether there are more."""
     one, kernel = in_batches()
     one.receive(MOST)
-    kernel.waiting = FEW
+    kernel.waiting = FEW_DATAGRAMS
     one.receive(MOST)  # as many as were asked for: there may be more
     one.receive(MOST)
     kernel.waiting = 3
     one.receive(MOST)
     assert one.receive(1)[2] == 1  # no more were wanted
     kernel.waiting = 1
-    for _ in range(QUIET - 1):
+    for _ in range(QUIET_READS - 1):
         assert not one.plain
         one.receive(MOST)
     assert not one.plain
-    kernel.waiting = FEW
+    kernel.waiting = FEW_DATAGRAMS
     for _ in range(3):
         one.receive(MOST)
         assert one.plain
-        for _ in range(PLAIN):
+        for _ in range(SINGLE_READS):
             assert one.plain
             assert one.receive_one()[0] == b"one"
         assert not one.plain
@@ -107,7 +107,7 @@ def test_few_come_one_by_one() -> None:
     for _ in range(MOST):
         one.receive(MOST)
     kernel.waiting = 1
-    for _ in range(QUIET - 1):
+    for _ in range(QUIET_READS - 1):
         one.receive(MOST)
     assert not one.plain
     one.receive(MOST)
@@ -131,11 +131,11 @@ def test_which_there_is(turn: Flusher, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_room_for_what_is_told(family: int) -> None:
     """None where nothing was asked; on a Unix socket not a byte more than for the sender's credentials."""
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        assert told_room(sock) == 0
+        assert control_room(sock) == 0
         ask_for_destination(sock, family)
-        assert told_room(sock) >= socket.CMSG_SPACE(20)
+        assert control_room(sock) >= socket.CMSG_SPACE(20)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        assert told_room(sock) == socket.CMSG_SPACE(12)
+        assert control_room(sock) == socket.CMSG_SPACE(12)
 
 
 def test_largest() -> None:

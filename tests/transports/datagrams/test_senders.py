@@ -10,7 +10,7 @@ import pytest
 from sockd.base.peers import Ancillary, Peer
 from sockd.limits.access import Access
 from sockd.plan.plan import AccessPlan
-from sockd.transports.datagrams.senders import PEERS, Senders, peer_of
+from sockd.transports.datagrams.senders import PEERS_KEPT, Senders, peer_of
 
 V6 = ("2001:db8::9", 4000, 0, 0)
 
@@ -75,7 +75,7 @@ def test_senders_are_found_again() -> None:
 def test_senders_are_remembered_within_bounds() -> None:
     """A million senders take no more memory than a thousand."""
     senders = Senders(Told(), local=False)
-    assert [peer.port for peer in senders.of(range(PEERS + 10))] == list(range(PEERS + 10))
+    assert [peer.port for peer in senders.of(range(PEERS_KEPT + 10))] == list(range(PEERS_KEPT + 10))
     assert len(senders) == 10
 
 
@@ -86,8 +86,8 @@ def test_refusals() -> None:
     assert senders.refusals([friend, foe]) == [None, None]
     senders.admit(Access(AccessPlan((), (ip_network("198.51.100.0/24"),), frozenset(), frozenset())))
     assert senders.refusals([foe, friend, foe]) == ["access", None, "access"]
-    for port in range(PEERS + 10):
+    for port in range(PEERS_KEPT + 10):
         assert senders.refusal(Peer.inet(("198.51.100.1", port))) == "access"
-    assert len(senders._barred) <= PEERS
+    assert len(senders._barred) <= PEERS_KEPT
     senders.admit(None)
     assert senders.refusal(foe) is None
