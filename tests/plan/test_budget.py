@@ -1,4 +1,4 @@
-"""What a plan may need at most, and the warning where the process may not have that."""
+"""How many descriptors a plan may need, and the warning where the process may not have as many."""
 
 from pathlib import Path
 
@@ -38,19 +38,19 @@ def test_an_endpoint(endpoint: str, needed: int, tmp_path: Path) -> None:
 
 
 def test_without_a_control_socket(tmp_path: Path) -> None:
-    """There is an address less."""
+    """There is one address fewer."""
     text = "daemon: {control: off}\nendpoints: {echo: {listen: udp://*:7, protocol: echo}}\n"
     assert budget.budget(planned(tmp_path, text)).all == OTHERS
 
 
 def test_enough(tmp_path: Path) -> None:
-    """A limit that is just reached is no matter."""
+    """A limit that is just reached needs no warning."""
     plan = planned(tmp_path, "endpoints: {echo: {listen: tcp://*:7, protocol: echo}}\n")
     assert budget.compared(plan, budget.budget(plan).all) is plan
 
 
 def test_not_enough(tmp_path: Path) -> None:
-    """How many, what for, which endpoints want the most, and what becomes of it; beside other warnings."""
+    """The warning says how many, what for, which endpoints want the most, and what happens; others stay."""
     plan = planned(
         tmp_path,
         "daemon: {control: off}\n"
@@ -70,7 +70,7 @@ def test_not_enough(tmp_path: Path) -> None:
 
 
 def test_many_endpoints(tmp_path: Path) -> None:
-    """Three are named."""
+    """The warning names three endpoints."""
     listed = "".join(
         f"  e{port}: {{listen: tcp://*:{port}, protocol: echo, limits: {{connections: {port}00}}}}\n"
         for port in range(1, 6)

@@ -1,4 +1,4 @@
-"""What is found in certificates and keys: what the plan keeps of them, what is wrong, what is odd."""
+"""Certificates and keys: what the plan has of them, what is wrong, what is odd."""
 
 import datetime as dt
 import warnings
@@ -84,7 +84,7 @@ def test_paths_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_self_signed(tmp_path: Path) -> None:
-    """A certificate that vouches for itself needs nobody beside it."""
+    """A self-signed certificate needs no other."""
     plan, found = inspected(tmp_path, pem(certificate("root", "a.org", issuer="root")), key_pem("root"))
     assert plan
     assert found == []
@@ -152,7 +152,7 @@ def test_self_signed(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong(tmp_path: Path, chain: object, key: bytes, expected: list[str]) -> None:
-    """All of it is told, and there is no plan."""
+    """Everything that is wrong is reported, and there is no plan."""
     assert callable(chain)
     now = dt.datetime(2030, 6, 1, tzinfo=dt.UTC).timestamp()
     with warnings.catch_warnings():
@@ -172,7 +172,7 @@ def test_what_is_wrong(tmp_path: Path, chain: object, key: bytes, expected: list
     ],
 )
 def test_what_expires_soon(tmp_path: Path, days: float, words: list[str]) -> None:
-    """From a fortnight before the end it is told, and used."""
+    """From a fortnight before its end a certificate is used with a warning."""
     end = dt.datetime(2099, 1, 1, tzinfo=dt.UTC).timestamp()
     plan, found = inspected(tmp_path, pem(certificate("leaf", "a.org")), key_pem("leaf"), end - days * DAY)
     assert plan
@@ -182,7 +182,7 @@ def test_what_expires_soon(tmp_path: Path, days: float, words: list[str]) -> Non
 
 
 def test_what_has_expired_meanwhile(tmp_path: Path) -> None:
-    """Of what was in order when it was read: the same words, for issuers and authorities too."""
+    """Certificates that were in order when they were read: the same words, also for authorities."""
     early, late = (dt.datetime(year, 1, 1, tzinfo=dt.UTC) for year in (2040, 2050))
     issuer = certificate("middle", end=early)
     plan, _ = inspected(tmp_path, pem(leaf(), issuer), key_pem("leaf"))
@@ -214,14 +214,14 @@ def test_what_is_odd(tmp_path: Path) -> None:
 
 
 def test_where_only_the_status_is(tmp_path: Path) -> None:
-    """Who is told no place of the issuer's certificate takes it that the issuer is a root."""
+    """Where a certificate names no place for its issuer's, the issuer is taken for a root."""
     plan, found = inspected(tmp_path, pem(certificate("leaf", "a.org", issuer_at="")), key_pem("leaf"))
     assert plan
     assert found == []
 
 
 def test_authorities(tmp_path: Path) -> None:
-    """One that has expired among several is told; when all have, nobody could come in."""
+    """One expired authority among several is a warning; when all have expired, the file is refused."""
     old = certificate("old", issuer="old", end=dt.datetime(2025, 1, 1, tzinfo=dt.UTC))
     file = write(tmp_path, "ca.pem", pem(root(), old), 0o644)
     assert certificates.authorities(file, NOW) == (
@@ -240,7 +240,7 @@ def test_authorities(tmp_path: Path) -> None:
 
 
 def test_unknown_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the library does not know is told, not raised."""
+    """A kind of key that the library doesn't know is reported, not raised."""
 
     def fail(_self: x509.Certificate) -> None:
         raise ValueError("unknown curve")
@@ -276,7 +276,7 @@ def test_good_for(name: str, names: tuple[str, ...], expected: bool) -> None:
 
 
 def test_openssl_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it would refuse at the start is refused by the check, for its reason."""
+    """Whatever OpenSSL would refuse at the start, the check refuses with its reason."""
 
     def refusing(*_: object) -> None:
         raise TlsError("ee key too small")

@@ -119,7 +119,7 @@ def some_plans(draw: st.DrawFn, sockets: st.SearchStrategy[SocketOptions] = sock
 
 
 def mirrored(line: str) -> str:
-    """What is told of the way back."""
+    """The line about the opposite change."""
     if line[:2] in ("+ ", "- "):
         return {"+": "-", "-": "+"}[line[0]] + line[1:]
     return re.sub(r"(\{.*?\}|\[.*?\]|\S+?) -> (\{.*?\}|\[.*?\]|[^,]+)", r"\2 -> \1", line)
@@ -127,7 +127,7 @@ def mirrored(line: str) -> str:
 
 @given(some_plans())
 def test_nothing_changes_without_a_change(plan: Plan) -> None:
-    """A plan does not differ from itself, nor from an equal one whose listeners stand in another order."""
+    """A plan does not differ from itself, nor from an equal one with its listeners in another order."""
     turned = replace(
         plan, endpoints=tuple(replace(one, listeners=one.listeners[::-1]) for one in plan.endpoints)
     )
@@ -189,7 +189,7 @@ def test_kinds(old: Plan, new: Plan) -> None:
 
 @given(some_plans(), some_plans())
 def test_the_way_back(old: Plan, new: Plan) -> None:
-    """What undoes a change is told as the change is, with both sides swapped."""
+    """The opposite change has the same lines with both sides swapped."""
     back = {change.name: change for change in diff(new, old).endpoints}
     for change in diff(old, new).endpoints:
         assert sorted(map(mirrored, details(change))) == sorted(details(back[change.name]))

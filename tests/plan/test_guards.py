@@ -1,4 +1,4 @@
-"""What the plan has of `tls`, `access` and `proxy_protocol`: whose they are, where files lie, what is odd."""
+"""The plan's `tls`, `access` and `proxy_protocol`: what is inherited, where files are, what is odd."""
 
 import datetime as dt
 import sys
@@ -23,7 +23,7 @@ TEN, NINE = ip_network("10.0.0.0/8"), ip_network("10.0.0.0/9")
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """With two certificates and an authority, and one more beside the files that are included."""
+    """A directory with two certificates and an authority, and one more next to the included files."""
     (tmp_path / "conf.d").mkdir()
     write(tmp_path, "a.pem", pem(leaf(), middle()))
     write(tmp_path, "a.key", key_pem("leaf"))
@@ -47,7 +47,7 @@ def names(tls: TlsPlan | None) -> list[str]:
 
 
 def test_tls(directory: Path) -> None:
-    """Contents are in the plan, checked, and the words of the file."""
+    """The plan has the contents, checked, and the paths of the file."""
     plan = read(
         directory,
         """
@@ -88,7 +88,7 @@ endpoints:
 
 
 def test_the_nearest_certificates(directory: Path) -> None:
-    """The endpoint's stand in place of the defaults', be they one or several; the rest is inherited."""
+    """The endpoint's replace those of the defaults, one or several; the rest is inherited."""
     (directory / "conf.d" / "c.yaml").write_text(
         """
 endpoints:
@@ -133,7 +133,7 @@ endpoints:
 
 
 def test_files_are_read_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many endpoints have them, and warnings are told once."""
+    """Each file is read once, however many endpoints name it, and warned of once."""
     read_files = []
     original = certificates.certificate
     soon = dt.datetime.now(dt.UTC) + dt.timedelta(days=3.5)
@@ -166,7 +166,7 @@ endpoints:
 
 
 def test_a_renewed_file_makes_another_plan(directory: Path) -> None:
-    """And one that was written anew with the same content does not."""
+    """A file that was written again with the same content makes no difference."""
     text = "endpoints:\n  a: {listen: tls://*:7, protocol: sample, tls: {certificate: a.pem, key: a.key}}\n"
     before = read(directory, text)
     write(directory, "a.pem", b"# another comment\n" + pem(leaf(), middle()))
@@ -176,7 +176,7 @@ def test_a_renewed_file_makes_another_plan(directory: Path) -> None:
 
 
 def test_certificates_without_names_promise_nothing(directory: Path) -> None:
-    """Whoever asks for a name is told that there is none."""
+    """A name that no certificate is good for is reported."""
     write(directory, "a.pem", pem(certificate("leaf")))
     text = "certificate: a.pem, key: a.key, names: a.org"
     with pytest.raises(
@@ -211,7 +211,7 @@ endpoints:
 
 
 def test_proxies(tmp_path: Path) -> None:
-    """Networks from which headers come."""
+    """The networks of proxies are in the plan."""
     plan = read(
         tmp_path,
         """
@@ -224,14 +224,14 @@ endpoints:
 
 
 def test_without_tls_nothing_is_imported_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading certificates takes a library that takes its time."""
+    """Certificates need a library that loads slowly."""
     monkeypatch.delattr(sockd.plan, "certificates", raising=False)
     monkeypatch.setitem(sys.modules, "sockd.plan.certificates", None)  # importing it fails
     assert read(tmp_path, "endpoints: {a: {listen: 'tcp://*:1', protocol: sample}}").endpoints[0].tls is None
 
 
 def test_without_a_main_file(tmp_path: Path) -> None:
-    """A path leads to itself where no file says beside what."""
+    """A path stays as it is where no main file says what it is relative to."""
     (tmp_path / "a.yaml").write_text("endpoints: {a: {listen: 'tls://*:1', protocol: sample}}")
     loaded = load(tmp_path / "a.yaml")
     loaded.root = None

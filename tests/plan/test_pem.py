@@ -1,4 +1,4 @@
-"""PEM files: what is read, within bounds, and what is told of the others."""
+"""PEM files are read within bounds, and refused with a reason."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ PARAMETERS = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARA
 
 
 def problem_of_key(directory: Path, data: bytes, mode: int = 0o600) -> str:
-    """What is told of a key, without the file's name."""
+    """The reason that a key is refused, without the file's name."""
     with pytest.raises(UnusableError) as caught:
         pem.private_key(write(directory, "key", data, mode))
     text = str(caught.value)
@@ -38,7 +38,7 @@ def problem_of_certificates(directory: Path, data: bytes) -> str:
 
 
 def test_certificates_in_their_order(tmp_path: Path) -> None:
-    """Whatever stands between them, the key of the first included."""
+    """All certificates are found, whatever is between them, even a key."""
     data = b"subject=CN=leaf\n" + key_pem("leaf") + as_pem(leaf()) + b"\nissuer\r\n" + as_pem(middle())
     assert pem.certificates(write(tmp_path, "a", data)) == [leaf(), middle()]
 
@@ -46,7 +46,7 @@ def test_certificates_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["rsa", "ec", "ed25519"])
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 def test_kinds_and_forms_of_keys(tmp_path: Path, name: str, form: PrivateFormat) -> None:
-    """PKCS 8 and what openssl wrote before it; a certificate beside it does no harm."""
+    """PKCS 8, and what openssl wrote before it; a certificate in the same file does no harm."""
     if name == "ed25519":
         form = PrivateFormat.PKCS8  # it never had another
     before = PARAMETERS if name == "ec" else b""
@@ -60,7 +60,7 @@ def test_kinds_and_forms_of_keys(tmp_path: Path, name: str, form: PrivateFormat)
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 def test_encrypted_keys(tmp_path: Path, form: PrivateFormat) -> None:
-    """Nobody could be asked, so it is told how to do without."""
+    """The daemon can't ask for a passphrase: the reason says how to do without."""
     data = key_pem("leaf", form, BestAvailableEncryption(b"secret"))
     assert problem_of_key(tmp_path, data).startswith("FILE: the key is encrypted, and there is nobody to ask")
 
@@ -77,7 +77,7 @@ def test_keys_that_others_could_have_read_or_written(tmp_path: Path, mode: int) 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700])
 def test_keys_that_are_kept_well(tmp_path: Path, mode: int) -> None:
-    """A group may read a key, as those have it that several daemons share."""
+    """A group may read a key, so that several daemons can share it."""
     assert pem.private_key(write(tmp_path, "a", key_pem("leaf"), mode))
 
 
@@ -102,7 +102,7 @@ def test_keys_that_are_kept_well(tmp_path: Path, mode: int) -> None:
     ],
 )
 def test_what_is_no_key(tmp_path: Path, data: bytes, text: str) -> None:
-    """What is there in its place is told, and nothing of what is in it."""
+    """The reason says what the file has instead, and nothing of its contents."""
     assert problem_of_key(tmp_path, data) == text
 
 
@@ -122,7 +122,7 @@ def test_what_is_no_certificate(tmp_path: Path, data: bytes, text: str) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    """Nothing is waited for, and nothing without end is read."""
+    """A FIFO is not waited for, and a device not read without end."""
     os.mkfifo(tmp_path / "fifo")
     for name, text in (
         ("missing", f"there is no file {tmp_path}/missing"),
@@ -148,7 +148,7 @@ def test_long_files(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_anything(tmp_path: Path, data: st.DataObject) -> None:
-    """A damaged file is read or told of in one line, which shows no part of it."""
+    """A damaged file is read, or refused in one line that shows no part of it."""
     text = bytearray(as_pem(leaf()) + key_pem("leaf"))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text) - 1))

@@ -40,7 +40,7 @@ def problems(directory: Path, text: str) -> list[str]:
 
 
 def test_everything_by_default(tmp_path: Path) -> None:
-    """An endpoint of two lines gets all that is usual."""
+    """An endpoint of two lines gets all defaults."""
     plan = read(tmp_path, "endpoints:\n  a:\n    listen: tcp://127.0.0.1:7\n    protocol: sample\n")
     assert plan.file == tmp_path / "sockd.yaml"
     assert plan.drain == 10.0
@@ -60,7 +60,7 @@ def test_everything_by_default(tmp_path: Path) -> None:
 
 
 def test_nearest_wins_key_by_key(tmp_path: Path) -> None:
-    """The listen item, the endpoint, the defaults, the usual: each key comes from the nearest that has it."""
+    """Each key comes from the nearest that has it: the address, the endpoint, the file's defaults, ours."""
     only = endpoint(
         tmp_path,
         "listen: {address: 'tcp://*:7', socket: {backlog: 1}}\n"
@@ -86,7 +86,7 @@ def test_what_is_inherited_and_does_not_apply_is_passed_over(tmp_path: Path) -> 
 
 
 def test_protocols_bring_their_limits(tmp_path: Path) -> None:
-    """What the protocol sets as its own limits holds where nothing is written."""
+    """The protocol's own limits hold where the file says nothing."""
     text = "listen: udp://*:7\nprotocol: datagrams\n"
     assert endpoint(tmp_path, text).limits.datagrams == Rate(100, 1.0)
     assert endpoint(tmp_path, text + "limits: {datagrams: off}").limits.datagrams is None
@@ -102,7 +102,7 @@ def test_required(tmp_path: Path) -> None:
 
 
 def test_paths_and_accounts_are_resolved(tmp_path: Path) -> None:
-    """What runs does not depend on the current directory, nor on names that may change."""
+    """A plan doesn't depend on the current directory, nor on names that may change."""
     only = endpoint(
         tmp_path,
         "listen: unix://a.sock\nprotocol: file\noptions: {path: a.log}\nsocket: {user: root, group: 0}",
@@ -153,7 +153,7 @@ def test_no_control_socket(tmp_path: Path) -> None:
 
 
 def test_the_usual_control_socket_does_not_fit(tmp_path: Path) -> None:
-    """The runtime directory may be the reason; the file is pointed at, as it can name a shorter path."""
+    """The runtime directory may be the reason, but the file can name a shorter path."""
     file = tmp_path / "sockd.yaml"
     file.write_text("endpoints: {a: {listen: 'tcp://*:7', protocol: sample}}")
     long = Directories(Path("/" + "x" * 100), Path("/"))
@@ -165,7 +165,7 @@ def test_the_usual_control_socket_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
-    """Any protocol may be spoken there; what we would need to open it ourselves does not apply."""
+    """Any protocol may be spoken there; options for opening a socket don't apply."""
     before = (
         "defaults: {limits: {idle: 5m, datagrams: 5/s},"
         " socket: {backlog: 5, mode: 0600, user: 0, reuse_port: true, receive_buffer: 1MB, nodelay: false}}"
@@ -179,7 +179,7 @@ def test_sockets_that_systemd_hands_over(tmp_path: Path) -> None:
 
 
 def test_unknown_account_in_the_defaults(tmp_path: Path) -> None:
-    """A name in the defaults is told where it stands, once, and only if a Unix socket needs it."""
+    """A name in the defaults is reported once, at its place, and only if a Unix socket needs it."""
     text = "defaults: {socket: {user: zzqqxx}}\nendpoints:\n"
     assert problems(tmp_path, text + "  a: {listen: ['unix://a', 'unix://b'], protocol: sample}\n") == [
         "1:27 there is no user 'zzqqxx' on this machine"
@@ -188,14 +188,14 @@ def test_unknown_account_in_the_defaults(tmp_path: Path) -> None:
 
 
 def test_unknown_account_of_a_listener(tmp_path: Path) -> None:
-    """A name in a listen item is told where it stands."""
+    """A name in a listen item is reported at its place."""
     listen = "[{address: 'unix://a', socket: {group: zzqqxx}}]"
     text = f"endpoints:\n  a:\n    listen: {listen}\n    protocol: sample\n"
     assert problems(tmp_path, text) == ["3:52 there is no group 'zzqqxx' on this machine"]
 
 
 def test_disabled_endpoints_are_kept_apart(tmp_path: Path) -> None:
-    """They are planned, and take neither addresses nor files from those that run."""
+    """They are in the plan, and take neither addresses nor files from those that run."""
     text = "endpoints:\n" + "".join(
         f"  {name}: {{enabled: {enabled}, listen: 'unix://a', protocol: file, options: {{path: a.log}}}}\n"
         for name, enabled in (("a", "true"), ("b", "false"), ("c", "false"))
@@ -224,7 +224,7 @@ def test_symbolic_links_are_seen_through(tmp_path: Path) -> None:
 
 
 def test_shared_ports(tmp_path: Path) -> None:
-    """Any number of listeners may share a port when all of them say so."""
+    """Any number of listeners may share a port if all of them set reuse_port."""
     text = "endpoints:\n" + "".join(
         f"  {name}: {{listen: 'tcp://*:7', protocol: sample, socket: {{reuse_port: true}}}}\n"
         for name in "abc"
@@ -233,7 +233,7 @@ def test_shared_ports(tmp_path: Path) -> None:
 
 
 def test_a_thousand_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looking for overlaps does not compare each with each, but with the few that it may overlap."""
+    """An address is compared only with the few that it may overlap."""
     compared = []
 
     def overlap(one: Address, other: Address) -> bool:
@@ -250,7 +250,7 @@ def test_a_thousand_endpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_our_own_protocols_are_found(tmp_path: Path) -> None:
-    """Without a registry of its own, a plan takes what is installed."""
+    """Without a registry of its own, a plan uses the protocols that are installed."""
     file = tmp_path / "sockd.yaml"
     file.write_text("endpoints: {a: {listen: 'tcp://*:7', protocol: echo}}")
     assert build.read(file, DIRECTORIES).endpoints[0].specification.summary

@@ -1,4 +1,4 @@
-"""A plan as a file gives the same plan; as a table it shows what is unusual."""
+"""A plan printed as a file gives the same plan; as a table it shows what differs from the defaults."""
 
 import operator
 from pathlib import Path
@@ -83,7 +83,7 @@ FILES = {
 
 @st.composite
 def files(draw: st.DrawFn) -> dict[str, Any]:
-    """A right file: each endpoint listens in both ways, so that every limit has a meaning."""
+    """A correct file; its endpoints have streams and datagrams, so that every limit means something."""
     endpoints = {}
     for number, name in enumerate(
         draw(st.lists(st.from_regex("[a-z][a-z0-9._-]{0,9}", fullmatch=True), unique=True))
@@ -264,7 +264,7 @@ certificate: [b.example.org, 192.0.2.1] (2 days left)
 
 
 def test_certificates_and_guards(tmp_path: Path) -> None:
-    """The table says what certificates are good for, and how long; of keys only where they are is printed."""
+    """The table says what certificates are good for, and how long; of keys only the paths are printed."""
     for name, data in FILES.items():
         write(tmp_path, name, data())
     plan = read_text(tmp_path, GUARDED)
@@ -278,5 +278,5 @@ def test_certificates_and_guards(tmp_path: Path) -> None:
 
 
 def test_what_addresses_share_is_shown_once(tmp_path: Path) -> None:
-    """What all sockets of an endpoint have stands in its first line, and what one has in its own."""
+    """What all sockets of an endpoint have is in its first line, and what one has in its own."""
     assert table(read_text(tmp_path, SHARED), 0.0) == SHARED_TABLE

@@ -36,7 +36,7 @@ def of(directory: Path, old: str, new: str) -> Changes:
 
 
 def told_of(directory: Path, old: str, new: str) -> list[str]:
-    """What is told of the one endpoint whose lines these are."""
+    """The kind and the lines of the one endpoint that these texts describe."""
     texts = (
         "endpoints:\n  a:\n" + "".join(f"    {line}\n" for line in text.splitlines()) for text in (old, new)
     )
@@ -146,12 +146,12 @@ ONE = "listen: tcp://127.0.0.1:7\nprotocol: sample\n"
     ],
 )
 def test_words(tmp_path: Path, old: str, new: str, told: list[str]) -> None:
-    """Each difference is told as it stands in the file, and in the order of the file."""
+    """Each difference is written as in the file, and in the order of the file."""
     assert told_of(tmp_path, old, new) == told
 
 
 def test_certificates(tmp_path: Path) -> None:
-    """A renewed certificate is told by the day of its end, and nothing of its key is."""
+    """A renewed certificate shows by the day of its end; of its key nothing is said."""
     text = "listen: tls://127.0.0.1:7\nprotocol: sample\ntls: {certificate: a.pem, key: a.key"
     write(tmp_path, "a.key", key_pem("leaf"))
     write(tmp_path, "ca.pem", pem(root()))
@@ -196,7 +196,7 @@ def test_what_systemd_hands_over_begins_to_speak_tls(tmp_path: Path) -> None:
 
 
 def test_listeners_that_share_a_port(tmp_path: Path) -> None:
-    """One more of the same address is one more; one that differs is told as a change of one of them."""
+    """One more of the same address is one more; other options of one are a change of one of them."""
     shared = "{address: 'tcp://*:7', socket: {reuse_port: true}}"
     slow = "{address: 'tcp://*:7', socket: {reuse_port: true, backlog: 5}}"
     for new, kind, told in (
@@ -226,7 +226,7 @@ def test_as_many_sockets_stay_as_can(tmp_path: Path) -> None:
 
 
 def test_swapped_addresses(tmp_path: Path) -> None:
-    """Two endpoints that swap their addresses show it both."""
+    """Two endpoints that swap their addresses both show it."""
     text = "endpoints:\n  a: {{listen: {}, protocol: sample}}\n  b: {{listen: {}, protocol: sample}}\n"
     changes = of(tmp_path, text.format("unix://x", "unix://y"), text.format("unix://y", "unix://x"))
     assert as_json(changes)["rebound"] == [
@@ -236,7 +236,7 @@ def test_swapped_addresses(tmp_path: Path) -> None:
 
 
 def test_enabled_and_disabled(tmp_path: Path) -> None:
-    """What is switched on or off comes or goes, and it is told why; a disabled one may change unseen."""
+    """An endpoint that is enabled or disabled comes or goes; a disabled one may change and shows nothing."""
     text = "endpoints: {{a: {{listen: unix://a, protocol: sample, enabled: {}}}}}"
     on, off = text.format("true"), text.format("false")
     for old, new, kind, detail in (
@@ -249,7 +249,7 @@ def test_enabled_and_disabled(tmp_path: Path) -> None:
 
 
 def test_the_daemon(tmp_path: Path) -> None:
-    """The daemon's own settings are told apart from the endpoints."""
+    """The daemon's own settings are listed apart from the endpoints."""
     endpoint = "\nendpoints: {a: {listen: unix://a, protocol: sample}}"
     changes = of(
         tmp_path,
@@ -266,7 +266,7 @@ def test_the_daemon(tmp_path: Path) -> None:
 
 
 def test_as_a_whole(tmp_path: Path) -> None:
-    """What programs read, and what a person reads first."""
+    """The JSON for programs, and the summary for people."""
     text = "endpoints:\n" + "".join(
         f"  {name}: {{listen: 'unix://{name}', protocol: sample}}\n" for name in "abcd"
     )
@@ -337,14 +337,14 @@ def compared(old: Options, new: Options, specification: Specification | None = N
 
 
 def test_secrets_are_not_shown() -> None:
-    """That they changed is told, and no more."""
+    """Only that they have changed is said."""
     one = OddOptions.model_validate({"password": "a", "bearer-token": "b"})
     other = OddOptions.model_validate({"password": "c", "bearer-token": "d"})
     assert compared(one, other) == ("options.password: changed", "options.bearer-token: changed")
 
 
 def test_what_has_no_form_as_text() -> None:
-    """An option that no text can be made of still is compared."""
+    """An option that has no form as text is compared all the same."""
     one, other = OddOptions(odd=Odd()), OddOptions(odd=Odd(), words=("a",))
     assert compared(one, other) == ("options.odd: changed", "options.words: changed")
 
@@ -359,13 +359,13 @@ def test_options_of_another_type() -> None:
 
 
 def test_long_values() -> None:
-    """A line stays a line that can be read."""
+    """A line stays short enough to be read."""
     old, new = OddOptions(words=("a" * 1000,)), OddOptions(words=("b" * 1000,))
     assert compared(old, new) == (f"options.words: [{'a' * 96}... -> [{'b' * 96}...",)
     assert compared(old, OddOptions(words=("a" * 1001,))) == ("options.words: changed",)
 
 
 def test_another_package_of_the_same_name() -> None:
-    """What is spoken may change though its name stays."""
+    """Another package's protocol may have the same name."""
     other = Specification("another", OddOptions)
     assert compared(OddOptions(), OddOptions(), other) == ("protocol: odd of another package",)

@@ -1,4 +1,4 @@
-"""A running tree that is reloaded: plans by the protocols of `trees`, the reload step by step or at once."""
+"""A running tree that is reloaded, step by step or as a whole, with plans of the protocols of `trees`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +69,7 @@ class Reloads:
         )
 
     def start(self, *plans: EndpointPlan) -> None:
-        """Have these run."""
+        """Start these endpoints."""
         around = self.house.surroundings
         self.endpoints = {plan.name: Endpoint(plan, around) for plan in plans}
         self.house.endpoints = list(self.endpoints.values())
@@ -79,11 +79,11 @@ class Reloads:
         self.house.run_clock(lambda: all(each.called for each in tried))
 
     def begin(self, *plans: EndpointPlan, step: Callable[[str], None] = lambda _: None) -> Reconciliation:
-        """A reconciliation that has done nothing yet."""
+        """A reconciliation that hasn't begun."""
         return Reconciliation(self.endpoints, self.compare(*plans), self.house.surroundings, step)
 
     def compare(self, *plans: EndpointPlan) -> Changes:
-        """What makes what runs these plans."""
+        """The changes that lead from what runs to these plans."""
         running = tuple(endpoint.plan for endpoint in self.endpoints.values())
         old, new = (
             Plan(Path("sockd.yaml"), WITHIN, LogPlan("info", "auto"), each) for each in (running, plans)
@@ -91,7 +91,7 @@ class Reloads:
         return diff(old, new, without_reload(self.endpoints))
 
     def prepare(self, reconciliation: Reconciliation) -> str:
-        """Why it was refused; nothing where it wasn't."""
+        """The reason that it was refused, or nothing."""
         ended: list[Any] = []
         ensureDeferred(reconciliation.prepare()).addBoth(ended.append)
         self.house.run_clock(lambda: ended)
@@ -101,7 +101,7 @@ class Reloads:
         return ""
 
     def commit(self, reconciliation: Reconciliation) -> None:
-        """Go over to it, and have what is gone drained, as the daemon does."""
+        """Commit it; the endpoints that are gone are drained later."""
         reconciliation.commit(WITHIN)
         self.endpoints = reconciliation.endpoints
         self.gone += reconciliation.gone
@@ -116,7 +116,7 @@ class Reloads:
         self.house.endpoints = list(self.endpoints.values())
 
     def reload(self, *plans: EndpointPlan) -> str:
-        """Prepare and commit; why it was refused, nothing where it wasn't."""
+        """Prepare and commit; the reason that it was refused, or nothing."""
         reconciliation = self.begin(*plans)
         refused = self.prepare(reconciliation)
         if not refused:
@@ -137,7 +137,7 @@ class Reloads:
         )
 
     def ask(self, name: str, number: int = 0) -> bytes:
-        """What a new client is answered."""
+        """The answer to a new client."""
         client = self.house.connect(self.address(name, number), b"?")
         answer = self.house.receive(client, 2)
         client.close()

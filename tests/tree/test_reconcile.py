@@ -1,4 +1,4 @@
-"""A reload that goes well: what doesn't change is not touched, what changes is swapped and nobody refused."""
+"""A reload that succeeds leaves alone what doesn't change, replaces what does, and refuses nobody."""
 
 import socket
 from dataclasses import replace
@@ -26,7 +26,7 @@ UDP = "udp://127.0.0.1:0"
 
 
 def client(reloads: Reloads, name: str, number: int = 0) -> socket.socket:
-    """Somebody who is served."""
+    """A client that is being served."""
     found = reloads.house.connect(reloads.address(name, number), b"!")
     assert reloads.house.receive(found, 2)[1:] == b"!"
     return found
@@ -60,7 +60,7 @@ def test_unchanged_endpoints_are_not_touched(reloads: Reloads) -> None:
 
 @pytest.mark.parametrize("protocol", ["plain", "keen"])
 def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> None:
-    """Who is here keeps what it began with; the service and a datagram protocol that can take them do."""
+    """Connections keep their options; a service or datagram protocol that can takes the new ones."""
     reloads.start(reloads.plan("a", protocol, TCP, UDP))
     endpoint, who = reloads["a"], client(reloads, "a")
     service = endpoint.host.service
@@ -79,7 +79,7 @@ def test_options_are_for_later_connections(protocol: str, reloads: Reloads) -> N
 
 
 def test_service_without_reload_is_replaced(reloads: Reloads) -> None:
-    """On the same sockets; connections of the old one drain, then it is stopped."""
+    """The sockets stay; connections of the old service drain, then it is stopped."""
     where = (f"tcp://127.0.0.1:{PORT}", f"udp://127.0.0.1:{PORT}")
     reloads.start(reloads.plan("a", "served", *where))
     old, who = reloads["a"], client(reloads, "a")
@@ -110,7 +110,7 @@ def test_removed_endpoint_drains(reloads: Reloads) -> None:
 
 
 def test_what_an_address_counted_stays_counted(reloads: Reloads) -> None:
-    """One that goes leaves its refusals with the endpoint."""
+    """A listener that is closed leaves its count of refusals with the endpoint."""
     reloads.start(reloads.plan("a", "plain", TCP, "tcp://127.0.0.2:0"))
     reloads["a"].listeners[0].counters.refused["for a test"] += 3
     assert not reloads.reload(reloads.plan("a", "plain", "tcp://127.0.0.2:0"))
@@ -119,7 +119,7 @@ def test_what_an_address_counted_stays_counted(reloads: Reloads) -> None:
 
 
 def test_suspended_stays_suspended(reloads: Reloads) -> None:
-    """Also where the endpoint is replaced by one of its name."""
+    """A suspended endpoint stays so, also where it is replaced by one of the same name."""
     reloads.start(reloads.plan("a", "served", TCP))
     reloads["a"].suspend(True)
     assert not reloads.reload(reloads.plan("a", "served", TCP, word="v"))
@@ -130,7 +130,7 @@ def test_suspended_stays_suspended(reloads: Reloads) -> None:
 
 
 def test_limits_hold_at_once_and_cut_nobody(reloads: Reloads) -> None:
-    """Who is too many stays; newcomers wait until there are fewer. Rates of datagrams hold as well."""
+    """Connections above the new limit stay, and newcomers wait; rates of datagrams hold as well."""
     reloads.start(reloads.plan("a", "plain", TCP, UDP, connections=3))
     clients = [client(reloads, "a") for _ in range(3)]
     assert reloads["a"].causes == {Cause.AT_LIMIT}
@@ -168,7 +168,7 @@ def test_required_and_restart_hold_at_once(reloads: Reloads) -> None:
 
 
 def test_new_address_opens_before_the_old_one_drains(reloads: Reloads) -> None:
-    """Until the commit the old one serves, and who comes to the new one waits."""
+    """Until the commit the old address serves, and clients of the new one wait."""
     reloads.start(reloads.plan("a", "served", "tcp://127.0.0.1:0"))
     who, old, service = client(reloads, "a"), reloads["a"].listeners[0], reloads["a"].host.service
     reconciliation = reloads.begin(reloads.plan("a", "served", "tcp://127.0.0.2:0"))
@@ -185,7 +185,7 @@ def test_new_address_opens_before_the_old_one_drains(reloads: Reloads) -> None:
 
 
 def test_who_does_not_finish_is_cut(reloads: Reloads) -> None:
-    """Connections of an address that goes have so long, and no longer."""
+    """Connections of an address that is closed have the time of the drain, and no more."""
     reloads.start(reloads.plan("a", "plain", TCP, UDP))
     who = client(reloads, "a")
     assert not reloads.reload(reloads.plan("a", "plain", UDP))
@@ -210,7 +210,7 @@ OVERLAPS = [
 def test_overlapping_address(
     old: str, new: str, options: SocketOptions, reloads: Reloads, tmp_path: Path
 ) -> None:
-    """What the kernel would not have beside the old one opens when that is closed; who waits is served."""
+    """An address that overlaps with an old one opens when that is closed; clients that wait are served."""
     (tmp_path / "same").symlink_to(tmp_path)
     steps: list[str] = []
     reloads.start(reloads.plan("a", "plain", old.format(tmp_path)))
@@ -233,7 +233,7 @@ def test_overlapping_address(
 
 
 def test_address_that_is_opened_anew_keeps_its_connections(reloads: Reloads) -> None:
-    """And its counters: nothing of them has changed."""
+    """An address that is opened again keeps its connections and its counters."""
     old, new = USUAL, replace(USUAL, reuse_port=True)
     reloads.start(reloads.plan("a", "plain", f"tcp://127.0.0.1:{PORT}", socket=old))
     who = client(reloads, "a")
@@ -267,7 +267,7 @@ SAME = [f"tcp://127.0.0.1:{PORT}", "unix://{}/a", "unix://@sockd-test-{}"]
 @pytest.mark.parametrize("name", ["a", "b"])
 @pytest.mark.parametrize("address", SAME)
 def test_socket_goes_to_another(address: str, name: str, reloads: Reloads, tmp_path: Path) -> None:
-    """Another protocol or endpoint: whoever connects at any moment is served, and the file stays."""
+    """The socket goes to another protocol or endpoint: its file stays, and every client is served."""
     where = address.format(tmp_path)
     reloads.start(reloads.plan("a", "plain", where))
     house, before, to = reloads.house, inode(reloads["a"].listeners[0].opened), reloads.address("a")
@@ -296,7 +296,7 @@ def test_socket_goes_to_another(address: str, name: str, reloads: Reloads, tmp_p
 
 @pytest.mark.parametrize("address", [f"udp://127.0.0.1:{PORT}", "unixgram://{}/a"])
 def test_datagram_socket_goes_to_another(address: str, reloads: Reloads, tmp_path: Path) -> None:
-    """What waits in it is read by the next one; the UDP port is listened on all the time."""
+    """Datagrams that wait in it are read by the next listener; the UDP port is never closed."""
     where = address.format(tmp_path)
     reloads.start(reloads.plan("a", "plain", where))
     old, before = reloads["a"].datagram_listeners[0], inode(reloads["a"].listeners[0].opened)
@@ -315,7 +315,7 @@ def test_datagram_socket_goes_to_another(address: str, reloads: Reloads, tmp_pat
 
 
 def test_what_the_kernel_dropped_is_counted_once(reloads: Reloads) -> None:
-    """By the listener that had the socket then."""
+    """The listener that had the socket at the time counts them."""
     small = replace(USUAL, receive_buffer=2304)
     reloads.start(reloads.plan("a", "plain", f"udp://127.0.0.1:{PORT}", socket=small))
     old = reloads["a"]
@@ -331,7 +331,7 @@ def test_what_the_kernel_dropped_is_counted_once(reloads: Reloads) -> None:
 
 
 def test_sockets_of_systemd_go_to_another(house: House) -> None:
-    """All of a name, each to the listener of its number; a protocol that can't speak over one is refused."""
+    """All sockets of a name pass, each to the listener of its number; an unfit protocol is refused."""
     passed = [socket.create_server(("127.0.0.1", 0)), socket.socket(type=socket.SOCK_DGRAM)]
     passed[1].bind(("127.0.0.1", 0))
     for sock in passed:
@@ -386,7 +386,7 @@ def test_socket_options_change_in_place(reloads: Reloads, tmp_path: Path) -> Non
 
 
 def test_backing_off_listener_does_not_count(reloads: Reloads) -> None:
-    """It stays so in an endpoint that changes, and in one that takes its address; and is retried at once."""
+    """It goes on backing off in an endpoint that changes, or takes its address, and is tried immediately."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         busy = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         reloads.start(reloads.plan("a", "plain", busy, TCP))
@@ -402,7 +402,7 @@ def test_backing_off_listener_does_not_count(reloads: Reloads) -> None:
 
 
 def test_service_that_was_down_is_retried_with_the_new_options(reloads: Reloads) -> None:
-    """At once, and not before: meanwhile it would start with the old ones. Else it goes on waiting."""
+    """It is tried immediately after the commit, not during the reload with the old options."""
 
     def bug() -> Any:
         raise ZeroDivisionError("a bug")

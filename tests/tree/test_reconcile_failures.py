@@ -1,4 +1,4 @@
-"""A reload that fails: everything is undone, whatever failed and whenever, and the reason is told."""
+"""A reload that fails is undone, whatever fails and whenever, and says why."""
 
 import socket
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def seen(reloads: Reloads) -> Any:
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, SockdError])
 @pytest.mark.parametrize("place", PLACES)
 def test_fault_of_a_protocol(place: str, error: type[BaseException], reloads: Reloads) -> None:
-    """Wherever a third party's code is called: the reload is refused, and the old state serves."""
+    """Wherever a third party's code fails, the reload is refused and the old state serves."""
     reloads.start(reloads.plan("a", "keen", TCP, UDP), reloads.plan("b", "plain", "tcp://127.0.0.2:0"))
     who = reloads.house.connect(reloads.address("a"), b"?")
     reloads.house.receive(who, 2)
@@ -58,7 +58,7 @@ def test_fault_of_a_protocol(place: str, error: type[BaseException], reloads: Re
 
 
 def test_fault_at_an_address_that_is_opened_late(reloads: Reloads) -> None:
-    """It is known before there is no way back."""
+    """A bug in it shows before the commit."""
     reloads.start(reloads.plan("a", "plain", UDP))
     before = seen(reloads)
     reloads.trouble.arm("start", raising(ZeroDivisionError("a bug")))
@@ -68,7 +68,7 @@ def test_fault_at_an_address_that_is_opened_late(reloads: Reloads) -> None:
 
 
 def test_what_was_made_is_stopped(reloads: Reloads) -> None:
-    """Factories and datagram protocols that were started for the new options."""
+    """Factories and datagram protocols that were started for the new options are stopped."""
     made: list[Any] = []
 
     def kept(maker: Any) -> Callable[[Any], Any]:
@@ -92,7 +92,7 @@ def test_what_was_made_is_stopped(reloads: Reloads) -> None:
 
 
 def test_what_fails_after_the_reload_is_told(reloads: Reloads) -> None:
-    """Only while it is tried does the reload itself tell of it."""
+    """The reload reports its failures only while it is prepared; later ones are logged as any others."""
     reloads.start()
     assert not reloads.reload(reloads.plan("a", "keen", TCP))
     (listener,) = reloads["a"].listeners
@@ -106,7 +106,7 @@ def test_what_fails_after_the_reload_is_told(reloads: Reloads) -> None:
 
 @pytest.mark.parametrize("place", SLOW_PLACES)
 def test_deferred_that_fails(place: str, reloads: Reloads) -> None:
-    """As if it had been raised."""
+    """It refuses the reload as an exception does."""
     reloads.start(reloads.plan("a", "keen", TCP, UDP))
     before = seen(reloads)
     later: Deferred[None] = Deferred()
@@ -120,7 +120,7 @@ def test_deferred_that_fails(place: str, reloads: Reloads) -> None:
 
 @pytest.mark.parametrize("canceller", [None, raising(ZeroDivisionError("a bug"))])
 def test_reload_that_never_ends(canceller: Callable[[Any], Any] | None, reloads: Reloads) -> None:
-    """It has so long, even where it can't be cancelled; the old options are given back to it."""
+    """It has a time-out, even where it can't be cancelled, and gets the old options back."""
     reloads.start(reloads.plan("a", "keen", TCP))
     before = seen(reloads)
     reloads.trouble.arm("reload", lambda: Deferred(canceller))
@@ -132,7 +132,7 @@ def test_reload_that_never_ends(canceller: Callable[[Any], Any] | None, reloads:
 
 
 def test_reload_that_does_not_go_back(reloads: Reloads) -> None:
-    """That is told, and the rest is undone all the same."""
+    """The failure is logged, and the rest is undone."""
     reloads.start(reloads.plan("a", "keen", TCP))
     before = seen(reloads)
 
@@ -151,7 +151,7 @@ def test_reload_that_does_not_go_back(reloads: Reloads) -> None:
 
 
 def test_factory_that_fails_to_stop(reloads: Reloads) -> None:
-    """The commit can't fail: it is told and counted."""
+    """The commit can't fail: the failure is logged and counted."""
     reloads.start(reloads.plan("a", "plain", TCP))
     factory: Any = reloads["a"].engine.factory
     factory.stopFactory = raising(SystemExit("a bug"))
@@ -161,7 +161,7 @@ def test_factory_that_fails_to_stop(reloads: Reloads) -> None:
 
 
 def test_datagram_protocol_that_fails_to_stop(reloads: Reloads) -> None:
-    """The same holds for one whose socket was closed to make room, and one that was replaced."""
+    """The same holds for a protocol whose socket was closed to make room, and one that was replaced."""
     reloads.start(reloads.plan("a", "plain", UDP), reloads.plan("b", "plain", "udp://127.0.0.1:0"))
     for name in "ab":
         replies: Any = reloads[name].datagram_listeners[0].protocol
@@ -180,7 +180,7 @@ def test_datagram_protocol_that_fails_to_stop(reloads: Reloads) -> None:
 
 
 def test_address_that_is_taken(reloads: Reloads) -> None:
-    """The reason names the endpoint and the address; what was opened before it is closed again."""
+    """The reason names the endpoint and the address; whatever was opened before it is closed again."""
     with socket.create_server(("127.0.0.2", 0)) as other:
         busy = f"tcp://127.0.0.2:{other.getsockname()[1]}"
         reloads.start(reloads.plan("a", "plain", TCP))
@@ -195,7 +195,7 @@ def test_address_that_is_taken(reloads: Reloads) -> None:
 def test_socket_option_that_is_refused(
     reloads: Reloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was changed before it is changed back."""
+    """Options that were set before it get their old values."""
     where = (TCP, f"unix://{tmp_path}/a")
     reloads.start(reloads.plan("a", "plain", *where))
     before = seen(reloads)
@@ -213,7 +213,7 @@ def protocols_of(endpoint: Endpoint) -> list[Any]:
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
 def test_closed_address_is_opened_again(kind: str, reloads: Reloads) -> None:
-    """With its datagram protocol and its peers; connections don't notice."""
+    """It has its datagram protocol and its peers again, and connections go on."""
     with open_address(
         reloads.plan("x", "plain", f"{kind}://127.0.0.2:{PORT}").listeners[0].address, USUAL
     ).sock:
@@ -318,7 +318,7 @@ def test_listener_that_fails_meanwhile(good: bool, reloads: Reloads, tmp_path: P
 
 @pytest.mark.parametrize("good", [True, False])
 def test_address_that_fails_before_it_is_closed(good: bool, reloads: Reloads) -> None:
-    """There is nothing to close any more, nor to open again: its supervisor does that."""
+    """There is nothing to close or to open again: its supervisor does that."""
     reloads.start(reloads.plan("a", "plain", TCP))
     (listener,), (supervisor,) = reloads["a"].listeners, reloads["a"].supervisors
     plan = reloads.plan("a", "plain", f"tcp://0.0.0.0:{PORT}")
@@ -342,7 +342,7 @@ def test_address_that_fails_before_it_is_closed(good: bool, reloads: Reloads) ->
 
 @pytest.mark.parametrize("good", [True, False])
 def test_what_backs_off_is_not_retried_meanwhile(good: bool, reloads: Reloads) -> None:
-    """It would start as the old plan has it; afterwards it goes on waiting."""
+    """It would start by the old plan; afterwards it goes on waiting."""
     with socket.create_server(("127.0.0.1", PORT)):
         reloads.start(reloads.plan("a", "plain", TCP))
         reconciliation, starting, _ = waiting(reloads, reloads.plan("a", "plain", TCP, word="v"))
@@ -360,7 +360,7 @@ def test_what_backs_off_is_not_retried_meanwhile(good: bool, reloads: Reloads) -
 
 @pytest.mark.parametrize("protocol", ["plain", "keen"])
 def test_datagram_listener_that_fails_meanwhile(protocol: str, reloads: Reloads) -> None:
-    """Its protocol is made anew with the new options; none that was made for the closed socket is left."""
+    """Its protocol is made again with the new options; none is left of those made for the closed socket."""
     made: list[Any] = []
     specification = reloads.known[protocol]
 
@@ -397,7 +397,7 @@ def test_datagram_listener_that_is_closed_at_the_commit(reloads: Reloads) -> Non
 
 
 def test_cancelled(reloads: Reloads) -> None:
-    """All is undone, what takes its time as well."""
+    """Everything is undone, also a step that takes its time."""
     reloads.start(reloads.plan("a", "plain", TCP))
     before = seen(reloads)
     reconciliation = reloads.begin(
@@ -415,7 +415,7 @@ def test_cancelled(reloads: Reloads) -> None:
 
 
 def test_cancelled_while_it_goes_back(reloads: Reloads) -> None:
-    """It goes back all the same, without waiting for a service to have stopped; nothing of it is told."""
+    """It is undone without waiting for a service to stop, and nothing is logged."""
     reloads.start(reloads.plan("a", "keen", TCP))
     before = seen(reloads)
 
@@ -438,7 +438,7 @@ def test_cancelled_while_it_goes_back(reloads: Reloads) -> None:
 
 
 def test_interrupted(reloads: Reloads) -> None:
-    """What isn't a failure of the plan is undone as well, and passed on."""
+    """An exception that isn't a failure of the plan is passed on, after the undo."""
     reloads.start(reloads.plan("a", "keen", TCP))
     before = seen(reloads)
 

@@ -1,4 +1,4 @@
-"""Any plan after any other: all of it, or nothing, whatever fails on the way."""
+"""Any plan after any other: a reload does all of it or nothing, whatever fails on the way."""
 
 import os
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ PORTS = free_ports(2)
 
 @dataclass
 class Fault:
-    """What goes wrong, and when: at the nth step, or the next time that a protocol gets to a place."""
+    """A failure, and when it comes: at the nth step, or the next time that a protocol gets to a place."""
 
     what: str
     step: int = 0
@@ -105,7 +105,7 @@ class Reload:
         return waiting
 
     def come_round(self) -> None:
-        """What never seemed to end has ended."""
+        """End what seemed never to end."""
         for waiting in self.waiting:
             if not waiting.called:
                 waiting.callback(None)
@@ -120,7 +120,7 @@ def descriptors() -> int:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_all_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
-    """After a failure the tree is as it was, after a success as one that was started so."""
+    """After a failure the tree is as before; after a success it is like one that began with this plan."""
     same = tmp_path / "same"
     for path in tmp_path.iterdir():
         path.unlink()  # of an example that failed
@@ -155,7 +155,7 @@ def test_all_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
 def check_reload(
     town: Town, after: Plan, fault: Fault, trouble: Trouble, suspended: set[str], busy: Address | None
 ) -> Any:
-    """Reload and compare; the tree's shape afterwards, if it went well."""
+    """Reload and compare; returns the tree's shape if the reload succeeded."""
     living = [resident(town, client) for client in town.clients() if client.address.kind.stream]
     for name in suspended & town.endpoints.keys():
         town.endpoints[name].suspend(True)
@@ -197,7 +197,7 @@ def addresses_of(endpoint: Endpoint) -> list[Address]:
 
 
 def check_success(town: Town, reload: Reload, living: list[Resident], queued: list[Client]) -> None:
-    """Who could stay is there, who could not has left in good order, who comes is served."""
+    """Connections that could stay are there, the others have ended in good order, new ones are served."""
     old = town.endpoints
     had = {endpoint: addresses_of(endpoint) for endpoint in old.values()}
     suspended = {name for name, endpoint in old.items() if endpoint.suspended}

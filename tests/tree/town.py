@@ -1,4 +1,4 @@
-"""A house with endpoints by name, and clients of all its listeners: what a reload may do to either."""
+"""A house with endpoints by name, and clients of all its listeners, for tests of reloads."""
 
 import socket
 import ssl
@@ -24,7 +24,7 @@ from tests.tree.trees import CLIENT, look, readers_of
 
 @cache
 def client_context() -> ssl.SSLContext:
-    """Of clients of TLS, all of whom have the same certificate."""
+    """The context of all clients of TLS, which share a certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -33,7 +33,7 @@ def client_context() -> ssl.SSLContext:
 
 
 class Client:
-    """Somebody who asks, and is answered; over TLS once hands are shaken."""
+    """A client that asks and is answered; over TLS after the handshake."""
 
     def __init__(self, house: House, address: Address, directory: Path) -> None:
         self.house = house
@@ -64,7 +64,7 @@ class Client:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Say what is to be said, as soon as that can be."""
+        """Send what is to be sent, as soon as the handshake allows."""
         if not self.shaken:
             assert isinstance(self.sock, ssl.SSLSocket)
             with suppress(ssl.SSLWantReadError):
@@ -75,11 +75,11 @@ class Client:
             self.unsaid = b""
 
     def certificate(self) -> bytes | None:
-        """That it was shown."""
+        """The server's certificate, if TLS is spoken."""
         return self.sock.getpeercert(True) if isinstance(self.sock, ssl.SSLSocket) else None
 
     def answer(self) -> bytes:
-        """What came back; nothing where there is nobody any more."""
+        """The answer; empty where the connection has ended."""
         got = b""
         for _ in range(200):
             with suppress(BlockingIOError, ssl.SSLWantReadError):
@@ -128,7 +128,7 @@ class Town:
         return look(self.endpoints, self.house.loop.readers)
 
     def words(self, address: Address) -> set[bytes]:
-        """What may be answered here: who shares a port or a wildcard shares the clients."""
+        """The answers that are possible here: listeners that share a port share its clients."""
         return {
             endpoint.plan.options.word.encode() + b"?"  # type: ignore[attr-defined]
             for endpoint in self.endpoints.values()
@@ -137,7 +137,7 @@ class Town:
         }
 
     def certificates(self, address: Address) -> set[bytes | None]:
-        """Who may be shown here: the one of the name that clients ask for, else the first."""
+        """The certificates that are possible here: the one for the clients' name, else the first."""
         if address.kind is not Kind.TLS:
             return {None}
         found: set[bytes | None] = set()
@@ -168,7 +168,7 @@ class Town:
         return [Client(self.house, address, self.directory) for address in self.open()]
 
     def check_serving(self) -> None:
-        """Everybody who comes is served, nothing is in the reactor that belongs to nobody."""
+        """New clients are served everywhere, and the reactor has nothing that belongs to no endpoint."""
         for client in self.clients():
             assert client.answered() in self.words(client.address), client.address
             assert client.certificate() in self.certificates(client.address), client.address
@@ -191,7 +191,7 @@ class Town:
                     assert listener.opened.file.there()
 
     def end_gone(self) -> None:
-        """Drain and stop those that are gone, as the daemon does."""
+        """Drain and stop the endpoints that are gone, as the daemon does."""
         for endpoint in self.gone:
             draining = ensureDeferred(endpoint.drain())
             self.house.run_clock(lambda done=draining: done.called)  # type: ignore[misc]
@@ -213,7 +213,7 @@ class Town:
 
 @contextmanager
 def taken(address: Address | None) -> Iterator[None]:
-    """Meanwhile somebody else has the address."""
+    """Have another program use the address."""
     if address is None:
         yield
         return
@@ -228,7 +228,7 @@ def taken(address: Address | None) -> Iterator[None]:
 
 @dataclass
 class Resident:
-    """A client that stays, and whose it is."""
+    """A client that stays, and the endpoint that serves it."""
 
     client: Client
     answer: bytes
