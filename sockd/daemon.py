@@ -28,9 +28,9 @@ from sockd.systemd.notify import Notify
 from sockd.systemd.reports import Reports
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
+from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
-from sockd.tree.expiry import Expiry
-from sockd.tree.reporting import REFUSALS_INTERVAL
+from sockd.tree.refusals import REFUSALS_INTERVAL
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import State
 
@@ -312,7 +312,7 @@ class Daemon(Service):
         for stopping in tuple(self._services_stopping):
             stopping.cancel()
 
-    # -- signals
+    # -- log files
 
     def reopen(self) -> None:
         """Have every service that writes files open them anew."""

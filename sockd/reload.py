@@ -1,4 +1,4 @@
-"""Reads the file again and makes the daemon what it says: all of it, or nothing.
+"""Reads the file again, on SIGHUP or `sockd reload`, and makes the daemon what it says: all or nothing.
 
 A reload reads and checks the file, compares its plan with the one that runs, and has the tree make the
 changes (`sockd.tree.reconcile`). `sockd diff` ends after the comparison. One reload runs at a time.
@@ -22,8 +22,8 @@ from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
 from sockd.systemd.reports import Reports
+from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
-from sockd.tree.expiry import Expiry
 from sockd.tree.moves import without_reload
 from sockd.tree.reconcile import Reconciliation
 from sockd.tree.supervisor import describe

@@ -18,7 +18,7 @@ LINE = b"y" * 119 + b"\n"
 CHUNK = LINE * 100
 MEMBERS = 20
 
-Flusher = Callable[[], None]
+Turn = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Scenario:
     """Something that is done again and again: `turns` of it a measure, each of which is so many units."""
 
     name: str
-    open: Callable[[Subject], AbstractContextManager[Flusher]]
+    open: Callable[[Subject], AbstractContextManager[Turn]]
     turns: int
     units: int = 1
     # System calls a unit: a timer may add some, and with strace a slice of a turn has fewer events.
@@ -34,9 +34,9 @@ class Scenario:
     at_rest: bool = False  # nothing is done, so there are no instructions to compare
 
 
-def _echo(kind: str) -> Callable[[Subject], AbstractContextManager[Flusher]]:
+def _echo(kind: str) -> Callable[[Subject], AbstractContextManager[Turn]]:
     @contextmanager
-    def opened(subject: Subject) -> Iterator[Flusher]:
+    def opened(subject: Subject) -> Iterator[Turn]:
         with subject.connect("echo", kind) as one:
             yield lambda: echo(one, DATA)
 
@@ -44,7 +44,7 @@ def _echo(kind: str) -> Callable[[Subject], AbstractContextManager[Flusher]]:
 
 
 @contextmanager
-def _echo_many(subject: Subject) -> Iterator[Flusher]:
+def _echo_many(subject: Subject) -> Iterator[Turn]:
     """All of them send before the daemon sees any."""
     with ExitStack() as stack:
         many = [stack.enter_context(subject.connect("echo", "tcp")) for _ in range(CONNECTIONS)]
@@ -61,7 +61,7 @@ def _echo_many(subject: Subject) -> Iterator[Flusher]:
 
 
 @contextmanager
-def _echo_batch(subject: Subject) -> Iterator[Flusher]:
+def _echo_batch(subject: Subject) -> Iterator[Turn]:
     with subject.connect("echo", "udp") as one:
 
         def turn() -> None:
@@ -76,7 +76,7 @@ def _echo_batch(subject: Subject) -> Iterator[Flusher]:
 
 
 @contextmanager
-def _echo_tls(subject: Subject) -> Iterator[Flusher]:
+def _echo_tls(subject: Subject) -> Iterator[Turn]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -92,7 +92,7 @@ def _echo_tls(subject: Subject) -> Iterator[Flusher]:
 
 
 @contextmanager
-def _come_and_go(subject: Subject) -> Iterator[Flusher]:
+def _come_and_go(subject: Subject) -> Iterator[Turn]:
     def turn() -> None:
         with subject.connect("echo", "tcp") as one:
             echo(one, DATA)
@@ -104,14 +104,14 @@ def _come_and_go(subject: Subject) -> Iterator[Flusher]:
 
 
 @contextmanager
-def _log_stream(subject: Subject) -> Iterator[Flusher]:
+def _log_stream(subject: Subject) -> Iterator[Turn]:
     with subject.connect("applog", "tcp") as one:
         length = _record(subject, lambda: one.sendall(LINE))
         yield lambda: _logged(subject, lambda: one.sendall(CHUNK), CHUNK.count(LINE) * length)
 
 
 @contextmanager
-def _log_batch(subject: Subject) -> Iterator[Flusher]:
+def _log_batch(subject: Subject) -> Iterator[Turn]:
     with subject.connect("applog", "udp") as one:
         length = _record(subject, lambda: one.sendall(LINE))
 
@@ -124,7 +124,7 @@ def _log_batch(subject: Subject) -> Iterator[Flusher]:
         yield lambda: _logged(subject, send, BATCH * length)
 
 
-def _logged(subject: Subject, send: Flusher, growth: int = 1) -> None:
+def _logged(subject: Subject, send: Turn, growth: int = 1) -> None:
     """Send, and return when the file has grown by this many bytes and the daemon knows that it has."""
     enough = _size(subject) + growth
     send()
@@ -136,7 +136,7 @@ def _logged(subject: Subject, send: Flusher, growth: int = 1) -> None:
     subject.ping()
 
 
-def _record(subject: Subject, send: Flusher) -> int:
+def _record(subject: Subject, send: Turn) -> int:
     """The length of the record of the line that is sent; all others of its sender are as long."""
     before = _size(subject)
     _logged(subject, send)
@@ -151,7 +151,7 @@ def _size(subject: Subject) -> int:
 
 
 @contextmanager
-def _talk(subject: Subject) -> Iterator[Flusher]:
+def _talk(subject: Subject) -> Iterator[Turn]:
     """One speaks, all the others hear it."""
     with ExitStack() as stack:
         speaker, *others = (stack.enter_context(_member(subject, number)) for number in range(MEMBERS + 1))
@@ -189,7 +189,7 @@ def _expect(one: socket.socket, data: bytes) -> None:
 
 
 @contextmanager
-def _nothing(subject: Subject) -> Iterator[Flusher]:
+def _nothing(subject: Subject) -> Iterator[Turn]:
     with subject.connect("echo", "tcp") as one:
         echo(one, DATA)
         yield lambda: time.sleep(1.0)

@@ -1,4 +1,11 @@
-"""Addresses that sockd listens on, written as URLs: `tcp://127.0.0.1:7007`, `unix://echo.sock`."""
+"""Addresses that sockd listens on, written as URLs: `tcp://127.0.0.1:7007`, `unix://echo.sock`.
+
+A new kind of address begins here, with a member of `Kind` and its form in `parse`. Then it needs a module
+that opens its sockets, in `transports/sockets/`, called by `opening.open_address`; a peer in `base/peers.py`;
+its Twisted address in `transports/twisted.py`; what a source is, in `limits/sources.py`; the family of a
+socket that systemd passes, in `systemd/inherited.py`; and the keys that mean something for it, in
+`plan/applies.py`.
+"""
 
 import re
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from sockd.plan.plan import Plan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import State
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened, tune
+from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.endpoint import Surroundings

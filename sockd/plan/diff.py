@@ -23,7 +23,7 @@ from sockd.plan.changes import (
     Setting,
 )
 from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan
-from sockd.transports.sockets.opened import retunable
+from sockd.transports.sockets.opening import retunable
 
 
 def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Address
 from sockd.systemd.inherited import Inherited, address_of, stored_file, stored_name
 from sockd.systemd.notify import Notify
-from sockd.transports.sockets.opened import Opened, equip
+from sockd.transports.sockets.opening import Opened, equip
 from sockd.tree.sockets import Sockets
 
 

@@ -24,7 +24,7 @@ linger time is over (RFC 9112, 9.6 has the same advice for HTTP).
 
 A transition that is not in the table doesn't happen: an event that comes too late changes nothing. No state
 is ever entered again, so every connection ends after at most six moves. This module does no IO; a Connection
-does, as `Connection._happens` and those who call it say.
+does: `fields.ConnectionFields._happens` makes the move, and the methods that call it do what it asks for.
 """
 
 from dataclasses import dataclass

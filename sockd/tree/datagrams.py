@@ -9,7 +9,7 @@ from sockd.plan.plan import ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, State, Surviving
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.tree.listener import Common, Listener
 from sockd.tree.sockets import UdpPorts
 from sockd.tree.states import Effect

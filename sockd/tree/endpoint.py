@@ -21,7 +21,7 @@ from sockd.tree.datagrams import DatagramListener
 from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
-from sockd.tree.reporting import Refusals
+from sockd.tree.refusals import Refusals
 from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
 from sockd.tree.states import Cause, State, effect

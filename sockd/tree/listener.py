@@ -22,7 +22,7 @@ from sockd.transports.acceptor import Acceptor
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.connections import Connections
 from sockd.tree.sockets import Sockets

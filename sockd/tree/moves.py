@@ -15,7 +15,7 @@ from sockd.base.addresses import Address, Kind, overlap
 from sockd.plan.changes import Action, Changes, EndpointChange
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Host
-from sockd.transports.sockets.opened import retunable
+from sockd.transports.sockets.opening import retunable
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched

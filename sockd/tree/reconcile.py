@@ -40,7 +40,7 @@ from sockd.base.errors import SockdError
 from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import DatagramProtocol, Options
-from sockd.transports.sockets.opened import Opened, tune
+from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
 from sockd.tree.datagrams import DatagramListener

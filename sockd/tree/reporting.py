@@ -1,8 +1,7 @@
-"""What the log says of an endpoint's peers: how their connections ended, what was refused.
+"""What the log says of an endpoint's connections: how they ended, and what its protocol raised.
 
 A connection is logged once, at its end, with all that is known of it then. Peers decide how often that is,
-so above a rate the ends are summarised by reason, once a second. A refused peer has no line of its own: each
-minute one line says how many were refused, for which reason.
+so above a rate the ends are summarised by reason, once a second. Peers that were refused: `refusals`.
 """
 
 from collections import Counter
@@ -10,7 +9,7 @@ from collections import Counter
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from sockd.base.metrics import Counters, End, summary
+from sockd.base.metrics import End, summary
 from sockd.base.reactor import Clock
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
@@ -83,37 +82,3 @@ class Endings:
     def close(self) -> None:
         """Log the summary that waits, if one does."""
         self._endings.close()
-
-
-# Seconds between two lines of an endpoint.
-REFUSALS_INTERVAL = 60.0
-
-
-class Refusals:
-    """Logs what one endpoint and its listeners have refused since the last time."""
-
-    def __init__(self, endpoint: str, log: Logger) -> None:
-        self._endpoint = endpoint
-        self._log = log
-        self._kept: Counter[str] = Counter()  # of listeners that are gone
-        self._logged: Counter[str] = Counter()
-
-    def keep(self, counters: Counters) -> None:
-        """A listener goes; what it has refused is still to be logged."""
-        self._kept += counters.refused
-
-    def log(self, *all_counters: Counters) -> None:
-        """One line, if there is anything new."""
-        total = Counter(self._kept)
-        for counters in all_counters:
-            total += counters.refused
-        new = total - self._logged
-        if new:
-            self._logged = total
-            self._log.info(
-                "{endpoint}: refused: {summary}",
-                endpoint=self._endpoint,
-                summary=summary(new),
-                refused=dict(new.most_common()),
-                event="refused",
-            )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sockd.base.addresses import Address, Kind, overlap
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened, open_address, shares, tune
+from sockd.transports.sockets.opening import Opened, open_address, shares, tune
 from sockd.transports.sockets.options import SocketOptions
 
 

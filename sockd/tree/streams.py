@@ -12,7 +12,7 @@ from sockd.protocols.contract import StreamFactory
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.unix import credentials
 from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.entry import Entry

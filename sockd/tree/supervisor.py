@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from sockd.base.errors import SockdError
 from sockd.base.reactor import Clock, Timer
 from sockd.config.model import Restart
-from sockd.tree.restart import BackOff
+from sockd.tree.backoff import BackOff
 from sockd.tree.states import TRANSITIONS, Event, State
 
 # Characters of a third party's error that go into the log and the status.

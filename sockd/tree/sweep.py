@@ -2,7 +2,7 @@
 
 A timer for each connection would have to be set anew with every message, for limits that hardly any
 connection ever reaches. A sweep compares each connection with the marks that an earlier one left on it
-(`verdicts`) and costs 0.7 µs a connection, whatever is said on it. Sweeps come a sixteenth of the shortest
+(`timeouts`) and costs 0.7 µs a connection, whatever is said on it. Sweeps come a sixteenth of the shortest
 limit apart, within bounds; a limit is overrun by two intervals at most.
 
 Ten thousand connections take 7 ms, and longer where some end; so a sweep is done in slices, and the reactor
@@ -21,7 +21,7 @@ from sockd.transports.connection import Connection
 from sockd.transports.flush import SLICE
 from sockd.tree.departures import departed
 from sockd.tree.draining import Draining
-from sockd.tree.verdicts import LINGER, overdue, verdict
+from sockd.tree.timeouts import LINGER, overdue, verdict
 
 # Seconds between two sweeps, at least and at most; in between it is a part of the shortest limit.
 _SHORTEST_INTERVAL = 0.05

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from sockd.daemon import Daemon
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.tree.connections import Connections
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.supervisor import describe

@@ -12,7 +12,7 @@ from sockd.protocols.contract import State, StreamFactory
 from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
 from sockd.transports.listening import Listening
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.twisted import twisted_address
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sockets import Sockets, Store

@@ -13,7 +13,7 @@ from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
 from sockd.process.rights import Rights
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.watch import FILE_CHECK_INTERVAL
 from sockd.tree.sockets import Sockets
 from tests.daemons import Daemons, Running

@@ -14,7 +14,7 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
 from sockd.control.status import Moments, Outcome, connection_value, endpoint_value, in_words, program
 from sockd.process.rights import Rights
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sockets import Sockets
 from tests.certificates import made, tls_plan

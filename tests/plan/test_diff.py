@@ -19,7 +19,7 @@ from sockd.plan.diff import diff
 from sockd.plan.plan import AccessPlan, CertificatePlan, EndpointPlan, ListenerPlan, LogPlan, Plan, TlsPlan
 from sockd.plan.words import details, settings
 from sockd.protocols.contract import Options
-from sockd.transports.sockets.opened import retunable
+from sockd.transports.sockets.opening import retunable
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from tests.fake_registry import FileOptions, SampleOptions, registry
 

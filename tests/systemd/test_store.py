@@ -14,7 +14,7 @@ from sockd.base.addresses import Address, Kind, parse
 from sockd.systemd.inherited import Inherited, stored_name
 from sockd.systemd.store import FdStore, adopt
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened, open_address
+from sockd.transports.sockets.opening import Opened, open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.sockets import Sockets
 from tests.daemons import Daemons, Running, Systemd

@@ -14,7 +14,7 @@ from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import context
 from sockd.transports.tls import TlsConnection
-from sockd.tree.verdicts import overdue
+from sockd.tree.timeouts import overdue
 from tests.certificates import made
 from tests.tls_clients import Client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger

@@ -12,7 +12,7 @@ from sockd.tree.connections import WATCHED_DIRECTLY
 from sockd.tree.draining import Drain
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sweep import STOPPED_TIME
-from sockd.tree.verdicts import verdict
+from sockd.tree.timeouts import verdict
 from tests.transports.loop import Probe, echo
 from tests.tree.house import House, Probes, connected
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from sockd.base.addresses import Address, Kind
 from sockd.base.metrics import End
 from sockd.base.units import Rate
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from sockd.tree.reconcile import STEP_TIMEOUT
 from sockd.tree.sockets import Sockets

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from sockd.base.errors import SockdError
 from sockd.config.model import Restart
-from sockd.transports.sockets.opened import open_address
+from sockd.transports.sockets.opening import open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.reconcile import STEP_TIMEOUT

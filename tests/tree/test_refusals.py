@@ -1,7 +1,7 @@
 """What is refused is logged in one line now and then, and only what is new."""
 
 from sockd.base.metrics import Counters
-from sockd.tree.reporting import Refusals
+from sockd.tree.refusals import Refusals
 from tests.tree.house import Events
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sockd.base.addresses import Kind, parse
 from sockd.transports.sockets.inet import OpenError
-from sockd.transports.sockets.opened import Opened, open_address
+from sockd.transports.sockets.opening import Opened, open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.sockets import NoStore, Sockets, UdpPorts
 from tests.tree.house import House

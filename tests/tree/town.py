@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred
 
 from sockd.base.addresses import Address, Kind, overlap
 from sockd.plan.plan import Plan
-from sockd.transports.sockets.opened import open_address
+from sockd.transports.sockets.opening import open_address
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.states import State

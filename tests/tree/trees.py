@@ -19,7 +19,7 @@ from sockd.config.model import Limits, Restart
 from sockd.plan.claims import Claim, Claims
 from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint

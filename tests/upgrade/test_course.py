@@ -353,7 +353,10 @@ def test_connections_that_can_not_go_on_finish_first(house: House, begin: Begin)
     assert not upgrade.handed.endpoints["old"].connections
     assert len(upgrade.handed.endpoints["new"].connections) == 1
     assert house.receive(waiting, 5) == b"later"
-    assert sorted(event["end"] for event in running.log.named("connection ended")) == ["cut", "drained"]
+    assert sorted(event["end"] for event in running.log.named("connection ended")) == [
+        "closed by sockd",
+        "drained",
+    ]
     goes_on(upgrade)
 
 
@@ -513,7 +516,7 @@ def test_asked_to_finish_in_the_last_moment(house: House, begin: Begin) -> None:
     written.callback({})
     assert running.refused(asked) == (75, ("connections were asked to finish during the upgrade: try again",))
     assert upgrade.handed is None
-    assert running.outcome(draining) == {"endpoint": "lobby", "finished": 1, "cut": 0}
+    assert running.outcome(draining) == {"endpoint": "lobby", "finished": 1, "closed": 0}
     assert house.receive(client, 1) == b""
     running.told("resume", endpoint="lobby")
     goes_on(upgrade)

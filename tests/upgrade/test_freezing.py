@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.metrics import End
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.tree.sockets import Sockets
 from sockd.upgrade.freezing import freeze_service, handover, stragglers, survives
 from sockd.upgrade.passing import encode

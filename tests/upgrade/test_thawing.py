@@ -20,7 +20,7 @@ from sockd.protocols.echo.specification import specification as echo
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.specification import specification as line_log
 from sockd.systemd.inherited import address_of
-from sockd.transports.sockets.opened import Opened
+from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.sockets import Sockets
 from sockd.upgrade import thawing

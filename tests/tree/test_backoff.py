@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.config.model import Restart
-from sockd.tree.restart import JITTER, BackOff
+from sockd.tree.backoff import JITTER, BackOff
 
 SECONDS = st.floats(0.01, 1000)
 RANDOM = st.floats(0, 1, exclude_max=True)

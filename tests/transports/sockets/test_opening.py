@@ -12,7 +12,7 @@ import pytest
 
 from sockd.base.addresses import Address, Kind, parse
 from sockd.transports.sockets.inet import IP_PKTINFO, OpenError
-from sockd.transports.sockets.opened import Opened, equip, open_address, retunable, shares, tune
+from sockd.transports.sockets.opening import Opened, equip, open_address, retunable, shares, tune
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from tests.tree.trees import kernel_options
 

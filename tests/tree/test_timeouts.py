@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from sockd.base.metrics import End
-from sockd.tree.verdicts import LINGER, verdict
+from sockd.tree.timeouts import LINGER, verdict
 
 
 @dataclass

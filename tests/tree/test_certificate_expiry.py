@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from sockd.plan.plan import EndpointPlan, LogPlan, Plan
-from sockd.tree.expiry import LOOK_INTERVAL, REPEAT_INTERVAL, Expiry
+from sockd.tree.certificate_expiry import LOOK_INTERVAL, REPEAT_INTERVAL, Expiry
 from tests.certificates import made, tls_plan
 from tests.daemons import Daemons
 from tests.tree.house import Events, House, Probes
