@@ -14,7 +14,7 @@ from sockd.config.load import Loaded, Written, load
 from sockd.plan import applies, names
 from sockd.plan.claims import Claim, Claims
 from sockd.plan.guards import Guards, speaks_tls
-from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
@@ -172,15 +172,14 @@ class _Planner:
             self.loaded.problems.append(problem)
             return None
 
-    def _limits(self, written: Written, specification: Specification) -> model.Limits:
+    def _limits(self, written: Written, specification: Specification) -> Limits:
         limits = merge(self.loaded.defaults.limits, written.endpoint.limits)
         addresses = [listen.address for listen in written.endpoint.listen]
-        chosen = {
+        values = dict(usual_limits(specification))
+        values |= {
             key: getattr(limits, key) for key in limits.model_fields_set if applies.limit(key, addresses)
         }
-        if not chosen.get("exempt", True):
-            del chosen["exempt"]  # no networks are none
-        return usual_limits(specification).model_copy(update=chosen)
+        return Limits(**values | {"exempt": values["exempt"] or ()})
 
     def _check_kinds(self, written: Written, specification: Specification) -> None:
         for number, listen in enumerate(written.endpoint.listen):

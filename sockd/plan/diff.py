@@ -9,9 +9,9 @@ have too, and no order leaves more sockets open.
 """
 
 from collections.abc import Container, Iterator
+from dataclasses import fields
 
 from sockd.base.addresses import Address
-from sockd.config.model import Limits
 from sockd.plan import applies
 from sockd.plan.changes import (
     Action,
@@ -22,8 +22,13 @@ from sockd.plan.changes import (
     ProtocolChange,
     Setting,
 )
+<<<<<<< HEAD
 from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan
 from sockd.transports.sockets.opening import retunable
+=======
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan
+from sockd.transports.sockets.opened import retunable
+>>>>>>> plan
 
 
 def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:
@@ -121,6 +126,7 @@ def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
         yield Part.REQUIRED
 
 
+_LIMITS = tuple(field.name for field in fields(Limits))
 _LIMITS_OF_A_SOURCE = ("connections_per_source", "connect_rate", "exempt")
 
 
@@ -131,7 +137,7 @@ def _limits_differ(old: EndpointPlan, new: EndpointPlan) -> bool:
     addresses = [listener.address for listener in (*old.listeners, *new.listeners)]
     return any(
         getattr(old.limits, key) != getattr(new.limits, key) and applies.limit(key, addresses)
-        for key in Limits.model_fields
+        for key in _LIMITS
     )
 
 

@@ -1,7 +1,7 @@
 """What will run: the file with every name looked up and every default filled in, frozen and comparable.
 
-Where the file's own value says it all, as with limits, the plan holds that. Where a name leads to something
-else, like a user to a number or a path to a certificate, it holds what the name leads to.
+Where the file's own value says it all, as with `restart`, the plan holds that. Where a name leads to
+something else, like a user to a number or a path to a certificate, it holds what the name leads to.
 """
 
 from dataclasses import dataclass, field, replace
@@ -10,11 +10,33 @@ from pathlib import Path
 
 from sockd.base.addresses import Address
 from sockd.base.errors import Place, Problem
-from sockd.config.model import Limits, Restart
+from sockd.base.units import Rate
+from sockd.config.model import Restart
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.sockets.options import SocketOptions
 
 Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The file's `limits`, for code that runs with each connection and each sweep.
+
+    The section itself would do but for its cost: it is a pydantic model, whose attributes take three times as
+    long to read (170 ns and not 60), and a sweep reads six of them for each connection.
+    """
+
+    connections: int
+    idle: float | None  # seconds, as are all times; None is off
+    stall: float | None
+    datagrams: Rate | None
+    datagrams_per_source: Rate | None
+    connections_per_source: int | None = None
+    connect_rate: Rate | None = None  # of one source
+    handshake: float = 10.0
+    first_byte: float | None = None
+    lifetime: float | None = None
+    exempt: tuple[Network, ...] = ()  # the limits of one source don't apply to peers in these
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sockd.config.types import write_networks
 from sockd.config.values import Scalar, read_as
 from sockd.plan import applies
 from sockd.plan.build import usual_limits
-from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan, TlsPlan
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, TlsPlan
 from sockd.transports.sockets.options import SocketOptions
 
 # Keys and values as the file has them, of which mappings and lists hold others: what PyYAML writes.
@@ -38,6 +38,12 @@ def daemon_tree(plan: Plan) -> Tree:
 def required_tree(give_up_after: float | None) -> Value:
     """`required` in the file's words."""
     return give_up_after is not None and {"give_up_after": format_duration(give_up_after)}
+
+
+def limits_tree(limits: Limits) -> Tree:
+    """The limits in the file's words."""
+    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    return model.Limits(**values | {"exempt": limits.exempt or None}).model_dump(mode="json")
 
 
 def socket_tree(socket: SocketOptions) -> Tree:
@@ -212,7 +218,7 @@ def _unusual(endpoint: EndpointPlan) -> Tree:
 
 def _limits(endpoint: EndpointPlan) -> Tree:
     addresses = [listener.address for listener in endpoint.listeners]
-    written = endpoint.limits.model_dump(mode="json")
+    written = limits_tree(endpoint.limits)
     return {key: value for key, value in written.items() if applies.limit(key, addresses)}
 
 

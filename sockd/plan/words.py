@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from sockd.config.form import OFF
-from sockd.config.model import Limits
 from sockd.plan import applies
 from sockd.plan.changes import (
     Action,
@@ -17,12 +16,13 @@ from sockd.plan.changes import (
     Part,
     ProtocolChange,
 )
-from sockd.plan.plan import CertificatePlan, EndpointPlan, TlsPlan
+from sockd.plan.plan import CertificatePlan, EndpointPlan, Limits, TlsPlan
 from sockd.plan.show import (
     Tree,
     daemon_tree,
     guards_tree,
     in_line,
+    limits_tree,
     required_tree,
     socket_tree,
     tls_tree,
@@ -148,7 +148,7 @@ def _limits(old: EndpointPlan, new: EndpointPlan) -> Iterator[str]:
 @lru_cache(maxsize=64)  # as with sockets
 def _limit_lines(old: Limits, new: Limits) -> tuple[tuple[str, str], ...]:
     """Keys that differ, and the line about each."""
-    words = _differences(old.model_dump(mode="json"), new.model_dump(mode="json"))
+    words = _differences(limits_tree(old), limits_tree(new))
     return tuple((key, f"limits.{key}: {how}") for key, how in words)
 
 

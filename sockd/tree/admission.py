@@ -43,7 +43,7 @@ class Admission:
         self._groups_matter = bool(plan.access and plan.access.groups)
         self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
         self.sources = None
-        self.source_limits = (limits.connections_per_source, limits.connect_rate, limits.exempt or ())
+        self.source_limits = (limits.connections_per_source, limits.connect_rate, limits.exempt)
         if limits.connections_per_source is not None or limits.connect_rate is not None:
             self.sources = Sources(*self.source_limits)
         # By the accepted socket: it is there before its Connection is built, and as long.

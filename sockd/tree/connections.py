@@ -11,8 +11,8 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher
 from sockd.base.units import Rate
-from sockd.config.model import Limits
 from sockd.limits.suppression import LogLimiter
+from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane

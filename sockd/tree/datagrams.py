@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import cast
 
 from sockd.base.addresses import Kind
-from sockd.config.model import Limits
-from sockd.plan.plan import ListenerPlan
+from sockd.plan.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, State, Surviving
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.sockets.inet import OpenError
@@ -77,7 +76,7 @@ class DatagramListener(Listener):
             self.lost,
             limits.datagrams,
             limits.datagrams_per_source,
-            limits.exempt or (),
+            limits.exempt,
         )
         if opened.address.kind is Kind.UDP:
             self._udp_ports.add(opened.address.port)
@@ -202,7 +201,7 @@ class DatagramListener(Listener):
         """From now on these rates hold."""
         self._limits = limits
         if self._port is not None:
-            self._port.limit(limits.datagrams, limits.datagrams_per_source, limits.exempt or ())
+            self._port.limit(limits.datagrams, limits.datagrams_per_source, limits.exempt)
 
     def forget(self) -> None:
         """Let go of sources that have been silent for long enough."""

@@ -16,7 +16,7 @@ from time import perf_counter
 
 from sockd.base.metrics import Counters, End
 from sockd.base.reactor import Clock, Timer
-from sockd.config.model import Limits
+from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import SLICE
 from sockd.tree.departures import departed

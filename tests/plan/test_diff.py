@@ -13,10 +13,19 @@ from hypothesis import strategies as st
 from sockd.base.addresses import parse
 from sockd.base.errors import Place
 from sockd.base.units import Rate
-from sockd.config.model import Limits, Restart
+from sockd.config.model import Restart
 from sockd.plan.changes import Kind
 from sockd.plan.diff import diff
-from sockd.plan.plan import AccessPlan, CertificatePlan, EndpointPlan, ListenerPlan, LogPlan, Plan, TlsPlan
+from sockd.plan.plan import (
+    AccessPlan,
+    CertificatePlan,
+    EndpointPlan,
+    Limits,
+    ListenerPlan,
+    LogPlan,
+    Plan,
+    TlsPlan,
+)
 from sockd.plan.words import details, settings
 from sockd.protocols.contract import Options
 from sockd.transports.sockets.opening import retunable
@@ -89,7 +98,7 @@ def endpoints(draw: st.DrawFn, name: str, sockets: st.SearchStrategy[SocketOptio
         protocol=protocol,
         specification=SPECIFICATIONS[protocol],
         options=draw(options[protocol]),
-        limits=Limits(connections=draw(st.integers(1, 2)), idle=draw(st.sampled_from([None, 5.0]))),
+        limits=Limits(draw(st.integers(1, 2)), draw(st.sampled_from([None, 5.0])), 30.0, None, None),
         restart=Restart(delay=draw(st.sampled_from([0.5, 1.0])), max_delay=30.0),
         give_up_after=draw(st.sampled_from([None, 5.0, 60.0])),
         listeners=tuple(

@@ -9,9 +9,9 @@ from sockd.base import addresses
 from sockd.base.addresses import Address, Kind, parse
 from sockd.base.errors import FileWrongError, Place
 from sockd.base.units import Rate
-from sockd.config.model import Limits, Restart
+from sockd.config.model import Restart
 from sockd.plan import build, claims
-from sockd.plan.plan import EndpointPlan, LogPlan, Plan
+from sockd.plan.plan import EndpointPlan, Limits, LogPlan, Plan
 from sockd.process.directories import Directories
 from sockd.transports.sockets.options import Keepalive, SocketOptions
 from tests.fake_registry import SampleOptions, registry
@@ -50,7 +50,7 @@ def test_everything_by_default(tmp_path: Path) -> None:
     (only,) = plan.endpoints
     assert only.name == "a"
     assert only.options == SampleOptions()
-    assert only.limits == Limits(idle=30.0)
+    assert only.limits == Limits(1000, 30.0, 30.0, None, None)
     assert only.restart == Restart(delay=0.5, max_delay=30.0)
     assert only.give_up_after is None
     assert only.place == Place(str(plan.file), 2, 3)
@@ -74,7 +74,7 @@ def test_nearest_wins_key_by_key(tmp_path: Path) -> None:
     assert only.listeners[0].socket == SocketOptions(
         1, Keepalive(5, 10, 2), False, True, None, 0o660, None, None
     )
-    assert only.limits == Limits(stall=60.0)
+    assert only.limits == Limits(1000, None, 60.0, None, None)
     assert only.restart == Restart(delay=1.0, max_delay=2.0)
 
 

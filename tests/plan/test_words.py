@@ -10,11 +10,11 @@ from pydantic import Field, SecretStr
 
 from sockd.base.addresses import parse
 from sockd.base.errors import Place
-from sockd.config.model import Limits, Restart
+from sockd.config.model import Restart
 from sockd.plan import build
 from sockd.plan.changes import Changes, Kind
 from sockd.plan.diff import diff
-from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan
 from sockd.plan.words import as_json, details, settings, summary
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.sockets.options import SocketOptions
@@ -323,7 +323,7 @@ class OddOptions(Options):
 
 def an_odd_plan(options: Options, spoken: Specification) -> Plan:
     listener = ListenerPlan(parse("tcp://*:7"), SocketOptions())
-    limits = Limits(connections=1)
+    limits = Limits(1, None, None, None, None)
     endpoint = EndpointPlan(
         "a", "odd", spoken, options, limits, Restart(delay=1, max_delay=1), None, (listener,), PLACE
     )

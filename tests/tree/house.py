@@ -13,8 +13,8 @@ from sockd.base.addresses import Address, Kind, parse
 from sockd.base.errors import Place
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.config.model import Limits, Restart
-from sockd.plan.plan import AccessPlan, EndpointPlan, ListenerPlan, Network, TlsPlan
+from sockd.config.model import Restart
+from sockd.plan.plan import AccessPlan, EndpointPlan, Limits, ListenerPlan, Network, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.options import SocketOptions

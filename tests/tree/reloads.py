@@ -7,10 +7,10 @@ from typing import Any
 from twisted.internet.defer import ensureDeferred
 
 from sockd.base.addresses import Address, Kind, parse
-from sockd.config.model import Limits, Restart
+from sockd.config.model import Restart
 from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
-from sockd.plan.plan import AccessPlan, EndpointPlan, ListenerPlan, LogPlan, Network, Plan, TlsPlan
+from sockd.plan.plan import AccessPlan, EndpointPlan, Limits, ListenerPlan, LogPlan, Network, Plan, TlsPlan
 from sockd.protocols.contract import Specification
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.endpoint import Endpoint

@@ -15,9 +15,9 @@ from twisted.internet.protocol import Factory
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import Place
 from sockd.base.peers import Peer
-from sockd.config.model import Limits, Restart
+from sockd.config.model import Restart
 from sockd.plan.claims import Claim, Claims
-from sockd.plan.plan import EndpointPlan, ListenerPlan, LogPlan, Plan, TlsPlan
+from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, LogPlan, Plan, TlsPlan
 from sockd.protocols.contract import DatagramProtocol, Host, Options, Specification
 from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.options import Keepalive, SocketOptions
@@ -288,7 +288,7 @@ def plans(
         plan = EndpointPlan(
             name, protocol, known[protocol],
             options=Word(word=draw(st.sampled_from("uv"))),
-            limits=Limits(connections=draw(st.sampled_from([100, 200])), stall=None),
+            limits=Limits(draw(st.sampled_from([100, 200])), None, None, None, None),
             restart=Restart(delay=draw(st.sampled_from([1.0, 2.0])), max_delay=4.0),
             give_up_after=None,
             listeners=tuple(listeners),
