@@ -117,9 +117,9 @@ class Socket(Section):
     )
 
 
-# Where each is enforced: `connections` in `tree/connections.py`; the times in `tree/sweep.py`, by the rules in
-# `tree/timeouts.py`; one source's share in `tree/admission.py`, which asks `limits/sources.py`; the rates of
-# datagrams in `transports/datagrams/port.py`. A new key needs a line in `plan/applies.py`, which says for
+# Where each is enforced: `connections` in `tree/connections.py`; the times in `tree/sweep.py`, by the rules
+# in `tree/timeouts.py`; one source's share in `tree/admission.py`, which asks `limits/sources.py`; the rates
+# of datagrams in `transports/datagrams/port.py`. A new key needs a line in `plan/applies.py`, which says for
 # which kinds of address it means something.
 class Limits(Section):
     """How much an endpoint accepts, and for how long; a rate is also the size of its burst."""

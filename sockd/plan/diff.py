@@ -22,13 +22,8 @@ from sockd.plan.changes import (
     ProtocolChange,
     Setting,
 )
-<<<<<<< HEAD
-from sockd.plan.plan import EndpointPlan, ListenerPlan, Plan
-from sockd.transports.sockets.opening import retunable
-=======
 from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan
-from sockd.transports.sockets.opened import retunable
->>>>>>> plan
+from sockd.transports.sockets.opening import retunable
 
 
 def diff(old: Plan, new: Plan, without_reload: Container[str] = ()) -> Changes:
