@@ -52,6 +52,19 @@ class Made:
             os.close(descriptor)
 
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 @cache
 def _key(name: str) -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
@@ -75,7 +88,7 @@ def made(
     It is valid from `start` to `days` days from now, and good for this purpose alone, if one is given.
     """
     now = dt.datetime.now(dt.UTC)
-    key = _key(names[0])
+    key, signer = _key(names[0]), _key(issuer or names[0])
     alternatives: list[x509.GeneralName] = []
     for name in names:
         try:
@@ -92,10 +105,17 @@ def made(
         .not_valid_after(now + DAY * days)
         .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        # Python 3.13 and newer verify strictly (VERIFY_X509_STRICT) and ask for these (RFC 5280, 4.2.1).
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
     )
+    if authority:
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     if purpose is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-    certificate = builder.sign(_key(issuer or names[0]), hashes.SHA256())
+    certificate = builder.sign(signer, hashes.SHA256())
     return Made(
         certificate.public_bytes(serialization.Encoding.PEM),
         key.private_bytes(

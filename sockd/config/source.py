@@ -48,8 +48,9 @@ def read(path: Path) -> str:
         raise UnreadableError(
             Place(name, _WHOLE_FILE), f"the file can't be read: {error.strerror}"
         ) from error
-    except ValueError as error:
-        raise UnreadableError(Place(name, _WHOLE_FILE), f"the file can't be read: {error}") from error
+    except ValueError as error:  # the one reason, which each version of Python words differently
+        text = "the file can't be read: its path has a null character"
+        raise UnreadableError(Place(name, _WHOLE_FILE), text) from error
     if len(data) > MAX_FILE_BYTES:
         text = f"the file has {max(status.st_size, len(data))} bytes: at most {MAX_FILE_BYTES} are read"
         raise UnreadableError(Place(name, _WHOLE_FILE), text)

@@ -42,7 +42,7 @@ def test_no_file(tmp_path: Path) -> None:
     """The system's reason is told."""
     assert problem(tmp_path / "a") == "there is no such file"
     assert problem(tmp_path / ("x" * 300)) == "the file can't be read: File name too long"
-    assert problem(Path("a\0b")) == "the file can't be read: embedded null byte"
+    assert problem(Path("a\0b")) == "the file can't be read: its path has a null character"
 
 
 def test_the_usual_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
