@@ -4,7 +4,7 @@ The listeners of an endpoint are paired by their addresses, of which one may sta
 shared port does. A pair costs the less the more alike it is: equal listeners first, then those whose socket
 can stay open, then the rest, where a socket is closed and another one opened. Among those whose socket can
 stay, the listener with the fewest old ones to choose from chooses first: whether a socket can stay depends on
-two options alone (`sockets.opened.retunable`), so that each choice of such a listener is one that the others
+two options alone (`sockets.opening.retunable`), so that each choice of such a listener is one that the others
 have too, and no order leaves more sockets open.
 """
 
