@@ -114,7 +114,7 @@ class Listener(ABC):
     def _open(self) -> Opened:
         address, sockets = self.plan.address, self._common.sockets
         if address.kind is Kind.SYSTEMD:
-            return sockets.named(address.path, self.number)
+            return sockets.named(address.path, self.number, self.plan.socket)
         return sockets.open(address, self.plan.socket)
 
     def stop(self) -> None:

@@ -110,12 +110,13 @@ class Sockets:
         passed = self._named.get(address.path, ()) if address.kind is Kind.SYSTEMD else ()
         return passed[number].address.kind if number < len(passed) else address.kind
 
-    def named(self, name: str, number: int) -> Opened:
-        """The nth socket of this name; a duplicate, so that it can be had again."""
+    def named(self, name: str, number: int, options: SocketOptions) -> Opened:
+        """The nth socket of this name, with these options; a duplicate, so that it can be had again."""
         passed = self._named.get(name, [])
         if number >= len(passed):
             raise OpenError(f"systemd passed no socket named {name}")
         self._claimed.add(name)
+        tune(passed[number], None, options)
         return passed[number].duplicate()
 
     def close(self, opened: Opened, *, stays: bool = False) -> None:

@@ -162,7 +162,7 @@ def test_sockets_of_no_use(house: House, systemd: Systemd, opened: Open) -> None
     assert bound.fileno() == -1
     assert (sockets.how_many("web"), sockets.how_many("other")) == (1, 0)
     with pytest.raises(OpenError, match="systemd passed no socket named other"):
-        sockets.named("other", 0)
+        sockets.named("other", 0, SocketOptions())
 
 
 def test_problems_of_the_environment_are_told(house: House, systemd: Systemd) -> None:

@@ -382,6 +382,23 @@ def test_socket_options_change_in_place(reloads: Reloads, tmp_path: Path) -> Non
     assert [inode(listener.opened) for listener in reloads["a"].listeners] == sockets
 
 
+def test_options_of_tcp_connections_on_sockets_of_systemd(house: House) -> None:
+    """Those are sockd's to set, at the start and by a reload; the backlog is the .socket unit's."""
+    with socket.create_server(("127.0.0.1", 0), backlog=5) as passed:
+        passed.setblocking(False)
+        opened = Opened(passed, Address(Kind.TCP, *passed.getsockname()), ours=False)
+        house.surroundings = replace(house.surroundings, sockets=Sockets({"web": [opened]}))
+        reloads = Reloads(house)
+        options = SocketOptions(keepalive=Keepalive(50, 5, 3), nodelay=False)
+        reloads.start(reloads.plan("a", "plain", "systemd://web", socket=options))
+        (listener,) = reloads["a"].listeners
+        before = inode(listener.opened)
+        assert kernel_options(listener.opened)[2:] == (5, 1, False, 50, 5, 3)
+        assert not reloads.reload(reloads.plan("a", "plain", "systemd://web"))
+        assert kernel_options(listener.opened)[2:] == (5, 0, True)
+        assert inode(listener.opened) == before
+
+
 # -- what wasn't running before
 
 

@@ -125,13 +125,13 @@ def test_sockets_that_systemd_passed(passed: Opened) -> None:
     sockets = Sockets({"web": [passed], "mail": [passed]})
     assert (sockets.how_many("web"), sockets.how_many("ftp")) == (1, 0)
     assert sockets.passed["web"] == [passed]
-    one, other = sockets.named("web", 0), sockets.named("web", 0)
+    one, other = sockets.named("web", 0, USUAL), sockets.named("web", 0, USUAL)
     sockets.close(one)
     assert inode(other) == inode(passed)
     sockets.close(other)
     for name, number in (("ftp", 0), ("web", 1)):
         with pytest.raises(OpenError, match=f"systemd passed no socket named {name}"):
-            sockets.named(name, number)
+            sockets.named(name, number, USUAL)
     assert sockets.unclaimed() == ["mail"]
 
 
@@ -156,7 +156,7 @@ def test_store_is_told(tmp_path: Path, passed: Opened) -> None:
     book = Book()
     sockets = Sockets({"web": [passed]}, store=book)
     opened = sockets.open(parse(f"unix://{tmp_path}/a"), USUAL)
-    named = sockets.named("web", 0)
+    named = sockets.named("web", 0, USUAL)
     assert book.kept == [inode(opened)]
     sockets.close(named)
     sockets.close(opened.duplicate(), stays=True)

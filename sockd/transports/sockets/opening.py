@@ -49,15 +49,16 @@ def retunable(old: SocketOptions, new: SocketOptions) -> bool:
 def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
     """Change an open socket's options, for later connections; OpenError where the kernel refuses one.
 
-    `old` are the options that it has; None where they are not known.
+    `old` are the options that it has; None where they are not known. A socket that isn't ours gets those of
+    TCP connections alone: all others are the .socket unit's.
     """
-    if not opened.ours:
-        return
     sock = opened.sock
     try:
         if opened.address.kind.ports is Kind.TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, new.nodelay)
             keep_alive(sock, new.keepalive)
+        if not opened.ours:
+            return
         if new.receive_buffer is not None and not opened.address.kind.local:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, new.receive_buffer)
         if opened.address.kind.stream and (old is None or old.backlog != new.backlog):
