@@ -43,7 +43,8 @@ class _Often:
     """What each event needs, next to each other in memory.
 
     Python lays out a class's slots in the order of their names, a base class's first. With 1,000 connections
-    an echo costs 13 misses of the processor's cache this way, and 19 with all slots in one class.
+    that echo in turn, an echo and its client cost 12 misses of the processor's first cache this way, and 19
+    with all slots in one class (cachegrind).
     """
 
     __slots__ = (
