@@ -28,12 +28,13 @@ class Bucket:
     happened; the debt is bounded by two of the rate's times.
     """
 
-    __slots__ = ("_full_at", "_interval", "_tolerance", "rate")
+    __slots__ = ("_full_at", "_interval", "_rate", "_spare", "rate")
 
     def __init__(self, rate: Rate, now: float) -> None:
         self.rate = rate
         self._interval = rate.per / rate.count
-        self._tolerance = rate.per - self._interval
+        self._rate = rate.per_second
+        self._spare = _spare(rate)
         self._full_at = now
 
     def take(self, now: float) -> bool:
@@ -42,8 +43,18 @@ class Bucket:
 
     def take_many(self, count: int, now: float) -> int:
         """Take `count`, or as many as there are; the number taken."""
-        taken, self._full_at = _taken(self._full_at, count, now, self._interval, self._tolerance)
-        return taken
+        # What `_taken` does, without calling it, or min and max: 3,400 of a datagram's 54,000 instructions less.
+        full_at = self._full_at
+        if full_at < now:  # noqa: PLR1730
+            full_at = now
+        spare = self._spare + now - full_at
+        if spare < 0.0:
+            return 0
+        available = int(spare * self._rate) + 1
+        if available < count:  # noqa: PLR1730
+            count = available
+        self._full_at = full_at + count * self._interval
+        return count
 
     def spend(self, now: float, count: int = 1) -> None:
         """Take `count` even if there are fewer, for what has happened already."""
@@ -52,7 +63,7 @@ class Bucket:
 
     def delay(self, now: float) -> float:
         """Seconds until one more can be taken; 0 when it can be now."""
-        wait = self._full_at - self._tolerance - now
+        wait = self._full_at - self.rate.per + self._interval - now
         return wait if wait > _INSTANT else 0.0
 
     def in_debt(self, now: float) -> bool:
@@ -73,13 +84,22 @@ class Bucket:
         return cls(Rate(int(state["count"]), float(state["per"])), float(state["full_at"]))
 
 
-def _taken(full_at: float, count: int, now: float, interval: float, tolerance: float) -> tuple[int, float]:
-    """How many of `count` can be taken from a bucket that is full at `full_at`, and when it is full then."""
-    spare = tolerance + _ROUNDING * interval - (full_at - now if full_at > now else 0.0)
-    if spare < 0.0:
+def _spare(rate: Rate) -> float:
+    """How far away (seconds) the time at which a bucket is full may be for one more to be taken."""
+    interval = rate.per / rate.count
+    return rate.per - interval + _ROUNDING * interval
+
+
+def _taken(full_at: float, count: int, now: float, rate: float, spare: float) -> tuple[int, float]:
+    """How many of `count` can be taken from a bucket that is full at `full_at`, and when it is full then.
+
+    `rate` is a second's.
+    """
+    left = spare - (full_at - now if full_at > now else 0.0)
+    if left < 0.0:
         return 0, full_at
-    taken = min(count, int(spare / interval) + 1)
-    return taken, max(full_at, now) + taken * interval
+    taken = min(count, int(left * rate) + 1)
+    return taken, max(full_at, now) + taken / rate
 
 
 class Buckets(Generic[Source]):
@@ -99,8 +119,8 @@ class Buckets(Generic[Source]):
     def __init__(
         self, rate: Rate, limit: int = SOURCE_LIMIT, neighbours: Callable[[Source], Hashable] | None = None
     ) -> None:
-        self._interval = rate.per / rate.count
-        self._tolerance = rate.per - self._interval
+        self._rate = rate.per_second
+        self._spare = _spare(rate)
         self._limit = limit
         self._neighbours = neighbours or hash
         # In the order of use. An empty bucket is full within `rate.per` seconds, so that a bucket in front of
@@ -124,9 +144,9 @@ class Buckets(Generic[Source]):
             slot = hash(self._neighbours(source)) % SHARED_BUCKETS
             full = self._shared[slot]
             if full > now or len(times) >= self._limit:
-                taken, self._shared[slot] = _taken(full, count, now, self._interval, self._tolerance)
+                taken, self._shared[slot] = _taken(full, count, now, self._rate, self._spare)
                 return taken
-        taken, full = _taken(full, count, now, self._interval, self._tolerance)
+        taken, full = _taken(full, count, now, self._rate, self._spare)
         if taken:
             times[source] = full
             times.move_to_end(source)
