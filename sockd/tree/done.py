@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from sockd.plan.changes import Action, Changes, EndpointChange, ListenerChange, Part
+from sockd.plan.changes import Action, Changes, EndpointChange, Kind, ListenerChange, Part
 from sockd.tree.endpoint import Endpoint, Watched
 from sockd.tree.moves import Followed, Moves
 from sockd.tree.states import State
@@ -37,11 +37,14 @@ def _endpoint(
     listeners = [
         _listener(listener, each) for listener, each in zip(change.listeners, followed, strict=False)
     ]
-    notes = [*_service(change, endpoint), *_sockets(change, followed, not_tuned)]
+    closed = change.listeners[len(listeners) :]
+    done = replace(change, listeners=(*listeners, *closed))
+    if done.kind is Kind.UNCHANGED:
+        return done  # only the order of its listeners differs
+    notes = [*_service(change, endpoint), *_sockets(followed, not_tuned)]
     if restarted:
         notes.append("it was restarted with the old options during the reload, and is restarted again")
-    closed = change.listeners[len(listeners) :]
-    return replace(change, listeners=(*listeners, *closed), notes=tuple(notes))
+    return replace(done, notes=tuple(notes))
 
 
 def _listener(listener: ListenerChange, followed: Followed) -> ListenerChange:
@@ -59,12 +62,9 @@ def _service(change: EndpointChange, endpoint: Endpoint) -> Iterator[str]:
         yield f"the protocol doesn't run yet: {service.why or service.state}"
 
 
-def _sockets(
-    change: EndpointChange, followed: list[Followed], not_tuned: Mapping[Watched, str]
-) -> Iterator[str]:
-    for listener, each in zip(change.listeners, followed, strict=False):
-        if listener.action is Action.KEPT and not change.replaced:
-            continue
+def _sockets(followed: list[Followed], not_tuned: Mapping[Watched, str]) -> Iterator[str]:
+    """Of all its listeners: a user who changes an endpoint wants to know where it can't be reached."""
+    for each in followed:
         for watched in each.watched:
             address = watched.listener.plan.address
             if not _runs(watched):

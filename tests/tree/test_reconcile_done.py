@@ -67,13 +67,18 @@ def test_an_address_that_still_is_not_open(reloads: Reloads, other: socket.socke
 
 
 def test_an_address_that_nothing_is_done_with(reloads: Reloads, other: socket.socket) -> None:
-    """Where it isn't open either way, there is nothing to report of it."""
+    """It is reported if anything of its endpoint changes, and not of an endpoint that stays as it is."""
     busy = f"tcp://127.0.0.1:{other.getsockname()[1]}"
-    reloads.start(reloads.plan("a", "plain", busy))
-    assert reloaded(reloads, reloads.plan("a", "plain", busy, connections=7)) == (
+    reloads.start(reloads.plan("a", "plain", busy, TCP))
+    changed = reloads.plan("a", "plain", busy, TCP, connections=7)
+    assert reloaded(reloads, changed) == (
         "updated",
         "limits.connections: 100 -> 7",
+        f"{busy} isn't open yet: {IN_USE}",
     )
+    assert reloaded(reloads, changed) == ("unchanged",)
+    turned = reloads.plan("a", "plain", TCP, busy, connections=7)
+    assert reloaded(reloads, turned) == ("unchanged",)
 
 
 def test_a_service_that_takes_its_time(reloads: Reloads) -> None:

@@ -183,7 +183,9 @@ def check_address(told: Told, old: list[Seen], new: list[Seen]) -> int:
     assert len(new) - len(old) == opened - closed
     others, lost = len(sockets(new) - sockets(old)), len(sockets(old) - sockets(new))
     assert others <= opened + rebound
-    assert opened + rebound - others <= told.not_open(address) <= sum(not each.inode for each in new)
+    not_open = told.not_open(address)
+    assert opened + rebound - others <= not_open
+    assert not_open == (0 if told.kind == "unchanged" else sum(not each.inode for each in new))
     assert lost <= closed + rebound
     if all(each.inode for each in old):
         assert lost == closed + rebound
