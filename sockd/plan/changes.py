@@ -68,12 +68,17 @@ ADMISSION = frozenset({Part.SOURCES, Part.TLS, Part.ACCESS, Part.PROXIES})
 
 @dataclass(frozen=True)
 class ListenerChange:
-    """One listener, before and after; a listener that is opened has no `old`, one that is closed no `new`."""
+    """One listener, before and after; a listener that is opened has no `old`, one that is closed no `new`.
+
+    `waits` says that a reload found no open socket to change, nor could open one: the change is for the
+    socket that its supervisor opens later.
+    """
 
     action: Action
     old: ListenerPlan | None = None
     new: ListenerPlan | None = None
     position: int | None = None  # of `old` among the listeners of the old plan
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,10 @@ class EndpointChange:
             return Kind.ADDED
         if self.new is None:
             return Kind.REMOVED
-        actions = {listener.action for listener in self.listeners}
+        actions = {listener.action for listener in self.listeners if not listener.waits}
         if self.replaced or actions & {Action.OPENED, Action.REBOUND, Action.PASSED}:
             return Kind.REBOUND
-        return Kind.UPDATED if self.parts or actions - {Action.KEPT} else Kind.UNCHANGED
+        return Kind.UPDATED if self.parts or self.listeners_change else Kind.UNCHANGED
 
     @property
     def replaced(self) -> bool:

@@ -100,7 +100,10 @@ def _listeners(change: EndpointChange) -> Iterator[str]:
             yield f"- {listener.old.address}"
     for listener in change.listeners:
         if listener.old is not None and listener.new is not None and listener.action is not Action.KEPT:
-            what = "new socket of" if listener.action is Action.REBOUND else "socket of"
+            if listener.waits:
+                what = "future socket of"
+            else:
+                what = "new socket of" if listener.action is Action.REBOUND else "socket of"
             sockets = [(one.socket, one.tls) for one in (listener.old, listener.new)]
             words = _socket_words(*sockets)
             yield f"{what} {listener.new.address}" + (f": {words}" if words else "")

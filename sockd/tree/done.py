@@ -49,7 +49,9 @@ def _endpoint(
 
 def _listener(listener: ListenerChange, followed: Followed) -> ListenerChange:
     """A socket that wasn't open could not be kept: one that is open now is another."""
-    if listener.action in _SOCKET_STAYS and not followed.was_open and any(map(_runs, followed.watched)):
+    if not any(map(_runs, followed.watched)):
+        return replace(listener, waits=listener.old is not None)
+    if listener.action in _SOCKET_STAYS and not followed.was_open:
         return replace(listener, action=Action.REBOUND)
     return listener
 

@@ -56,12 +56,25 @@ def test_an_address_that_still_is_not_open(reloads: Reloads, other: socket.socke
     reloads.start(reloads.plan("a", "plain", busy))
     assert reloaded(reloads, reloads.plan("a", "plain", busy, socket=SocketOptions(backlog=7))) == (
         "updated",
-        f"socket of {busy}: backlog 1024 -> 7",
+        f"future socket of {busy}: backlog 1024 -> 7",
         f"{busy} isn't open yet: {IN_USE}",
     )
     assert reloaded(reloads, reloads.plan("a", "keen", busy, socket=SocketOptions(backlog=7))) == (
         "rebound",
         "protocol: plain -> keen",
+        f"{busy} isn't open yet: {IN_USE}",
+    )
+
+
+def test_an_address_that_is_not_open_has_no_new_socket(reloads: Reloads, other: socket.socket) -> None:
+    """An option that takes another socket is for the one that is opened later: nothing is rebound yet."""
+    busy = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+    reloads.start(reloads.plan("a", "plain", busy))
+    plan = reloads.plan("a", "plain", busy, socket=SocketOptions(reuse_port=True))
+    assert [change.kind for change in reloads.compare(plan).endpoints] == ["rebound"]
+    assert reloaded(reloads, plan) == (
+        "updated",
+        f"future socket of {busy}: reuse_port false -> true",
         f"{busy} isn't open yet: {IN_USE}",
     )
 
