@@ -236,7 +236,7 @@ def test_swapped_addresses(tmp_path: Path) -> None:
 
 
 def test_enabled_and_disabled(tmp_path: Path) -> None:
-    """An endpoint that is enabled or disabled comes or goes; a disabled one may change and shows nothing."""
+    """An endpoint that is enabled or disabled comes or goes; what else was edited of it isn't shown."""
     text = "endpoints: {{a: {{listen: unix://a, protocol: sample, enabled: {}}}}}"
     on, off = text.format("true"), text.format("false")
     for old, new, kind, detail in (
@@ -244,6 +244,9 @@ def test_enabled_and_disabled(tmp_path: Path) -> None:
         (off, on, Kind.ADDED, "enabled: false -> true"),
     ):
         (change,) = of(tmp_path, old, new).endpoints
+        assert (change.kind, details(change)) == (kind, (detail, "unix:///run/sockd/a"))
+        edited = new.replace("sample", "sample, required: true, restart: {delay: 1s}")
+        (change,) = of(tmp_path, old, edited).endpoints
         assert (change.kind, details(change)) == (kind, (detail, "unix:///run/sockd/a"))
     assert of(tmp_path, off, off.replace("//a", "//b")).endpoints == ()
 
