@@ -84,6 +84,21 @@ def test_added_and_removed(house: House, run: Daemons) -> None:
     assert not running.daemon.seeing_off
 
 
+def test_another_protocol_on_an_open_socket_is_logged(house: House, run: Daemons) -> None:
+    """Its address is `listening` for the new protocol; after an update alone it isn't logged again."""
+    running = run(house.plan(TCP, stream=Probes())).start()
+    address = running.address()
+    before = len(running.log.named("listening"))
+    other = replace(running.plan.endpoints[0], protocol="other")
+    running.now(other)
+    running.told("reload")
+    events = running.log.named("listening")[before:]
+    assert [(event["address"], event["protocol"]) for event in events] == [(str(address), "other")]
+    running.now(replace(other, limits=replace(other.limits, connections=7)))
+    running.told("reload")
+    assert len(running.log.named("listening")) == before + 1
+
+
 def test_warnings_are_told(house: House, run: Daemons) -> None:
     """The caller gets them, and so does the log."""
     running = run(house.plan(TCP, stream=Probes())).start()

@@ -321,7 +321,7 @@ class Reconciliation:
 
     @property
     def opened(self) -> Iterator[tuple[Endpoint, Listener]]:
-        """The listeners that the reload has opened, and their endpoints."""
+        """The listeners that the reload has made, on new sockets or open ones, and their endpoints."""
         for wanted in self._moves.wanted:
             if wanted.watched.supervisor.state is State.RUNNING:
                 yield wanted.endpoint, wanted.watched.listener
