@@ -175,7 +175,10 @@ def test_draining(two: Running) -> None:
         two.connect()
     unfinished(two, 2)
     began = two.house.loop.seconds()
-    assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 2, "closed": 1}
+    asked = two.ask("drain", endpoint="one")
+    status = two.told("status")["endpoints"][0]
+    assert [one["causes"] for one in (status, *status["listeners"])] == [["draining", "suspended"]] * 2
+    assert two.outcome(asked) == {"endpoint": "one", "finished": 2, "closed": 1}
     assert two.house.loop.seconds() - began == pytest.approx(DRAIN, abs=0.2)
     assert two.told("status")["endpoints"][0]["causes"] == ["suspended"]
     assert two.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "closed": 0}

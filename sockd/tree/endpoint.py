@@ -69,6 +69,7 @@ class Endpoint:
         self._also_restart: list[Deferred[None]] = []  # of callers that asked while one was under way
         self._started = False
         self.suspended = False  # by hand
+        self._drain_by_hand: Drain | None = None  # the last one, which has all connections of those before
         self.upgrading = False  # the program is about to be replaced
         self.parting = False  # it will be, once some connections have finished
         host: Host[Any] = Host(
@@ -183,6 +184,9 @@ class Endpoint:
             causes.add(Cause.SERVICE_DOWN)
         if self.suspended:
             causes.add(Cause.BY_HAND)
+            # Only while it is suspended: after `resume` it accepts again, though connections still finish.
+            if self._drain_by_hand is not None and self._drain_by_hand.connections:
+                causes.add(Cause.DRAINING)
         if self.connections.room() <= 0:
             causes.add(Cause.AT_LIMIT)
         if self._draining or self.restarting or self.parting:
@@ -275,7 +279,8 @@ class Endpoint:
     def drain_by_hand(self, within: float) -> Drain:
         """Suspend it, and let its connections finish within so many seconds."""
         self.suspend(True)
-        return self.connections.drain_some(self.connections, within)
+        drain = self._drain_by_hand = self.connections.drain_some(self.connections, within)
+        return drain
 
     async def restart(self, within: float) -> None:
         """Let the connections finish within so many seconds, then start the protocol and what failed anew."""

@@ -48,6 +48,7 @@ def test_drained_by_hand(house: House) -> None:
     endpoint = house.run(TCP, stream=Probes())
     quiet, busy = connected(house, endpoint), connected(house, endpoint)
     drain = endpoint.drain_by_hand(WITHIN)
+    assert endpoint.causes == {Cause.BY_HAND, Cause.DRAINING}
     late = house.connect(endpoint.listeners[0].address, b"x")
     while not drain.done.called:
         busy.send(b"x")
@@ -61,6 +62,20 @@ def test_drained_by_hand(house: House) -> None:
     assert not len(endpoint.connections)
     endpoint.suspend(False)
     assert house.receive(late, 1) == b"x"
+
+
+def test_resumed_while_it_drains(house: House) -> None:
+    """It accepts again immediately, while the connections that were there still finish."""
+    endpoint = house.run(TCP, stream=Probes())
+    connected(house, endpoint)
+    drain = endpoint.drain_by_hand(WITHIN)
+    late = house.connect(endpoint.listeners[0].address, b"x")
+    endpoint.suspend(False)
+    assert not endpoint.causes
+    assert not drain.done.called
+    assert house.receive(late, 1) == b"x"
+    house.run_clock(lambda: drain.done.called)
+    assert drain.finished == 1
 
 
 def test_nothing_to_drain(house: House) -> None:
