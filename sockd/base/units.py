@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import inf
 
 MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -40,14 +41,18 @@ class Rate:
         return f"{self.count}/{ {1.0: 's', 60.0: 'm', 3600.0: 'h'}[self.per] }"
 
 
-def duration(text: str) -> float:
-    """The seconds that a text like `30s` is; ValueError, with what to write, if it is none."""
+def duration(text: str, least: float = 0, most: float = inf) -> float:
+    """The seconds that a text like `30s` is; ValueError, with what to write, if it is none.
+
+    What to write is a value from `least` to `most` seconds, as the caller refuses others.
+    """
     if not re.fullmatch(DURATION, text):
         meant = re.fullmatch(_FOREIGN_DURATION, text)
         if meant:
             count, unit = int(meant[1]), meant[2][0]
             written = f"{count * 7}d" if unit == "w" else f"{count}{unit}"
-            raise ValueError(f"{text!r} is not a duration: write {written}")
+            if least <= duration(written) <= most:
+                raise ValueError(f"{text!r} is not a duration: write {written}")
         raise ValueError(f"{text!r} is not a duration: write a whole number and ms, s, m, h or d, like 30s")
     number = text.rstrip("mshd")
     return int(number) * MILLISECONDS[text[len(number) :]] / 1000

@@ -42,7 +42,7 @@ def read(path: Path) -> str:
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        hint = ": write -c FILE to name yours" if name == DEFAULT_FILE else ""
+        hint = ": name another with -c FILE" if name == DEFAULT_FILE else ""
         raise UnreadableError(Place(name, _WHOLE_FILE), f"there is no such file{hint}") from error
     except OSError as error:
         raise UnreadableError(

@@ -59,7 +59,7 @@ def _read_boolean(value: object) -> bool:
         if read_as(value) == "boolean":
             return text == "true"
         raise wrong(f"{shown(text)} is in quotes: write {text}")
-    raise wrong(f"{shown(text)} is neither true nor false")
+    raise wrong(f"{shown(text)} is not a boolean: write true or false")
 
 
 def read_text(value: object) -> str:
@@ -126,8 +126,9 @@ def duration(
         else:
             text = _scalar(value, "a duration like 30s")
             if re.fullmatch("[0-9]{1,9}", text) and int(text):
-                raise ValueError(f"{text} has no unit: write {text}s")
-            seconds = units.duration(text)
+                example = f"{text}s" if least <= int(text) <= most else "ms, s, m, h or d after it"
+                raise ValueError(f"{text} has no unit: write {example}")
+            seconds = units.duration(text, least, most)
             if whole and text.endswith("ms"):
                 raise ValueError(f"{shown(text)} is not in whole seconds: write s, m or h")
         if not least <= seconds <= most:

@@ -80,7 +80,8 @@ def why_not(key: str, address: Address | None = None) -> str:
     *most, last = (kind for kind in Kind if kind in _ALL[key])
     kinds = f"{', '.join(most)} and {last}" if most else last
     if address is None:
-        return f"this is for {kinds}, and the endpoint has no such address"
+        wanted = "one" if most else f"a {last}:// address"
+        return f"this is for {kinds}, and the endpoint has no such address: remove it, or listen on {wanted}"
     if address.kind in _ALL[key]:
         return f"this is for sockets with a file, and {address} has none"
     if address.kind is Kind.SYSTEMD:

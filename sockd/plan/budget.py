@@ -63,6 +63,7 @@ def compared(plan: Plan, limit: int) -> Plan:
     text = (
         f"warning: up to {wanted.all} descriptors may be needed, {wanted.connections} of them for connections"
         f" (limits.connections: {named}{', …' if plan.endpoints[NAMED_ENDPOINTS:] else ''}), and the process"
-        f" may have {limit} (ulimit -Hn, LimitNOFILE=): when they run out, newcomers wait"
+        f" may have {limit} (ulimit -Hn, LimitNOFILE=): when they run out, new connections wait in"
+        " the kernel's backlog"
     )
     return replace(plan, warnings=(*plan.warnings, Problem(Place(str(plan.file), 0), "", text)))

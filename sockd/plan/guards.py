@@ -95,7 +95,10 @@ class Guards:
         self._check_listen(written)
         if not any(speaks_tls(listen) for listen in endpoint.listen):
             if endpoint.tls.model_fields_set and endpoint.listen:
-                text = "this is for tls, and the endpoint has no such address"
+                text = (
+                    "this is for tls, and the endpoint has no such address: remove it, or listen on a tls://"
+                    " address"
+                )
                 self.loaded.problems.append(written.problem(text, "tls"))
             return None
         tls = merge(self.loaded.defaults.tls, endpoint.tls)

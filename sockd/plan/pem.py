@@ -57,14 +57,21 @@ def certificates(file: Path) -> list[x509.Certificate]:
     return found
 
 
+def _too_much(mode: int) -> str:
+    """Who may do what with a key of this mode, in words, where that is too much."""
+    if mode & stat.S_IRWXO:
+        deed = "read" if mode & stat.S_IROTH else "write" if mode & stat.S_IWOTH else "execute"
+        return f"others {deed}"
+    return "its group write"
+
+
 def private_key(file: Path) -> Key:
     """The key of a file; UnusableError also where others than its owner and group may read it."""
     data, what = _read(file)
     if what.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         mode = stat.S_IMODE(what.st_mode)
         raise UnusableError(
-            f"{file}: its mode is {mode:04o}, but others may not read a key, nor its group write it:"
-            f" make it {mode & 0o640:04o}"
+            f"{file}: mode {mode:04o} lets {_too_much(mode)} the key: chmod {mode & 0o640:04o}"
         )
     if not re.search(rb"-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY-----", data):
         raise UnusableError(f"{file}: there is no key in it{_instead(data)}")

@@ -48,7 +48,7 @@ def test_no_file(tmp_path: Path) -> None:
 def test_the_usual_file_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who named no file learns how to name one."""
     monkeypatch.setattr(source, "DEFAULT_FILE", str(tmp_path / "sockd.yaml"))
-    assert problem(tmp_path / "sockd.yaml") == "there is no such file: write -c FILE to name yours"
+    assert problem(tmp_path / "sockd.yaml") == "there is no such file: name another with -c FILE"
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

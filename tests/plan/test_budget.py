@@ -63,7 +63,7 @@ def test_not_enough(tmp_path: Path) -> None:
     assert str(warning) == (
         f"{plan.file}: warning: up to {needed} descriptors may be needed, 410 of them for connections"
         f" (limits.connections: b 400, a 10), and the process may have {needed - 1}"
-        " (ulimit -Hn, LimitNOFILE=): when they run out, newcomers wait"
+        " (ulimit -Hn, LimitNOFILE=): when they run out, new connections wait in the kernel's backlog"
     )
     empty = planned(tmp_path, "daemon: {control: off}\nendpoints: {}\n")
     assert len(budget.compared(empty, 1).warnings) == len(empty.warnings) + 1 == 2

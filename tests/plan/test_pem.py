@@ -65,14 +65,24 @@ def test_encrypted_keys(tmp_path: Path, form: PrivateFormat) -> None:
     assert problem_of_key(tmp_path, data).startswith("FILE: the key is encrypted, and there is nobody to ask")
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o620, 0o660, 0o601])
-def test_keys_that_others_could_have_read_or_written(tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "whom", "chmod"),
+    [
+        (0o644, "others read", "0640"),
+        (0o604, "others read", "0600"),
+        (0o602, "others write", "0600"),
+        (0o620, "its group write", "0600"),
+        (0o660, "its group write", "0640"),
+        (0o666, "others read", "0640"),
+        (0o601, "others execute", "0600"),
+    ],
+)
+def test_keys_that_others_could_have_read_or_written(
+    tmp_path: Path, mode: int, whom: str, chmod: str
+) -> None:
     """The world may do nothing with a key, and its group may not write it."""
     text = problem_of_key(tmp_path, key_pem("leaf"), mode)
-    assert text == (
-        f"FILE: its mode is {mode:04o}, but others may not read a key, nor its group write it:"
-        f" make it {mode & 0o640:04o}"
-    )
+    assert text == f"FILE: mode {mode:04o} lets {whom} the key: chmod {chmod}"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440, 0o700])
