@@ -169,7 +169,7 @@ def _life(one: Mapping[str, Json], now: float) -> tuple[str, str]:
 def _notes(one: Mapping[str, Json]) -> Iterator[str]:
     again = f" ({counted(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
-        yield f"{one['why'] or 'it failed before'}{again}"
+        yield f"{one['why'] or 'it has recovered'}{again}"
     if one.get("note"):
         yield one["note"]
     if one["refused"]:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import stat
 import struct
 import time
 
@@ -55,8 +56,17 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     try:
         sock.connect(f"\0{path[1:]}" if path.startswith("@") else path)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: there is no socket at {shown}") from None
+        raise Refused(
+            os.EX_UNAVAILABLE,
+            f"there is no control socket at {shown}: sockd isn't running, or its socket is elsewhere"
+            " (--control, SOCKD_CONTROL)",
+        ) from None
     except ConnectionRefusedError:
+        if _exists_as_another_file(path):
+            raise Refused(
+                os.EX_UNAVAILABLE,
+                f"{shown}: that is not a socket: name sockd's control socket (--control, SOCKD_CONTROL)",
+            ) from None
         raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
     except PermissionError:
         raise Refused(
@@ -68,6 +78,14 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     except OSError as error:  # a path that is too long, or of another kind of socket
         why = error.strerror or str(error)
         raise Refused(os.EX_UNAVAILABLE, f"{shown} can't be used: {why}") from None
+
+
+def _exists_as_another_file(path: str) -> bool:
+    """Whether `path` is not a socket, which connect(2) refuses like one that nothing listens at."""
+    try:
+        return not path.startswith("@") and not stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _exchange(sock: socket.socket, line: bytes, deadline: float) -> bytes:

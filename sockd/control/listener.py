@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 
+from sockd.base.addresses import Address
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed
 from sockd.control.server import ControlServer, Effect
@@ -14,6 +15,7 @@ from sockd.protocols.contract import State
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
+from sockd.transports.sockets.unix import PathTakenError
 from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.endpoint import Surroundings
 
@@ -37,7 +39,7 @@ class ControlListener:
     def open(self, plan: Plan) -> None:
         """Open the socket that the plan names; OpenError where that fails."""
         if plan.control is not None:
-            self.opened = self._around.sockets.open(plan.control, _options(plan))
+            self.opened = self._open(plan.control, plan)
 
     def serve(self, plan: Plan, effects: Mapping[str, Effect]) -> None:
         """Accept connections from now on, and answer with the results of `effects`."""
@@ -68,6 +70,12 @@ class ControlListener:
             asked += control.pending()
         return asked
 
+    def _open(self, address: Address, plan: Plan) -> Opened:
+        try:
+            return self._around.sockets.open(address, _options(plan))
+        except PathTakenError as error:
+            raise OpenError("another sockd is running there: stop it, or set daemon.control") from error
+
     # -- its file
 
     def _file_lost(self) -> None:
@@ -76,7 +84,7 @@ class ControlListener:
         assert plan is not None and plan.control is not None  # noqa: S101, PT018
         address = str(plan.control)
         try:
-            new = self._around.sockets.open(plan.control, _options(plan))
+            new = self._open(plan.control, plan)
         except OpenError as error:
             if str(error) != self._lost:
                 self._lost = str(error)
@@ -112,7 +120,7 @@ class ControlListener:
                 if self.opened is not None and Setting.CONTROL_ACCESS in changes.settings:
                     tune(self.opened, _options(old), _options(new))
             elif new.control is not None:
-                self._next = self._around.sockets.open(new.control, _options(new))
+                self._next = self._open(new.control, new)
         except OpenError as error:
             raise OpenError(f"control: {new.control}: {error}") from error
 

@@ -132,7 +132,9 @@ class ControlServer:
     def _short(self, error: OSError) -> None:
         self._hurry()
         self.counters.refused["accepting failed"] += 1
-        self._warn("control: can't accept: {why}; newcomers wait", why=error.strerror)
+        self._warn(
+            "control: can't accept: {why}; new connections wait in the kernel's backlog", why=error.strerror
+        )
 
     def _acceptor_lost(self, why: BaseException, acceptor: object) -> None:
         """The reactor dropped the acceptor, because of a bug in it; the socket is still open."""

@@ -266,7 +266,7 @@ class FileSink:
             await self._worker.run(self._file.close)
         except CancelledError:
             self.expect_no_more()
-            self._report_lost(self._file.unwritten_lines(), "the stop's deadline has come")
+            self._report_lost(self._file.unwritten_lines(), "the deadline for stopping has passed")
         except SinkError as problem:
             self._complain("not written", str(problem))
         finally:
@@ -342,7 +342,7 @@ class FileSink:
         if not self._reported:
             self._reported = True
             size = self.unwritten
-            text = f"{why}: {size} bytes are not written yet; trying again until the drain's deadline"
+            text = f"{why}: {size} bytes are not written yet; trying again until the deadline for stopping"
             self._complain("not written", text, unwritten=size)
 
     def _report_lost(self, lines: int, why: str) -> None:

@@ -139,7 +139,8 @@ class Connections:
     def _log_full(self) -> None:
         if self._full.allows("full"):
             self._log.warn(
-                "{endpoint}: at its limit of {limit} connections; newcomers wait in the kernel's backlog",
+                "{endpoint}: at its limit of {limit} connections; new connections wait in the kernel's"
+                " backlog",
                 endpoint=self.endpoint, limit=self.limits.connections, event="at limit",
             )  # fmt: skip
 

@@ -128,7 +128,7 @@ class Listener(ABC):
             self._failed(why)
 
     def _file_lost(self) -> None:
-        self.lost(SocketFileLostError("somebody removed or replaced the socket's file"), self.descriptor)
+        self.lost(SocketFileLostError("the socket's file was removed or replaced"), self.descriptor)
 
     def _close(self, *, stays: bool = False, queue_stays: bool = True) -> None:
         """`stays`: another listener or program has the socket too, and keeps its file; its queue as well,

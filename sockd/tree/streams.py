@@ -106,7 +106,7 @@ class StreamListener(Listener):
         self.counters.refused["accepting failed"] += 1
         if self._shortages.allows("short"):
             self._common.log.error(
-                "{endpoint}: {address} can't accept: {why}; newcomers wait",
+                "{endpoint}: {address} can't accept: {why}; new connections wait in the kernel's backlog",
                 endpoint=self._common.connections.endpoint, address=str(self.address), why=error.strerror,
                 event="short",
             )  # fmt: skip

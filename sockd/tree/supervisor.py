@@ -168,7 +168,7 @@ class Supervisor:
             self._move(Event.STARTED)
             if was:
                 self._log.info(
-                    "{endpoint}: {name} runs again (it was: {why})",
+                    "{endpoint}: {name} recovered; the cause was: {why}",
                     endpoint=self.endpoint, name=self.name, why=was, event="recovered",
                 )  # fmt: skip
             self._tried()

@@ -226,4 +226,7 @@ def test_where_the_socket_is(
     with pytest.raises(SystemExit) as caught:
         main.main()
     assert caught.value.code == 69
-    assert capsys.readouterr().err == f"sockd is not running: there is no socket at {tmp_path}/control.sock\n"
+    assert capsys.readouterr().err == (
+        f"there is no control socket at {tmp_path}/control.sock: sockd isn't running, or its socket is"
+        " elsewhere (--control, SOCKD_CONTROL)\n"
+    )

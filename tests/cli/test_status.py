@@ -142,14 +142,14 @@ def test_watching_what_was_never_there() -> None:
     shown: list[str] = []
 
     def look() -> Page:
-        raise Refused(69, "sockd is not running: there is no socket at /x")
+        raise Refused(69, "there is no control socket at /x")
 
     def wait() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         watch(look, lambda page: shown.append(plain(page)), wait)
-    assert shown == ["sockd is not running: there is no socket at /x; trying again"]
+    assert shown == ["there is no control socket at /x; trying again"]
 
 
 def test_watching_what_one_may_not_see(run: Callable[..., int]) -> None:

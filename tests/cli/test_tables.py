@@ -111,7 +111,7 @@ def test_status_of_nothing() -> None:
 def test_something_that_failed_before() -> None:
     """Restarts are shown even if nothing is wrong any more."""
     page = tables.status(status(endpoint("echo", restarts=2)), NOW)
-    assert page.notes == ("echo: it failed before (2 restarts)",)
+    assert page.notes == ("echo: it has recovered (2 restarts)",)
 
 
 def test_a_note() -> None:

@@ -17,6 +17,11 @@ from sockd.control.client import ask
 from sockd.control.language import MAX_REQUEST_BYTES, Refused
 from tests.control.fakes import FakeDaemon, Reply, answer, refusal
 
+NO_SOCKET = (
+    "there is no control socket at {}: sockd isn't running, or its socket is elsewhere"
+    " (--control, SOCKD_CONTROL)"
+)
+
 
 def refused(path: object, command: str = "status", **arguments: Any) -> Refused:
     with pytest.raises(Refused) as caught:
@@ -57,21 +62,31 @@ def test_an_abstract_socket() -> None:
 def test_not_running(tmp_path: Path) -> None:
     """No socket, a directory that isn't there, a socket that a crash left behind."""
     for path in (tmp_path / "sock", tmp_path / "no" / "sock"):
-        assert str(refused(path)) == f"sockd is not running: there is no socket at {path}"
+        error = refused(path)
+        assert (error.status, str(error)) == (69, NO_SOCKET.format(path))
     left = tmp_path / "left"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(left))
+    error = refused(left)
+    assert (error.status, str(error)) == (69, f"sockd is not running: nothing listens at {left}")
+
+
+def test_not_a_socket(tmp_path: Path) -> None:
+    """A regular file and a directory, which the kernel doesn't tell from a socket that nothing listens at."""
     (tmp_path / "file").touch()
-    for path in (left, tmp_path / "file"):
+    for path in (tmp_path, tmp_path / "file"):
         error = refused(path)
-        assert (error.status, str(error)) == (69, f"sockd is not running: nothing listens at {path}")
+        assert (error.status, str(error)) == (
+            69,
+            f"{path}: that is not a socket: name sockd's control socket (--control, SOCKD_CONTROL)",
+        )
 
 
 def test_paths_that_can_not_be() -> None:
     """A path that no socket can have is a line too, and safe to look at."""
     long = "/" + "x" * 200
     assert str(refused(long)) == f"{long} can't be used: AF_UNIX path too long"
-    assert str(refused("a\nb")) == "sockd is not running: there is no socket at a\\x0ab"
+    assert str(refused("a\nb")) == NO_SOCKET.format("a\\x0ab")
 
 
 def test_not_a_stream_socket(tmp_path: Path) -> None:

@@ -81,6 +81,22 @@ def test_it_can_not_be_opened(house: House, run: Daemons, tmp_path: Path) -> Non
     assert not running.served
 
 
+def test_another_sockd_has_it(house: House, run: Daemons, tmp_path: Path) -> None:
+    """The reason says what to do, and the other's socket stays."""
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        running = run(house.plan(TCP, stream=Probes()), control=at(path))
+        running.daemon.privilegedStartService()
+        assert running.left == [os.EX_CANTCREAT]
+        assert running.log.messages(LogLevel.critical) == [
+            f"control: unix://{path}: another sockd is running there: stop it, or set daemon.control"
+        ]
+        running.stop()
+        assert path.exists()
+
+
 def test_stopped_before_it_was_served(house: House, run: Daemons, tmp_path: Path) -> None:
     """A daemon that is stopped before it serves leaves no file either."""
     path = tmp_path / "control.sock"
@@ -217,9 +233,7 @@ def test_its_file_is_gone(kind: str, house: House, run: Daemons, tmp_path: Path)
         for _ in range(3):  # it is told once
             house.loop.advance(FILE_CHECK_INTERVAL)
         (message,) = running.log.messages(LogLevel.error)
-        assert message.endswith(
-            "there is something at this path that is not a socket; it is left alone; trying again"
-        )
+        assert message.endswith("that is not a socket: remove it, or choose another path; trying again")
         path.unlink()
     house.loop.advance(FILE_CHECK_INTERVAL)
     assert told(running, path, "status")["ok"]

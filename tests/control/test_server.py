@@ -382,7 +382,9 @@ def test_descriptors_that_ran_out(open_house: Open) -> None:
     house.sock.short = repeat(False)
     house.loop.advance(SHORTAGE_PAUSE)
     assert client.answer() == right(0)
-    assert house.told() == ["control: can't accept: Too many open files; newcomers wait"]
+    assert house.told() == [
+        "control: can't accept: Too many open files; new connections wait in the kernel's backlog"
+    ]
     assert house.control.counters.refused == {"accepting failed": 2}
 
 

@@ -180,7 +180,14 @@ def test_not_running(serve: Serve) -> None:
     daemon = serve(FILE)
     sockd, path = Sockd(daemon), daemon.runtime / "control.sock"
     assert daemon.stop() == 0
-    assert sockd("status") == (69, "", f"sockd is not running: there is no socket at {path}\n")
+    assert sockd("status") == (
+        69,
+        "",
+        (
+            f"there is no control socket at {path}: sockd isn't running, or its socket is elsewhere"
+            " (--control, SOCKD_CONTROL)\n"
+        ),
+    )
     crashed = serve(FILE)
     crashed.signal(signal.SIGKILL)
     crashed.wait()

@@ -213,7 +213,7 @@ def test_newcomers_wait_while_there_are_no_descriptors(serve: Serve) -> None:
     daemon = serve("endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n", preexec_fn=limit)
     clients = [daemon.connect("echo") for _ in range(2 * few)]
     short = daemon.event("short", endpoint="echo")
-    assert "Too many open files; newcomers wait" in short["message"]
+    assert "Too many open files; new connections wait in the kernel's backlog" in short["message"]
     for one in clients:  # in the order in which they came: each that leaves makes room for another
         with one:
             assert echoes(one)

@@ -333,7 +333,7 @@ def test_stop_waits_for_room(one: Stepped) -> None:
     assert result(done) is None
     assert one.content == b"one\ntwo\n"
     why = f"{one.path}: No space left on device: 2 bytes are not written yet"
-    assert one.logged == [f"applog: {why}; trying again until the drain's deadline"]
+    assert one.logged == [f"applog: {why}; trying again until the deadline for stopping"]
 
 
 def test_a_stop_that_begins_while_the_disk_is_full(one: Stepped) -> None:
@@ -345,7 +345,7 @@ def test_a_stop_that_begins_while_the_disk_is_full(one: Stepped) -> None:
     one.sink.write(b"one\n")
     one.worker.steps()
     one.sink.drain()
-    told = [f"applog: {one.path}: 2 bytes are not written yet; trying again until the drain's deadline"]
+    told = [f"applog: {one.path}: 2 bytes are not written yet; trying again until the deadline for stopping"]
     assert one.logged == told
     one.sink.drain()
     done = one.sink.stopService()
@@ -367,7 +367,7 @@ def test_the_deadline_of_a_stop(one: Stepped) -> None:
     one.worker.steps()
     done.cancel()
     assert result(done) is None
-    assert one.logged[1:] == [f"applog: {one.path}: 2 lines were lost: the stop's deadline has come"]
+    assert one.logged[1:] == [f"applog: {one.path}: 2 lines were lost: the deadline for stopping has passed"]
     one.sink.write(b"four\n")
     assert one.logged[2:] == [f"applog: {one.path}: 1 line was lost: the endpoint has stopped"]
     assert result(one.sink.reopen()) is None
@@ -382,7 +382,7 @@ def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Stepped) -> None:
     done = one.sink.stopService()
     done.cancel()
     assert result(done) is None
-    assert one.logged == [f"applog: {one.path}: 1 line was lost: the stop's deadline has come"]
+    assert one.logged == [f"applog: {one.path}: 1 line was lost: the deadline for stopping has passed"]
     one.worker.steps()
     assert result(starting).check(SinkError)
     assert not one.worker.jobs

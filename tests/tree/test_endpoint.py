@@ -193,7 +193,8 @@ def test_out_of_descriptors(house: House, monkeypatch: pytest.MonkeyPatch) -> No
     probes = Probes()
     endpoint = house.run(TCP, stream=probes)
     (listener,) = endpoint.listeners
-    told = [f"lobby: {listener.address} can't accept: Too many open files; newcomers wait"]
+    backlog = "new connections wait in the kernel's backlog"
+    told = [f"lobby: {listener.address} can't accept: Too many open files; {backlog}"]
     client = house.connect(listener.address, b"x")
     with monkeypatch.context() as patch:
         patch.setattr(socket.socket, "accept", raising(OSError(errno.EMFILE, "Too many open files")))
@@ -228,7 +229,7 @@ def test_the_limit_is_told(house: House) -> None:
             house.until(lambda: len(endpoint.connections) == 1)
         assert (
             house.log.messages(LogLevel.warn)
-            == ["lobby: at its limit of 2 connections; newcomers wait in the kernel's backlog"] * told
+            == ["lobby: at its limit of 2 connections; new connections wait in the kernel's backlog"] * told
         )
         house.loop.advance(60.0)
 

@@ -58,7 +58,7 @@ def test_lost_file_is_noticed(kind: str, replaced: bool, path: Path, house: Hous
         path.unlink()
     (supervisor,) = endpoint.supervisors
     house.run_clock(lambda: supervisor.state is State.BACKING_OFF)
-    assert supervisor.why == "somebody removed or replaced the socket's file"
+    assert supervisor.why == "the socket's file was removed or replaced"
     took = house.run_clock(lambda: supervisor.state is State.RUNNING)
     assert took <= DELAY + 0.1
     assert SocketFile.of(str(path)).there()

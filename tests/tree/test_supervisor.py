@@ -195,7 +195,7 @@ def test_it_is_tried_for_ever(world: World) -> None:
     assert world.messages(LogLevel.warn) == ["applog: service: the disk is full; next try in 1.0s"]
     assert len(world.messages(LogLevel.debug)) == 99
     world.child.starts[-1].callback(None)
-    assert world.messages(LogLevel.info) == ["applog: service runs again (it was: the disk is full)"]
+    assert world.messages(LogLevel.info) == ["applog: service recovered; the cause was: the disk is full"]
     assert not world.supervisor.why
 
 

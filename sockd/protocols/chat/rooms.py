@@ -223,7 +223,7 @@ class Chat:
         """Say something to one member, whatever room it is in; it is not kept."""
         other = self.members.get(folded(name))
         if other is None:
-            self.reply(member, f"nobody here is called {name}")
+            self.reply(member, f"there is no member called {name}")
             return
         other.send(f"[from {member.name}] {text}\n".encode())
         member.send(f"[to {other.name}] {text}\n".encode())
@@ -242,7 +242,7 @@ class Chat:
     def rename(self, member: Member, name: str) -> None:
         other = self.members.get(folded(name))
         if other is not None and other is not member:
-            self.reply(member, f"{other.name} is somebody else's name")
+            self.reply(member, f"the name {other.name} is taken")
             return
         before = member.name
         if name == before:

@@ -45,6 +45,10 @@ class SocketFile:
             os.unlink(self.path)
 
 
+class PathTakenError(OpenError):
+    """Another program has the socket at a path open."""
+
+
 def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, SocketFile | None]:
     """A bound socket (stream ones listen) and its file, which abstract ones don't have.
 
@@ -90,15 +94,19 @@ def _make_room(address: Address, kind: int) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise OpenError("there is something at this path that is not a socket; it is left alone")
+        raise OpenError(
+            "there is something at this path that is not a socket: remove it, or choose another path"
+        )
     with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         refused = probe.connect_ex(address.path)
     if refused == errno.EACCES:
-        raise OpenError("there is a socket at this path which we may not connect to; it is left alone")
+        raise OpenError(
+            "there is a socket at this path that sockd may not connect to: remove it, or choose another path"
+        )
     if refused not in (errno.ECONNREFUSED, errno.ENOENT):
         # Success, EAGAIN (a full backlog), EPROTOTYPE (the other kind of socket): a program has it open.
-        raise OpenError("another program answers at this path")
+        raise PathTakenError("another program answers at this path: stop it, or choose another path")
     os.unlink(address.path)
 
 

@@ -246,14 +246,14 @@ def test_departing_unannounced(chat: Chat, alice: Terminal, bob: Terminal) -> No
 def test_whispering_to_nobody(chat: Chat, alice: Terminal) -> None:
     """The sender of a whisper to a name that nobody has is told so."""
     chat.whisper(alice.member, "carol", "psst")
-    assert alice.heard() == ["-- nobody here is called carol"]
+    assert alice.heard() == ["-- there is no member called carol"]
 
 
 def test_renaming(chat: Chat, alice: Terminal, bob: Terminal) -> None:
     """A name is had by one at a time, regardless of case; the room hears of a change."""
     chat.rename(bob.member, "ALICE")
     chat.rename(bob.member, "bob")
-    assert bob.heard() == ["-- alice is somebody else's name", "-- you are bob already"]
+    assert bob.heard() == ["-- the name alice is taken", "-- you are bob already"]
     chat.rename(bob.member, "Bob")
     assert bob.heard() == ["-- you are now Bob"]
     assert alice.heard() == ["-- bob is now Bob"]

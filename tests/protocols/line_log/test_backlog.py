@@ -307,7 +307,9 @@ def test_the_deadline_of_a_stop_counts_the_backlog(one: Running) -> None:
     done = one.service.stopService()
     done.cancel()
     assert result(done) is None
-    assert one.logged == [f"applog: {one.path}: {lines} lines were lost: the stop's deadline has come"]
+    assert one.logged == [
+        f"applog: {one.path}: {lines} lines were lost: the deadline for stopping has passed"
+    ]
 
 
 def test_the_next_program_gets_what_ended_connections_left(one: Running) -> None:

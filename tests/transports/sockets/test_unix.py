@@ -105,7 +105,9 @@ def test_answered_path_is_left_alone(kind: Kind, theirs: int, path: str) -> None
         if theirs != socket.SOCK_DGRAM:
             other.listen()
         before = SocketFile.of(path)
-        with pytest.raises(OpenError, match=r"^another program answers at this path$"):
+        with pytest.raises(
+            OpenError, match=r"^another program answers at this path: stop it, or choose another path$"
+        ):
             open_unix(Address(kind, path=path), PLAIN)
         assert before.there()
 
@@ -119,7 +121,7 @@ def test_path_that_may_not_be_tried_is_left_alone(
         stale.bind(path)
     before = SocketFile.of(path)
     monkeypatch.setattr(socket.socket, "connect_ex", lambda *_: errno.EACCES)  # root may
-    with pytest.raises(OpenError, match=r"^there is a socket at this path which we may not connect to; "):
+    with pytest.raises(OpenError, match=r"^there is a socket at this path that sockd may not connect to: "):
         open_unix(Address(kind, path=path), PLAIN)
     assert before.there()
 
@@ -151,7 +153,7 @@ def test_what_is_no_socket_is_left_alone(kind: Kind, path: str, tmp_path: Path) 
     target = Path(path)
     for make in (lambda: target.write_text("data"), target.mkdir, lambda: target.symlink_to(stale)):
         make()
-        with pytest.raises(OpenError, match=r"not a socket; it is left alone$"):
+        with pytest.raises(OpenError, match=r"not a socket: remove it, or choose another path$"):
             open_unix(Address(kind, path=path), PLAIN)
         assert target.exists()
         assert stale.exists()
