@@ -147,7 +147,7 @@ class Daemon(Service):
         super().startService()
         self.reports.start()
         for warning in self.plan.warnings:
-            self.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
+            self.log.warn("{warning}", warning=str(warning.without_severity()), event="file")  # noqa: G010
         self.expiry.follow(self.plan)
         self._refusals_timer = self._reactor.callLater(REFUSALS_INTERVAL, self._log_refusals)
         self.controls.serve(self.plan, self.commands)
@@ -272,10 +272,10 @@ class Daemon(Service):
         self.around.sockets.leave_to_store()
         connections = sum(len(endpoint.connections) for endpoint in self.everywhere)
         self.log.info(
-            "stopping: {counted} {have} {drain} to finish",
+            "stopping: {connections} connection has {drain} to finish"
+            if connections == 1
+            else "stopping: {connections} connections have {drain} to finish",
             connections=connections,
-            counted=counted(connections, "connection"),
-            have="has" if connections == 1 else "have",
             drain=format_duration(self.plan.drain),
             event="stopping",
         )

@@ -193,7 +193,7 @@ class Reloading:
         summary = words.summary(done)
         self.last = Outcome(True, summary)
         for warning in plan.warnings:
-            daemon.log.warn("{warning}", warning=str(warning), event="file")  # noqa: G010
+            daemon.log.warn("{warning}", warning=str(warning.without_severity()), event="file")  # noqa: G010
         daemon.log.info("reloaded: {summary}", summary=summary, event="reloaded")
         return _as_json(done)
 

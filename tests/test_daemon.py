@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, formatEvent
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import Place, Problem, SockdError
@@ -19,10 +19,10 @@ TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
 
 
 def test_what_is_odd_in_the_file_is_told(run: Daemons) -> None:
-    """It runs all the same; the log says what `sockd check` says."""
+    """It runs all the same; the log says what `sockd check` says, at its level."""
     running = run(warnings=(Problem(Place("sockd.yaml", 2, 1), "endpoints", "warning: nothing to run"),))
     running.start()
-    assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: warning: nothing to run"]
+    assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: nothing to run"]
 
 
 def test_serving(house: House, run: Daemons) -> None:
@@ -127,6 +127,16 @@ def test_stop_order(house: House, run: Daemons) -> None:
         running.log.messages()[-2],
         "stopped",
     ]
+
+
+def test_what_a_stop_logs(house: House, run: Daemons) -> None:
+    """The fields of the event are those that mean something by themselves."""
+    running = run(house.plan(TCP, stream=Probes())).start()
+    running.stop()
+    (event,) = running.log.named("stopping")
+    assert formatEvent(event) == "stopping: 0 connections have 5s to finish"
+    fields = {key: value for key, value in event.items() if not key.startswith("log_")}
+    assert fields == {"connections": 0, "drain": "5s", "event": "stopping"}
 
 
 def test_stopping_twice_is_stopping_once(house: House, run: Daemons) -> None:

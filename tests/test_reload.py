@@ -105,7 +105,7 @@ def test_warnings_are_told(house: House, run: Daemons) -> None:
     running.now(warnings=(Problem(Place("sockd.yaml", 2, 1), "endpoints", "warning: odd"),))
     for command in ("diff", "reload"):
         assert running.told(command)["warnings"] == ["sockd.yaml:2:1: endpoints: warning: odd"]
-    assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: warning: odd"]
+    assert running.log.messages(LogLevel.warn) == ["sockd.yaml:2:1: endpoints: odd"]
 
 
 def test_a_diff_changes_nothing(house: House, run: Daemons) -> None:

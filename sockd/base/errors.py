@@ -1,6 +1,6 @@
 """The errors of sockd's own side: what a peer does wrong is counted, not raised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class SockdError(Exception):
@@ -36,6 +36,10 @@ class Problem:
     def __str__(self) -> str:
         path = f"{self.path}: " if self.path else ""
         return f"{self.place}: {path}{self.text}"
+
+    def without_severity(self) -> "Problem":
+        """The same without the `warning: ` before its text, for a log, whose lines have a level."""
+        return replace(self, text=self.text.removeprefix("warning: "))
 
 
 class FileWrongError(SockdError):

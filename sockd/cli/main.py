@@ -49,7 +49,12 @@ def run(file: Path) -> None:
 
 @command.command(short_help="Show what a file would run, or what is wrong.")
 @file_option
-@click.option("--yaml", "as_yaml", is_flag=True, help="Print the file with every value written out.")
+@click.option(
+    "--yaml",
+    "as_yaml",
+    is_flag=True,
+    help="Print a file that gives the same plan, with nothing inherited or included.",
+)
 def check(file: Path, *, as_yaml: bool) -> None:
     """Show what the file would run, or everything that is wrong with it."""
     disable_collection()  # its memory is bounded by the file's, and goes with the process
