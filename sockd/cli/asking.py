@@ -30,7 +30,7 @@ class Duration(click.ParamType[float]):
         from sockd.base.units import duration  # noqa: PLC0415
 
         try:
-            seconds = duration(str(value))
+            seconds = duration(str(value), 0.001, _LONGEST_TIMEOUT)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if not 0 < seconds <= _LONGEST_TIMEOUT:

@@ -194,6 +194,14 @@ def test_wrong_usage(run: Run, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("time", "written"), [("1w", "a whole number and ms, s, m, h or d"), ("24hours", "24h")]
+)
+def test_what_to_write_is_allowed(run: Run, time: str, written: str) -> None:
+    """A hint never names a time-out that is refused as well."""
+    assert f"'{time}' is not a duration: write {written}" in run(f"reload --timeout {time}", answer(None))[2]
+
+
+@pytest.mark.parametrize(
     "result", [None, {}, [], {"changes": 7, "warnings": []}, {"changes": {}, "warnings": [1]}]
 )
 @pytest.mark.parametrize("command", ["status", "reload", "connections", "kick 1", "upgrade", "drain a"])
