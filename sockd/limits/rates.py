@@ -109,8 +109,8 @@ class Buckets(Generic[Source]):
     and none are the same. So the table holds only the sources of the last `rate.per` seconds, at most `limit`
     of them.
 
-    An attacker with many addresses can fill the table. It must not evict others, as whoever is evicted has a
-    fresh bucket, the attacker too. So nothing is evicted: sources without a bucket share SHARED_BUCKETS,
+    An attacker with many addresses can fill the table. It must not evict others, as an evicted source has
+    a fresh bucket, the attacker's too. So nothing is evicted: sources without a bucket share SHARED_BUCKETS,
     picked by a hash of `neighbours(source)`, such as the /48 of an IPv6 address, so that the owner of a whole
     network uses up few of them. A source stays with its shared bucket until that is full, even if there is
     room in the table again, lest it have two.

@@ -26,16 +26,16 @@ class Appender:
 
     A write may end within a record: where a disk is full, or a FIFO. `_rest` is what it has left; the next
     write goes on with it at the byte. If another file has taken the path by then, that one gets the record
-    whole. Where a file ends in a torn line that is not ours, as after a crash, `target.mend()` ends it first.
+    whole. If a file ends in a torn line that is not ours, as after a crash, `target.repair()` ends it first.
     """
 
-    def __init__(self, path: Path, mode: int, mend: Callable[[], bytes]) -> None:
-        self.target = Target(path, mode, mend)
+    def __init__(self, path: Path, mode: int, repair: Callable[[], bytes]) -> None:
+        self.target = Target(path, mode, repair)
         self._fd = -1
         self._shared = False  # others write to it as well
         self._inode = (0, 0)  # of the file that is open, or was last
         self._within_record = False  # the last byte there is one of ours, and not a record's end
-        self._mend = b""  # ends a torn line; goes out before all else
+        self._repair = b""  # ends a torn line; goes out before all else
         self._rest = _NOTHING  # of the last write: a view whose `obj` is all that was to be written
         self.queue: deque[bytes] = deque()
         self.written = 0  # bytes of the queue, ever
@@ -157,8 +157,8 @@ class Appender:
     def _write_rest(self, size: int) -> None:
         """Write the first `size` bytes of `_rest`."""
         try:
-            while self._mend:
-                self._mend = self._mend[self.write_some(self._mend) :]
+            while self._repair:
+                self._repair = self._repair[self.write_some(self._repair) :]
             while size:
                 count = self.write_some(self._rest[:size])
                 self._within_record = self._rest[count - 1] != ord("\n")
@@ -199,7 +199,7 @@ class Appender:
         self._shared = opened.shared
         if opened.inode != self._inode or not self._within_record:
             self._within_record = False
-            self._mend = self.target.mend() if is_torn(self.path, opened) else b""
+            self._repair = self.target.repair() if is_torn(self.path, opened) else b""
         self._fd, self._inode = opened.fd, opened.inode
 
     def _drop(self) -> None:

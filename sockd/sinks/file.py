@@ -178,7 +178,7 @@ class FileSink:
         def decide() -> bool:
             return decided.acquire(blocking=False)
 
-        # Whoever waits may give up; the move itself goes to its end, and only then may the next begin.
+        # The caller may give up waiting; the move itself goes to its end, and only then may the next begin.
         waits: Deferred[None] = Deferred()
         moved = self._moves.run(self._move, target, decide)
         moved.addBoth(lambda result: None if waits.called else waits.callback(result))

@@ -25,7 +25,7 @@ class Target(NamedTuple):
 
     path: Path
     mode: int  # of the file, where it is created
-    mend: Callable[[], bytes]  # what to write after a line that a crash has torn
+    repair: Callable[[], bytes]  # what to write after a line that a crash has torn
 
 
 class Opened(NamedTuple):

@@ -70,7 +70,7 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._connections)
 
-    # -- who may come
+    # -- admission
 
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
@@ -181,7 +181,7 @@ class Connections:
         return drain.done
 
     def drain_some(self, connections: Iterable[Connection], within: float | None = None) -> Drain:
-        """Let these finish; those that have not `within` so many seconds are cut."""
+        """Let these finish; those that have not finished `within` this many seconds are closed."""
         drain = self._draining.begin(connections, within)
         self._hurry(drain)
         return drain

@@ -29,7 +29,7 @@ class Drain:
         self._deadline: Timer | None = None
 
     def limit(self, clock: Clock, seconds: float) -> None:
-        """Cut what is left after so many seconds."""
+        """Close, after this many seconds, the connections that are left."""
         self._deadline = clock.callLater(seconds, self._expired)
 
     def ended(self, connection: Connection, end: End) -> None:
@@ -74,7 +74,7 @@ class Draining:
         return [drain.done for drain in self._drains]
 
     def begin(self, connections: Iterable[Connection], within: float | None = None) -> Drain:
-        """Let these finish; those that have not `within` so many seconds are cut."""
+        """Let these finish; those that have not finished `within` this many seconds are closed."""
         drain = Drain(connections)
         self._drains.append(drain)
         for connection in tuple(drain.connections):

@@ -277,13 +277,13 @@ class Endpoint:
         self.update()
 
     def drain_by_hand(self, within: float) -> Drain:
-        """Suspend it, and let its connections finish within so many seconds."""
+        """Suspend it, and let its connections finish `within` this many seconds."""
         self.suspend(True)
         drain = self._drain_by_hand = self.connections.drain_some(self.connections, within)
         return drain
 
     async def restart(self, within: float) -> None:
-        """Let the connections finish within so many seconds, then start the protocol and what failed anew."""
+        """Let the connections finish `within` this many seconds, then start the protocol and what failed."""
         if self.restarting:
             restarted: Deferred[None] = Deferred()
             self._also_restart.append(restarted)

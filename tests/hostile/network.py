@@ -57,7 +57,7 @@ class Network:
         """Nothing goes over the wire any more, and neither end hears of it."""
         self._ip("-n", self.theirs, "link", "set", "wire", "down")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self._ip("-n", self.theirs, "link", "set", "wire", "up")
 
     @contextmanager

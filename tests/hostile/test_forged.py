@@ -231,7 +231,7 @@ def test_half_open_peers(scene: Scene, network: Network) -> None:
             for each in ("target", "brief"):
                 until(partial(gone, each), f"{each}: they are given up")
         finally:
-            network.mend()
+            network.repair()
         return count
 
     attacked(scene, "half-open peers", "connections", vanish, memory=16 + count // 2)

@@ -38,7 +38,7 @@ class Records(Protocol):
     ) -> Iterator[bytes]:
         """The record of one long line, in pieces that are made of about `size` bytes of it."""
 
-    def mend(self) -> bytes:
+    def repair(self) -> bytes:
         """What is appended to a file whose last record was torn, to end and mark that record."""
 
 
@@ -75,7 +75,7 @@ class TextRecords:
         yield from map(escape, sliced(line, size))
         yield _text_end(mark)
 
-    def mend(self) -> bytes:
+    def repair(self) -> bytes:
         return f" \\{{{Mark.TORN}}}\n".encode()
 
 
@@ -134,7 +134,7 @@ class JsonRecords:
         yield from map(_json_lines, sliced(line, size))
         yield b'"' + _JSON_MARKS[mark] + b"}\n"
 
-    def mend(self) -> bytes:
+    def repair(self) -> bytes:
         now = timestamp(time.time_ns())
         return f'\n{{"time":"{now}","endpoint":"{self._endpoint}","mark":"{Mark.TORN}"}}\n'.encode()
 
@@ -161,7 +161,7 @@ class RawRecords:
     ) -> Iterator[bytes]:
         yield line + b"\n"
 
-    def mend(self) -> bytes:
+    def repair(self) -> bytes:
         return b"\n"
 
 

@@ -115,4 +115,4 @@ class LineLogService(FileSink):
 
 
 def _target(options: LineLogOptions, endpoint: str) -> Target:
-    return Target(options.path, options.mode, records_for(options.format, endpoint).mend)
+    return Target(options.path, options.mode, records_for(options.format, endpoint).repair)

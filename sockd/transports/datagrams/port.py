@@ -29,7 +29,7 @@ DATAGRAMS_PER_EVENT = 64
 BYTES_PER_EVENT = 256 * 1024
 # Datagrams read at most from a socket that is to be closed: more than its buffer holds, unless more come.
 QUEUED_LIMIT = 16384
-# Up to so many replies are sent one by one, which is quicker than to lay out arrays for them.
+# Up to this many replies are sent one by one, which is quicker than to lay out arrays for them.
 SINGLE_SENDS = 10
 # Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
 SO_MEMINFO = 55

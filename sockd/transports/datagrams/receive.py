@@ -20,7 +20,7 @@ _ADDRESS_SIZES = {socket.AF_INET: 16, socket.AF_INET6: 28}  # bytes
 # Bytes of memory, filled by one call, that are kept for the next; above that the memory is given back.
 _MEMORY_KEPT = 2**20
 
-# Up to so many datagrams in an event, recvfrom is cheaper for each than recvmmsg with its arrays.
+# Up to this many datagrams in an event, recvfrom is cheaper for each than recvmmsg with its arrays.
 FEW_DATAGRAMS = 2
 # After QUIET_READS events in a row with so few, the next SINGLE_READS datagrams are read one by one; then a
 # call looks again how many there are.

@@ -132,7 +132,7 @@ def test_a_torn_record_differs_from_every_whole_one(line: bytes, at: int) -> Non
     """Wherever a crash cuts a record, what ends it makes a line that no record equals."""
     records = records_for("text", "applog")
     whole = records.piece(NOW, PEER, line.replace(b"\n", b""))
-    torn = whole[: min(at, len(whole) - 1)] + records.mend()
+    torn = whole[: min(at, len(whole) - 1)] + records.repair()
     assert torn.endswith(b" \\{torn}\n")
     assert torn.count(b"\n") == 1
     assert not re.fullmatch(rb"(?:[^\\]|\\[\\xu])*\\\\\{torn\}\n", torn)
@@ -140,10 +140,10 @@ def test_a_torn_record_differs_from_every_whole_one(line: bytes, at: int) -> Non
 
 def test_json_and_raw_end_a_torn_record() -> None:
     """JSON ends the line and says so in a record of its own; raw can only end it."""
-    ended, marked = records_for("json", "applog").mend().splitlines()
+    ended, marked = records_for("json", "applog").repair().splitlines()
     assert ended == b""
     assert json.loads(marked)["mark"] == "torn"
-    assert records_for("raw", "applog").mend() == b"\n"
+    assert records_for("raw", "applog").repair() == b"\n"
 
 
 @given(st.binary(max_size=200), st.integers(4, 30))
