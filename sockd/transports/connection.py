@@ -283,7 +283,7 @@ class Connection(Movable, TwistedSocket):
 
     def _end_after_peer(self) -> None:
         if not self.unsent and not self._producer_waits():
-            self._lost(connectionDone)  # as ALL_SENT would have it: the most frequent of all ends
+            self._all_sent()
 
     def peer_left(self, *, reset: bool) -> None:
         """The peer has left, though nothing is being read from it (`tree.sweep`)."""
