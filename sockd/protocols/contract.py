@@ -237,7 +237,7 @@ class DatagramProtocol:
 
 
 # Any: a specification is known by its name only, so that its callables alone know the type of its options.
-_Host = Host[Any]
+AnyHost = Host[Any]
 
 
 @dataclass(frozen=True)
@@ -255,9 +255,9 @@ class Specification:
 
     summary: str
     options: type[Options] = Options
-    stream: Callable[[_Host], StreamFactory] | None = None
-    datagram: Callable[[_Host], DatagramProtocol] | None = None
-    service: Callable[[_Host], Service] | None = None
+    stream: Callable[[AnyHost], StreamFactory] | None = None
+    datagram: Callable[[AnyHost], DatagramProtocol] | None = None
+    service: Callable[[AnyHost], Service] | None = None
     idle: float | None = None
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None

@@ -13,9 +13,11 @@ from sockd.base.reactor import Watcher
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
+from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane
+from sockd.transports.twisted import TwistedProtocol
 from sockd.tree.admission import Admission
 from sockd.tree.draining import Drain, Draining
 from sockd.tree.reporting import Endings
@@ -112,7 +114,7 @@ class Connections:
         if connection in self._connections:
             self._draining.came(connection)
 
-    def go_on(self, connection: Connection, protocol: Any, state: Any) -> None:
+    def go_on(self, connection: Connection, protocol: TwistedProtocol, state: State) -> None:
         """Serve a connection that was served by the program before."""
         self._have(connection)
         self.admission.keep([connection])

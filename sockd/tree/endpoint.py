@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Kind
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
-from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory
+from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, StreamFactory
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections
@@ -72,7 +72,7 @@ class Endpoint:
         self._drain_by_hand: Drain | None = None  # the last one, which has all connections of those before
         self.upgrading = False  # the program is about to be replaced
         self.parting = False  # it will be, once some connections have finished
-        host: Host[Any] = Host(
+        host: AnyHost = Host(
             endpoint=plan.name,
             options=plan.options,
             reactor=self._reactor,
@@ -100,7 +100,7 @@ class Endpoint:
         self._require()
 
     @property
-    def host(self) -> Host[Any]:
+    def host(self) -> AnyHost:
         return self.engine.host
 
     @property
@@ -157,6 +157,7 @@ class Endpoint:
         for supervisor in self.supervisors:
             supervisor.start()
 
+    # Any: a DeferredList's results, which nobody looks at.
     def start(self) -> Deferred[Any]:
         """Start the protocol; fires when it and all listeners have been tried (Supervisor.tried)."""
         self._started = True
@@ -221,7 +222,7 @@ class Endpoint:
     # -- reload
 
     def adopt(
-        self, plan: EndpointPlan, parts: Collection[Part], host: Host[Any], factory: StreamFactory | None
+        self, plan: EndpointPlan, parts: Collection[Part], host: AnyHost, factory: StreamFactory | None
     ) -> None:
         """Follow a plan of the same protocol that differs in these parts. Listeners are the caller's."""
         self.plan = plan

@@ -13,7 +13,7 @@ its protocol; a TLS connection hands its first bytes to `_take` itself. Time is 
 (`limits.handshake`), which knows by the connection's `ready` that it is still on its way.
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -23,7 +23,7 @@ from sockd.base.peers import Peer
 from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.proxy import Header, ProxyError
-from sockd.transports.twisted import twisted_address
+from sockd.transports.twisted import TwistedProtocol, twisted_address
 from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.connections import Connections
 
@@ -54,8 +54,7 @@ class Entry:
         if protocol is not None:
             self._connections.add(self._connection, protocol)
 
-    # Any: a third party's IProtocol, an interface of zope's.
-    def _build(self) -> Any:
+    def _build(self) -> TwistedProtocol:
         """The protocol; None, with the reason counted, where there is none."""
         connection, end = self._connection, End.REFUSED
         try:
@@ -72,7 +71,7 @@ class Entry:
             self._connections.reject(connection, end)
         return protocol
 
-    def _shaken(self) -> Any:
+    def _shaken(self) -> TwistedProtocol:
         """After the handshake: the client's name, and the protocol."""
         if self._client_names is not None:
             # It imports cryptography: only where clients show certificates.

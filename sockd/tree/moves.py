@@ -14,16 +14,13 @@ from typing import Any
 from sockd.base.addresses import Address, Kind, overlap
 from sockd.plan.changes import Action, Changes, EndpointChange
 from sockd.plan.plan import EndpointPlan, ListenerPlan
-from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.protocols.contract import AnyHost, DatagramProtocol
 from sockd.transports.sockets.opening import retunable
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.protocol import Engine
 from sockd.tree.states import State
-
-# Of whatever options the protocol has: the tree doesn't know them.
-AnyHost = Host[Any]
 
 _STAYS = frozenset({Action.KEPT, Action.TUNED})
 _SOCKET_STAYS = _STAYS | {Action.PASSED}

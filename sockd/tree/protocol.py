@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from twisted.internet.defer import maybeDeferred
 
-from sockd.protocols.contract import Host, Options, Specification, State, StreamFactory, Surviving
+from sockd.protocols.contract import AnyHost, Options, Specification, State, StreamFactory, Surviving
 
 
 class Engine:
     """A protocol at work for one endpoint: its service, if it has one, its factory, if it speaks streams."""
 
-    def __init__(self, specification: Specification, host: Host[Any]) -> None:
+    def __init__(self, specification: Specification, host: AnyHost) -> None:
         self.host = host
         self._specification = specification
         self._built = False
@@ -45,7 +45,7 @@ class Engine:
         """Have the service, once it is built, go on from the state of the one in the program before."""
         self._states = [state]
 
-    def _make_factory(self, host: Host[Any]) -> StreamFactory | None:
+    def _make_factory(self, host: AnyHost) -> StreamFactory | None:
         if self._specification.stream is None:
             return None
         factory: Any = self._specification.stream(host)  # Any: it may be Twisted's Factory, which is noisy
@@ -53,12 +53,12 @@ class Engine:
             factory.noisy = False
         return cast(StreamFactory, factory)
 
-    def made_for(self, options: Options) -> tuple[Host[Any], StreamFactory | None]:
+    def made_for(self, options: Options) -> tuple[AnyHost, StreamFactory | None]:
         """A host with other options and the same service, and a factory for it, which isn't started."""
         host = replace(self.host, options=options)
         return host, self._make_factory(host) if self._built else None
 
-    def adopt(self, host: Host[Any], factory: StreamFactory | None) -> StreamFactory | None:
+    def adopt(self, host: AnyHost, factory: StreamFactory | None) -> StreamFactory | None:
         """Use what `made_for` made, once that was started; the factory that it replaces is to be stopped."""
         if host is self.host:
             return None

@@ -39,7 +39,7 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from sockd.base.errors import SockdError
 from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
-from sockd.protocols.contract import DatagramProtocol, Options
+from sockd.protocols.contract import AnyHost, DatagramProtocol, Options
 from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
@@ -47,7 +47,7 @@ from sockd.tree.datagrams import DatagramListener
 from sockd.tree.done import as_done
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.listener import Listener
-from sockd.tree.moves import AnyHost, Leaving, Moves, Update, Wanted
+from sockd.tree.moves import Leaving, Moves, Update, Wanted
 from sockd.tree.states import State
 from sockd.tree.supervisor import Supervisor, cancellable, describe
 
