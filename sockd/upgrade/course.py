@@ -240,7 +240,7 @@ def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> S
     return state
 
 
-# Any: whatever the Deferreds come to; and `addTimeout` wants an IReactorTime, which is no type of our reactor.
+# Any: whatever the Deferreds come to, and a reactor for `addTimeout`, which wants an IReactorTime of zope's.
 async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
     """Wait for these, for which others may wait too, and at most these seconds; raises if one fails."""
     # Not a DeferredList, which cancels its Deferreds when it is cancelled, and fires as if they had ended.
