@@ -13,7 +13,7 @@ Source = TypeVar("Source", bound=Hashable)
 SOURCE_LIMIT = 65_536  # sources that have a bucket of their own, about 10 MB of them
 SHARED_BUCKETS = 1024  # for all other sources
 _ROUNDING = 1e-6  # the part of one that may be missing, as sums of times are not exact
-_INSTANT = 1e-6  # seconds; a shorter wait is rounding, not worth a timer
+_INSTANT = 1e-6  # seconds; less than this is rounding
 
 
 class Bucket:
@@ -47,10 +47,10 @@ class Bucket:
         full_at = self._full_at
         if full_at < now:  # noqa: PLR1730
             full_at = now
-        spare = self._spare + now - full_at
-        if spare < 0.0:
+        wait = full_at - now - self._spare  # as `delay` has it, so that the two agree to the last bit
+        if wait > 0.0:
             return 0
-        available = int(spare * self._rate) + 1
+        available = int(-wait * self._rate) + 1
         if available < count:  # noqa: PLR1730
             count = available
         self._full_at = full_at + count * self._interval
@@ -63,8 +63,8 @@ class Bucket:
 
     def delay(self, now: float) -> float:
         """Seconds until one more can be taken; 0 when it can be now."""
-        wait = self._full_at - self.rate.per + self._interval - now
-        return wait if wait > _INSTANT else 0.0
+        wait = self._full_at - now - self._spare
+        return max(0.0, wait)
 
     def in_debt(self, now: float) -> bool:
         """Whether more was spent than there was."""
@@ -95,10 +95,10 @@ def _taken(full_at: float, count: int, now: float, rate: float, spare: float) ->
 
     `rate` is a second's.
     """
-    left = spare - (full_at - now if full_at > now else 0.0)
-    if left < 0.0:
+    wait = max(full_at, now) - now - spare
+    if wait > 0.0:
         return 0, full_at
-    taken = min(count, int(left * rate) + 1)
+    taken = min(count, int(-wait * rate) + 1)
     return taken, max(full_at, now) + taken / rate
 
 

@@ -184,6 +184,20 @@ def test_burst_then_rate() -> None:
     assert bucket.is_full(101.01)
 
 
+@given(RATES, st.lists(st.floats(0, 1e5)), st.floats(-3e-6, 3e-6))
+def test_no_delay_means_one_can_be_taken(rate: Rate, waits: list[float], off: float) -> None:
+    """`delay` and `take` agree, also within a rounding of the moment when there is one again."""
+    now = 1000.0
+    bucket = Bucket(rate, now)
+    for wait in waits:
+        now += wait
+        while bucket.take(now):
+            bucket.spend(now, rate.count // 3)
+        now += max(0.0, bucket.delay(now) + off)
+        free = bucket.delay(now) == 0
+        assert bucket.take(now) == free
+
+
 def test_debt_is_bounded() -> None:
     """The wait is never longer than the rate's time and one interval, however much came at once."""
     bucket = Bucket(FIVE, 0.0)

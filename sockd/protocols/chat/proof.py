@@ -67,8 +67,8 @@ class AddressProof:
             source_rate = self._source_rates[slot] = Bucket(CHALLENGE_RATE_PER_SOURCE, now)
         if source_rate.delay(now) or self._rate.delay(now):
             return None
-        source_rate.take(now)
-        self._rate.take(now)
+        source_rate.spend(now)
+        self._rate.spend(now)
         if dashed:
             return _REMINDER
         new = self._code(peer, int(now // CODE_PERIOD)).decode()
