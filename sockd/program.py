@@ -34,8 +34,9 @@ from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
-from sockd.process.rights import Rights, is_root, refusal_as
+from sockd.process.rights import Rights
 from sockd.process.switches import Switches
+from sockd.process.user import is_root, refusal_as
 from sockd.systemd.inherited import environment_at_exec, take
 from sockd.systemd.notify import Notify, Watchdog, fd_store_size
 from sockd.systemd.store import FdStore, adopt

@@ -21,7 +21,7 @@ from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
 from sockd.sinks.thread import ShelteredThread
 from sockd.upgrade import passing
-from sockd.upgrade.exec import resume_signals
+from sockd.upgrade.signals import resume_signals
 
 
 class Options(usage.Options):

@@ -1,16 +1,13 @@
 """The rights that the process has, as far as a daemon needs to know."""
 
 import os
-import pwd
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sockd.base import descriptors
 from sockd.base.addresses import Address
-from sockd.base.errors import FileWrongError
 from sockd.transports.sockets.options import SocketOptions
 
 _CHOWN, _NET_BIND_SERVICE = 1 << 0, 1 << 10  # capabilities(7), as their numbers in linux/capability.h
@@ -63,61 +60,3 @@ def _text(path: Path) -> str:
         return descriptors.take(path.read_text)
     except OSError:
         return ""
-
-
-def is_root() -> bool:
-    """Whether this process is root or can become root again, other than in a user namespace of its own."""
-    if 0 not in os.getresuid():
-        return False
-    try:
-        inside, outside, _ = Path("/proc/self/uid_map").read_text("ascii").split()[:3]
-    except (OSError, ValueError):
-        return True
-    return (inside, outside) == ("0", "0")
-
-
-def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> tuple[str, ...]:
-    """Why the daemon can't go on as the user that twistd will make it, in lines; empty where it can.
-
-    A child process becomes that user, in twistd's way, and tries to `read` what a reload will.
-    """
-    receiving, sending = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.close(receiving)
-            said = "\n".join(_refusal_as(uid, gid, euid, read)).encode("utf-8", "backslashreplace")
-            with open(sending, "wb") as pipe:
-                pipe.write(said)
-        finally:
-            os._exit(0)
-    os.close(sending)
-    with open(receiving, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return tuple(said.decode().splitlines())
-
-
-def _refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> Iterator[str]:
-    from twisted.python.util import switchUID  # noqa: PLC0415 - `sockd status` does without Twisted
-
-    who = f"the group {gid}"
-    try:
-        if uid is not None:
-            account = pwd.getpwuid(uid)
-            who = f"the user {account.pw_name}"
-            gid = account.pw_gid if gid is None else gid
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it is this user already
-            switchUID(uid, gid, euid)
-    except KeyError:
-        yield f"--uid={uid}: there is no such user"
-    except OSError as error:
-        yield f"this process can't become {who} (--uid, --gid): {error.strerror}"
-    else:
-        try:
-            read()
-        except FileWrongError as error:
-            yield from (f"{problem} (as {who}, which sockd is to become)" for problem in error.problems)
-        except Exception as error:  # noqa: BLE001 - the parent waits for an answer, whatever it is
-            yield f"{error} (as {who}, which sockd is to become)"

@@ -1,8 +1,7 @@
-"""What sockd asks of OpenSSL: contexts for certificates, steps of a handshake, records of a read."""
+"""What sockd asks of OpenSSL once for each certificate: a context for servers."""
 
 import os
 import ssl
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -59,73 +58,3 @@ def _in_memory(data: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def step(tls: ssl.SSLObject, *, named: bool) -> bool:
-    """Go on with the handshake; whether it is done. SSLError where it failed.
-
-    `named` says that the context has a callback for the server name that the client asks for.
-    """
-    try:
-        if named:
-            with _contained():
-                tls.do_handshake()
-        else:
-            tls.do_handshake()
-    except ssl.SSLWantReadError:
-        return False
-    return True
-
-
-@contextmanager
-def _contained() -> Iterator[None]:
-    """Keep Python from printing a traceback for a name that isn't ASCII: the failed handshake is enough."""
-    shown = sys.unraisablehook
-
-    def show(unraisable: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(unraisable.exc_value, UnicodeDecodeError):
-            shown(unraisable)
-
-    sys.unraisablehook = show
-    try:
-        yield
-    finally:
-        sys.unraisablehook = shown
-
-
-def words(error: ssl.SSLError) -> str:
-    """What was wrong, in OpenSSL's words, for the log and the counters."""
-    why = (error.reason or "unknown").lower().replace("_", " ")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        why += f": {error.verify_message}"
-    return why
-
-
-# Bytes of data in a record at most (RFC 8446, 5.1): reading so much leaves nothing of a record behind.
-RECORD_SIZE = 16 * 1024
-# Records that one event reads, before others have their turn: 128 KiB of records of a byte took 5 ms.
-RECORDS_PER_EVENT = 512
-
-
-def read_on(tls: ssl.SSLObject, bio: ssl.MemoryBIO, data: bytes) -> tuple[bytes, bytes, ssl.SSLError | None]:
-    """Read on after `data`, and leave `bio` empty.
-
-    The result is all data, this included; the cipher text that is left for a later event; and the exception
-    that ended the data, if one did. SSLZeroReturnError is the peer's close_notify.
-    """
-    pieces = []
-    why: ssl.SSLError
-    try:
-        while data:
-            pieces.append(data)
-            if not bio.pending:  # OpenSSL says so with an exception, which takes longer than all the rest
-                return b"".join(pieces), b"", None
-            if len(pieces) > RECORDS_PER_EVENT:
-                return b"".join(pieces), bio.read(), None
-            data = tls.read(RECORD_SIZE)
-    except ssl.SSLError as error:
-        why = error
-    else:
-        why = ssl.SSLZeroReturnError()
-    bio.read()
-    return b"".join(pieces), b"", why

@@ -36,9 +36,10 @@ from sockd.base.peers import Peer
 from sockd.transports.connection import Connection
 from sockd.transports.fields import HIGH_WATER, Owner
 from sockd.transports.flush import Flusher
+from sockd.transports.handshake import step, words
 from sockd.transports.listening import Listening
-from sockd.transports.openssl import RECORD_SIZE, read_on, step, words
 from sockd.transports.reading import BY_BACK_PRESSURE
+from sockd.transports.records import RECORD_SIZE, read_on
 from sockd.transports.twisted import TwistedProtocol
 
 # Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.

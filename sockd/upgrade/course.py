@@ -43,8 +43,9 @@ from sockd.protocols.contract import State
 from sockd.reload import log_refused
 from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
-from sockd.upgrade.exec import Signals, exec_argv, replace
+from sockd.upgrade.exec import exec_argv, replace
 from sockd.upgrade.freezing import freeze_service, handover, stragglers
+from sockd.upgrade.signals import Signals
 from sockd.upgrade.value import Handover, UpgradeRefusedError
 
 FREEZE_LIMIT = 5.0  # seconds within which services must give their state: writes to files end before

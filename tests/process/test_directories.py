@@ -22,7 +22,7 @@ from sockd.process.directories import (
     make_directories,
     runtime_directories,
 )
-from sockd.process.rights import is_root, refusal_as
+from sockd.process.user import is_root, refusal_as
 from sockd.program import exit_with, on_signal
 
 

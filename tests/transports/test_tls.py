@@ -17,7 +17,7 @@ from sockd.transports.ending import ConnectionState
 from sockd.transports.fields import HIGH_WATER, READ_SIZE
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.openssl import RECORD_SIZE
+from sockd.transports.records import RECORD_SIZE
 from sockd.transports.tls import TlsConnection
 from tests.certificates import made
 from tests.tls_clients import Client

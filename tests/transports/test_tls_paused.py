@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sockd.base.metrics import End
-from sockd.transports.openssl import RECORDS_PER_EVENT
+from sockd.transports.records import RECORDS_PER_EVENT
 from tests.transports.loop import HalfProbe, Probe, ended
 from tests.transports.test_tls import Link
 

@@ -19,7 +19,8 @@ from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.upgrade import passing
-from sockd.upgrade.exec import Signals, replace, resume_signals
+from sockd.upgrade.exec import replace
+from sockd.upgrade.signals import Signals, resume_signals
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, HandedListener, Handover
 
 reactor: Any = installed

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sockd.upgrade.exec import Signals, replace
+from sockd.upgrade.exec import replace
+from sockd.upgrade.signals import Signals
 from sockd.upgrade.value import HandedListener, Handover, HandoverError, UpgradeRefusedError
 
 PATIENCE = 30.0  # seconds

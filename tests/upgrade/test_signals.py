@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sockd.upgrade.exec import Signals, resume_signals
+from sockd.upgrade.signals import Signals, resume_signals
 
 
 @pytest.fixture
