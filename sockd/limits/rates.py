@@ -43,7 +43,7 @@ class Bucket:
 
     def take_many(self, count: int, now: float) -> int:
         """Take `count`, or as many as there are; the number taken."""
-        # What `_taken` does, without calling it, or min and max: 3,400 instructions of an echo's 54,000 less.
+        # What `_taken` does, without calling it, min or max: an echo takes 52,700 instructions, not 56,900.
         full_at = self._full_at
         if full_at < now:  # noqa: PLR1730
             full_at = now
