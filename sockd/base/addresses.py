@@ -98,15 +98,28 @@ class Address:
 def parse(text: str) -> Address:
     """The address that a text is; AddressError, with what was probably meant, if it is none."""
     _check(text)
+    several = re.split("[, ]+", text)
+    if several[1:] and all(_like_address(one.removeprefix("-")) for one in several):
+        if text.startswith("-"):
+            raise AddressError("a space belongs after each '-' that begins an address")
+        raise AddressError(f"these are {len(several)} addresses: write a list, [{', '.join(several)[:200]}]")
     scheme, separator, rest = text.partition("://")
-    if not separator:
-        raise AddressError(f"{text!r} is not an address: {_meant(text)}")
-    if scheme not in Kind.__members__.values():
-        raise AddressError(f"unknown kind of address {scheme!r}{offer(scheme, map(str, Kind))}")
+    if not separator or scheme not in Kind.__members__.values():
+        raise AddressError(_no_address(text))
     kind = Kind(scheme)
     if kind.inet:
         return _inet(kind, rest)
     return Address(kind, path=_path(f"{kind}://", rest) if kind.local else _name(rest))
+
+
+def meant(text: str) -> Address:
+    """The address that a text is, or that was probably meant by it; AddressError where neither is known."""
+    with suppress(AddressError):
+        return parse(text)
+    for guess in _guesses(text):
+        with suppress(AddressError):
+            return parse(guess)
+    raise AddressError(f"{text!r} is not an address")
 
 
 def parse_path(text: str) -> Address:
@@ -163,22 +176,78 @@ def _check(text: str) -> None:
         raise AddressError(f"{text[:40]!r}... is too long for an address")
 
 
-def _meant(text: str) -> str:
+# Schemes of other programs, and the kind that is meant: `ssl` is OpenSSL's and Twisted's, the names with
+# a number and with `-` are socat's, Go's and HAProxy's.
+_SCHEMES = {
+    **dict.fromkeys(
+        ("tcp4", "tcp6", "tcp-listen", "tcp4-listen", "tcp6-listen", "ipv4", "ipv6", "inet"), Kind.TCP
+    ),
+    **dict.fromkeys(("udp4", "udp6", "udp-listen", "udp-recv"), Kind.UDP),
+    **dict.fromkeys(("ssl", "tls1", "ssl-listen", "openssl", "openssl-listen", "tcps", "tcp+tls"), Kind.TLS),
+    **dict.fromkeys(("unix-listen", "uds", "local", "unix+stream"), Kind.UNIX),
+    **dict.fromkeys(("unixdgram", "unix-dgram", "unix-recv", "unix+dgram", "dgram"), Kind.UNIXGRAM),
+    **dict.fromkeys(("fd", "sd", "systemd.socket"), Kind.SYSTEMD),
+}
+# Those of protocols that sockd hosts on plain addresses.
+_PROTOCOLS = ("http", "https", "ws", "wss", "irc", "ircs", "syslog", "telnet")
+
+
+def _no_address(text: str) -> str:
+    """What is wrong with a text that doesn't begin with a kind of address, and what to write."""
+    if text.startswith("-") and _like_address(text[1:]):
+        return f"a space belongs after the '-': write - {text[1:]}"
+    if _NETWORK.search(text):
+        return _no_network(text)
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme in _PROTOCOLS:
+        kind = Kind.TLS if scheme.endswith("s") and scheme != "ws" else Kind.TCP
+        return f"{scheme!r} is a protocol, not a kind of address: write {kind}://{rest}"
     for guess in _guesses(text):
         with suppress(AddressError):
-            return f"write {parse(guess)}"
-    return "write it like tcp://127.0.0.1:7007 or unix://echo.sock"
+            return f"{text!r} is not an address: write {parse(guess)}"
+    if separator:
+        return f"unknown kind of address {scheme!r}{offer(scheme, map(str, Kind))}"
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and re.fullmatch("[A-Za-z0-9.-]*[A-Za-z][A-Za-z0-9.-]*", host):
+        return f"{text!r} is not an address: write tcp://ADDRESS:{port}, as host names are not looked up"
+    return f"{text!r} is not an address: write it like tcp://127.0.0.1:7007 or unix://echo.sock"
+
+
+_NETWORK = re.compile(r"[0-9a-f:]\]?/[0-9]+\]?(?::|$)")
+
+
+def _no_network(text: str) -> str:
+    return f"{text!r} is a network, not an address: write one address of this machine, or * for all of them"
+
+
+def _like_address(text: str) -> bool:
+    try:
+        meant(text)
+    except AddressError:
+        return False
+    return True
 
 
 def _guesses(text: str) -> Iterator[str]:
-    word, _, rest = text.partition(":")
-    if word.lower() in Kind.__members__.values():
-        kind = Kind(word.lower())
-        yield f"{kind}://{rest if kind.local else rest.lstrip('/')}"
-    elif text.startswith(("/", "./", "@")) or text.endswith(".sock"):
+    """Addresses that may be meant by a text that is none."""
+    found = re.fullmatch(r"([A-Za-z0-9.+-]+?):?(?://?|:|\\\\)(.*)", text)
+    if found:
+        word, rest = found[1].lower(), found[2]
+        kind = Kind(word) if word in Kind.__members__.values() else _SCHEMES.get(word)
+        if kind:
+            if kind.local and ":/" in text and "://" not in text:
+                rest = text[text.index(":") + 1 :]
+            yield f"{kind}://{rest}"
+            if kind.inet:
+                yield f"{kind}://*:{rest}"
+    if text.startswith(("/", "./", "@")) or text.endswith(".sock"):
         yield f"unix://{text}"
     elif re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-f:]+\]):[0-9]+", text):
         yield f"tcp://{text}"
+    elif text.startswith("localhost:"):
+        yield f"tcp://127.0.0.1:{text[10:]}"
+    elif re.fullmatch(":?[0-9]+", text):
+        yield f"tcp://*:{text.lstrip(':')}"
 
 
 def _path(scheme: str, text: str) -> str:
@@ -210,6 +279,8 @@ def _name(text: str) -> str:
 
 
 def _inet(kind: Kind, text: str) -> Address:
+    if _NETWORK.search(text):
+        raise AddressError(_no_network(f"{kind}://{text}"))
     found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:\[\]]*):(?P<port>[^:]*)", text)
     if not found:
         raise AddressError(f"{kind}://{text}: {_without_port(kind, text)}")

@@ -23,6 +23,10 @@ SIZE = r"^[0-9]{1,9}(B|kB|KB|MB|GB|KiB|MiB|GiB)$"
 _FOREIGN_DURATION = (
     r"([0-9]{1,6}) ?(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?|d(?:ays?)?|w(?:eeks?)?)"
 )
+# Sizes as other programs take them: `10M`, `10 MB`, `10mb`, `10MiB`.
+_FOREIGN_SIZE = r"([0-9]{1,9}) ?([kKmMgG])[iI]?[bB]?"
+# Rates as other programs take them: `10/sec`, `10 per minute`, `10r/s`.
+_FOREIGN_RATE = r"([0-9]{1,9}) ?r?(?:/|p|per) ?1?(s(?:ec(?:ond)?)?|m(?:in(?:ute)?)?|h(?:(?:ou)?r)?)"
 RATE = r"^[0-9]{1,9}/(s|m|h)$"
 
 
@@ -61,6 +65,10 @@ def duration(text: str, least: float = 0, most: float = inf) -> float:
 def size(text: str) -> int:
     """The bytes that a text like `64KiB` is; ValueError, with what to write, if it is none."""
     if not re.fullmatch(SIZE, text):
+        meant = re.fullmatch(_FOREIGN_SIZE, text)
+        if meant and int(meant[1]):
+            unit = "KiB" if meant[2].lower() == "k" else f"{meant[2].upper()}iB"
+            raise ValueError(f"{text!r} is not a size: write {int(meant[1])}{unit}")
         raise ValueError(
             f"{text!r} is not a size: write a whole number and B, KiB, MiB, GiB, kB, MB or GB, like 64KiB"
         )
@@ -71,6 +79,9 @@ def size(text: str) -> int:
 def rate(text: str) -> Rate:
     """The rate that a text like `20/s` is; ValueError, with what to write, if it is none."""
     if not re.fullmatch(RATE, text):
+        meant = re.fullmatch(_FOREIGN_RATE, text.lower().replace(" per ", "/"))
+        if meant and int(meant[1]):
+            raise ValueError(f"{text!r} is not a rate: write {int(meant[1])}/{meant[2][0]}")
         raise ValueError(f"{text!r} is not a rate: write a whole number and /s, /m or /h, like 20/s")
     count, per = text.split("/")
     return Rate(int(count), _PER[per])

@@ -1,7 +1,7 @@
 """Parses a file's YAML into values that know their place, or into the problems that keep it from it.
 
 The YAML is one document, of bounded depth and size, without tags and merge keys. A text that isn't YAML is
-one problem, in plainer words than the parser's.
+one problem (`syntax`).
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import yaml
 
 from sockd.base.errors import Place, Problem
-from sockd.config import source
+from sockd.config import source, syntax
 from sockd.config.values import Items, Mapping, Scalar, Value, shown
 
 MAX_DEPTH = 32  # lists and mappings within each other
@@ -46,7 +46,7 @@ def parse(text: str, name: str) -> Document:
     try:
         builder.build(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
-        builder.problems.append(problem_of(error, text, name))
+        builder.problems.append(syntax.problem_of(error, text, name))
         return Document(None, tuple(builder.problems))
     except _StopError:
         return Document(None, tuple(builder.problems))
@@ -174,60 +174,3 @@ class _Builder:
     def _stop(self, place: Place, text: str) -> NoReturn:
         self._note(place, text)
         raise _StopError
-
-
-# Where a problem is shown: where the parser began with what it couldn't finish, or where it stopped.
-_START = "start"
-_HERE = "here"
-
-# A part of the parser's message (libyaml's or PyYAML's own), where the problem is shown, and its text.
-_WORDS = (
-    ("unexpected end of stream", _START, "the quoted text that begins here has no end"),
-    ("could not find expected ':'", _START, "this line is no 'key: value'"),
-    ("mapping values are not allowed", _HERE, "a ':' is not allowed here: quote the text, or indent the key"),
-    ("',' or ']'", _START, "the list that begins with this '[' has no ']'"),
-    ("',' or '}'", _START, "the mapping that begins with this '{' has no '}'"),
-    ("violate", _HERE, "a tab can't indent: use spaces"),  # libyaml 0.2.5 has the typo "violate indentation"
-    ("tab character", _HERE, "a tab can't indent: use spaces"),
-    ("expected <block end>", _HERE, "the indentation does not fit the lines above"),
-    ("did not find expected key", _HERE, "the indentation does not fit the lines above"),
-    ("expected '-' indicator", _HERE, "the indentation does not fit the lines above"),
-    (
-        "sequence entries are not allowed",
-        _HERE,
-        "a '-' is not allowed here: begin the list on a line of its own",
-    ),
-    ("node content", _HERE, "a value is missing here"),
-    ("escape", _HERE, "YAML does not know this escape: write \\\\ for a backslash, or use single quotes"),
-    ("number", _HERE, "YAML does not know this escape: write \\\\ for a backslash, or use single quotes"),
-    ("alphabetic", _HERE, "a name must follow '&' and '*': or quote the text"),
-    ("comment or", _HERE, "nothing may follow '|' and '>' on their line"),
-    ("tag handle", _HERE, "this tag is not supported: leave it out, or quote the text"),
-    ("directive", _HERE, "directives, lines that begin with '%', are not supported"),
-    ("<document start>", _HERE, "something follows the mapping of keys and values: a file has one"),
-)
-
-
-def problem_of(error: Any, text: str, name: str) -> Problem:
-    """The problem that a yaml.MarkedYAMLError is about, in a text of the file `name`."""
-    what = error.problem or ""
-    line = [*re.split("\r\n|\r|\n", text), ""][error.problem_mark.line]
-    if ("block end" in what or "expected key" in what) and line[: error.problem_mark.column].strip():
-        return Problem(
-            _place(error.problem_mark, name), "", "this can't follow what is before it on the line"
-        )
-    for part, where, words in _WORDS:
-        if part in what:
-            mark = error.context_mark if where is _START and error.context_mark else error.problem_mark
-            return Problem(_place(mark, name), "", words)
-    mark = error.problem_mark
-    if "cannot start any token" in what:
-        character = line[mark.column]
-        if character == "\t":
-            return Problem(_place(mark, name), "", "a tab can't indent: use spaces")
-        return Problem(_place(mark, name), "", f"a value can't begin with {character}: put it in quotes")
-    return Problem(_place(mark, name), "", f"this is not YAML: {what}")
-
-
-def _place(mark: Any, name: str) -> Place:
-    return Place(name, mark.line + 1, mark.column + 1)

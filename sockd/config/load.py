@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sockd.base.errors import Place, Problem
-from sockd.config import document, problems
+from sockd.config import document, keys, problems
 from sockd.config.file import Daemon, Defaults, Main
 from sockd.config.form import Section
 from sockd.config.model import NAME, Endpoint, Listeners
@@ -75,6 +75,7 @@ class Loaded:
     endpoints: list[Written] = field(default_factory=list)
     root: Mapping | None = None  # of the main file
     problems: list[Problem] = field(default_factory=list)
+    options_of: keys.OptionsOf = lambda _protocol: ()
 
     def problem(self, text: str, *steps: str | int) -> Problem:
         """A problem with the value at these steps in the main file."""
@@ -95,24 +96,68 @@ class _IncludedTop(Section):
 
 
 def validate(
-    model: type[ModelT], draft: type[ModelT], root: Value, at: Steps, found: list[Problem]
+    model: type[ModelT],
+    draft: type[ModelT],
+    root: Value,
+    at: Steps,
+    found: list[Problem],
+    options: Collection[str] = (),
 ) -> ModelT:
-    """The value at the path as a model, or, with its problems noted in `found`, the keys that are right."""
+    """The value at the path as a model, or, with its problems noted in `found`, the keys that are right.
+
+    `options` are the names of those that the protocol has, if the value is an endpoint.
+    """
     value: Any = root
     for step in at:
         value = value[step]
+    if isinstance(value, Mapping):
+
+        def under(key: str) -> Collection[str]:
+            if key == "endpoints":
+                return keys.like_endpoints(value)
+            inner = keys.below(model, key)
+            return keys.of_model(inner) if inner else options if key == "options" else ()
+
+        value = _without_outdented(value, keys.of_model(model), under, root, at, found)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found += problems.of_model(error, model, root, at)
+        found += problems.of_model(error, model, root, at, options)
         failed = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]}
         whole = failed and isinstance(value, dict)
         return draft.model_validate({key: value[key] for key in value if key not in failed} if whole else {})
 
 
-def load(file: Path) -> Loaded:
-    """Load this file and those that it includes. Nothing is raised: see `problems` of the result."""
-    loaded = Loaded()
+def _without_outdented(
+    mapping: Mapping,
+    own: Collection[str],
+    under: Callable[[str], Collection[str]],
+    root: Value,
+    at: Steps,
+    found: list[Problem],
+) -> Mapping:
+    """The mapping, without keys that should be indented and those above them; the first is a problem."""
+    outdented = keys.outdented(mapping, own, under)
+    if not outdented:
+        return mapping
+    reported: set[str] = set()
+    for key, parent in outdented.items():
+        if parent not in reported:
+            reported.add(parent)
+            place = problems.key_place(root, (*at, key))
+            found.append(Problem(place, problems.show((*at, parent)), keys.indent(key, parent)))
+    rest = Mapping(mapping.place)
+    rest.keys_at = mapping.keys_at
+    rest.update({key: mapping[key] for key in mapping if key not in outdented and key not in reported})
+    return rest
+
+
+def load(file: Path, options_of: keys.OptionsOf = lambda _protocol: ()) -> Loaded:
+    """Load this file and those that it includes. Nothing is raised: see `problems` of the result.
+
+    `options_of` returns the names of a protocol's options, for messages about keys that are unknown.
+    """
+    loaded = Loaded(options_of=options_of)
     root = _read(file, loaded.problems)
     if root is None:
         if not loaded.problems:
@@ -162,9 +207,15 @@ def _include(file: Path, loaded: Loaded) -> None:
 def _endpoints(root: Mapping, loaded: Loaded) -> None:
     endpoints = root["endpoints"]
     if not isinstance(endpoints, Mapping):
-        place = place_of(root, ("endpoints",))
-        loaded.problems.append(Problem(place, "endpoints", problems.not_a_mapping(endpoints)))
+        if not any(problem.path == "endpoints" for problem in loaded.problems):  # what should be below it
+            place = place_of(root, ("endpoints",))
+            loaded.problems.append(Problem(place, "endpoints", keys.no_endpoints(endpoints)))
         return
+    fields = keys.of_model(Endpoint)
+    names = [name for name in endpoints if name not in fields]
+    endpoints = _without_outdented(
+        endpoints, names, lambda _name: fields, root, ("endpoints",), loaded.problems
+    )
     for name in endpoints:
         steps = ("endpoints", name)
         if not re.fullmatch(NAME, name):
@@ -173,8 +224,14 @@ def _endpoints(root: Mapping, loaded: Loaded) -> None:
                 " then at most 62 of a-z, 0-9, '.', '_' and '-'"
             )
             loaded.problems.append(Problem(endpoints.keys_at[name], "endpoints", text))
-        endpoint = validate(Endpoint, Draft, root, steps, loaded.problems)
+        endpoint = validate(Endpoint, Draft, root, steps, loaded.problems, _options(endpoints[name], loaded))
         loaded.endpoints.append(Written(name, endpoint, root))
+
+
+def _options(endpoint: Value, loaded: Loaded) -> Collection[str]:
+    """The names of the options that an endpoint's protocol has, as far as it is known."""
+    protocol = endpoint.get("protocol") if isinstance(endpoint, Mapping) else None
+    return loaded.options_of(str(protocol)) if isinstance(protocol, str) else ()
 
 
 def _names(loaded: Loaded) -> None:

@@ -50,7 +50,7 @@ def _read_off(value: object) -> None:
 def _read_address(value: object, _info: object) -> Address:
     if isinstance(value, Address):
         return value
-    if read_as(value) != "string":
+    if read_as(value) not in ("string", "number"):
         raise wrong("an address is expected here, like tcp://127.0.0.1:7007")
     try:
         return addresses.parse(str(value))

@@ -1,13 +1,14 @@
 """Turns what a model refuses into problems, each with its place in the file and words that say what to do."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from collections.abc import Callable, Collection
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from sockd.base.errors import Place, Problem
 from sockd.base.spelling import offer
 from sockd.base.units import counted
+from sockd.config import keys
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
 
 Steps = tuple[str | int, ...]  # from the root of a file to a value
@@ -49,13 +50,22 @@ def key_place(root: Value, path: Steps) -> Place:
     return parent.keys_at[str(path[-1])] if isinstance(parent, Mapping) else place_of(root, path)
 
 
-def of_model(error: ValidationError, model: type[BaseModel], root: Value, at: Steps) -> list[Problem]:
-    """The problems of the value at the path `at` of `root`, which the model refused."""
-    return [_problem(one, model, root, at) for one in error.errors(include_url=False)]
+def of_model(
+    error: ValidationError,
+    model: type[BaseModel],
+    root: Value,
+    at: Steps,
+    options: Collection[str] = (),
+) -> list[Problem]:
+    """The problems of the value at the path `at` of `root`, which the model refused.
+
+    `options` are those of the protocol, if the value is an endpoint: a key may be one of them.
+    """
+    return [_problem(one, model, root, at, options) for one in error.errors(include_url=False)]
 
 
 # `error` is an ErrorDetails of pydantic's, and `context` its `ctx`, whose values have any type.
-def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Problem:
+def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps, options: Collection[str]) -> Problem:
     kind = error["type"]
     unknown = kind == "extra_forbidden"
     *before, last = error["loc"] or ("<whole>",)
@@ -64,8 +74,9 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Prob
     inner += (last,) if unknown or not str(last).startswith("<") else ()
     path = at + inner
     if unknown:
-        key = str(path[-1])
-        text = f"unknown key {shown(key)}{offer(key, _keys(model, inner[:-1]))}"
+        known = keys.of_model(_model_at(model, inner[:-1]))
+        place = keys.place(path[:-1])
+        text = keys.unknown(str(path[-1]), error["input"], place, known, options)
         return Problem(key_place(root, path), show(path[:-1]), text)
     if kind == "missing":
         return Problem(place_of(root, path[:-1]), show(path[:-1]), f"the key '{path[-1]}' is missing")
@@ -74,20 +85,11 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps) -> Prob
     return Problem(place_of(root, path), show(path), text)
 
 
-def _keys(model: type[BaseModel], path: Steps) -> list[str]:
-    """The keys that the mapping at this path below the model may have."""
+def _model_at(model: type[BaseModel], path: Steps) -> type[BaseModel]:
+    """The model of the mapping at this path below a model."""
     for step in path:
-        field = model.model_fields.get(str(step))
-        if field:
-            model = next(_models(field.annotation), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
+        model = keys.below(model, str(step)) or model
+    return model
 
 
 def _others(error: Any) -> str:

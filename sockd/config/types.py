@@ -19,6 +19,9 @@ from sockd.config.form import Form, JsonSchema, wrong
 from sockd.config.patterns import pattern_up_to
 from sockd.config.values import read_as, shown
 
+# What YAML 1.1 and people write for `true` and `false`.
+_MEANT_AS_TRUE = ("true", "yes", "on", "y", "enable", "enabled", "1")
+_MEANT_AS_FALSE = ("false", "no", "off", "n", "disable", "disabled", "0")
 _MAX_PATH_LENGTH = 1024  # characters
 _TLS_VERSIONS = ("1.2", "1.3")
 _MIN_DURATION = 0.001  # seconds
@@ -59,7 +62,9 @@ def _read_boolean(value: object) -> bool:
         if read_as(value) == "boolean":
             return text == "true"
         raise wrong(f"{shown(text)} is in quotes: write {text}")
-    raise wrong(f"{shown(text)} is not a boolean: write true or false")
+    word = text.lower()
+    meant = "true" if word in _MEANT_AS_TRUE else "false" if word in _MEANT_AS_FALSE else "true or false"
+    raise wrong(f"{shown(text)} is not a boolean: write {meant}")
 
 
 def read_text(value: object) -> str:
@@ -319,6 +324,10 @@ Account = Annotated[str | int | None, Form(read_account, lambda account: account
 # -- networks ----------------------------------------------------------------------------------------------
 
 
+# What people write where they mean every address.
+_MEANT_AS_ALL = ("*", "all", "any", "anyone", "everyone", "world")
+
+
 def read_networks(value: object, _info: ValidationInfo) -> tuple[IPv4Network | IPv6Network, ...]:
     """The networks that one text or a list of them is; ValueError where one isn't a network."""
     return tuple(_network(item) for item in (value if isinstance(value, list | tuple) else (value,)))
@@ -328,6 +337,8 @@ def _network(value: object) -> IPv4Network | IPv6Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
     text = _scalar(value, "a network like 192.0.2.0/24")
+    if text.lower() in _MEANT_AS_ALL:
+        raise ValueError(f"{shown(text)} is not a network: leave the key out, or write 0.0.0.0/0 and ::/0")
     try:
         network = ip_network(text, strict=False)
     except ValueError:

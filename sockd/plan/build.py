@@ -22,9 +22,10 @@ from sockd.protocols.registry import Registry
 
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
     """The plan of this file; FileWrongError has all its problems, in the order of the file."""
-    loaded = load(file)
+    registry = registry or Registry()
+    loaded = load(file, lambda protocol: names.options_of(protocol, registry))
     guards = Guards(loaded, time.time())
-    planner = _Planner(directories, registry or Registry(), loaded, guards)
+    planner = _Planner(directories, registry, loaded, guards)
     control = planner.control()
     control_group = planner.control_group()
     plans = [(planner.endpoint(written), written.endpoint.enabled) for written in loaded.endpoints]

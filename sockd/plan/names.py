@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from sockd.base.errors import Problem, ProtocolUnavailableError
 from sockd.base.spelling import offer
-from sockd.config import problems
+from sockd.config import keys, problems
 from sockd.config.load import Written
 from sockd.protocols.contract import Options, Specification
 from sockd.protocols.registry import Registry
@@ -26,6 +26,14 @@ def specification(written: Written, registry: Registry, found: list[Problem]) ->
     except ProtocolUnavailableError as error:
         found.append(written.problem(str(error), "protocol"))
         return None
+
+
+def options_of(name: str, registry: Registry) -> list[str]:
+    """The names of a protocol's options; none where it can't be had, which is a problem of its own."""
+    try:
+        return keys.of_model(registry.get(name).options)
+    except ProtocolUnavailableError:
+        return []
 
 
 def options(

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.base.errors import Problem
-from sockd.config import document, source
-from sockd.config import document as syntax
+from sockd.config import document, source, syntax
 from sockd.config.document import parse
 
 # Not a parameter of the test: pytest-twisted runs a hypothesis test once only.

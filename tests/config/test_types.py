@@ -101,7 +101,7 @@ def test_quotes_make_text() -> None:
         (Integer, "", "there is no value here: write a whole number, or leave the key out"),
         (Integer, Items(HERE), "a whole number is expected here, not a list"),
         (Integer, "5\n5", "'5\\n5' is not a whole number"),
-        (Boolean, "no", "'no' is not a boolean: write true or false"),
+        (Boolean, "no", "'no' is not a boolean: write false"),
         (Boolean, Mapping(HERE), "true or false is expected here, not a mapping"),
         (Text, "true", 'true without quotes is a boolean in YAML: write "true"'),
         (Text, "~", "there is no value here: write text, or leave the key out"),
