@@ -249,6 +249,8 @@ class Specification:
     three callables run inside the daemon; import Twisted inside them, so that `sockd check` stays quick.
 
     A stream protocol may have a method `drain()`: the daemon stops, so say goodbye and lose the connection.
+    It may have `last_word(reason: str)`: sockd is about to close the connection for the reason that the log
+    gets. It is called once, and what it writes is sent as far as the kernel takes it immediately.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
     are those of the limits of these names.
     """

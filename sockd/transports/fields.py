@@ -77,6 +77,7 @@ class ConnectionFields(_Often):
         "_alive",
         "_asked",
         "_owner",
+        "_parting",
         "_paused",
         "_producer",
         "_producer_paused",
@@ -156,6 +157,7 @@ class ConnectionFields(_Often):
 
         # Ending: the state, and what it implies (`ending.Facts`), set by `_enter` alone.
         self.end: End | None = None
+        self._parting = False  # sockd ends it, and the protocol had its last word
         self._enter(_OPEN)
 
         # The three clocks, in the reactor's seconds, and the marks of the last sweep that saw it move.
