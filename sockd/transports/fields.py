@@ -5,7 +5,7 @@ import socket
 from typing import Any, Protocol
 
 from sockd.base.metrics import End
-from sockd.base.peers import Peer
+from sockd.base.peers import NAME_LIMIT, Peer
 from sockd.base.reactor import Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
 from sockd.transports.flush import Flusher
@@ -76,6 +76,7 @@ class ConnectionFields(_Often):
     __slots__ = (
         "_alive",
         "_asked",
+        "_name",
         "_owner",
         "_paused",
         "_producer",
@@ -124,6 +125,7 @@ class ConnectionFields(_Often):
         self._write = os.write
         self.peer = peer
         self.identity = ""  # the name that a verified certificate proves
+        self._name = ""
         self.listener = listener
         self.counters = listener.counters
         self.number = 0  # the owner's, which tells connections apart by it
@@ -169,6 +171,17 @@ class ConnectionFields(_Often):
 
     def fileno(self) -> int:
         return self._fd
+
+    @property
+    def name(self) -> str:
+        """What the protocol calls the peer, such as a chat's nickname; empty unless the protocol sets it."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a peer's name is a str, not {type(name).__name__}")
+        self._name = name[:NAME_LIMIT]
 
     # -- the state
 
