@@ -5,15 +5,16 @@ same name, which is called with the arguments once they have been checked.
 """
 
 import os
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from operator import itemgetter
 
 from sockd.base.metrics import End
 from sockd.base.spelling import offer
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
 from sockd.control.server import Effect
-from sockd.control.status import Moments, connection_value, endpoint_value, program
+from sockd.control.status import Moments, connection_value, endpoint_value, member_value, program
 from sockd.daemon import Daemon
 from sockd.process.rights import Rights
 from sockd.tree.endpoint import Endpoint
@@ -66,18 +67,20 @@ class Effects:
     def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Json]:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
         moments = self._moments()
-        found = sorted(
-            (connection.number, connection, one)
-            for one in endpoints
-            for connection in one.connections
-            if connection.number > after
-        )
-        return {
-            "connections": [
-                connection_value(one, connection, moments) for _, connection, one in found[:most]
-            ],
-            "more": len(found) > most,
-        }
+        found: list[tuple[int, Callable[[], dict[str, Json]]]] = []
+        for one in endpoints:
+            found += [
+                (connection.number, partial(connection_value, one, connection, moments))
+                for connection in one.connections
+                if connection.number > after
+            ]
+            found += [
+                (number, partial(member_value, one, number, listener, member, moments))
+                for number, listener, member in one.members()
+                if number > after
+            ]
+        found.sort(key=itemgetter(0))
+        return {"connections": [value() for _, value in found[:most]], "more": len(found) > most}
 
     # -- what changes something
 
@@ -111,4 +114,12 @@ class Effects:
         }
         for connection in found.values():
             connection.cut(End.KICKED)
-        return {"kicked": sorted(found), "unknown": sorted(wanted - set(found))}
+        kicked = set(found)
+        if wanted - kicked:
+            kicked.update(
+                number
+                for endpoint in self._daemon.everywhere
+                for number, listener, member in endpoint.members()
+                if number in wanted and listener.kick(member)
+            )
+        return {"kicked": sorted(kicked), "unknown": sorted(wanted - kicked)}

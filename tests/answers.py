@@ -58,11 +58,14 @@ def status(*endpoints: dict[str, Any], **more: Any) -> dict[str, Any]:
 def connection(number: int, **more: Any) -> dict[str, Any]:
     return {
         "id": number,
+        "kind": "stream",
         "endpoint": "echo",
         "listener": "tcp://127.0.0.1:7007",
         "peer": "127.0.0.1:40000",
         "identity": "",
+        "name": "",
         "since": STARTED,
+        "idle": None,
         "bytes_in": 0,
         "bytes_out": 0,
         "unsent": 0,

@@ -1,7 +1,10 @@
 """What each command does to a running daemon, and what it says came of it."""
 
 import inspect
+import math
 import os
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from sockd import __version__
+from sockd.base.peers import Peer
 from sockd.commands import Effects
 from sockd.control.commands import COMMANDS
+from sockd.protocols.contract import DatagramProtocol, Host, Member
 from tests.daemons import DRAIN, Daemons, Running
+from tests.transports.loop import Probe, echo
 from tests.tree.house import Datagrams, House, Probes, Service
 
 TCP, UDP = "tcp://127.0.0.1:0", "udp://127.0.0.1:0"
@@ -147,9 +153,126 @@ def test_one_connection(two: Running) -> None:
     host, port = client.getsockname()
     assert connection.pop("since").startswith("20")
     assert connection == {
-        "id": 1, "endpoint": "one", "listener": str(two.address()), "peer": f"{host}:{port}", "identity": "",
+        "id": 1, "kind": "stream", "endpoint": "one", "listener": str(two.address()),
+        "peer": f"{host}:{port}", "identity": "", "name": "", "idle": None,
         "bytes_in": 5, "bytes_out": 5, "unsent": 0, "draining": False,
     }  # fmt: skip
+
+
+class Remembering(Datagrams):
+    """Remembers each peer by the first word that it sent, from the time on at which it came."""
+
+    def __init__(self, host: Host[Any]) -> None:
+        super().__init__()
+        self.clock = host.reactor
+        self.there: list[Member] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def datagram(self, data: bytes, peer: Peer) -> None:
+        if all(member.peer != peer for member in self.there):
+            self.there.append(Member(peer, data.decode(), self.clock.seconds(), 1.23456))
+
+    def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+        DatagramProtocol.datagrams(self, batch)
+        super().datagrams(batch)
+
+    def members(self) -> Iterable[Member]:
+        return self.there
+
+    def end_member(self, peer: Peer, reason: str) -> bool:
+        gone = [member for member in self.there if member.peer == peer]
+        self.there = [member for member in self.there if member.peer != peer]
+        self.ended += [(member.name, reason) for member in gone]
+        return bool(gone)
+
+
+@pytest.fixture
+def both(house: House, run: Daemons) -> Running:
+    """A daemon whose endpoint `one` has a stream listener and a datagram listener that remembers."""
+    return run(house.plan(TCP, UDP, stream=Probes(), datagram=Remembering, name="one")).start()
+
+
+def remembered(running: Running, name: bytes) -> socket.socket:
+    """A client that the datagram listener has taken in under this name."""
+    client = running.house.connect(running.address(0, 1), name)
+    assert running.house.receive(client, len(name)) == name
+    return client
+
+
+def test_members_are_listed_as_connections_are(both: Running) -> None:
+    """By the same ids, in the order in which they were seen, page by page, and marked."""
+    both.connect()
+    client = remembered(both, b"ann")
+    listed(both)
+    remembered(both, b"bob")
+    pages = [listed(both, after=after, most=1) for after in range(3)]
+    found = [page["connections"][0] for page in pages]
+    assert [(each["id"], each["kind"], each["name"]) for each in found] == [
+        (1, "stream", ""), (2, "datagram", "ann"), (3, "datagram", "bob")
+    ]  # fmt: skip
+    assert [page["more"] for page in pages] == [True, True, False]
+    ann = found[1]
+    assert (ann["peer"], ann["listener"]) == ("{}:{}".format(*client.getsockname()), str(both.address(0, 1)))
+    assert ann["idle"] == 1.235
+    assert {ann[key] for key in ("bytes_in", "bytes_out", "unsent")} == {None}
+    assert set(ann) == set(found[0])
+
+
+def test_members_are_kicked(both: Running) -> None:
+    """By their ids, through their protocol; one that comes back is another."""
+    both.connect()
+    remembered(both, b"ann")
+    client = remembered(both, b"bob")
+    assert [each["id"] for each in listed(both)["connections"]] == [1, 2, 3]
+    assert both.told("kick", connections=[1, 3, 4]) == {"kicked": [1, 3], "unknown": [4]}
+    both.house.loop.settle()
+    assert [each["name"] for each in listed(both)["connections"]] == ["ann"]
+    both.house.loop.advance(1)
+    client.send(b"bob")
+    assert both.house.receive(client, 3) == b"bob"
+    assert [each["id"] for each in listed(both)["connections"]] == [2, 4]
+    assert both.told("kick", connections=[3]) == {"kicked": [], "unknown": [3]}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        lambda: 1 / 0,
+        lambda: [None],
+        lambda: [Member("ann", "ann")],  # type: ignore[arg-type]
+        lambda: [Member(Peer.unix(0, 1), b"ann")],  # type: ignore[arg-type]
+        lambda: [Member(Peer.unix(0, 1), "ann", math.nan)],
+    ],
+)
+def test_a_protocol_whose_members_can_not_be_listed(
+    members: Callable[[], Any], house: House, run: Daemons
+) -> None:
+    """Whatever it returns instead, the others are listed, and the log says whose fault it is."""
+    protocol = Datagrams()
+    protocol.members = members  # type: ignore[method-assign]
+    running = run(house.plan(TCP, UDP, stream=Probes(), datagram=protocol, name="one")).start()
+    running.connect()
+    assert [each["id"] for each in listed(running)["connections"]] == [1]
+    assert [event["where"] for event in running.log.named("protocol failed")] == ["members"]
+
+
+def test_what_a_protocol_calls_its_peer(house: House, run: Daemons) -> None:
+    """The name is listed, and stands in the log when the connection ends; too long a one is cut."""
+    names = iter(["ann", "x" * 1000])
+
+    def call(probe: Probe) -> None:
+        probe.transport.name = next(names)
+
+    probes = Probes(lambda: Probe(echo, on_made=call))
+    running = run(house.plan(TCP, stream=probes, name="one")).start()
+    ann = running.connect()
+    running.connect()
+    assert [each["name"] for each in listed(running)["connections"]] == ["ann", "x" * 100]
+    ann.close()
+    house.until(lambda: running.log.named("connection ended"))
+    (event,) = running.log.named("connection ended")
+    assert event["name"] == "ann"
+    assert f"one: {event['peer']} (ann) on tcp://" in running.log.messages()[-1]
 
 
 # -- steering

@@ -11,6 +11,10 @@ Ancillary = tuple[tuple[int, int, bytes], ...]
 Sockaddr = Any
 
 
+# Characters kept of what a protocol calls a peer, who may have chosen them.
+NAME_LIMIT = 100
+
+
 class Peer:
     """The other end of a connection, or the sender of a datagram.
 

@@ -197,12 +197,15 @@ def connections(found: Iterable[Mapping[str, Json]], now: float) -> Page:
     """The answer to `connections`, a row for each; `now` is in seconds since the epoch."""
     rows, styles = [], []
     for one in found:
-        sizes = (size(one["bytes_in"]), size(one["bytes_out"]), size(one["unsent"]))
-        state = "draining" if one["draining"] else ""
+        # An older daemon doesn't have the name and the kind; nothing counts the bytes of one datagram member.
+        stream = one.get("kind") != "datagram"
+        sizes = [size(one[key]) if stream else "" for key in ("bytes_in", "bytes_out", "unsent")]
+        state = "draining" if one["draining"] else "" if stream else "datagrams"
         since = age(now - _seconds(one["since"]), 1)
-        peer = f"{one['peer']} ({one['identity']})" if one.get("identity") else one["peer"]
+        names = ", ".join(one[key] for key in ("name", "identity") if one.get(key))
+        peer = f"{one['peer']} ({names})" if names else one["peer"]
         rows.append((str(one["id"]), one["endpoint"], one["listener"], peer, since, *sizes, state))
-        styles.append("yellow" if state else "")
+        styles.append("yellow" if one["draining"] else "")
     head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "unsent", "state")
     return Page((), head, tuple(map(_visible, rows)), tuple(styles))
 

@@ -121,8 +121,8 @@ _ALL = (
     ),
     Command(
         "connections",
-        "List the stream connections.",
-        "List the stream connections, of one endpoint or of all.",
+        "List the connections.",
+        "List the connections, of one endpoint or of all, and the members of a chat that come by datagrams.",
         (
             Argument("endpoint", Text(longest=100), "ENDPOINT", required=False),
             Argument("after", Number(), required=False, default=0),

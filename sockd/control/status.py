@@ -14,6 +14,7 @@ from sockd.control.language import Json
 from sockd.log import timestamp
 from sockd.plan.plan import CertificatePlan
 from sockd.process.rights import Rights
+from sockd.protocols.contract import Member
 from sockd.transports.connection import Connection
 from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint, Watched
@@ -148,15 +149,39 @@ def connection_value(endpoint: Endpoint, connection: Connection, moments: Moment
     """One stream connection."""
     return {
         "id": connection.number,
+        "kind": "stream",
         "endpoint": endpoint.name,
         "listener": connection.listener.name,
         "peer": connection.peer.text,
         "identity": connection.identity,
+        "name": connection.name,
         "since": moments.text(connection.opened),
+        "idle": None,
         "bytes_in": connection.received,
         "bytes_out": connection.sent,
         "unsent": connection.unsent,
         "draining": endpoint.connections.draining(connection),
+    }
+
+
+def member_value(
+    endpoint: Endpoint, number: int, listener: Listener, member: Member, moments: Moments
+) -> dict[str, Json]:
+    """One member of a datagram protocol, in the form of a connection: nothing counts its bytes."""
+    return {
+        "id": number,
+        "kind": "datagram",
+        "endpoint": endpoint.name,
+        "listener": listener.listening.name,
+        "peer": member.peer.text,
+        "identity": "",
+        "name": member.name,
+        "since": moments.text(member.since),
+        "idle": round(member.idle, 3),
+        "bytes_in": None,
+        "bytes_out": None,
+        "unsent": None,
+        "draining": False,
     }
 
 

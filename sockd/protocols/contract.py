@@ -125,6 +125,13 @@ class StreamTransport(Protocol):
     def identity(self) -> str:
         """The name that a verified client certificate proves; empty without one."""
 
+    name: str
+    """What the protocol calls this peer, such as a chat's nickname, and "" until the protocol sets it.
+
+    It is shown with the peer in `sockd connections` and in the log's line about the connection's end, and
+    `sockd kick` takes it. 100 characters of it are kept.
+    """
+
     @property
     def received(self) -> int:
         """Bytes that the protocol was given so far."""
@@ -204,6 +211,20 @@ class DatagramTransport(Protocol):
         """Log and count the exception that is being handled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A peer that a datagram protocol keeps something for, as a connection does for a stream.
+
+    `name` is what the protocol calls it. `since` is when it came, in seconds of the reactor's clock, and
+    `idle` for how many seconds it has sent nothing.
+    """
+
+    peer: Peer
+    name: str = ""
+    since: float = 0.0
+    idle: float = 0.0
+
+
 class DatagramProtocol:
     """Serves one datagram address; a subclass overrides `datagram`, or `datagrams` where speed matters.
 
@@ -229,6 +250,14 @@ class DatagramProtocol:
         """Take one datagram."""
         raise NotImplementedError
 
+    def members(self) -> Iterable[Member]:
+        """The peers that it keeps something for, which `sockd connections` lists; none by default."""
+        return ()
+
+    def end_member(self, peer: Peer, reason: str) -> bool:  # noqa: ARG002
+        """Let go of the member with this peer, as `sockd kick` asks; False if there is none."""
+        return False
+
     def drain(self) -> None:
         """The daemon stops: say goodbye. What waits in the kernel is still delivered before `stop`."""
 
@@ -249,6 +278,8 @@ class Specification:
     three callables run inside the daemon; import Twisted inside them, so that `sockd check` stays quick.
 
     A stream protocol may have a method `drain()`: the daemon stops, so say goodbye and lose the connection.
+    It may have `last_word(reason: str)`: sockd is about to close the connection for the reason that the log
+    gets. It is called once, and what it writes is sent as far as the kernel takes it immediately.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
     are those of the limits of these names.
     """

@@ -24,9 +24,9 @@ else. Writing, pausing and producers never change the state; they decide when `A
 - A lane (or the reactor itself) calls `doRead`, `doWrite` and `connectionLost`.
 - The protocol calls its transport, as `protocols.contract.StreamTransport` has it, from within an event or
   outside of one.
-- The tree (`tree.connections`, the owner) calls `start`, `hold`, `close` and `cut`, and hears of the end.
+- The tree (`tree.connections`, the owner) calls `start`, `hold`, `dismiss` and `cut`, and hears of the end.
 - The sweep, a few times a second over all connections in place of a timer for each, compares marks and calls
-  `close`, `cut`, `linger_expired` and `peer_left`.
+  `dismiss`, `cut`, `linger_expired` and `peer_left`.
 - The flusher calls `flush`.
 
 **The clocks.** Three times, in the reactor's seconds, for the sweep to compare. `opened` never changes: the
@@ -46,14 +46,22 @@ of the turn.
 
 **Why closing lingers**, and what each kind of end means on the wire: see `ending`.
 
+**The last word.** Before sockd ends a connection, in order (`dismiss`) or at once (`cut`), the protocol may
+say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If that is
+all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the word away.
+
 A protocol that raises costs its own connection (`_failed`) and nothing else. The kernel running out of memory
 for buffers (ENOBUFS) ends nothing: writing pauses for a tenth of a second.
 """
 
+import array
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
+from contextlib import suppress
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
@@ -69,7 +77,7 @@ from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.transports.ending import SENDS_FIN, TELLS_OF_FIN, ConnectionEvent, ConnectionState
-from sockd.transports.fields import BULK_READ_SIZE, READ_SIZE
+from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
 from sockd.transports.movable import Movable
 from sockd.transports.reading import BY_BACK_PRESSURE, BY_PROTOCOL
 from sockd.transports.twisted import TwistedProtocol, TwistedSocket
@@ -234,9 +242,36 @@ class Connection(Movable, TwistedSocket):
     def abortConnection(self) -> None:  # noqa: N802
         self._abort(self.end or End.DONE, Failure(ConnectionAborted()))
 
+    def dismiss(self, end: End) -> None:
+        """As `close`, by sockd: the protocol has its last word first."""
+        if not self.disconnecting:
+            self.end = self.end or end
+            self._say_last_word(self.end)
+        self.close(end)
+
     def cut(self, end: End) -> None:
-        """End the connection now, dropping what is unsent."""
-        self._abort(end, Failure(ConnectionCutError(end)))
+        """End the connection now, after the protocol's last word; what the kernel doesn't take is dropped."""
+        heard = not self.disconnecting and self._say_last_word(end) and self._sent_off()
+        self._abort(end, Failure(ConnectionCutError(end)), heard=heard)
+
+    def _say_last_word(self, end: End) -> bool:
+        """Let the protocol write why sockd ends the connection; whether it wrote something."""
+        if self._parting or not self._sends or not self.ready:
+            return False
+        self._parting = True
+        written = self.sent + self.unsent
+        try:
+            last_word = getattr(self.protocol, "last_word", None)
+            if last_word is not None:
+                last_word(end.value)
+        except BaseException:  # noqa: BLE001
+            self._owner.protocol_failed("last_word")
+        return self.sent + self.unsent > written
+
+    def _sent_off(self) -> bool:
+        """Send what the kernel takes now; whether that is everything, and the peer is likely to read it."""
+        self._send_out()
+        return not self.unsent and self._alive and _in_kernel(self._fd) <= HIGH_WATER
 
     def linger_expired(self) -> None:
         """The peer had its time to finish after our FIN. The kernel still delivers what we sent."""
@@ -325,15 +360,24 @@ class Connection(Movable, TwistedSocket):
     def _broken(self, error: OSError) -> None:
         self._abort(self.end or End.RESET, Failure(ConnectionLost(str(error))))
 
-    def _abort(self, end: End, why: Failure) -> None:
+    def _abort(self, end: End, why: Failure, *, heard: bool = False) -> None:
+        """End the connection in the next turn: with a RST, or a FIN where a last word is to be `heard`."""
         if not self._happens(_ABORT):
             return
         self.end = end
         self._drop_unsent()
-        if self.sock.family != socket.AF_UNIX:
+        if heard:
+            self._finish()
+        elif self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # connectionLost comes later, as the protocol may be in the middle of something.
         self._reactor.callLater(0, self._lost, why)
+
+    def _finish(self) -> None:
+        """Send a FIN, and drop what has come: closing a socket with something unread sends a RST."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            self._read(self._fd, BULK_READ_SIZE)
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor saw the socket fail, or the other end gone in both directions."""
@@ -357,3 +401,10 @@ class Connection(Movable, TwistedSocket):
                 self._owner.protocol_failed("connectionLost")
         self._owner.ended(self, self.end or End.DONE)
         self.protocol = None  # it refers to us: a cycle would wait for the garbage collector
+
+
+def _in_kernel(number: int) -> int:
+    """Bytes that the peer's side has not acknowledged (SIOCOUTQ, tcp(7) and unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(number, termios.TIOCOUTQ, count)
+    return count[0]

@@ -5,7 +5,7 @@ import socket
 from typing import Any, Protocol
 
 from sockd.base.metrics import End
-from sockd.base.peers import Peer
+from sockd.base.peers import NAME_LIMIT, Peer
 from sockd.base.reactor import Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
 from sockd.transports.flush import Flusher
@@ -76,7 +76,9 @@ class ConnectionFields(_Often):
     __slots__ = (
         "_alive",
         "_asked",
+        "_name",
         "_owner",
+        "_parting",
         "_paused",
         "_producer",
         "_producer_paused",
@@ -124,6 +126,7 @@ class ConnectionFields(_Often):
         self._write = os.write
         self.peer = peer
         self.identity = ""  # the name that a verified certificate proves
+        self._name = ""
         self.listener = listener
         self.counters = listener.counters
         self.number = 0  # the owner's, which tells connections apart by it
@@ -156,6 +159,7 @@ class ConnectionFields(_Often):
 
         # Ending: the state, and what it implies (`ending.Facts`), set by `_enter` alone.
         self.end: End | None = None
+        self._parting = False  # sockd ends it, and the protocol had its last word
         self._enter(_OPEN)
 
         # The three clocks, in the reactor's seconds, and the marks of the last sweep that saw it move.
@@ -169,6 +173,17 @@ class ConnectionFields(_Often):
 
     def fileno(self) -> int:
         return self._fd
+
+    @property
+    def name(self) -> str:
+        """What the protocol calls the peer, such as a chat's nickname; empty unless the protocol sets it."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a peer's name is a str, not {type(name).__name__}")
+        self._name = name[:NAME_LIMIT]
 
     # -- the state
 

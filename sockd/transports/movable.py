@@ -38,6 +38,7 @@ class Movable(Sending):
             "number": self.number,
             "listener": self.listener.name,
             "peer": self.peer.freeze(),
+            "name": self.name,
             "received": self.received,
             "sent": self.sent,
             "unsent": b"".join(self._queue()),
@@ -62,6 +63,7 @@ class Movable(Sending):
         """
         connection = cls(sock, Peer.thaw(frozen["peer"]), flusher, owner, listener)
         connection.number = frozen["number"]
+        connection.name = frozen.get("name", "")  # a version before this one froze none
         connection.received, connection.sent = frozen["received"], frozen["sent"]
         connection.limit_unsent(frozen["unsent_limit"])
         if frozen["unsent"]:

@@ -340,14 +340,26 @@ class TlsConnection(Connection):
 
     # -- endings
 
+    def _say_goodbye(self) -> None:
+        """Have close_notify sent next."""
+        self._goodbye = True
+        try:
+            with suppress(ssl.SSLError):  # it waits for the peer's, which may come or not
+                self._tls.unwrap()
+        finally:
+            self._said += self._bio_out.read()
+
+    def _finish(self) -> None:
+        if not self._goodbye:
+            self._say_goodbye()
+            with suppress(OSError):
+                self._write(self._fd, self._said)
+            self._said = b""
+        super()._finish()
+
     def _all_sent(self) -> None:
         if not self._goodbye:
-            self._goodbye = True
-            try:
-                with suppress(ssl.SSLError):  # it waits for the peer's, which may come or not
-                    self._tls.unwrap()
-            finally:
-                self._said += self._bio_out.read()
+            self._say_goodbye()
             self._send_out()
             if self.unsent:
                 self._start_writing()

@@ -54,7 +54,7 @@ class Connections:
         self._reactor = flusher.reactor
         self._log = log
         self._room_changed = room_changed
-        self._numbers = numbers
+        self.numbers = numbers
         self._connections: dict[Connection, None] = {}
         self._held = False
         self.crowd = Lane(flusher)
@@ -125,7 +125,7 @@ class Connections:
         connection.resume(protocol, state)
 
     def _have(self, connection: Connection) -> None:
-        connection.number = connection.number or next(self._numbers)
+        connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
         self._sweep.start()
 

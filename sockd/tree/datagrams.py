@@ -1,19 +1,22 @@
 """A listener for datagrams: their port, and the protocol that lives as long as the port is open."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import TypeVar, cast
 
 from sockd.base.addresses import Kind
+from sockd.base.metrics import End
 from sockd.plan.plan import Limits, ListenerPlan
-from sockd.protocols.contract import DatagramProtocol, State, Surviving
+from sockd.protocols.contract import DatagramProtocol, Member, State, Surviving
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opening import Opened
 from sockd.tree.listener import Common, Listener
+from sockd.tree.members import Members
 from sockd.tree.sockets import UdpPorts
 from sockd.tree.states import Effect
 
 Make = Callable[[], DatagramProtocol]
+Result = TypeVar("Result")
 
 
 class DatagramListener(Listener):
@@ -44,6 +47,7 @@ class DatagramListener(Listener):
         self._parked: DatagramProtocol | None = None  # waits for the socket to be opened again
         self._made_for: DatagramPort | None = None
         self._frozen: dict[str, list[State]] = {}
+        self._members = Members(common.connections.numbers)
 
     @property
     def descriptor(self) -> DatagramPort | None:
@@ -184,11 +188,26 @@ class DatagramListener(Listener):
         if self.protocol is not None:
             self._contained("drain", self.protocol.drain)
 
-    def _contained(self, where: str, method: Callable[[], None]) -> None:
+    def members(self) -> list[tuple[int, Member]]:
+        """The peers that the protocol keeps something for, each with a number that no connection has."""
+        protocol = self.protocol
+        if protocol is None:
+            return []
+        return self._contained("members", lambda: self._members.of(protocol)) or []
+
+    def kick(self, member: Member) -> bool:
+        """Have the protocol let go of this member; whether it did."""
+        protocol = self.protocol
+        if protocol is None:
+            return False
+        return bool(self._contained("end_member", lambda: protocol.end_member(member.peer, End.KICKED.value)))
+
+    def _contained(self, where: str, method: Callable[[], Result]) -> Result | None:
         try:
-            method()
+            return method()
         except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._common.connections.protocol_failed(where)
+            return None
 
     # -- its port
 

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Kind
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
-from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, StreamFactory
+from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, Member, StreamFactory
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections
@@ -110,6 +110,12 @@ class Endpoint:
     @property
     def datagram_listeners(self) -> list[DatagramListener]:
         return [one for one in self.listeners if isinstance(one, DatagramListener)]
+
+    def members(self) -> Iterator[tuple[int, DatagramListener, Member]]:
+        """The peers that its datagram protocols keep something for, each with its number."""
+        for listener in self.datagram_listeners:
+            for number, member in listener.members():
+                yield number, listener, member
 
     @property
     def supervisors(self) -> list[Supervisor]:

@@ -34,9 +34,10 @@ class Endings:
         """A connection has ended."""
         if not self._endings.allows(end):
             return
-        known = {"identity": connection.identity, "why": connection.why}
+        known = {"name": connection.name, "identity": connection.identity, "why": connection.why}
         more = {name: text for name, text in known.items() if text}
-        who = "{peer} ({identity})" if connection.identity else "{peer}"
+        names = ", ".join(f"{{{each}}}" for each in ("name", "identity") if each in more)
+        who = f"{{peer}} ({names})" if names else "{peer}"
         how = "{end} ({why})" if connection.why else "{end}"
         self._log.info(
             f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"

@@ -164,7 +164,7 @@ class Sweep:
         elif end is not End.IDLE:
             connection.cut(end)
         elif not connection.disconnecting:
-            connection.close(End.DRAINED if draining else End.IDLE)
+            connection.dismiss(End.DRAINED if draining else End.IDLE)
         elif not draining:
             connection.cut(end)  # it closes, but its producer never comes to an end
 
@@ -194,7 +194,7 @@ class Sweep:
         end = overdue(connection, now, limits.handshake, limits.first_byte, limits.lifetime)
         if end is End.LIFETIME:
             self._counters.refused["lifetime"] += 1
-            connection.close(end)
+            connection.dismiss(end)
         elif end is not None:
             self._counters.refused["handshake" if end is End.HANDSHAKE else "first_byte"] += 1
             connection.cut(end)

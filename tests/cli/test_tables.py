@@ -144,12 +144,23 @@ def test_connections() -> None:
     assert "\x1b[33mdraining" in terminal(page, 100)
 
 
-def test_whom_a_certificate_names() -> None:
-    """It stands behind the address; an older daemon tells of none."""
+def test_who_the_peer_is() -> None:
+    """What its protocol and its certificate call it stands behind the address."""
     old = connection(2)
-    del old["identity"]
-    page = tables.connections([connection(1, identity="anna.example"), old], NOW)
-    assert [row[3] for row in page.rows] == ["127.0.0.1:40000 (anna.example)", "127.0.0.1:40000"]
+    for key in ("identity", "name", "kind", "idle"):
+        del old[key]
+    found = [connection(1, name="ann", identity="anna.example"), connection(3, name="bob"), old]
+    page = tables.connections(found, NOW)
+    assert [row[3].removeprefix("127.0.0.1:40000") for row in page.rows] == [
+        " (ann, anna.example)", " (bob)", ""
+    ]  # fmt: skip
+
+
+def test_members_by_datagrams() -> None:
+    """They are marked; what nothing counts is left out."""
+    nothing = {"bytes_in": None, "bytes_out": None, "unsent": None}
+    page = tables.connections([connection(1, kind="datagram", name="ann", idle=3.0, **nothing)], NOW)
+    assert page.rows[0][4:] == ("3m", "", "", "", "datagrams")
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
     exchange.client.send(b"abc\nde")
     exchange.loop.until(lambda: exchange.connection.received)
     exchange.connection.number = 17
+    exchange.connection.name = "ann"
     exchange.connection.mark_received = 3
     exchange.connection.limit_unsent(9000)
     before = exchange.connection.freeze()
@@ -158,6 +159,7 @@ def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
     connection = exchange.connection
     assert connection.freeze() == before
     assert (connection.number, connection.received, connection.sent, connection.opened) == (17, 6, 4, 0.0)
+    assert connection.name == "ann"
     assert (connection.peer, connection.peer.text, repr(connection)) == (
         old_peer,
         old_peer.text,
