@@ -61,6 +61,7 @@ class TlsConnection(Connection):
         "_bio_out",
         "_build",
         "_cipher",
+        "_deaf",
         "_goodbye",
         "_in_flight",
         "_named",
@@ -86,6 +87,7 @@ class TlsConnection(Connection):
         self._bio_in, self._bio_out = flusher.bios
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
+        self._deaf = False  # OpenSSL decrypts nothing more, and what comes is counted as it comes
         self._build: Callable[[], TwistedProtocol | None] | None = None
         self._cipher: bytes | memoryview = b""  # encrypted, and not taken by the kernel yet
         self._in_flight = 0  # bytes of `unsent` that are in it
@@ -134,6 +136,7 @@ class TlsConnection(Connection):
             self._peer_finished()
             return
         if self.disconnecting:
+            self._came_late(data)
             return
         flusher = self._flusher
         flusher.active = True
@@ -170,8 +173,13 @@ class TlsConnection(Connection):
         if said := self._bio_out.read():
             self._hear(said)
         if why is not None and not isinstance(why, (ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
-            self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
-        if data and not self.disconnecting:
+            if self.lingering:
+                self.dropped += max(0, len(cipher) - len(data))
+            else:
+                self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
+        if data and self.disconnecting and not self._only_receives:
+            self.dropped += len(data)
+        elif data:
             size = len(data)
             self.received += size
             self.counters.bytes_in += size
@@ -182,11 +190,21 @@ class TlsConnection(Connection):
         if why is not None:
             self._stopped(why)
 
+    def _came_late(self, data: bytes) -> None:
+        if self.ready and self._deaf:
+            self.dropped += len(data)
+        elif self.ready:
+            self._flusher.active = True
+            self._deliver(data)
+            self._flusher.end()
+
     def _stopped(self, why: ssl.SSLError) -> None:
         """Act on what ended the data: nothing more for now, a close_notify, or an error."""
         if isinstance(why, ssl.SSLWantReadError):
             return
-        if not isinstance(why, ssl.SSLZeroReturnError):
+        if self.lingering and not isinstance(why, ssl.SSLZeroReturnError):
+            self._deaf = True  # the connection has its reason to end already
+        elif not isinstance(why, ssl.SSLZeroReturnError):
             self._tls_failed(why)
         elif self._paused and not self.disconnecting:
             self._rest = CLOSE_NOTIFY  # the protocol still has to handle what came before
@@ -201,7 +219,9 @@ class TlsConnection(Connection):
             super().peer_left(reset=reset)
 
     def _hear(self, said: bytes) -> None:
-        """Have what TLS itself says sent at the end of the event."""
+        """Have what TLS itself says sent at the end of the event; after our FIN nothing can be."""
+        if self.lingering:
+            return
         self._said += said
         if self.connected:
             if len(self._said) > HIGH_WATER:  # the peer takes no alerts, and goes on asking for them
@@ -380,6 +400,7 @@ class TlsConnection(Connection):
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
+        self._deaf = True
         self.why = words(error)
         self.counters.refused[f"TLS: {self.why}"] += 1
         alert = self._said
@@ -388,6 +409,11 @@ class TlsConnection(Connection):
         self._goodbye = True
         self.close(End.TLS if self.ready else End.HANDSHAKE)
         self._flush_soon()
+
+    def _count_unread(self) -> None:
+        if self._rest is CLOSE_NOTIFY:
+            self._rest = b""
+        super()._count_unread()
 
     def _lost(self, why: Failure) -> None:
         if self.end is End.TRUNCATED and why.check(ConnectionDone):
