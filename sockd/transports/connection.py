@@ -371,7 +371,7 @@ class Connection(Movable, TwistedSocket):
         elif self.sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # connectionLost comes later, as the protocol may be in the middle of something.
-        self._reactor.callLater(0, self._lost, why)
+        self._owner.later(self._lost, why)
 
     def _finish(self) -> None:
         """Send a FIN, and drop what has come: closing a socket with something unread sends a RST."""

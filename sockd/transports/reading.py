@@ -21,7 +21,7 @@ class Reading(ConnectionFields):
     def _update_reading(self) -> None:
         reading = self._reads and (self.lingering or not self._paused)
         if reading and self._rest:
-            self._reactor.callLater(0, self._give_rest)
+            self._owner.later(self._give_rest)
             reading = False
         if reading != self._reading:
             self._reading = reading
