@@ -19,11 +19,16 @@ from sockd.config.values import Scalar, read_as
 from sockd.plan import applies
 from sockd.plan.build import usual_limits
 from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, TlsPlan
+from sockd.protocols.contract import Options
 from sockd.transports.sockets.options import SocketOptions
 
 # Keys and values as the file has them, of which mappings and lists hold others: what PyYAML writes.
 Value = Any
 Tree = dict[str, Value]
+
+
+# The value of an option whose type has no form as text.
+NOT_SHOWN = "(not shown)"
 
 
 def daemon_tree(plan: Plan) -> Tree:
@@ -54,6 +59,17 @@ def socket_tree(socket: SocketOptions) -> Tree:
     values = {field.name: getattr(socket, field.name) for field in fields(socket)}
     tree = model.Socket(**values | {"keepalive": keepalive}).model_dump(mode="json")
     return {key: OFF if value is None else value for key, value in tree.items()}
+
+
+def options_tree(options: Options, *, whole: bool) -> Tree:
+    """The options of a protocol in the types of JSON: all of them, or those that aren't the defaults."""
+    tree: Tree = {}
+    for name, field in type(options).model_fields.items():
+        try:
+            tree |= options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole, include={name})
+        except Exception:  # noqa: BLE001 - a third party's type
+            tree[field.alias or name] = NOT_SHOWN
+    return tree
 
 
 def guards_tree(endpoint: EndpointPlan) -> Tree:
@@ -165,7 +181,7 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> Tree:
     tree: Tree = {} if enabled else {"enabled": False}
     tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
     tree["protocol"] = endpoint.protocol
-    options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    options = options_tree(endpoint.options, whole=False)
     if options:
         tree["options"] = options
     tree |= guards_tree(endpoint)

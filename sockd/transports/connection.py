@@ -75,6 +75,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.transports.ending import SENDS_FIN, TELLS_OF_FIN, ConnectionEvent, ConnectionState
 from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
@@ -261,7 +262,7 @@ class Connection(Movable, TwistedSocket):
         self._parting = True
         written = self.sent + self.unsent
         try:
-            last_word = getattr(self.protocol, "last_word", None)
+            last_word = method_of(self.protocol, "last_word")
             if last_word is not None:
                 last_word(end.value)
         except BaseException:  # noqa: BLE001
@@ -288,8 +289,8 @@ class Connection(Movable, TwistedSocket):
             except OSError as error:
                 self._broken(error)
                 return
-            if old in TELLS_OF_FIN and IHalfCloseableProtocol.providedBy(self.protocol):
-                self._call("writeConnectionLost", self.protocol.writeConnectionLost)
+            if old in TELLS_OF_FIN and self._half_closeable():
+                self._call(self.protocol, "writeConnectionLost")
         self._lose_if_finished()
 
     def _lose_if_finished(self) -> None:
@@ -299,13 +300,21 @@ class Connection(Movable, TwistedSocket):
 
     def _peer_finished(self) -> None:
         """The peer's FIN."""
-        if self.disconnecting or not IHalfCloseableProtocol.providedBy(self.protocol):
+        if self.disconnecting or not self._half_closeable():
             self._end_with_peer(End.PEER)
         elif self._happens(_PEER_HALF_CLOSED):
             self._flusher.active = True
-            self._call("readConnectionLost", self.protocol.readConnectionLost)
+            self._call(self.protocol, "readConnectionLost")
             self._lose_if_finished()
             self._flusher.end()
+
+    def _half_closeable(self) -> bool:
+        """Whether the protocol wants to know of a direction that has ended; zope asks it for attributes."""
+        try:
+            return IHalfCloseableProtocol.providedBy(self.protocol)
+        except BaseException:  # noqa: BLE001
+            self._owner.protocol_failed("__provides__")
+            return False
 
     def _end_with_peer(self, end: End) -> None:
         """The peer has finished, and so does the protocol: what is unsent goes out first."""
@@ -365,19 +374,19 @@ class Connection(Movable, TwistedSocket):
         if not self._happens(_ABORT):
             return
         self.end = end
-        self._drop_unsent()
-        if heard:
-            self._finish()
-        elif self.sock.family != socket.AF_UNIX:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # connectionLost comes later, as the protocol may be in the middle of something.
         self._owner.later(self._lost, why)
+        self._drop_unsent()
+        with suppress(OSError):  # a protocol may have closed the socket behind our back (getHandle)
+            if heard:
+                self._finish()
+            elif self.sock.family != socket.AF_UNIX:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def _finish(self) -> None:
         """Send a FIN, and drop what has come: closing a socket with something unread sends a RST."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
-            self._read(self._fd, BULK_READ_SIZE)
+        self.sock.shutdown(socket.SHUT_WR)
+        self._read(self._fd, BULK_READ_SIZE)
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor saw the socket fail, or the other end gone in both directions."""

@@ -1,5 +1,7 @@
 """When a connection is read from, and why not: pauses, holds, and bytes that were read too early."""
 
+from contextlib import suppress
+
 from sockd.transports.fields import READ_SIZE, ConnectionFields
 
 # Why nothing is read from a connection: a set of bits.
@@ -28,7 +30,8 @@ class Reading(ConnectionFields):
             if reading:
                 self.lane.addReader(self)
             else:
-                self.lane.removeReader(self)
+                with suppress(OSError):  # its protocol has closed the socket behind our back (getHandle)
+                    self.lane.removeReader(self)
 
     def _pause(self, bit: int) -> None:
         if not self._paused & bit:

@@ -352,9 +352,8 @@ class TlsConnection(Connection):
     def _finish(self) -> None:
         if not self._goodbye:
             self._say_goodbye()
-            with suppress(OSError):
-                self._write(self._fd, self._said)
-            self._said = b""
+            said, self._said = self._said, b""
+            self._write(self._fd, said)
         super()._finish()
 
     def _all_sent(self) -> None:

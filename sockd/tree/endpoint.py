@@ -11,6 +11,7 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 
 from sockd.base.addresses import Kind
+from sockd.base.hosted import method_of
 from sockd.base.metrics import Counters
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
@@ -370,12 +371,12 @@ class Endpoint:
         self._call_service("reopen")
 
     def _call_service(self, what: str) -> None:
-        method = getattr(self.host.service, what, None)
-        if method is not None:
-            try:
+        try:
+            method = method_of(self.host.service, what)
+            if method is not None:
                 method()
-            except BaseException:  # noqa: BLE001
-                self.connections.protocol_failed(what)
+        except BaseException:  # noqa: BLE001
+            self.connections.protocol_failed(what)
 
 
 def log_listening(log: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:

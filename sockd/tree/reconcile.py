@@ -37,6 +37,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, may
 from twisted.internet.defer import TimeoutError as TookTooLongError
 
 from sockd.base.errors import SockdError
+from sockd.base.hosted import method_of, offers
 from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Options
@@ -200,7 +201,7 @@ class Reconciliation:
             listener = watched.listener
             if not isinstance(listener, DatagramListener) or listener.protocol is None:
                 continue
-            if hasattr(listener.protocol, "reload"):
+            if offers(listener.protocol, "reload"):
                 update.reloaded[watched] = listener.protocol
                 await self._reload(endpoint, listener.protocol, options)
                 continue
@@ -213,7 +214,7 @@ class Reconciliation:
 
     async def _reload(self, endpoint: Endpoint, target: object, options: Options) -> None:
         """Have a service or a datagram protocol take the new options, if it can while it runs."""
-        method = getattr(target, "reload", None)
+        method = self._contained(endpoint, lambda: method_of(target, "reload"))
         if method is not None:
             self._step("reload")
             old = endpoint.plan.options
