@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.base.reactor import Reactor
+from sockd.base.reactor import Later, Reactor, later_by
 from sockd.base.units import Rate
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Host(Generic[OptionsT]):
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
     service: Any = None  # what the specification's `service` returned, whose type the protocol knows
+    # Calls a function in a later turn, within the slice that the endpoint has of each. Where none is given,
+    # as in a protocol's tests, the reactor's own timers do it.
+    later: Later = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.later = self.later or later_by(self.reactor)
 
 
 class Surviving(Protocol):

@@ -407,7 +407,7 @@ class Connection(Movable, TwistedSocket):
             return
         self.end = end
         # connectionLost comes later, as the protocol may be in the middle of something.
-        self._reactor.callLater(0, self._lost, why)
+        self._owner.later(self._lost, why)
         self._drop_unsent()
         with suppress(OSError):  # a protocol may have closed the socket behind our back (getHandle)
             if heard:

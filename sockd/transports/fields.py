@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from sockd.base.metrics import End
 from sockd.base.peers import NAME_LIMIT, Peer
-from sockd.base.reactor import Watcher
+from sockd.base.reactor import Later, Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -27,6 +27,10 @@ _OPEN = ConnectionState.OPEN  # bound once, as in `connection`
 
 class Owner(Protocol):
     """The connections that one connection belongs to: they hear of its end and of a protocol that raised."""
+
+    @property
+    def later(self) -> Later:
+        """Has something called in a later turn of the reactor, within the slice that they share."""
 
     def lane(self, *, secure: bool) -> Watcher:
         """Where the connection is to be watched: the reactor itself, or a lane of it."""

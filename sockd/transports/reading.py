@@ -23,7 +23,7 @@ class Reading(ConnectionFields):
     def _update_reading(self) -> None:
         reading = self._reads and (not self._paused or (self.lingering and not self._only_receives))
         if reading and self._rest:
-            self._reactor.callLater(0, self._give_rest)
+            self._owner.later(self._give_rest)
             reading = False
         if reading != self._reading:
             self._reading = reading

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Later, later_by
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -102,6 +103,10 @@ class Recorder:
 
     def lane(self, *, secure: bool) -> Any:
         return self.selector
+
+    @property
+    def later(self) -> Later:
+        return later_by(self.selector)
 
     def ended(self, connection: Connection, end: End) -> None:
         self.ends.append(end)
