@@ -17,6 +17,7 @@ from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
+from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
 from sockd.sinks.thread import ShelteredThread
@@ -45,6 +46,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
 
+    refuse_replacements()
     settle(reactor, ShelteredThread)
     switches = Switches(reactor)
     switches.prepare()
