@@ -210,7 +210,9 @@ class Reloading:
     async def _reconcile(self, changes: Changes) -> Changes:
         """Make the changes, and return them as they were made."""
         daemon, plan = self._daemon, changes.new
-        reconciliation = Reconciliation(daemon.by_name, changes, daemon.around)
+        reconciliation = Reconciliation(
+            daemon.by_name, changes, daemon.around, stopping=lambda: self._turnstile.closed
+        )
         await reconciliation.prepare()
         try:
             daemon.controls.prepare(changes)

@@ -155,7 +155,7 @@ def test_one_connection(two: Running) -> None:
     assert connection == {
         "id": 1, "kind": "stream", "endpoint": "one", "listener": str(two.address()),
         "peer": f"{host}:{port}", "identity": "", "name": "", "idle": None,
-        "bytes_in": 5, "bytes_out": 5, "unsent": 0, "draining": False,
+        "bytes_in": 5, "bytes_out": 5, "unsent": 0, "dropped": 0, "draining": False,
     }  # fmt: skip
 
 

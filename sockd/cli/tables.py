@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sockd.base.metrics import summary
+from sockd.base.metrics import lost_bytes, summary
 from sockd.base.text import aligned, visible
 from sockd.base.units import counted
 from sockd.control.language import Json
@@ -174,6 +174,8 @@ def _notes(one: Mapping[str, Json]) -> Iterator[str]:
         yield one["note"]
     if one["refused"]:
         yield f"refused: {summary(Counter(one['refused']))}"
+    if dropped := one.get("dropped"):  # an older daemon doesn't report it
+        yield f"dropped: {lost_bytes(Counter(dropped))}"
 
 
 def _certificate(one: Mapping[str, Json]) -> str:

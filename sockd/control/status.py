@@ -133,6 +133,7 @@ def _listener_value(
         "datagrams_in": counters.datagrams_in,
         "datagrams_out": counters.datagrams_out,
         "refused": dict(counters.refused),
+        "dropped": dict(counters.dropped),
         "note": _note(listener, rights),
     }
 
@@ -160,6 +161,7 @@ def connection_value(endpoint: Endpoint, connection: Connection, moments: Moment
         "bytes_in": connection.received,
         "bytes_out": connection.sent,
         "unsent": connection.unsent,
+        "dropped": connection.dropped,
         "draining": endpoint.connections.draining(connection),
     }
 
@@ -181,6 +183,7 @@ def member_value(
         "bytes_in": None,
         "bytes_out": None,
         "unsent": None,
+        "dropped": None,
         "draining": False,
     }
 

@@ -34,6 +34,7 @@ class Handshaking(Connection):
         "_bio_in",
         "_bio_out",
         "_build",
+        "_deaf",
         "_goodbye",
         "_handshakes",
         "_inspection",
@@ -65,6 +66,7 @@ class Handshaking(Connection):
         asks = context.verify_mode != ssl.CERT_NONE
         self._inspection: Inspection | None = Inspection(asks=asks)  # until the handshake is done
         self._read_size = HANDSHAKE_READ_SIZE
+        self._deaf = False  # OpenSSL decrypts nothing more, and what comes is counted as it comes
         self._build: Callable[[], TwistedProtocol | None] | None = None
         self._said = b""  # TLS's own, to be sent before anything else is encrypted
         self._goodbye = False  # close_notify was sent, or the peer can't get it any more
@@ -149,7 +151,9 @@ class Handshaking(Connection):
             self._handshakes.hold(self, 0)
 
     def _hear(self, said: bytes) -> None:
-        """Have what TLS itself says sent at the end of the event."""
+        """Have what TLS itself says sent at the end of the event; after our FIN nothing can be."""
+        if self.lingering:
+            return
         self._said += said
         if self.connected:
             if len(self._said) > HIGH_WATER:  # the peer takes no alerts, and goes on asking for them
@@ -160,6 +164,7 @@ class Handshaking(Connection):
 
     def _tls_failed(self, error: ssl.SSLError) -> None:
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
+        self._deaf = True
         self.why = words(error)
         self.counters.refused[f"TLS: {self.why}"] += 1
         self._end_with(self._said, End.TLS if self.ready else End.HANDSHAKE)

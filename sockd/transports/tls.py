@@ -87,6 +87,7 @@ class TlsConnection(Handshaking):
             self._peer_finished()
             return
         if self.disconnecting:
+            self._came_late(data)
             return
         flusher = self._flusher
         flusher.active = True
@@ -105,10 +106,13 @@ class TlsConnection(Handshaking):
 
     def _deliver(self, cipher: bytes) -> None:
         """Go on with what was read: data, or still the handshake."""
-        if self.ready:
+        if not self.ready:
+            if not self.disconnecting:
+                self._begin(cipher)
+        elif self._deaf:
+            self.dropped += len(cipher)
+        else:
             self._receive(cipher)
-        elif not self.disconnecting:
-            self._begin(cipher)
 
     def _receive(self, cipher: bytes) -> None:
         """Hand the protocol, in one piece, the data that an event may take out of this cipher text."""
@@ -138,8 +142,13 @@ class TlsConnection(Handshaking):
         if self._bio_out.pending:
             self._hear(self._bio_out.read())
         if why is not None and not isinstance(why, (ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
-            self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
-        if data and not self.disconnecting:
+            if self.lingering:
+                self.dropped += max(0, len(cipher) - len(data))
+            else:
+                self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
+        if data and self.disconnecting and not self._only_receives:
+            self.dropped += len(data)
+        elif data:
             size = len(data)
             self.received += size
             self.counters.bytes_in += size
@@ -157,14 +166,26 @@ class TlsConnection(Handshaking):
         now = self._reactor.seconds()
         if self._allowance is None:
             self._allowance = Bucket(USELESS_RECORDS, now)
-        if self._allowance.take_many(count, now) < count and self.connected:
+        if self._allowance.take_many(count, now) == count:
+            return
+        if self.disconnecting:
+            self._deaf = True  # the connection has its reason to end already
+        elif self.connected:
             self._refuse("too many records without data")
+
+    def _came_late(self, data: bytes) -> None:
+        if self.ready:
+            self._flusher.active = True
+            self._deliver(data)
+            self._flusher.end()
 
     def _stopped(self, why: ssl.SSLError) -> None:
         """Act on what ended the data: nothing more for now, a close_notify, or an error."""
         if isinstance(why, ssl.SSLWantReadError):
             return
-        if not isinstance(why, ssl.SSLZeroReturnError):
+        if self.lingering and not isinstance(why, ssl.SSLZeroReturnError):
+            self._deaf = True  # the connection has its reason to end already
+        elif not isinstance(why, ssl.SSLZeroReturnError):
             self._tls_failed(why)
         elif self._paused and not self.disconnecting:
             self._rest = CLOSE_NOTIFY  # the protocol still has to handle what came before
@@ -312,6 +333,11 @@ class TlsConnection(Handshaking):
             self._lost(Failure(ConnectionLost("the peer closed in the handshake")))
             return
         self._end_with_peer(End.TRUNCATED)
+
+    def _count_unread(self) -> None:
+        if self._rest is CLOSE_NOTIFY:
+            self._rest = b""
+        super()._count_unread()
 
     def _lost(self, why: Failure) -> None:
         if self.end is End.TRUNCATED and why.check(ConnectionDone):

@@ -9,8 +9,11 @@ no more from the member until a timer fires, for one of three reasons:
 - Answers wait for the member, a quarter of what may wait at all. It asked for them (`/who`, `/help`), so it
   waits until it has read them, where what others say to a member that stops reading costs its connection
   (`limit_unsent`).
-- What was delivered in this event has taken long enough. The timer fires in the next turn of the reactor, so
+- What was delivered in this event has taken long enough. The timer fires in a later turn of the reactor, so
   that a `rate` of thousands can't make all others wait.
+
+The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
+due in the same moment.
 """
 
 from twisted.internet.error import ConnectionDone
@@ -31,7 +34,7 @@ from sockd.protocols.contract import Host, State
 from sockd.protocols.stream import StreamProtocol
 
 LINE_WEIGHT = 1024  # bytes received that count as much as a line
-DELIVERIES_PER_EVENT = 4000  # lines to members: about a millisecond's work
+DELIVERIES_PER_EVENT = 1000  # lines to members: about a quarter of a millisecond's work
 UNSENT_RETRY = 0.05  # seconds until we look again whether a member has taken its answers
 
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
@@ -46,6 +49,7 @@ class ChatConnection(StreamProtocol):
         service: ChatService = host.service
         self._chat = service.chat
         self._reactor = host.reactor
+        self._later = host.later
         self._queue = host.options.queue
         self._pace = Bucket(host.options.rate, host.reactor.seconds())
         self._lines = LineSplitter(LONGEST_LINE, blank_lines=False)
@@ -127,7 +131,7 @@ class ChatConnection(StreamProtocol):
 
     def _wait(self, seconds: float) -> None:
         self.transport.pauseProducing()
-        self._timer = self._reactor.callLater(seconds, self._go_on)
+        self._timer = self._later(self._go_on, delay=seconds)
 
     def _go_on(self) -> None:
         self._timer = None
