@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import select
 import sys
 import time
@@ -16,7 +15,7 @@ from zope.interface import implementer
 
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
-from sockd.base.text import UNSAFE, visible
+from sockd.base.text import visible, visible_json
 from sockd.plan.plan import LogPlan
 
 LINE_LIMIT = 4096  # bytes: a pipe that polls writable takes as many without blocking (PIPE_BUF, pipe(7))
@@ -91,6 +90,13 @@ class Destination:
     def isatty(self) -> bool:
         return os.isatty(self.descriptor)
 
+    def width(self) -> int | None:
+        """How many columns the terminal has; None where it is none, or doesn't say."""
+        try:
+            return os.get_terminal_size(self.descriptor).columns or None
+        except OSError:
+            return None
+
     def is_journal(self, environ: Mapping[str, str]) -> bool:
         """Whether systemd's journal reads what is written."""
         return _is_journal(self.descriptor, environ)
@@ -107,7 +113,7 @@ def complain(text: str, environ: Mapping[str, str]) -> None:
     mark = ""
     with suppress(OSError, ValueError):  # there may be no standard error
         mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
-    print("\n".join(mark + line for line in text.splitlines()), file=sys.stderr)  # noqa: T201
+    print("\n".join(mark + visible(line) for line in text.splitlines()), file=sys.stderr)  # noqa: T201
 
 
 def _open(path: Path, user: Account | None = None) -> int:
@@ -205,12 +211,7 @@ def _json(event: Event, level: str, details: bool) -> str:
 
 def _dumps(value: Any) -> str:
     """JSON that is as safe to look at as the text is, and gives back what it was made from."""
-    return UNSAFE.sub(_json_escape, json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\u{code:04x}" if code < 0x10000 else json.dumps(found[0])[1:-1]
+    return visible_json(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _encoded(text: str) -> bytes:
@@ -247,7 +248,7 @@ def destination(
         return Destination(path, user=user)
     except OSError as error:
         who = "" if user is None else f" as the user {user.name}"
-        sys.exit(f"can't open the log file {path}{who}: {error.strerror}")
+        sys.exit(f"can't open the log file {visible(str(path))}{who}: {error.strerror}")
 
 
 class OwnLog:
@@ -273,9 +274,13 @@ class OwnLog:
         """From the next line on this plan holds."""
         self.observer.change(plan.level, self._style(plan))
 
+    def width(self) -> int | None:
+        """How many columns the terminal has that the log is written to; None where that isn't known."""
+        return self._destination.width()
+
     def write(self, text: str) -> None:
         """Write lines that are no events."""
-        self._destination.write(text)
+        self._destination.write("\n".join(map(visible, text.split("\n"))))
 
     def reopen(self) -> None:
         self._destination.reopen()

@@ -172,7 +172,7 @@ class Program(Daemon):
             return True
         if self._own_log is None or not self._own_log.read_by_person:
             return False
-        self._own_log.write(welcome(daemon.endpoints, self._started_in))
+        self._own_log.write(welcome(daemon.endpoints, self._started_in, self._own_log.width()))
         return True
 
     def _report_upgraded(self, handed: Handover) -> None:
