@@ -42,6 +42,7 @@ class Destination:
     ) -> None:
         self.path = path
         self.lost = 0
+        self._torn = False  # the last line was written in part: a disk had no more room
         if descriptor is None:
             descriptor = 1 if path is None else _open(path, user)
         self.descriptor = descriptor
@@ -63,11 +64,17 @@ class Destination:
                 + _CUT_MARK.encode()
                 + b"\n"
             )
+        if self._torn:
+            data = b"\n" + data
         try:
             ready = self._poll.poll(0)
-            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self.descriptor, data) > 0
+            if not ready or not ready[0][1] & select.POLLOUT:
+                return False
+            count = os.write(self.descriptor, data)
         except OSError:
             return False
+        self._torn = not data[:count].endswith(b"\n")
+        return count == len(data)
 
     def reopen(self) -> None:
         """Open the file that is at the path now, after logrotate; an OSError leaves the old one in use."""
@@ -77,6 +84,7 @@ class Destination:
             self._poll.unregister(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = fresh
+            self._torn = False
             self._poll.register(fresh, select.POLLOUT)
 
     def freeze(self) -> Frozen | None:

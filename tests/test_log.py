@@ -1,5 +1,6 @@
 """The log's three formats, what it cuts and escapes, and that nothing can make it wait."""
 
+import errno
 import json
 import os
 import pty
@@ -326,6 +327,29 @@ def test_reopening(path: Path) -> None:
     assert path.with_suffix(".1").read_text() == "one\ntwo\n"
     assert path.read_text() == "three\n"
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_full_disk_tears_no_other_line(path: Path, rotated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was written in part is counted as lost, and ended before the next; a new file is new."""
+    destination = Destination(path)
+    room = iter([2, 0])
+    really = os.write
+
+    def some(descriptor: int, data: bytes) -> int:
+        left = next(room, None)
+        if left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(descriptor, data[:left])
+
+    monkeypatch.setattr(os, "write", some)
+    destination.write("one\ntwo")
+    assert destination.lost == 2
+    if rotated:
+        path.rename(path.with_suffix(".1"))
+        destination.reopen()
+    destination.write("three\nfour")
+    assert path.read_text() == ("" if rotated else "on\n") + "three\nfour\n"
 
 
 def test_mode_of_a_fresh_file(path: Path) -> None:
