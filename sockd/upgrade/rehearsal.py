@@ -172,7 +172,7 @@ class _Rehearsal:
     def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
         sock: Any = DeafSocket(peer, state.transport["listener"])
-        connection = Connection.thaw(state.transport, sock, self._flusher, self, Listening("rehearsal"))
+        connection = Connection.take_over(state.transport, sock, self._flusher, self, Listening("rehearsal"))
         protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")
