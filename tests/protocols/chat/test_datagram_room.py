@@ -12,18 +12,24 @@ MEMBERS = 300
 
 
 def crowd(kind: str, net: Net) -> list[Peer]:
-    """Members of a room, by UDP or by Unix datagrams."""
-    peers = []
-    for number in range(MEMBERS):
-        if kind == "udp":
-            peer = Peer.inet((f"192.0.{number}.1", 4000))
-            net.clock.advance(0.1)  # challenges have a rate
-            net.prove(peer)
-        else:
-            peer = Peer.unix(1000, number, f"/run/{number}.sock")
-            net.listener.datagrams([(b"", peer)])
-        net.clock.advance(0)
-        peers.append(peer)
+    """Members of a room, by UDP or by Unix datagrams; all but the first come from a program before."""
+
+    def peer(number: int) -> Peer:
+        if kind == "unix":
+            return Peer.unix(1000, number, f"/run/{number}.sock")
+        return Peer.inet((f"192.{number // 250}.{number % 250}.1", 4000))
+
+    peers = [peer(number) for number in range(1, MEMBERS + 1)]
+    if kind == "unix":
+        net.receive(b"", peers[0])
+    else:
+        net.prove(peers[0])
+    (first,) = net.listener.freeze()["sessions"]
+    others = [
+        {**first, "peer": each.freeze(), "name": f"guest{number}"}
+        for number, each in enumerate(peers[1:], start=2)
+    ]
+    net.listener.thaw({"sessions": others})
     net.sent.clear()
     return peers
 
@@ -51,7 +57,9 @@ def test_what_waits_goes_on_in_another_program() -> None:
     peers = crowd("udp", old)
     old.listener.datagrams([(b"one\ntwo\nthree\nfour\nfive", peers[0]), (b"six", peers[1])])
     state, service = old.listener.freeze(), old.service.freeze()
-    new = Net(rate="1000/s")
+    for call in tuple(old.clock.getDelayedCalls()):
+        call.cancel()  # it is gone with its program
+    new = Net(old.clock, rate="1000/s")
     new.service.thaw(service)
     new.listener.thaw(state)
     new.clock.advance(0)
