@@ -112,7 +112,13 @@ class StreamFactory(Protocol):
 
     # Any: Twisted's IAddress and IProtocol are interfaces of zope, which are no types.
     def buildProtocol(self, addr: Any, /) -> Any:  # noqa: N802
-        """The protocol of a connection from this Twisted address; None refuses the connection."""
+        """The protocol of a connection from this Twisted address; None refuses the connection.
+
+        Its attribute `only_receives` may be True: it never answers, and is given all that its peer sends.
+        Then `dataReceived` is also called once the end is certain (`disconnecting`), and after sockd's own
+        FIN, until the peer's or the end of the linger time. For any other protocol such bytes are dropped,
+        counted, and logged with the connection.
+        """
 
 
 class StreamTransport(Protocol):
@@ -156,7 +162,7 @@ class StreamTransport(Protocol):
 
     @property
     def disconnecting(self) -> bool:
-        """Whether the end is certain: nothing more is delivered to the protocol."""
+        """Whether the end is certain: nothing more is delivered, unless the protocol `only_receives`."""
 
     # -- writing
 
@@ -190,7 +196,7 @@ class StreamTransport(Protocol):
     # -- ending
 
     def loseConnection(self) -> None:  # noqa: N802
-        """Send what is unsent, then a FIN; the peer's further bytes are read and dropped."""
+        """Send what is unsent, then a FIN; further bytes are dropped, unless it `only_receives`."""
 
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Send what is unsent, then a FIN; the peer may go on sending, and is heard."""

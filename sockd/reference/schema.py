@@ -35,6 +35,11 @@ class _Generator(GenerateJsonSchema):
         except ValueError:
             return inner  # it has no form in JSON: bytes that are no text, a third party's type
 
+    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
+        # Editors complete a key whose value has one of several forms only where that is `anyOf`.
+        found = super().tagged_union_schema(schema)
+        return {"anyOf" if key == "oneOf" else key: value for key, value in found.items()}
+
     def field_title_should_be_set(self, _schema: object) -> bool:
         return False
 
@@ -52,6 +57,8 @@ def schema(registry: Registry) -> JsonSchema:
     """The schema of the main file, which an included file fits too."""
     tree = Main.model_json_schema(schema_generator=_Generator)
     definitions = tree.pop("$defs")
+    for section in definitions.values():
+        section["title"] = "keys"  # what an editor says is expected where it stands
     definitions[MODE] = MODE_SCHEMA
     endpoint = definitions["Endpoint"]
     choices = []
@@ -64,7 +71,12 @@ def schema(registry: Registry) -> JsonSchema:
     protocol = endpoint["properties"]["protocol"]
     del protocol["type"]
     protocol["anyOf"] = [{"enum": names}, {"title": "distribution:name", "enum": qualified}]
-    endpoint["allOf"] = choices
+    # Before the protocol is written, the options of each may be completed.
+    any_options = {"anyOf": [{"$ref": f"#/$defs/{name}.options"} for name in names]}
+    endpoint["allOf"] = [
+        *choices,
+        {"if": {"required": ["protocol"]}, "else": {"properties": {"options": any_options}}},
+    ]
     tree["properties"]["endpoints"]["additionalProperties"] = False
     tree = {
         "$schema": _DIALECT,
@@ -75,7 +87,9 @@ def schema(registry: Registry) -> JsonSchema:
         "$defs": dict(sorted(definitions.items())),
     }
     del tree["required"]  # the endpoints may come from an include
-    return {key: _shared(value) if key != "$defs" else _shared_in(value) for key, value in tree.items()}
+    tree = {key: _shared(value) if key != "$defs" else _shared_in(value) for key, value in tree.items()}
+    explained: JsonSchema = _explained(tree)
+    return explained
 
 
 def schema_text(registry: Registry) -> str:
@@ -102,6 +116,32 @@ def _options(installed: Installed, model: type[BaseModel], definitions: JsonSche
         then["required"] = ["options"]
     names = sorted({name, qualified})
     return {"if": {"properties": {"protocol": {"enum": names}}, "required": ["protocol"]}, "then": then}
+
+
+def _explained(value: Any, expected: str = "") -> Any:  # any value of JSON
+    """A part of the schema with what is expected in place of an editor's message about each form of a value.
+
+    `errorMessage` is no keyword of JSON Schema, but of the editors that use the YAML language server.
+    """
+    if isinstance(value, list):
+        return [_explained(item, expected) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "properties" in value or "$defs" in value:
+        expected = ""
+    elif "title" in value and not expected:
+        examples = f", like {value['examples'][0]}" if "examples" in value else ""
+        expected = f"Expected here: {value['title']}{examples}."
+    found = {
+        key: {name: _explained(one) for name, one in item.items()}
+        if key in ("properties", "$defs")
+        else item
+        if key in ("default", "examples", "enum")
+        else _explained(item, expected)
+        for key, item in value.items()
+    }
+    is_form = not found.keys().isdisjoint(("type", "const", "enum", "pattern"))
+    return {**found, "errorMessage": expected} if expected and is_form else found
 
 
 def _shared(value: Any) -> Any:  # any value of JSON

@@ -94,6 +94,7 @@ class ConnectionFields(_Often):
         "admitted",
         "begun",
         "connected",
+        "dropped",
         "end",
         "identity",
         "lane",
@@ -160,6 +161,7 @@ class ConnectionFields(_Often):
         self._paused = 0  # why nothing is read: bits
         self._reading = False  # the lane says when there is something to read
         self._rest = b""  # read, and not wanted yet: nothing more is read before it is
+        self.dropped = 0  # bytes that came and that the protocol was not given; over TLS some as they came
 
         # Ending: the state, and what it implies (`ending.Facts`), set by `_enter` alone.
         self.end: End | None = None
@@ -188,6 +190,11 @@ class ConnectionFields(_Often):
         if not isinstance(name, str):
             raise TypeError(f"a peer's name is a str, not {type(name).__name__}")
         self._name = name[:NAME_LIMIT]
+
+    @property
+    def _only_receives(self) -> bool:
+        """Whether the protocol wants what comes after the end is certain (`contract.StreamFactory`)."""
+        return bool(getattr(self.protocol, "only_receives", False))
 
     # -- the state
 

@@ -106,6 +106,8 @@ class DatagramListener(Listener):
             if queued:
                 self._take_queued(port)
             port.leave()
+            if queued:
+                port.count_queued()
             self._begun = False
 
     def _closed(self) -> None:

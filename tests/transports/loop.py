@@ -184,6 +184,7 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
         listening.bind((host, 0))
         listening.listen()
         client = socket.create_connection(listening.getsockname()[:2])
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # what is sent has arrived
         accepted, _ = listening.accept()
     return accepted, client
 
