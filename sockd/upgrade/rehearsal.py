@@ -104,6 +104,11 @@ class DeafPort:
     def send(self, _data: bytes, _peer: Peer) -> bool:
         return True
 
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Nothing is ever read."""
+
+    resumeProducing = pauseProducing  # noqa: N815
+
 
 def problems(handover: Handover, plan: Plan) -> list[str]:
     """Why this program can't go on where the running one stops, a line for each reason; or none."""
