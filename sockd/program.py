@@ -197,7 +197,11 @@ class Program(Daemon):
             f"{counted(self._resumed, 'connection')} kept"
         )
         self.last_upgrade = Outcome(True, text)
-        self.log.info("upgraded {text}", text=text, event="upgraded")
+        self.log.info(
+            "upgraded {text}",
+            text=text, old=handed.version, new=sockd.__version__, seconds=seconds, pause=pause,
+            connections=self._resumed, event="upgraded",
+        )  # fmt: skip
         for asker in self._askers:
             asker.answer(result)
 

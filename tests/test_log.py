@@ -113,6 +113,20 @@ def test_json(path: Path) -> None:
     assert "é" in log.lines()[0]
 
 
+def test_json_says_nothing_twice(path: Path) -> None:
+    """What is only a piece of the message isn't a field; a number has the digits that it deserves."""
+    log = Log(path, style="json")
+    log.logger.info(
+        "{text}: {summary} in {seconds:.1f}s", text="1 line", summary="3 x idle", seconds=0.1 + 0.2
+    )
+    log.logger.info("got it", text="of a third party", seconds=float("nan"))
+    first, second = (json.loads(line) for line in log.lines())
+    for fields in (first, second):
+        del fields["time"], fields["level"]
+    assert first == {"message": "1 line: 3 x idle in 0.3s", "seconds": 0.3}
+    assert second == {"message": "got it", "text": "of a third party", "seconds": "nan"}
+
+
 @pytest.mark.parametrize(
     ("level", "shown"), [("debug", 5), ("info", 4), ("warn", 3), ("error", 2), ("critical", 1)]
 )
@@ -291,7 +305,7 @@ def test_full_pipe_loses_and_counts(style: str, piped: tuple[int, Destination]) 
     if style == "json":
         assert [json.loads(line)["event"] for line in lines[-2:-1]] == ["log lost"]
         assert json.loads(lines[-2])["lines"] == 10
-    assert "10 lines of the log were lost: nobody read them" in lines[-2]
+    assert "10 lines of the log lost: nobody read them" in lines[-2]
     assert "heard" in lines[-1]
     assert destination.lost == 0
 

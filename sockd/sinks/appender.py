@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sockd.base.paths import own_descriptor
+from sockd.base.units import counted
 from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_append, problem
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
@@ -148,7 +149,7 @@ class Appender:
         """Go on with what `freeze` gave; a KeyError, TypeError or ValueError where it is none of that."""
         unwritten, offset = memoryview(state["unwritten"]), int(state["offset"])
         if not 0 <= offset <= len(unwritten):
-            raise ValueError(f"{offset} bytes of {len(unwritten)} can't be written")
+            raise ValueError(f"{counted(offset, 'byte')} of {len(unwritten)} can't be written")
         self._rest = unwritten[offset:]
         self._within_record = offset > 0
         device, inode = state["inode"]
