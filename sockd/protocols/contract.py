@@ -207,6 +207,12 @@ class DatagramTransport(Protocol):
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         """Send each of these in order, faster than `send` does; what the kernel refuses is only counted."""
 
+    def gone(self, peer: Peer) -> bool:
+        """Whether nobody has a Unix peer's socket any more, as the kernel says without a datagram being sent.
+
+        False for a peer whose address can't be asked about, as over UDP.
+        """
+
     def failed(self, where: str) -> None:
         """Log and count the exception that is being handled."""
 

@@ -27,6 +27,7 @@ class Net:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
+        self.left: set[Peer] = set()
         self.clock = clock or ClockReactor()
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
@@ -37,6 +38,7 @@ class Net:
         assert specification.datagram is not None
         service = host.service = specification.service(host)
         assert isinstance(service, ChatService)
+        service.chat.guests = 0
         self.service = service
         listener = specification.datagram(host)
         assert isinstance(listener, ChatDatagrams)
@@ -54,6 +56,9 @@ class Net:
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         for data, peer in replies:
             self.send(data, peer)
+
+    def gone(self, peer: Peer) -> bool:
+        return peer in self.left
 
     def failed(self, where: str) -> None:
         raise AssertionError(where)
