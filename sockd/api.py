@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.base.reactor import Clock, Reactor, Timer
+from sockd.base.reactor import Clock, Later, Reactor, Timer
 from sockd.base.units import Rate
 from sockd.config.types import (
     Account,
@@ -70,6 +70,7 @@ __all__ = [
     "FileSink",
     "Host",
     "Integer",
+    "Later",
     "LogLimiter",
     "LogPath",
     "Member",

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from sockd.base.reactor import MainReactor, Timer
 from sockd.base.units import counted, format_duration
+from sockd.base.waiting import Wait
 from sockd.control.listener import ControlListener
 from sockd.control.status import Outcome, in_words
 from sockd.plan.changes import Changes
@@ -92,6 +93,7 @@ class Daemon(Service):
         self._ready = False
         self._stopping: Deferred[None] | None = None
         self._services_stopping: list[Deferred[None]] = []
+        self._waiting: Wait | None = None  # for what is to end before the stop goes on
         self._hurried = False
         self._timer: Timer | None = None
         self._refusals_timer: Timer | None = None
@@ -123,6 +125,12 @@ class Daemon(Service):
     def seconds(self) -> float:
         """The time by the reactor's clock."""
         return self._reactor.seconds()
+
+    def breath(self) -> Deferred[None]:
+        """Fires in the reactor's next turn: what takes long is done in pieces."""
+        next_turn: Deferred[None] = Deferred()
+        self._reactor.callLater(0, next_turn.callback, None)
+        return next_turn
 
     def _words(self) -> str:
         return in_words(self.endpoints, self.leaving)
@@ -268,7 +276,7 @@ class Daemon(Service):
 
     async def _stop(self) -> None:
         deadline = self._reactor.seconds() + self.plan.drain
-        await self.reloading.close()
+        await self._at_most(self.reloading.close(), deadline)
         self.around.sockets.leave_to_store()
         connections = sum(len(endpoint.connections) for endpoint in self.everywhere)
         self.log.info(
@@ -281,17 +289,26 @@ class Daemon(Service):
         )
         self._timer = self._reactor.callLater(self._left(deadline), self._cut_connections)
         seeing_off = tuple(self.seeing_off)
-        await DeferredList([ensureDeferred(endpoint.drain()) for endpoint in self.endpoints])
+        drained = DeferredList([ensureDeferred(endpoint.drain()) for endpoint in self.endpoints])
+        await self._at_most(drained, deadline + SERVICE_GRACE)
         if self._timer.active():
             self._timer.cancel()
         self._services_stopping += [ensureDeferred(endpoint.stop()) for endpoint in self.endpoints]
         self._timer = self._reactor.callLater(max(self._left(deadline), SERVICE_GRACE), self._cut_services)
-        await DeferredList([*self._services_stopping, *seeing_off], consumeErrors=True)
+        ended = DeferredList([*self._services_stopping, *seeing_off], consumeErrors=True)
+        await self._at_most(ended, max(deadline, self.seconds()) + 2 * SERVICE_GRACE)
         if self._timer.active():
             self._timer.cancel()
         self.controls.close()
         self.reports.stop()
         self.log.info("stopped", event="stopped")
+
+    def _at_most(self, waited: Deferred[Any], deadline: float) -> Deferred[None]:
+        """Fires with this one, at the deadline or a moment after `hurry`, whatever a third party does."""
+        self._waiting = Wait(self._reactor, waited, max(0.0, deadline - self.seconds()))
+        if self._hurried:
+            self._waiting.shorten(2 * SERVICE_GRACE)
+        return self._waiting.over
 
     def _left(self, deadline: float) -> float:
         """Seconds until then; none when asked to hurry."""
@@ -302,6 +319,8 @@ class Daemon(Service):
         self._hurried = True
         self._cut_connections()
         self._cut_services()
+        if self._waiting is not None:
+            self._waiting.shorten(SERVICE_GRACE)
 
     def _cut_connections(self) -> None:
         for endpoint in self.everywhere:

@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, Logger
 
 import sockd
 from sockd.base import descriptors
+from sockd.base.account import Account
 from sockd.base.errors import SockdError
 from sockd.base.reactor import MainReactor, ProcessReactor
 from sockd.base.units import counted
@@ -34,6 +35,7 @@ from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
+from sockd.process.pid_file import PidFile
 from sockd.process.rights import Rights
 from sockd.process.switches import Switches
 from sockd.process.user import is_root, refusal_as
@@ -58,6 +60,7 @@ class Program(Daemon):
 
     `read()` is called in a thread, and gives the plan of the file as it is then. Where another program ran in
     this process before, `handed` is what it handed over, and `sockets` are its sockets by their numbers.
+    `user` is whom the daemon, while it is root, is going to run as.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Program(Daemon):
         switches: Switches,
         handed: Handover | None = None,
         sockets: Mapping[int, socket.socket] = MappingProxyType({}),
+        user: Account | None = None,
+        pid_file: PidFile | None = None,
     ) -> None:
         log = Logger("sockd")
         notify = Notify.from_environment(os.environ, reactor, log)
@@ -96,13 +101,14 @@ class Program(Daemon):
         self._read_plan = read
         self._notify = notify
         self._watchdog: Watchdog | None = None
-        self._carried = Carried.of(options, directories, handed)
+        self._carried = Carried.of(options, directories, handed, pid_file)
         self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
         self._stop_reactor = reactor.stop
         self._stop_asked = False
         self._started_in = working_directory()
-        self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ)
+        self.around.sockets.user = user
+        self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ, user)
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's Application
         super().setServiceParent(parent)
@@ -122,6 +128,12 @@ class Program(Daemon):
         on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         on_signal(self._reactor, signal.SIGUSR1, self.reopen)
         on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
+
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind the addresses; daemonizing is over, so that the pid is the one that stays."""
+        if self._carried.pid_file is not None:
+            self._carried.pid_file.write()
+        super().privilegedStartService()
 
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
@@ -160,7 +172,7 @@ class Program(Daemon):
             return True
         if self._own_log is None or not self._own_log.read_by_person:
             return False
-        self._own_log.write(welcome(daemon.endpoints, self._started_in))
+        self._own_log.write(welcome(daemon.endpoints, self._started_in, self._own_log.width()))
         return True
 
     def _report_upgraded(self, handed: Handover) -> None:
@@ -239,7 +251,8 @@ class Program(Daemon):
             self._watchdog.stop()
         self._switches.stop()
         self._notify.close()
-        self._carried.remove_pid_file()
+        if self._carried.pid_file is not None:
+            self._carried.pid_file.remove()
 
 
 def working_directory() -> Path:

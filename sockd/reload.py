@@ -21,6 +21,7 @@ from sockd.plan import words
 from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
+from sockd.process.replaced import ReplacedError
 from sockd.systemd.reports import Reports
 from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
@@ -174,6 +175,8 @@ class Reloading:
             ) from None
         except FileWrongError as error:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
+        except ReplacedError as error:
+            raise Refused(os.EX_TEMPFAIL, str(error)) from None
         except SockdError as error:
             raise Refused(os.EX_CONFIG, str(error)) from None
 
@@ -210,7 +213,9 @@ class Reloading:
     async def _reconcile(self, changes: Changes) -> Changes:
         """Make the changes, and return them as they were made."""
         daemon, plan = self._daemon, changes.new
-        reconciliation = Reconciliation(daemon.by_name, changes, daemon.around)
+        reconciliation = Reconciliation(
+            daemon.by_name, changes, daemon.around, stopping=lambda: self._turnstile.closed
+        )
         await reconciliation.prepare()
         try:
             daemon.controls.prepare(changes)

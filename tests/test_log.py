@@ -15,6 +15,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
+from sockd.base.account import Account
 from sockd.base.text import UNSAFE
 from sockd.log import (
     LINE_LIMIT,
@@ -60,8 +61,8 @@ def no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     opened: list[Destination] = []
     initialise = Destination.__init__
 
-    def remember(self: Destination, path: Path | None = None) -> None:
-        initialise(self, path)
+    def remember(self: Destination, path: Path | None = None, user: Account | None = None) -> None:
+        initialise(self, path, user=user)
         opened.append(self)
 
     monkeypatch.setattr(Destination, "__init__", remember)
@@ -366,19 +367,8 @@ def test_standard_output_is_not_reopened(capfd: pytest.CaptureFixture[str]) -> N
     """There is nothing to open."""
     log = Destination()
     log.reopen()
-    log.give_to(1, 1)
     log.write("out")
     assert capfd.readouterr().out == "out\n"
-
-
-def test_given_to_the_user_it_runs_as(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon that drops its privileges must be able to reopen its log."""
-    given: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "fchown", lambda _, uid, gid: given.append((uid, gid)))
-    log = Destination(path)
-    log.give_to(7, None)
-    log.give_to(None, 8)
-    assert given == [(7, -1), (-1, 8)]
 
 
 def test_automatic_format(path: Path, piped: tuple[int, Destination]) -> None:

@@ -67,6 +67,39 @@ class Forger:
         return head + struct.pack("!H", len(number + sealed)) + number + sealed
 
 
+class KeyUpdates:
+    """Records under TLS 1.3 that hold KeyUpdates (RFC 8446, 4.6.3), of a client whose handshake is done.
+
+    `keys` is what OpenSSL logged of it. Each of them ends the keys that it was encrypted with.
+    """
+
+    def __init__(self, keys: Path) -> None:
+        secrets = (line.split() for line in keys.read_text().splitlines())
+        self._secret = next(
+            bytes.fromhex(line[2]) for line in secrets if line[0] == "CLIENT_TRAFFIC_SECRET_0"
+        )
+        self._hash = {32: hashlib.sha256, 48: hashlib.sha384}[len(self._secret)]
+
+    def record(self, *, requested: bool = False) -> bytes:
+        """The next one; `requested`: the server is to renew its keys, too."""
+        size = {32: 16, 48: 32}[len(self._secret)]
+        key, salt = self._expand(b"key", size), self._expand(b"iv", 12)
+        self._secret = self._expand(b"traffic upd", len(self._secret))
+        return _sealed_13(key, salt, HANDSHAKE, bytes([24, 0, 0, 1, requested]))
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        """HKDF-Expand-Label (RFC 8446, 7.1), for what one hash is enough for."""
+        label = b"tls13 " + label
+        info = struct.pack("!HB", size, len(label)) + label + b"\0"
+        return hmac.digest(self._secret, info + b"\1", self._hash)[:size]
+
+
+def _sealed_13(key: bytes, salt: bytes, kind: int, data: bytes) -> bytes:
+    """The first record under a key (RFC 8446, 5.2)."""
+    head = struct.pack("!BHH", 23, 0x0303, len(data) + 1 + 16)
+    return head + AESGCM(key).encrypt(salt, data + bytes([kind]), head)
+
+
 def _prf(secret: bytes, seed: bytes, size: int) -> bytes:
     """TLS 1.2's (RFC 5246, 5)."""
     made, a = b"", seed

@@ -33,6 +33,11 @@ def summary(counts: Counter[str]) -> str:
     return ", ".join(f"{count} x {what}" for what, count in counts.most_common())
 
 
+def lost_bytes(counts: Counter[str]) -> str:
+    """Counts of bytes as text, the largest first: `1840 bytes (drained), 12 bytes (done)`."""
+    return ", ".join(f"{count} bytes ({why})" for why, count in counts.most_common())
+
+
 class Counters:
     """What one listener counts: plain attributes, so that the hot path pays one addition for each."""
 
@@ -42,6 +47,7 @@ class Counters:
         "bytes_out",
         "datagrams_in",
         "datagrams_out",
+        "dropped",
         "empty",
         "refused",
     )
@@ -54,16 +60,19 @@ class Counters:
         self.datagrams_out = 0
         self.empty = 0  # datagrams without a byte
         self.refused: Counter[str] = Counter()  # reason -> how often
+        # Bytes of connections that the kernel had acknowledged and no protocol was given: end -> how many.
+        self.dropped: Counter[str] = Counter()
 
     def freeze(self) -> dict[str, int | dict[str, int]]:
         """The counts, for the program that takes over in an upgrade."""
-        counted = {name: getattr(self, name) for name in self.__slots__ if name != "refused"}
-        return {**counted, "refused": dict(self.refused)}
+        counted = {name: getattr(self, name) for name in self.__slots__}
+        return {name: dict(count) if isinstance(count, Counter) else count for name, count in counted.items()}
 
     def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
         """Add what another program has counted."""
         for name in self.__slots__:
-            if name == "refused":
-                self.refused.update(state.get(name, {}))
+            counted = getattr(self, name)
+            if isinstance(counted, Counter):
+                counted.update(state.get(name, {}))
             else:
                 setattr(self, name, state.get(name, 0))

@@ -25,6 +25,26 @@ class Clock(Protocol):
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> Timer: ...  # noqa: A002, N802
 
 
+class Later(Protocol):
+    """Has a function called in a later turn of the reactor, at the earliest after `delay` seconds.
+
+    Work that takes longer than one event may goes on this way: all calls of one endpoint share a slice of
+    each turn (`transports.continued`), which calls of the reactor's own timers don't.
+    """
+
+    # What the call returns is dropped, so it may be anything.
+    def __call__(self, function: Callable[..., Any], /, *arguments: Any, delay: float = 0.0) -> Timer: ...
+
+
+def later_by(clock: Clock) -> Later:
+    """The same by a clock's own timers, for where there is no endpoint."""
+
+    def later(function: Callable[..., Any], /, *arguments: Any, delay: float = 0.0) -> Timer:
+        return clock.callLater(delay, function, *arguments)
+
+    return later
+
+
 class Watcher(Protocol):
     """Calls `doRead` and `doWrite` of descriptors that are ready: the reactor, or a lane within it."""
 

@@ -1,6 +1,7 @@
 """How a subcommand of `sockd` reaches the daemon: its options, the socket, what the shell may complete."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -8,12 +9,16 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from sockd.base.errors import SockdError
+from sockd.base.text import visible
 from sockd.base.units import format_duration
 from sockd.control.commands import COMMANDS, Argument, Ids
 from sockd.control.language import Json
 
 # Seconds that a shell waits for what can be completed: a person sits in front of it.
 _COMPLETION_TIMEOUT = 1.0
+# What may be completed: nothing that a shell takes for more than one word.
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:,=@%+-]{0,199}")
 _LONGEST_TIMEOUT = 86_400.0  # seconds
 
 # The function of a subcommand: click calls it with whatever options and arguments it declares.
@@ -45,11 +50,13 @@ class RemoteDaemon:
         self.timeout = timeout
         self._control = control
 
-    def ask(self, command: str, timeout: float | None = None, **arguments: Json) -> Json:
-        """As `client.ask`; `timeout`, in seconds, counts where the user named none."""
+    def ask(
+        self, command: str, timeout: float | None = None, within: float | None = None, **arguments: Json
+    ) -> Json:
+        """As `client.ask`; `timeout`, in seconds, counts where the user named none, and `within` always."""
         from sockd.control.client import ask  # noqa: PLC0415 - `sockd --help` does without
 
-        return ask(self.path(), command, self.timeout or timeout, **arguments)
+        return ask(self.path(), command, within or self.timeout or timeout, **arguments)
 
     def path(self) -> str:
         """The path of its control socket."""
@@ -134,7 +141,10 @@ def _asks(function: Function) -> Function:
     def call(control: str | None, timeout: float | None, **arguments: object) -> object:
         try:
             return function(RemoteDaemon(control, timeout), **arguments)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (SockdError, click.ClickException, click.exceptions.Exit, OSError):
+            raise
+        except Exception as error:
+            # What answers may be anything: another version, or another user's program.
             from sockd.control.language import Refused  # noqa: PLC0415
 
             why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -143,14 +153,7 @@ def _asks(function: Function) -> Function:
     return call
 
 
-def as_json(value: Json) -> str:
-    """A value for programs: JSON in ASCII."""
-    import json  # noqa: PLC0415
-
-    return json.dumps(value, indent=2)
-
-
-def _endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The endpoints whose names begin so, each with its protocol."""
     return _completions(
         ctx,
@@ -159,20 +162,23 @@ def _endpoints(ctx: click.Context, _param: click.Parameter, incomplete: str) -> 
     )
 
 
-def _connections(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The connections whose ids begin so, each with its peer."""
-    return _completions(
-        ctx,
-        incomplete,
-        lambda daemon: [
-            (str(one["id"]), f"{one['peer']} on {one['listener']}")
-            for one in daemon.ask("connections")["connections"]
-        ],
-    )
+def who_there_is(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The ids that begin so, each with its peer, and the names."""
+
+    def look(daemon: RemoteDaemon) -> list[tuple[str, str]]:
+        found = []
+        for one in daemon.ask("connections")["connections"]:
+            where = f"{one['peer']} on {one['listener']}"
+            found.append((str(one["id"]), where))
+            if one.get("name"):  # an older daemon has none
+                found.append((one["name"], where))
+        return found
+
+    return _completions(ctx, incomplete, look)
 
 
 # What the shell offers for an argument, by what the help calls it.
-_COMPLETIONS = {"ENDPOINT": _endpoints, "ID": _connections}
+_COMPLETIONS = {"ENDPOINT": endpoints}
 
 
 def _completions(
@@ -183,4 +189,9 @@ def _completions(
         found = look(daemon)
     except Exception:  # noqa: BLE001 - a message would appear in the line that is being typed
         return []
-    return [CompletionItem(value, help=text) for value, text in found if value.startswith(incomplete)]
+    # The shell reads a line for each, and puts it into the command line as it is.
+    return [
+        CompletionItem(value, help=visible(text))
+        for value, text in found
+        if value.startswith(incomplete) and _WORD.fullmatch(value)
+    ]

@@ -64,7 +64,10 @@ class Form:
         if not self.off:
             return dict(self.schema)
         title = f"{self.schema['title']}, or off"
-        return {"title": title, "anyOf": [{"const": OFF}, self.schema]}
+        if "pattern" in self.schema:
+            # One schema of a text, as editors report only one of several that don't fit.
+            return {**self.schema, "title": title, "pattern": f"^{OFF}$|{self.schema['pattern']}"}
+        return {"title": title, "anyOf": [self.schema, {"const": OFF}]}
 
 
 class Section(BaseModel):

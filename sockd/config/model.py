@@ -67,7 +67,16 @@ def _read_options(value: object) -> object:
 Off = Annotated[None, BeforeValidator(_read_off), WithJsonSchema({"const": "off"})]
 Where = Annotated[
     Address,
-    Form(_read_address, str, {"title": "address", "type": "string", "pattern": f"^(?:{'|'.join(Kind)})://"}),
+    Form(
+        _read_address,
+        str,
+        {
+            "title": "address",
+            "type": "string",
+            "pattern": f"^(?:{'|'.join(Kind)})://",
+            "examples": ["tcp://127.0.0.1:7007", "tls://*:7443", "udp://*:7007", "unix://echo.sock"],
+        },
+    ),
 ]
 
 

@@ -111,6 +111,10 @@ def _durations(least: float, most: float, *, whole: bool) -> str:
     return f"^(?:{'|'.join(choices)})$"
 
 
+# Examples of durations, of which a type with bounds takes the first that fits.
+_DURATIONS = ("30s", "1m", "10s", "1s", "100ms", "1ms", "1h", "1d")
+
+
 def duration(
     least: float = _MIN_DURATION,
     most: float = _MAX_DURATION,
@@ -144,8 +148,12 @@ def duration(
     title = "duration"
     if (least, most) != (_MIN_DURATION, _MAX_DURATION):
         title += f", {units.format_duration(least)} to {units.format_duration(most)}"
-    schema = {"title": title, "type": "string", "pattern": _durations(least, most, whole=whole)}
+    schema: JsonSchema = {"title": title, "type": "string", "pattern": _durations(least, most, whole=whole)}
+    schema["examples"] = [next(text for text in _DURATIONS if least <= units.duration(text) <= most)]
     return Form(read, units.format_duration, schema, off)
+
+
+_SIZES = ("64KiB", "1MiB", "1KiB", "1GiB", "1B")  # as _DURATIONS
 
 
 def size(least: int = 1, most: int = _MAX_SIZE, *, off: bool = False) -> Form:
@@ -176,7 +184,8 @@ def size(least: int = 1, most: int = _MAX_SIZE, *, off: bool = False) -> Form:
     title = "size"
     if (least, most) != (1, _MAX_SIZE):
         title += f", {units.format_size(least)} to {units.format_size(most)}"
-    schema = {"title": title, "type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}
+    schema: JsonSchema = {"title": title, "type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}
+    schema["examples"] = [next(text for text in _SIZES if least <= units.size(text) <= most)]
     return Form(read, units.format_size, schema, off)
 
 
@@ -195,7 +204,7 @@ def rate(*, off: bool = False) -> Form:
         return written
 
     pattern = f"^{pattern_up_to(1, 999_999_999)}/[smh]$"
-    return Form(read, str, {"title": "rate", "type": "string", "pattern": pattern}, off)
+    return Form(read, str, {"title": "rate", "type": "string", "pattern": pattern, "examples": ["20/s"]}, off)
 
 
 def number(least: int, most: int, *, off: bool = False) -> Form:
@@ -284,6 +293,7 @@ def read_account(value: object, _info: ValidationInfo | None = None) -> str | in
 # YAML 1.2 reads 0660 as the number 660, so the schema lists every number whose digits are an octal mode.
 MODE_SCHEMA: JsonSchema = {
     "title": "file mode",
+    "examples": ["0660"],
     "anyOf": [
         {"enum": [int(f"{mode:o}") for mode in range(0o1000)]},
         {"type": "string", "pattern": "^0?[0-7]{1,3}$"},
@@ -352,6 +362,7 @@ def _network(value: object) -> IPv4Network | IPv6Network:
 
 NETWORKS_SCHEMA: JsonSchema = {
     "title": "network, or a list of them",
+    "examples": ["192.0.2.0/24"],
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
 

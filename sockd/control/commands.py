@@ -35,16 +35,24 @@ class Ids:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of 1 to `most` strings, each of 1 to `longest` characters."""
+
+    most: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a request.
 
-    `metavar` is what the help of the `sockd` command calls it; the shell completes an `ENDPOINT` and an `ID`.
+    `metavar` is what the help of the `sockd` command calls it; the shell completes an `ENDPOINT`.
     Without a `metavar` it isn't an argument of the `sockd` command, only of requests. `default` is its value
     where it isn't `required`; None may be written out as null.
     """
 
     name: str
-    type: Text | Number | Ids
+    type: Text | Number | Ids | Texts
     metavar: str = ""
     required: bool = True
     default: int | str | None = None
@@ -133,8 +141,15 @@ _ALL = (
     Command(
         "kick",
         "Close connections.",
-        "Close connections immediately, by the ids that `sockd connections` shows.",
-        (Argument("connections", Ids(most=10_000), "ID"),),
+        "Close connections immediately, and end members of a chat that come by datagrams.\n\n"
+        "WHO is an id that `sockd connections` shows, the address of peers (192.0.2.7), of one of them "
+        "(192.0.2.7:40122), a network (192.0.2.0/24), a user's id (uid=1000), or a name. A name that looks "
+        "like one of these is written as name:NAME.",
+        (
+            Argument("connections", Ids(most=10_000), required=False),
+            Argument("who", Texts(most=100, longest=200), required=False),
+            Argument("endpoint", Text(longest=100), required=False),
+        ),
     ),
     Command(
         "upgrade",

@@ -9,7 +9,7 @@ from sockd.base.errors import SockdError
 VERSION = 1
 # Lengths of a line, its newline included.
 MAX_REQUEST_BYTES = 64 * 1024
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # A value that JSON can say, as the json module reads and writes it: it has no narrower type for either.
 Json = Any

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from sockd import __version__
 from sockd.base.spelling import offer
 from sockd.base.text import visible
-from sockd.control.commands import COMMANDS, Argument, Number, Text
+from sockd.control.commands import COMMANDS, Argument, Ids, Number, Text, Texts
 from sockd.control.language import MAX_ANSWER_BYTES, VERSION, Json, Refused
 
 # A request with more wrong arguments than this is answered with the first of them.
@@ -43,8 +43,11 @@ def _field(argument: Argument) -> tuple[Any, Any]:
             found = Annotated[str, Field(min_length=1, max_length=declared.longest)]
         case Number():
             found = _number(declared)
-        case _:
+        case Ids():
             found = Annotated[list[_number(Number())], Field(min_length=1, max_length=declared.most)]  # type: ignore[misc]
+        case Texts():
+            text = Annotated[str, Field(min_length=1, max_length=declared.longest)]
+            found = Annotated[list[text], Field(min_length=1, max_length=declared.most)]
     if argument.required:
         return found, ...
     return (found | None if argument.default is None else found), argument.default

@@ -23,6 +23,7 @@ from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import State
 from sockd.transports.acceptor import SHORTAGE_PAUSE, Acceptor
 from sockd.transports.connection import Connection
+from sockd.transports.continued import ContinuedWork
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 
@@ -61,6 +62,7 @@ class ControlServer:
         self._effects = effects
         self._log = log
         self._conversations: dict[Connection, Conversation] = {}
+        self.later = ContinuedWork(flusher, self.protocol_failed).later
         self._acceptor: Acceptor | None = None
         self._again: Timer | None = None
         self._requests = LogLimiter(flusher.reactor, _REQUESTS_LOGGED, self._summarise)

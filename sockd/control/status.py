@@ -12,7 +12,7 @@ from sockd import __version__
 from sockd.base.units import counted
 from sockd.control.language import Json
 from sockd.log import timestamp
-from sockd.plan.plan import CertificatePlan
+from sockd.plan.plan import CertificatePlan, EndpointPlan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import Member
 from sockd.transports.connection import Connection
@@ -91,6 +91,15 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
     }
 
 
+def disabled_value(plan: EndpointPlan) -> dict[str, Json]:
+    """An endpoint that the file has, and that isn't enabled."""
+    return {
+        "name": plan.name,
+        "protocol": plan.protocol,
+        "addresses": [str(listener.address) for listener in plan.listeners],
+    }
+
+
 def _certificates(endpoint: Endpoint) -> Sequence[CertificatePlan]:
     return endpoint.plan.tls.certificates if endpoint.plan.tls is not None else ()
 
@@ -133,6 +142,7 @@ def _listener_value(
         "datagrams_in": counters.datagrams_in,
         "datagrams_out": counters.datagrams_out,
         "refused": dict(counters.refused),
+        "dropped": dict(counters.dropped),
         "note": _note(listener, rights),
     }
 
@@ -160,6 +170,7 @@ def connection_value(endpoint: Endpoint, connection: Connection, moments: Moment
         "bytes_in": connection.received,
         "bytes_out": connection.sent,
         "unsent": connection.unsent,
+        "dropped": connection.dropped,
         "draining": endpoint.connections.draining(connection),
     }
 
@@ -181,6 +192,7 @@ def member_value(
         "bytes_in": None,
         "bytes_out": None,
         "unsent": None,
+        "dropped": None,
         "draining": False,
     }
 

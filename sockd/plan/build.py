@@ -111,7 +111,7 @@ class _Planner:
         self._check_exclusive(written, options)
         return EndpointPlan(
             name=written.name,
-            protocol=endpoint.protocol,
+            protocol=self.registry.canonical(endpoint.protocol),
             specification=specification,
             options=options,
             limits=self._limits(written, specification),

@@ -9,7 +9,8 @@ import yaml
 
 from sockd.base.addresses import Kind
 from sockd.base.errors import Place
-from sockd.base.text import aligned
+from sockd.base.tables import aligned
+from sockd.base.text import visible_json
 from sockd.base.units import counted, format_duration
 from sockd.config import model
 from sockd.config.form import OFF
@@ -19,11 +20,16 @@ from sockd.config.values import Scalar, read_as
 from sockd.plan import applies
 from sockd.plan.build import usual_limits
 from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, TlsPlan
+from sockd.protocols.contract import Options
 from sockd.transports.sockets.options import SocketOptions
 
 # Keys and values as the file has them, of which mappings and lists hold others: what PyYAML writes.
 Value = Any
 Tree = dict[str, Value]
+
+
+# The value of an option whose type has no form as text.
+NOT_SHOWN = "(not shown)"
 
 
 def daemon_tree(plan: Plan) -> Tree:
@@ -54,6 +60,17 @@ def socket_tree(socket: SocketOptions) -> Tree:
     values = {field.name: getattr(socket, field.name) for field in fields(socket)}
     tree = model.Socket(**values | {"keepalive": keepalive}).model_dump(mode="json")
     return {key: OFF if value is None else value for key, value in tree.items()}
+
+
+def options_tree(options: Options, *, whole: bool) -> Tree:
+    """The options of a protocol in the types of JSON: all of them, or those that aren't the defaults."""
+    tree: Tree = {}
+    for name, field in type(options).model_fields.items():
+        try:
+            tree |= options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole, include={name})
+        except Exception:  # noqa: BLE001 - a third party's type
+            tree[field.alias or name] = NOT_SHOWN
+    return tree
 
 
 def guards_tree(endpoint: EndpointPlan) -> Tree:
@@ -129,13 +146,15 @@ def render(plan: Plan) -> str:
             for endpoint in endpoints
         },
     }
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    # Unsafe characters stand in double quotes only, where YAML takes JSON's escapes.
+    return "\n".join(map(visible_json, text.split("\n")))
 
 
-def table(plan: Plan, now: float) -> str:
+def table(plan: Plan, now: float, width: int | None = None) -> str:
     """What will run, a line for each address, with all that differs from the defaults; `now` is wall clock.
 
-    What all addresses of an endpoint have in common is in the first of its lines.
+    What all addresses of an endpoint have in common is in the first of its lines. `width` is the terminal's.
     """
     rows = [("endpoint", "address", "protocol", "differs from the default")]
     for endpoint in (*plan.endpoints, *plan.disabled):
@@ -148,7 +167,7 @@ def table(plan: Plan, now: float) -> str:
             speaks = ["tls: true"] if _begins_tls(listener) else []
             rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *speaks, *_flat(own)])))
             name, protocol, unusual = "", "", []
-    return aligned(rows)
+    return aligned(rows, width)
 
 
 def _certificates(tls: TlsPlan | None, now: float) -> list[str]:
@@ -165,7 +184,7 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> Tree:
     tree: Tree = {} if enabled else {"enabled": False}
     tree["listen"] = [_listener(listener) for listener in endpoint.listeners]
     tree["protocol"] = endpoint.protocol
-    options = endpoint.options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    options = options_tree(endpoint.options, whole=False)
     if options:
         tree["options"] = options
     tree |= guards_tree(endpoint)

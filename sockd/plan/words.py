@@ -23,6 +23,7 @@ from sockd.plan.show import (
     guards_tree,
     in_line,
     limits_tree,
+    options_tree,
     required_tree,
     socket_tree,
     tls_tree,
@@ -186,20 +187,13 @@ def _until(certificate: CertificatePlan) -> str:
 def _options(old: Options, new: Options) -> Iterator[str]:
     # Of two protocols, only what was written is compared.
     alike = type(old) is type(new)
-    before, after = _options_tree(old, whole=alike), _options_tree(new, whole=alike)
+    before, after = options_tree(old, whole=alike), options_tree(new, whole=alike)
     yield from _lines({"options": before}, {"options": after})
     for name, field in type(new).model_fields.items() if alike else ():
         key = field.alias or name
         # Secrets look the same as text, and so does what has no form as text.
         if before.get(key) == after.get(key) and getattr(old, name) != getattr(new, name):
             yield f"options.{key}: changed"
-
-
-def _options_tree(options: Options, *, whole: bool) -> Tree:
-    try:
-        return options.model_dump(mode="json", by_alias=True, exclude_defaults=not whole)
-    except Exception:  # noqa: BLE001 - a third party's types
-        return {}
 
 
 # -- trees -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.base.reactor import Reactor
+from sockd.base.reactor import Later, Reactor, later_by
 from sockd.base.units import Rate
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ class Host(Generic[OptionsT]):
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
     service: Any = None  # what the specification's `service` returned, whose type the protocol knows
+    # Calls a function in a later turn, within the slice that the endpoint has of each. Where none is given,
+    # as in a protocol's tests, the reactor's own timers do it.
+    later: Later = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.later = self.later or later_by(self.reactor)
 
 
 class Surviving(Protocol):
@@ -106,7 +112,13 @@ class StreamFactory(Protocol):
 
     # Any: Twisted's IAddress and IProtocol are interfaces of zope, which are no types.
     def buildProtocol(self, addr: Any, /) -> Any:  # noqa: N802
-        """The protocol of a connection from this Twisted address; None refuses the connection."""
+        """The protocol of a connection from this Twisted address; None refuses the connection.
+
+        Its attribute `only_receives` may be True: it never answers, and is given all that its peer sends.
+        Then `dataReceived` is also called once the end is certain (`disconnecting`), and after sockd's own
+        FIN, until the peer's or the end of the linger time. For any other protocol such bytes are dropped,
+        counted, and logged with the connection.
+        """
 
 
 class StreamTransport(Protocol):
@@ -150,7 +162,7 @@ class StreamTransport(Protocol):
 
     @property
     def disconnecting(self) -> bool:
-        """Whether the end is certain: nothing more is delivered to the protocol."""
+        """Whether the end is certain: nothing more is delivered, unless the protocol `only_receives`."""
 
     # -- writing
 
@@ -184,7 +196,7 @@ class StreamTransport(Protocol):
     # -- ending
 
     def loseConnection(self) -> None:  # noqa: N802
-        """Send what is unsent, then a FIN; the peer's further bytes are read and dropped."""
+        """Send what is unsent, then a FIN; further bytes are dropped, unless it `only_receives`."""
 
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Send what is unsent, then a FIN; the peer may go on sending, and is heard."""

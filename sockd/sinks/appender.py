@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_append, own_descriptor, problem
+from sockd.base.paths import own_descriptor
+from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_append, problem
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
 _NOTHING = memoryview(b"")

@@ -13,7 +13,7 @@ those below:
     Reading      whether the lane watches for input: pauses, holds
     Fields       the attributes, and the state (`ConnectionFields`)
 
-**The state.** `state` is one of eleven (`ending`, which has the table), and `_happens(event)` is the only
+**The state.** `state` is one of twelve (`ending`, which has the table), and `_happens(event)` is the only
 thing that moves it. The table decides; the methods here turn what the kernel, the protocol and sockd say
 into events, and do what a move asks for: send a FIN, tell a half-closeable protocol, reset, bury the
 socket. Attributes such as `connected`, `disconnecting` and `lingering` are set by the move, and by nothing
@@ -50,6 +50,10 @@ of the turn.
 say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If that is
 all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the word away.
 
+**Every byte is accounted for.** What the kernel has acknowledged is delivered or counted in `dropped`: bytes
+that come once the end is certain (`_came_late`), and those that nobody has read when the socket is given up
+(`_count_unread`). A protocol that only receives is given the former too.
+
 A protocol that raises costs its own connection (`_failed`) and nothing else. The kernel running out of memory
 for buffers (ENOBUFS) ends nothing: writing pauses for a tenth of a second.
 """
@@ -75,12 +79,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.transports.ending import SENDS_FIN, TELLS_OF_FIN, ConnectionEvent, ConnectionState
 from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
 from sockd.transports.movable import Movable
 from sockd.transports.reading import BY_BACK_PRESSURE, BY_PROTOCOL
 from sockd.transports.twisted import TwistedProtocol, TwistedSocket
+from sockd.transports.unread import ignore_more, refuse_more, unread
 
 
 class ConnectionCutError(ConnectionLost):
@@ -103,6 +109,8 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a RST, drop what is un
 
 # Bound once: until Python 3.12 each look-up of an enum's member runs Python code of its own.
 _FINISHED = ConnectionState.FINISHED
+_LINGERING = ConnectionState.LINGERING
+_TAKING_REST = ConnectionState.TAKING_REST
 _PEER_FINISHED = ConnectionEvent.PEER_FINISHED
 _PEER_HALF_CLOSED = ConnectionEvent.PEER_HALF_CLOSED
 _CLOSE = ConnectionEvent.CLOSE
@@ -110,6 +118,7 @@ _HALF_CLOSE = ConnectionEvent.HALF_CLOSE
 _ALL_SENT = ConnectionEvent.ALL_SENT
 _UNSENDABLE = ConnectionEvent.UNSENDABLE
 _LINGER_EXPIRED = ConnectionEvent.LINGER_EXPIRED
+_REST_WANTED = ConnectionEvent.REST_WANTED
 _ABORT = ConnectionEvent.ABORT
 _GONE = ConnectionEvent.GONE
 
@@ -165,7 +174,8 @@ class Connection(Movable, TwistedSocket):
             self._peer_finished()
             return
         if self.disconnecting:
-            return  # the protocol is done with it; reading on keeps a peer that still sends from blocking
+            self._came_late(data)
+            return
         count = len(data)
         if count >= READ_SIZE:
             self._read_size = BULK_READ_SIZE
@@ -208,12 +218,24 @@ class Connection(Movable, TwistedSocket):
         else:
             flusher.active = False
 
+    def _came_late(self, data: bytes) -> None:
+        """The end is certain. What comes is read all the same: a peer that still sends must not block."""
+        if self._only_receives:
+            self.received += len(data)
+            self.counters.bytes_in += len(data)
+        self._flusher.active = True
+        self._deliver(data)
+        self._flusher.end()
+
     def _deliver(self, data: bytes) -> None:
-        if not self.disconnecting:
-            try:
-                self.protocol.dataReceived(data)
-            except BaseException:  # noqa: BLE001
-                self._failed("dataReceived")
+        if self.disconnecting and not self._only_receives:
+            if self.ready:
+                self.dropped += len(data)
+            return
+        try:
+            self.protocol.dataReceived(data)
+        except BaseException:  # noqa: BLE001
+            self._failed("dataReceived")
 
     def _failed(self, where: str) -> None:
         """The protocol raised: that costs it this connection, and no other connection anything."""
@@ -261,7 +283,7 @@ class Connection(Movable, TwistedSocket):
         self._parting = True
         written = self.sent + self.unsent
         try:
-            last_word = getattr(self.protocol, "last_word", None)
+            last_word = method_of(self.protocol, "last_word")
             if last_word is not None:
                 last_word(end.value)
         except BaseException:  # noqa: BLE001
@@ -275,8 +297,14 @@ class Connection(Movable, TwistedSocket):
 
     def linger_expired(self) -> None:
         """The peer had its time to finish after our FIN. The kernel still delivers what we sent."""
-        self._happens(_LINGER_EXPIRED)
-        self._lose_if_finished()
+        if self.state is not _LINGERING:
+            return
+        refuse_more(self.sock)
+        if self._only_receives and self._happens(_REST_WANTED):
+            return
+        self._count_unread()
+        if self._happens(_LINGER_EXPIRED):
+            self._lost(connectionDone)
 
     # -- the end, as it comes about
 
@@ -288,24 +316,34 @@ class Connection(Movable, TwistedSocket):
             except OSError as error:
                 self._broken(error)
                 return
-            if old in TELLS_OF_FIN and IHalfCloseableProtocol.providedBy(self.protocol):
-                self._call("writeConnectionLost", self.protocol.writeConnectionLost)
+            if old in TELLS_OF_FIN and self._half_closeable():
+                self._call(self.protocol, "writeConnectionLost")
         self._lose_if_finished()
 
     def _lose_if_finished(self) -> None:
         """Both directions have ended; or ours has, and a peer idle for so long has nothing on its way."""
-        if self.state is _FINISHED or (self.lingering and self.end is End.IDLE):
+        if self.state is _FINISHED:
             self._lost(connectionDone)
+        elif self.lingering and self.end is End.IDLE:
+            self.linger_expired()
 
     def _peer_finished(self) -> None:
         """The peer's FIN."""
-        if self.disconnecting or not IHalfCloseableProtocol.providedBy(self.protocol):
+        if self.disconnecting or not self._half_closeable():
             self._end_with_peer(End.PEER)
         elif self._happens(_PEER_HALF_CLOSED):
             self._flusher.active = True
-            self._call("readConnectionLost", self.protocol.readConnectionLost)
+            self._call(self.protocol, "readConnectionLost")
             self._lose_if_finished()
             self._flusher.end()
+
+    def _half_closeable(self) -> bool:
+        """Whether the protocol wants to know of a direction that has ended; zope asks it for attributes."""
+        try:
+            return IHalfCloseableProtocol.providedBy(self.protocol)
+        except BaseException:  # noqa: BLE001
+            self._owner.protocol_failed("__provides__")
+            return False
 
     def _end_with_peer(self, end: End) -> None:
         """The peer has finished, and so does the protocol: what is unsent goes out first."""
@@ -358,6 +396,9 @@ class Connection(Movable, TwistedSocket):
             self.lane.addWriter(self)
 
     def _broken(self, error: OSError) -> None:
+        if self.state is _TAKING_REST:  # the kernel answered with a RST what it was to take no more
+            self._end_with_peer(End.PEER)
+            return
         self._abort(self.end or End.RESET, Failure(ConnectionLost(str(error))))
 
     def _abort(self, end: End, why: Failure, *, heard: bool = False) -> None:
@@ -365,19 +406,28 @@ class Connection(Movable, TwistedSocket):
         if not self._happens(_ABORT):
             return
         self.end = end
-        self._drop_unsent()
-        if heard:
-            self._finish()
-        elif self.sock.family != socket.AF_UNIX:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         # connectionLost comes later, as the protocol may be in the middle of something.
-        self._reactor.callLater(0, self._lost, why)
+        self._owner.later(self._lost, why)
+        self._drop_unsent()
+        with suppress(OSError):  # a protocol may have closed the socket behind our back (getHandle)
+            if heard:
+                self._finish()
+                return
+            ignore_more(self.sock)
+            if self.sock.family != socket.AF_UNIX:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
 
     def _finish(self) -> None:
         """Send a FIN, and drop what has come: closing a socket with something unread sends a RST."""
-        with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_WR)
-            self._read(self._fd, BULK_READ_SIZE)
+        self.sock.shutdown(socket.SHUT_WR)
+        refuse_more(self.sock)
+        self.dropped += len(self._read(self._fd, BULK_READ_SIZE))
+
+    def _count_unread(self) -> None:
+        """What the peer has sent and nobody will read; nothing before the protocol's time."""
+        if self.ready:
+            self.dropped += len(self._rest) + unread(self._fd)
+            self._rest = b""
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor saw the socket fail, or the other end gone in both directions."""
@@ -386,8 +436,11 @@ class Connection(Movable, TwistedSocket):
 
     def _lost(self, why: Failure) -> None:
         """Give the connection up, once: the protocol and the owner hear of it here, and nowhere else."""
-        if not self._happens(_GONE):
+        if not self.connected:
             return
+        if self.state is not _FINISHED:
+            self._count_unread()
+        self._happens(_GONE)
         if self._paused & BY_PROTOCOL:
             self._flusher.waiting -= 1
         self._drop_unsent()
@@ -399,7 +452,10 @@ class Connection(Movable, TwistedSocket):
                 self.protocol.connectionLost(why)
             except BaseException:  # noqa: BLE001
                 self._owner.protocol_failed("connectionLost")
-        self._owner.ended(self, self.end or End.DONE)
+        end = self.end or End.DONE
+        if self.dropped:
+            self.counters.dropped[end] += self.dropped
+        self._owner.ended(self, end)
         self.protocol = None  # it refers to us: a cycle would wait for the garbage collector
 
 

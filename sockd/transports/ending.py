@@ -9,7 +9,7 @@ reading, or with `loseConnection`, if it doesn't. So most states are a pair of "
     we send                 OPEN                          PEER_FINISHED
     our FIN is wanted       HALF_CLOSING                  PEER_FINISHED_HALF_CLOSING
     we close                CLOSING                       PEER_FINISHED_CLOSING
-    we send no more         HALF_CLOSED, LINGERING        FINISHED
+    we send no more         HALF_CLOSED, LINGERING        FINISHED, TAKING_REST
 
 What is left are two ends without ceremony: ABORTED (reset; the protocol hears of it a turn later) and LOST
 (the socket is closed, the protocol has been told).
@@ -19,12 +19,17 @@ protocol that provides IHalfCloseableProtocol is asked instead, and may go on wr
 
 Why LINGERING: when a TCP socket is closed while bytes of the peer's are unread or on their way, the kernel
 answers them with a RST, and that RST makes the peer's kernel throw away what it has received from us and its
-program has not read yet. So after our FIN we read on and drop what comes, until the peer's FIN or until the
-linger time is over (RFC 9112, 9.6 has the same advice for HTTP).
+program has not read yet. So after our FIN we read on, until the peer's FIN or until the linger time is over
+(RFC 9112, 9.6 has the same advice for HTTP). What comes is dropped and counted.
+
+Why TAKING_REST: the kernel acknowledges what comes while we linger, and a sender may forget what was
+acknowledged. A protocol that only receives (`only_receives`) is still given all of it. When the linger time
+is over the kernel takes nothing more, and what it has by then is read at the protocol's own pace, to its end.
 
 A transition that is not in the table doesn't happen: an event that comes too late changes nothing. No state
-is ever entered again, so every connection ends after at most six moves. This module does no IO; a Connection
-does: `fields.ConnectionFields._happens` makes the move, and the methods that call it do what it asks for.
+is ever entered again, so every connection ends after at most seven moves. This module does no IO; a
+Connection does: `fields.ConnectionFields._happens` makes the move, and the methods that call it do what it
+asks for.
 """
 
 from dataclasses import dataclass
@@ -39,7 +44,8 @@ class ConnectionState(StrEnum):
     PEER_FINISHED_HALF_CLOSING = "peer finished, half closing"
     CLOSING = "closing"  # the end is wanted: what is unsent goes out, and what comes is dropped
     PEER_FINISHED_CLOSING = "peer finished, closing"
-    LINGERING = "lingering"  # our FIN is sent, and what comes is dropped until the peer's
+    LINGERING = "lingering"  # our FIN is sent; what comes until the peer's is dropped, or a receiver's
+    TAKING_REST = "taking the rest"  # nothing more comes; a protocol that only receives reads what has come
     FINISHED = "finished"  # both directions have ended: lost within the same call
     ABORTED = "aborted"  # everything unsent is dropped; lost in the reactor's next turn
     LOST = "lost"
@@ -53,6 +59,7 @@ class ConnectionEvent(StrEnum):
     ALL_SENT = "all sent"  # the kernel has everything, and no producer has more
     UNSENDABLE = "unsendable"  # the kernel takes nothing any more, though the peer's last bytes are unread
     LINGER_EXPIRED = "linger expired"  # the peer had its time to answer our FIN
+    REST_WANTED = "rest wanted"  # the same, and the protocol only receives
     ABORT = "abort"  # the protocol, or sockd: abortConnection, cut; or the socket failed
     GONE = "gone"  # the turn after an abort, the end of FINISHED, or the reactor found the socket dead
 
@@ -87,6 +94,9 @@ TRANSITIONS: dict[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {
     (_S.LINGERING, _E.PEER_FINISHED): _S.FINISHED,
     (_S.LINGERING, _E.PEER_HALF_CLOSED): _S.FINISHED,
     (_S.LINGERING, _E.LINGER_EXPIRED): _S.FINISHED,
+    (_S.LINGERING, _E.REST_WANTED): _S.TAKING_REST,
+    (_S.TAKING_REST, _E.PEER_FINISHED): _S.FINISHED,
+    (_S.TAKING_REST, _E.PEER_HALF_CLOSED): _S.FINISHED,
 }
 TRANSITIONS |= {(state, _E.ABORT): _S.ABORTED for state in _S if state not in (_S.ABORTED, _S.LOST)}
 TRANSITIONS |= {(state, _E.GONE): _S.LOST for state in _S if state is not _S.LOST}
@@ -98,7 +108,7 @@ class Facts:
 
     reads: bool = False  # the peer may still send; whether we read now is also a matter of pauses
     sends: bool = False  # what the protocol writes is sent
-    disconnecting: bool = False  # nothing is delivered to the protocol any more
+    disconnecting: bool = False  # nothing is delivered any more, but to a protocol that only receives
     follows: bool = False  # something is to be done once everything is sent
     lingering: bool = False  # only the peer's FIN is waited for, for a bounded time
     alive: bool = True  # the socket is of use: neither aborted nor lost
@@ -114,6 +124,7 @@ FACTS: dict[ConnectionState, Facts] = {
     _S.CLOSING: Facts(reads=True, sends=True, disconnecting=True, follows=True),
     _S.PEER_FINISHED_CLOSING: Facts(sends=True, disconnecting=True, follows=True),
     _S.LINGERING: Facts(reads=True, disconnecting=True, follows=True, lingering=True),
+    _S.TAKING_REST: Facts(reads=True, disconnecting=True, lingering=True),
     _S.FINISHED: Facts(disconnecting=True),
     _S.ABORTED: Facts(disconnecting=True, alive=False),
     _S.LOST: Facts(disconnecting=True, alive=False, connected=False),

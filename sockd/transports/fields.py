@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from sockd.base.metrics import End
 from sockd.base.peers import NAME_LIMIT, Peer
-from sockd.base.reactor import Watcher
+from sockd.base.reactor import Later, Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -27,6 +27,10 @@ _OPEN = ConnectionState.OPEN  # bound once, as in `connection`
 
 class Owner(Protocol):
     """The connections that one connection belongs to: they hear of its end and of a protocol that raised."""
+
+    @property
+    def later(self) -> Later:
+        """Has something called in a later turn of the reactor, within the slice that they share."""
 
     def lane(self, *, secure: bool) -> Watcher:
         """Where the connection is to be watched: the reactor itself, or a lane of it."""
@@ -90,6 +94,7 @@ class ConnectionFields(_Often):
         "admitted",
         "begun",
         "connected",
+        "dropped",
         "end",
         "identity",
         "lane",
@@ -156,6 +161,7 @@ class ConnectionFields(_Often):
         self._paused = 0  # why nothing is read: bits
         self._reading = False  # the lane says when there is something to read
         self._rest = b""  # read, and not wanted yet: nothing more is read before it is
+        self.dropped = 0  # bytes that came and that the protocol was not given; over TLS some as they came
 
         # Ending: the state, and what it implies (`ending.Facts`), set by `_enter` alone.
         self.end: End | None = None
@@ -184,6 +190,11 @@ class ConnectionFields(_Often):
         if not isinstance(name, str):
             raise TypeError(f"a peer's name is a str, not {type(name).__name__}")
         self._name = name[:NAME_LIMIT]
+
+    @property
+    def _only_receives(self) -> bool:
+        """Whether the protocol wants what comes after the end is certain (`contract.StreamFactory`)."""
+        return bool(getattr(self.protocol, "only_receives", False))
 
     # -- the state
 

@@ -34,6 +34,8 @@ from sockd.base.reactor import Reactor
 if TYPE_CHECKING:
     import ssl  # OpenSSL is loaded where TLS is used
 
+    from sockd.transports.handshake_memory import HandshakeMemory
+
 # More transports than these with something to send after one event are a fan-out.
 FAN_OUT = 16
 # Seconds that the events of a lane, and its queue, have the reactor for before others have their turn; the
@@ -77,17 +79,18 @@ class Flusher:
         "_room",
         "_scheduled",
         "active",
-        "bios",
         "dirty",
         "hearing",
         "reactor",
+        "tls",
         "waiting",
     )
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self._room = memoryview(b"")
-        self.bios: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None  # `transports.tls` makes and uses them
+        # `transports.handshaking` makes and uses them.
+        self.tls: tuple[ssl.MemoryBIO, ssl.MemoryBIO, HandshakeMemory] | None = None
         self.dirty: deque[Dirty] = deque()
         self._later: defaultdict[object, Later] = defaultdict(Later)
         self.hearing: set[object] = set()  # lanes that had events since the last run

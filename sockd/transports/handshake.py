@@ -5,6 +5,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# An alert in the clear, for a peer that OpenSSL knows nothing of yet (RFC 8446, 6): fatal, handshake_failure.
+HANDSHAKE_FAILURE = bytes.fromhex("15 0303 0002 02 28")
+
 
 def step(tls: ssl.SSLObject, *, named: bool) -> bool:
     """Go on with the handshake; whether it is done. SSLError where it failed.

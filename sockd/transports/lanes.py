@@ -100,10 +100,12 @@ class Lane:
         number = one.fileno()
         wanted = self._wanted.get(number, 0)
         if wanted == event:
-            self._poller.unregister(number)
             del self._there[number], self._wanted[number]
-            if not self._there:
-                self._close()
+            try:
+                self._poller.unregister(number)
+            finally:
+                if not self._there:
+                    self._close()
         elif wanted & event:
             self._poller.modify(number, wanted & ~event)
             self._wanted[number] = wanted & ~event

@@ -41,6 +41,7 @@ class Movable(Sending):
             "name": self.name,
             "received": self.received,
             "sent": self.sent,
+            "dropped": self.dropped,
             "unsent": b"".join(self._queue()),
             "unsent_limit": self._unsent_limit,
             "rest": self._rest,
@@ -65,6 +66,7 @@ class Movable(Sending):
         connection.number = frozen["number"]
         connection.name = frozen.get("name", "")  # a version before this one froze none
         connection.received, connection.sent = frozen["received"], frozen["sent"]
+        connection.dropped = frozen.get("dropped", 0)
         connection.limit_unsent(frozen["unsent_limit"])
         if frozen["unsent"]:
             connection._out.append(frozen["unsent"])

@@ -1,5 +1,7 @@
 """When a connection is read from, and why not: pauses, holds, and bytes that were read too early."""
 
+from contextlib import suppress
+
 from sockd.transports.fields import READ_SIZE, ConnectionFields
 
 # Why nothing is read from a connection: a set of bits.
@@ -12,23 +14,24 @@ class Reading(ConnectionFields):
     """The part of a connection that asks its lane for input, or doesn't.
 
     It is read from while the state allows it and no bit of `_paused` is set. A lingering connection is read
-    from in any case, as nothing of it reaches the protocol. Bytes in `_rest` come before all that the kernel
-    has: while there are any, the lane is not asked.
+    from in any case, as nothing of it reaches the protocol, unless that only receives. Bytes in `_rest` come
+    before all that the kernel has: while there are any, the lane is not asked.
     """
 
     __slots__ = ()
 
     def _update_reading(self) -> None:
-        reading = self._reads and (self.lingering or not self._paused)
+        reading = self._reads and (not self._paused or (self.lingering and not self._only_receives))
         if reading and self._rest:
-            self._reactor.callLater(0, self._give_rest)
+            self._owner.later(self._give_rest)
             reading = False
         if reading != self._reading:
             self._reading = reading
             if reading:
                 self.lane.addReader(self)
             else:
-                self.lane.removeReader(self)
+                with suppress(OSError):  # its protocol has closed the socket behind our back (getHandle)
+                    self.lane.removeReader(self)
 
     def _pause(self, bit: int) -> None:
         if not self._paused & bit:
@@ -84,7 +87,8 @@ class Reading(ConnectionFields):
 
     def _give_rest(self) -> None:
         rest = self._rest
-        if rest and self.connected and (self.disconnecting or not self._paused):
+        wanted = not self._paused or (self.disconnecting and not self._only_receives)
+        if rest and self.connected and wanted:
             self._rest = b""
             self._flusher.active = True
             self._deliver(rest)

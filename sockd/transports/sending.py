@@ -12,13 +12,14 @@ Two bounds hold while a peer doesn't read. Above the high-water mark the peer is
 push producer is paused; above `limit_unsent` the connection is aborted as too slow a reader.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 
 from sockd.base.metrics import End
 from sockd.transports.ending import FACTS
 from sockd.transports.fields import HIGH_WATER
 from sockd.transports.reading import BY_BACK_PRESSURE, Reading
-from sockd.transports.twisted import TwistedProducer
+from sockd.transports.twisted import TwistedProducer, TwistedProtocol
 
 
 class Sending(Reading):
@@ -105,7 +106,7 @@ class Sending(Reading):
         self._send_out()
         if not self.unsent and self._producer_waits():
             self._producer_paused = False
-            self._call("resumeProducing", self._producer.resumeProducing)
+            self._call(self._producer, "resumeProducing")
         if not self.unsent:
             self._stop_writing()
             self._finish_if_wanted()
@@ -168,7 +169,8 @@ class Sending(Reading):
         if self._writing:
             self._writing = False
             self._flusher.waiting -= 1
-            self.lane.removeWriter(self)
+            with suppress(OSError):  # as in `_update_reading`
+                self.lane.removeWriter(self)
 
     # -- bounds
 
@@ -198,7 +200,7 @@ class Sending(Reading):
         if self._producer is not None:
             raise RuntimeError(f"{producer!r} can't be registered: {self._producer!r} was never unregistered")
         if not self._sends:
-            producer.stopProducing()
+            self._call(producer, "stopProducing")
             return
         self._producer = producer
         self._follows = True
@@ -222,7 +224,7 @@ class Sending(Reading):
         producer = self._producer
         if producer is not None:
             self._forget_producer()
-            self._call("stopProducing", producer.stopProducing)
+            self._call(producer, "stopProducing")
 
     def _producer_waits(self) -> bool:
         """Whether a producer is to be asked for more once everything has gone; an end waits for it.
@@ -236,10 +238,11 @@ class Sending(Reading):
     def _pause_producer(self) -> None:
         if not self._producer_paused:
             self._producer_paused = True
-            self._call("pauseProducing", self._producer.pauseProducing)
+            self._call(self._producer, "pauseProducing")
 
-    def _call(self, where: str, method: Callable[[], object]) -> None:
+    def _call(self, hosted: TwistedProducer | TwistedProtocol, method: str) -> None:
+        """Call a method of the protocol's or its producer's, which may be missing or raise."""
         try:
-            method()
+            getattr(hosted, method)()
         except BaseException:  # noqa: BLE001
-            self._failed(where)
+            self._failed(method)

@@ -25,7 +25,6 @@ a FIN is to a plain connection. A FIN without it may be an attacker's, so it end
 
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -33,14 +32,12 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.transports.connection import Connection
-from sockd.transports.fields import HIGH_WATER, Owner
+from sockd.limits.rates import Bucket
+from sockd.transports.fields import Owner
 from sockd.transports.flush import Flusher
-from sockd.transports.handshake import step, words
+from sockd.transports.handshaking import Handshaking
 from sockd.transports.listening import Listening
-from sockd.transports.reading import BY_BACK_PRESSURE
-from sockd.transports.records import RECORD_SIZE, read_on
-from sockd.transports.twisted import TwistedProtocol
+from sockd.transports.records import HEADER_SIZE, RECORD_SIZE, USELESS_RECORDS, Begun, Portion
 
 # Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.
 PIECE_SIZE = 64 * 1024
@@ -49,27 +46,14 @@ PIECE_SIZE = 64 * 1024
 CLOSE_NOTIFY = b"close_notify"
 
 
-class TlsConnection(Connection):
+class TlsConnection(Handshaking):
     """A Connection whose handshake comes first: `start` takes the function that makes the protocol after it.
 
     Bytes are counted as the protocol sees them, without TLS's own. `loseWriteConnection` sends close_notify
     and leaves the other direction open (RFC 8446, 6.1).
     """
 
-    __slots__ = (
-        "_bio_in",
-        "_bio_out",
-        "_build",
-        "_cipher",
-        "_goodbye",
-        "_in_flight",
-        "_named",
-        "_ours",
-        "_preamble",
-        "_said",
-        "_tls",
-        "why",
-    )
+    __slots__ = ("_allowance", "_begun", "_cipher", "_in_flight", "_ours")
 
     def __init__(
         self,
@@ -80,43 +64,12 @@ class TlsConnection(Connection):
         listener: Listening,
         context: ssl.SSLContext,
     ) -> None:
-        super().__init__(sock, peer, flusher, owner, listener)
-        if flusher.bios is None:
-            flusher.bios = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._bio_in, self._bio_out = flusher.bios
-        self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
-        self._named = context.sni_callback is not None
-        self._build: Callable[[], TwistedProtocol | None] | None = None
+        super().__init__(sock, peer, flusher, owner, listener, context)
+        self._begun: Begun = 0  # the record that OpenSSL has a part of
+        self._allowance: Bucket | None = None  # of records without data, once there was one
         self._cipher: bytes | memoryview = b""  # encrypted, and not taken by the kernel yet
         self._in_flight = 0  # bytes of `unsent` that are in it
         self._ours = False  # it is TLS's own (handshake, alert), and not counted as sent
-        self._said = b""  # TLS's own, to be sent before anything else is encrypted
-        self._goodbye = False  # close_notify was sent, or the peer can't get it any more
-        self._preamble: Callable[[bytes], bytes | None] | None = None
-        self.ready = False
-        self.why = ""  # what the peer did wrong, in OpenSSL's words
-
-    @property
-    def paused(self) -> bool:
-        """As of any connection; but a peer that doesn't take our part of the handshake gains no time."""
-        return super().paused and (self.ready or self._paused != BY_BACK_PRESSURE)
-
-    movable = False  # a TLS session can't go on in another program
-    secure = True
-
-    @property
-    def session(self) -> ssl.SSLObject:
-        """What was agreed on: version, cipher, the peer's certificate, the server name that it asked for."""
-        return self._tls
-
-    def start(self, build: Callable[[], TwistedProtocol | None]) -> None:
-        """Begin the handshake. `build()` makes the protocol once it is done, or ends the connection."""
-        self._build = build
-        self._update_reading()
-
-    def begin_with(self, preamble: Callable[[bytes], bytes | None]) -> None:
-        """Pass what comes to `preamble` until it returns, in place of None, the bytes that are TLS's."""
-        self._preamble = preamble
 
     # -- the hot path
 
@@ -134,12 +87,13 @@ class TlsConnection(Connection):
             self._peer_finished()
             return
         if self.disconnecting:
+            self._came_late(data)
             return
         flusher = self._flusher
         flusher.active = True
         self._dirty = True  # it is flushed below, whatever else is to be flushed
         if self.ready:
-            self._deliver(data)
+            self._receive(data)
         else:
             self._begin(data)
         self._dirty = False
@@ -151,27 +105,50 @@ class TlsConnection(Connection):
             flusher.active = False
 
     def _deliver(self, cipher: bytes) -> None:
-        """Hand the protocol, in one piece, the data in one read's cipher text and in a record begun."""
+        """Go on with what was read: data, or still the handshake."""
+        if not self.ready:
+            if not self.disconnecting:
+                self._begin(cipher)
+        elif self._deaf:
+            self.dropped += len(cipher)
+        else:
+            self._receive(cipher)
+
+    def _receive(self, cipher: bytes) -> None:
+        """Hand the protocol, in one piece, the data that an event may take out of this cipher text."""
         bio = self._bio_in
         why: ssl.SSLError | None = None
+        useless = 0
+        size = len(cipher)
         try:
-            bio.write(cipher)
-            data = self._tls.read(RECORD_SIZE)
-            if bio.pending or not data:
-                data, self._rest, why = read_on(self._tls, bio, data)
+            if self._begun or size <= HEADER_SIZE or cipher[3] << 8 | cipher[4] != size - HEADER_SIZE:
+                portion = Portion(self._tls, bio, cipher, self._begun)
+                data, why, useless = portion.data, portion.why, portion.useless
+                self._begun, self._rest = portion.begun, portion.rest
                 if self._rest and self._reading:
                     self._update_reading()
+            else:  # it is one record, as most are
+                bio.write(cipher)
+                data = self._tls.read(RECORD_SIZE)
+                if not data:
+                    why = ssl.SSLZeroReturnError()
         except BaseException as error:
             bio.read()
             if not isinstance(error, ssl.SSLError):
                 self._bio_out.read()
                 raise
             data, why = b"", error
-        if said := self._bio_out.read():
-            self._hear(said)
+            useless = int(isinstance(error, ssl.SSLWantReadError))
+        if self._bio_out.pending:
+            self._hear(self._bio_out.read())
         if why is not None and not isinstance(why, (ssl.SSLWantReadError, ssl.SSLZeroReturnError)):
-            self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
-        if data and not self.disconnecting:
+            if self.lingering:
+                self.dropped += max(0, len(cipher) - len(data))
+            else:
+                self._goodbye = True  # OpenSSL takes nothing more, but the protocol gets what came before
+        if data and self.disconnecting and not self._only_receives:
+            self.dropped += len(data)
+        elif data:
             size = len(data)
             self.received += size
             self.counters.bytes_in += size
@@ -181,12 +158,34 @@ class TlsConnection(Connection):
                 self._failed("dataReceived")
         if why is not None:
             self._stopped(why)
+        if useless:
+            self._bear(useless)
+
+    def _bear(self, count: int) -> None:
+        """Put up with records that held nothing for the protocol, as long as they are few."""
+        now = self._reactor.seconds()
+        if self._allowance is None:
+            self._allowance = Bucket(USELESS_RECORDS, now)
+        if self._allowance.take_many(count, now) == count:
+            return
+        if self.disconnecting:
+            self._deaf = True  # the connection has its reason to end already
+        elif self.connected:
+            self._refuse("too many records without data")
+
+    def _came_late(self, data: bytes) -> None:
+        if self.ready:
+            self._flusher.active = True
+            self._deliver(data)
+            self._flusher.end()
 
     def _stopped(self, why: ssl.SSLError) -> None:
         """Act on what ended the data: nothing more for now, a close_notify, or an error."""
         if isinstance(why, ssl.SSLWantReadError):
             return
-        if not isinstance(why, ssl.SSLZeroReturnError):
+        if self.lingering and not isinstance(why, ssl.SSLZeroReturnError):
+            self._deaf = True  # the connection has its reason to end already
+        elif not isinstance(why, ssl.SSLZeroReturnError):
             self._tls_failed(why)
         elif self._paused and not self.disconnecting:
             self._rest = CLOSE_NOTIFY  # the protocol still has to handle what came before
@@ -199,49 +198,6 @@ class TlsConnection(Connection):
             super()._peer_finished()
         else:
             super().peer_left(reset=reset)
-
-    def _hear(self, said: bytes) -> None:
-        """Have what TLS itself says sent at the end of the event."""
-        self._said += said
-        if self.connected:
-            if len(self._said) > HIGH_WATER:  # the peer takes no alerts, and goes on asking for them
-                self._pause(BY_BACK_PRESSURE)
-            self._flush_soon()
-
-    def _begin(self, data: bytes) -> None:
-        """Take the PROXY header and the handshake, and perhaps the first bytes of data after them."""
-        if self._preamble is not None:
-            rest = self._preamble(data)
-            if rest is None:
-                return
-            self._preamble, data = None, rest
-        bio, done = self._bio_in, False
-        bio.write(data)
-        try:
-            done = step(self._tls, named=self._named)
-        except ssl.SSLError as error:
-            self._tls_failed(error)
-        finally:
-            early = bio.read()
-            if said := self._bio_out.read():
-                self._hear(said)
-        if done and self._shaken() and early:
-            self.give(early)
-
-    def _shaken(self) -> bool:
-        """Make the protocol after the handshake; whether there is one, and its connection goes on."""
-        self.begins()
-        assert self._build is not None  # noqa: S101
-        build, self._build = self._build, None
-        protocol = build()
-        if protocol is None:
-            return False  # it has ended the connection
-        self.protocol = protocol
-        try:
-            protocol.makeConnection(self)
-        except BaseException:  # noqa: BLE001
-            self._failed("connectionMade")
-        return self._alive
 
     def flush(self) -> None:
         self._dirty = self._asked = False
@@ -352,9 +308,8 @@ class TlsConnection(Connection):
     def _finish(self) -> None:
         if not self._goodbye:
             self._say_goodbye()
-            with suppress(OSError):
-                self._write(self._fd, self._said)
-            self._said = b""
+            said, self._said = self._said, b""
+            self._write(self._fd, said)
         super()._finish()
 
     def _all_sent(self) -> None:
@@ -379,19 +334,12 @@ class TlsConnection(Connection):
             return
         self._end_with_peer(End.TRUNCATED)
 
-    def _tls_failed(self, error: ssl.SSLError) -> None:
-        """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
-        self.why = words(error)
-        self.counters.refused[f"TLS: {self.why}"] += 1
-        alert = self._said
-        self._drop_unsent()
-        self._said = alert
-        self._goodbye = True
-        self.close(End.TLS if self.ready else End.HANDSHAKE)
-        self._flush_soon()
+    def _count_unread(self) -> None:
+        if self._rest is CLOSE_NOTIFY:
+            self._rest = b""
+        super()._count_unread()
 
     def _lost(self, why: Failure) -> None:
         if self.end is End.TRUNCATED and why.check(ConnectionDone):
             why = Failure(ConnectionLost("the peer closed without a close_notify"))
         super()._lost(why)
-        self._build = self._preamble = None  # they have us

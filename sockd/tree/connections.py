@@ -15,6 +15,7 @@ from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
+from sockd.transports.continued import ContinuedWork
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
@@ -58,6 +59,7 @@ class Connections:
         self._connections: dict[Connection, None] = {}
         self._held = False
         self.crowd = Lane(flusher)
+        self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
         handshakes = admission.takes_time
         self._sweep = Sweep(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from sockd.base.addresses import Kind
+from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.plan.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Member, State, Surviving
@@ -105,12 +106,14 @@ class DatagramListener(Listener):
             if queued:
                 self._take_queued(port)
             port.leave()
+            if queued:
+                port.count_queued()
             self._begun = False
 
     def _closed(self) -> None:
         for protocol in (self.protocol, self._parked):
             if protocol is not None:
-                self._contained("stop", protocol.stop)
+                self._tell(protocol, "stop")
         self.protocol = self._parked = None
 
     def _take_queued(self, port: DatagramPort) -> None:
@@ -166,13 +169,13 @@ class DatagramListener(Listener):
         """Hand the datagrams to this `new_protocol` from now on."""
         port, self._made_for = self._made_for, None
         if port is None or port is not self._port:  # the socket that it was made for has been closed since
-            self._contained("stop", protocol.stop)
+            self._tell(protocol, "stop")
             self.end_protocol()
             return
         old, self.protocol = self.protocol, protocol
         port.protocol = protocol
         if old is not None:
-            self._contained("stop", old.stop)
+            self._tell(old, "stop")
 
     def end_protocol(self) -> None:
         """Stop the protocol; the next one is made when datagrams may be received again."""
@@ -181,12 +184,12 @@ class DatagramListener(Listener):
             self._begun = False
             if self._port is not None:
                 self._port.read(False)
-            self._contained("stop", protocol.stop)
+            self._tell(protocol, "stop")
 
     def drain(self) -> None:
         """Let the protocol tell its peers that the socket is about to close."""
         if self.protocol is not None:
-            self._contained("drain", self.protocol.drain)
+            self._tell(self.protocol, "drain")
 
     def members(self) -> list[tuple[int, Member]]:
         """The peers that the protocol keeps something for, each with a number that no connection has."""
@@ -208,6 +211,16 @@ class DatagramListener(Listener):
         except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._common.connections.protocol_failed(where)
             return None
+
+    def _tell(self, protocol: DatagramProtocol, what: str) -> None:
+        """Call a method that the protocol may not have."""
+
+        def tell() -> None:
+            method = method_of(protocol, what)
+            if method is not None:
+                method()
+
+        self._contained(what, tell)
 
     # -- its port
 

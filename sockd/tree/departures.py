@@ -1,11 +1,10 @@
 """Which peers have left connections that nothing is read from: a question to the kernel, not to the peers."""
 
-import array
-import fcntl
 import select
 import socket
-import termios
 from collections.abc import Iterable
+
+from sockd.transports.unread import unread
 
 _LEFT = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -25,13 +24,6 @@ def departed(sockets: Iterable[socket.socket]) -> tuple[set[int], set[int]]:
     for number, event in poll.poll(0):
         if event & (select.POLLERR | select.POLLHUP) and number not in local:
             reset.add(number)
-        if event & _LEFT and not _unread(number):
+        if event & _LEFT and not unread(number):
             left.add(number)
     return left, reset
-
-
-def _unread(number: int) -> int:
-    """Bytes in the kernel's buffer (FIONREAD, ioctl_list(2))."""
-    count = array.array("i", [0])
-    fcntl.ioctl(number, termios.FIONREAD, count)
-    return count[0]

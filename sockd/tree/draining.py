@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred
 
+from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Timer
 from sockd.transports.connection import Connection
@@ -130,11 +131,11 @@ class Draining:
             self._ask(connection)
 
     def _ask(self, connection: Connection) -> None:
-        drain = getattr(connection.protocol, "drain", None)
-        if drain is not None:
-            self.self_paced.add(connection)
-            try:
+        try:
+            drain = method_of(connection.protocol, "drain")
+            if drain is not None:
+                self.self_paced.add(connection)
                 drain()
-            except BaseException:  # noqa: BLE001 - whatever a third party raises
-                self._failed("drain")
-                connection.cut(End.FAILED)
+        except BaseException:  # noqa: BLE001 - whatever a third party raises
+            self._failed("drain")
+            connection.cut(End.FAILED)

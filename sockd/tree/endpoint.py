@@ -11,6 +11,8 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 
 from sockd.base.addresses import Kind
+from sockd.base.hosted import method_of
+from sockd.base.metrics import Counters
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, Member, StreamFactory
@@ -72,23 +74,26 @@ class Endpoint:
         self._drain_by_hand: Drain | None = None  # the last one, which has all connections of those before
         self.upgrading = False  # the program is about to be replaced
         self.parting = False  # it will be, once some connections have finished
+        counters = Counters()
+        self.connections = Connections(
+            plan.name,
+            plan.limits,
+            surroundings.flusher,
+            self._log,
+            counters,
+            self.update,
+            surroundings.numbers,
+            Admission(plan),
+        )
         host: AnyHost = Host(
             endpoint=plan.name,
             options=plan.options,
             reactor=self._reactor,
             log=self._log,
             fail=self._service_failed,
+            counters=counters,
             udp_ports=surroundings.udp_ports,
-        )
-        self.connections = Connections(
-            plan.name,
-            plan.limits,
-            surroundings.flusher,
-            self._log,
-            host.counters,
-            self.update,
-            surroundings.numbers,
-            Admission(plan),
+            later=self.connections.later,
         )
         self.engine = Engine(plan.specification, host)
         self.service = self._supervise("service", self.engine)
@@ -366,12 +371,12 @@ class Endpoint:
         self._call_service("reopen")
 
     def _call_service(self, what: str) -> None:
-        method = getattr(self.host.service, what, None)
-        if method is not None:
-            try:
+        try:
+            method = method_of(self.host.service, what)
+            if method is not None:
                 method()
-            except BaseException:  # noqa: BLE001
-                self.connections.protocol_failed(what)
+        except BaseException:  # noqa: BLE001
+            self.connections.protocol_failed(what)
 
 
 def log_listening(log: Callable[..., None], endpoint: Endpoint, listener: Listener) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sockd.base.addresses import Address, Kind, overlap
+from sockd.base.hosted import offers
 from sockd.plan.changes import Action, Changes, EndpointChange
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import AnyHost, DatagramProtocol
@@ -31,7 +32,7 @@ def without_reload(running: Mapping[str, Endpoint]) -> frozenset[str]:
     return frozenset(
         name
         for name, endpoint in running.items()
-        if endpoint.host.service is not None and not hasattr(endpoint.host.service, "reload")
+        if endpoint.host.service is not None and not offers(endpoint.host.service, "reload")
     )
 
 

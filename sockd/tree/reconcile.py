@@ -21,22 +21,24 @@ The order of `prepare` is such that what is seen from outside comes as late as i
    The undo opens it again, with the protocol and the peers that it had.
 
 An undo has bounds as well. What takes longer than STEP_TIMEOUT, or fails, is logged, and the next step is
-undone. One thing has no way back: a receive buffer once set is never the kernel's own again, so the commit
-sets it.
+undone; a daemon that stops waits for none. One thing has no way back: a receive buffer once set is never the
+kernel's own again, so the commit sets it.
 
 An address that wasn't open before the reload is no reason to refuse it: where it can't be opened now either,
 its supervisor goes on trying, and `done` says so.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
+from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
+from sockd.base.hosted import method_of, offers
 from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Options
@@ -66,7 +68,7 @@ class Reconciliation:
 
     After `commit`, `endpoints` is what runs, `gone` are endpoints that are to be drained and stopped, and
     `done` says what was done. `step` is called with a word before each step; what it raises has the effect of
-    a failure of that step.
+    a failure of that step. Once the daemon is `stopping`, nothing that is undone is waited for.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class Reconciliation:
         changes: Changes,
         around: Surroundings,
         step: Callable[[str], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._changes = changes
         self._around = around
         self._step = step
+        self._stopping = stopping
         self._undo: list[tuple[str, Callable[[], object]]] = []
         self._resume_supervisors: list[Callable[[], None]] = []
         self._tuned: set[Opened] = set()
@@ -200,7 +204,7 @@ class Reconciliation:
             listener = watched.listener
             if not isinstance(listener, DatagramListener) or listener.protocol is None:
                 continue
-            if hasattr(listener.protocol, "reload"):
+            if offers(listener.protocol, "reload"):
                 update.reloaded[watched] = listener.protocol
                 await self._reload(endpoint, listener.protocol, options)
                 continue
@@ -213,7 +217,7 @@ class Reconciliation:
 
     async def _reload(self, endpoint: Endpoint, target: object, options: Options) -> None:
         """Have a service or a datagram protocol take the new options, if it can while it runs."""
-        method = getattr(target, "reload", None)
+        method = self._contained(endpoint, lambda: method_of(target, "reload"))
         if method is not None:
             self._step("reload")
             old = endpoint.plan.options
@@ -270,10 +274,14 @@ class Reconciliation:
         """Take back what was prepared, the last step first."""
         while self._undo:
             what, undo = self._undo.pop()
+            undone = _bounded(maybeDeferred(undo), self._around.reactor)
+            if self._stopping():
+                undone.addErrback(partial(self._log_late_failure, what))
+                continue
             try:
-                await _bounded(maybeDeferred(undo), self._around.reactor)
+                await undone
             except CancelledError:
-                continue  # the daemon stops, and doesn't wait
+                continue  # by the daemon, which has just begun to stop
             except BaseException as error:  # noqa: BLE001
                 self._log_failure(what, error)
         self._resume()
@@ -281,6 +289,9 @@ class Reconciliation:
     def _resume(self) -> None:
         while self._resume_supervisors:
             self._resume_supervisors.pop()()
+
+    def _log_late_failure(self, what: str, failure: Failure) -> None:
+        self._log_failure(what, failure.value or Exception(str(failure)))
 
     def _log_failure(self, what: str, error: BaseException) -> None:
         self._around.log.error("reload: {what} failed: {why}", what=what, why=describe(error), event="reload")
@@ -398,6 +409,6 @@ def _maker(endpoint: Endpoint, host: AnyHost) -> Callable[[], DatagramProtocol]:
     return lambda: make(host)
 
 
-def _bounded(deferred: Deferred[T], reactor: Reactor) -> Awaitable[T]:
+def _bounded(deferred: Deferred[T], reactor: Reactor) -> Deferred[T]:
     clock: Any = reactor  # addTimeout names zope's interface of a clock, which no class of ours is
     return cancellable(deferred).addTimeout(STEP_TIMEOUT, clock)

@@ -35,13 +35,16 @@ class Endings:
         if not self._endings.allows(end):
             return
         known = {"name": connection.name, "identity": connection.identity, "why": connection.why}
-        more = {name: text for name, text in known.items() if text}
+        more: dict[str, str | int] = {name: text for name, text in known.items() if text}
         names = ", ".join(f"{{{each}}}" for each in ("name", "identity") if each in more)
         who = f"{{peer}} ({names})" if names else "{peer}"
         how = "{end} ({why})" if connection.why else "{end}"
+        lost = ", {dropped} bytes dropped" if connection.dropped else ""
+        if connection.dropped:
+            more["dropped"] = connection.dropped
         self._log.info(
             f"{{endpoint}}: {who} on {{listener}}: {how} after {{seconds:.3f}}s, {{bytes_in}} in,"
-            " {bytes_out} out",
+            f" {{bytes_out}} out{lost}",
             endpoint=self._endpoint,
             listener=connection.listener.name,
             peer=connection.peer.text,

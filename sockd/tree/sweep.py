@@ -170,7 +170,8 @@ class Sweep:
 
     def _notice_departures(self, connections: Iterable[Connection], now: float) -> None:
         """Ask the kernel of paused connections: nothing is read there, so a FIN or reset goes unseen."""
-        paused = [connection for connection in connections if connection.paused]
+        # One that lingers is past that: its protocol reads what has come at its own pace.
+        paused = [connection for connection in connections if connection.paused and not connection.lingering]
         if not paused:
             return
         left, reset = departed(connection.sock for connection in paused)

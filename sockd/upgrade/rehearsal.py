@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import AddressError, parse
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
-from sockd.base.reactor import Watcher
+from sockd.base.reactor import Watcher, later_by
 from sockd.plan.plan import EndpointPlan, Plan
 from sockd.protocols.contract import Host, State, StreamFactory
 from sockd.transports.connection import Connection
@@ -130,6 +130,7 @@ class _Rehearsal:
         self.found: Counter[str] = Counter()
         self._specification = plan.specification
         reactor = self._reactor = StillReactor()
+        self.later = later_by(reactor)
         self._flusher = Flusher(reactor)
         self._host: Host[Any] = Host(  # of a protocol whose options only it knows
             endpoint=plan.name,

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.base.reactor import Watcher
+from sockd.base.reactor import Watcher, later_by
 from sockd.process.reactor import SockdReactor
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
@@ -43,6 +43,7 @@ class Owner:
 
     def __init__(self, reactor: "Ours", *, secure: bool) -> None:
         self.reactor = reactor
+        self.later = later_by(reactor)
         self.secure = secure
         self.servers: set[Connection] = set()
         self.timer: Any = None

@@ -53,7 +53,10 @@ def status_of(line: bytes) -> int:
             text("connections", endpoint="echo", after=7, most=2),
             Request("connections", {"endpoint": "echo", "after": 7, "most": 2}),
         ),
-        (text("kick", connections=[1, 2]), Request("kick", {"connections": [1, 2]})),
+        (
+            text("kick", connections=[1, 2]),
+            Request("kick", {"connections": [1, 2], "who": None, "endpoint": None}),
+        ),
     ],
 )
 def test_requests(line: bytes, request_: Request) -> None:

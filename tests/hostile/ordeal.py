@@ -71,14 +71,15 @@ def attacked(
     seconds: float = SECONDS,
     refused: Mapping[str, Callable[[int], bool]] | None = None,
     insist: bool = True,
+    prepare: Callable[[Attackers], None] = lambda _attackers: None,
 ) -> Outcome:
-    """Carries out an attack and asserts what holds for each.
+    """Carries out an attack, which `prepare` leads up to, and asserts what holds for each.
 
     `memory` is how many MiB it may take at most. `refused` are the only reasons, as patterns, each with what
     must be true of its count. `insist`: in the full form, that nobody waits longer than by FACTOR.
     """
     for number in range(TRIES):
-        outcome = _attempt(scene, name, what, attack, memory, seconds, refused or {})
+        outcome = _attempt(scene, name, what, attack, memory, seconds, refused or {}, prepare)
         if not FULL or not insist or outcome.row.factor <= FACTOR or number == TRIES - 1:
             break
     ROWS.append(outcome.row)
@@ -96,6 +97,7 @@ def _attempt(
     memory: int,
     seconds: float,
     refused: Mapping[str, Callable[[int], bool]],
+    prepare: Callable[[Attackers], None],
 ) -> Outcome:
     before, refused_before = scene.size(), scene.refused()
     logged_before = len(events(scene.daemon.output))
@@ -105,6 +107,7 @@ def _attempt(
     quiet = Quiet(scene)
     try:
         with elsewhere():
+            prepare(attackers)
             quiet.send("quiet\n")
             time.sleep(BASELINE_SECONDS)
             scene.forget_peak()

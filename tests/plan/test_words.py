@@ -347,9 +347,9 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_what_has_no_form_as_text() -> None:
-    """An option that has no form as text is compared all the same."""
+    """An option that has no form as text is compared all the same, and hides no other."""
     one, other = OddOptions(odd=Odd()), OddOptions(odd=Odd(), words=("a",))
-    assert compared(one, other) == ("options.odd: changed", "options.words: changed")
+    assert compared(one, other) == ("options.words: [] -> [a]", "options.odd: changed")
 
 
 class OtherOptions(OddOptions):

@@ -6,8 +6,9 @@ from typing import Any, cast
 import pytest
 
 from sockd.base.errors import ProtocolUnavailableError
+from sockd.protocols.contract import Specification
 from sockd.protocols.registry import Registry, of_distribution
-from tests.fake_registry import SAMPLE, Point, registry
+from tests.fake_registry import SAMPLE, Distribution, Point, registry
 
 
 def test_loads_what_is_asked_for_once() -> None:
@@ -43,7 +44,14 @@ def test_loads_what_is_asked_for_once() -> None:
             "text",
             "the protocol 'text' of an unknown distribution: samples:specification is not a Specification",
         ),
-        ("double", "the protocol 'double' is installed twice, by sockd-one 1.2 and sockd-two 1.2"),
+        (
+            "double",
+            (
+                "the protocol 'double' is installed twice, by sockd-one 1.2 and sockd-two 1.2:"
+                " write sockd-one:double or sockd-two:double"
+            ),
+        ),
+        ("sockd-three:double", "unknown protocol 'sockd-three:double', did you mean 'sockd-two:double'?"),
     ],
 )
 def test_unavailable(name: str, problem: str) -> None:
@@ -66,7 +74,53 @@ def test_all_lists_the_broken_ones_too() -> None:
     assert found["sample"].distribution == "sockd-samples 1.2"
     assert found["broken"].specification is None
     assert "ImportError" in found["broken"].problem
-    assert found["double"].distribution == "sockd-one 1.2 and sockd-two 1.2"
+    assert found["sockd-one:double"].distribution == "sockd-one 1.2"
+    assert found["sockd-two:double"].specification is SAMPLE
+
+
+OTHER = Specification("another")
+
+
+def _two(ours: str = "sockd", theirs: str = "Their_Package") -> Registry:
+    """A registry in which two distributions have an `echo`."""
+    return Registry(
+        lambda: cast(
+            "Any",
+            [
+                Point("echo", lambda: OTHER, dist=Distribution(theirs)),
+                Point("echo", lambda: SAMPLE, dist=Distribution(ours)),
+            ],
+        )
+    )
+
+
+def test_what_another_package_brings_changes_no_file() -> None:
+    """A name means sockd's own protocol whatever else is installed, and the other can be named as well."""
+    found = _two()
+    assert found.names() == ["echo", "their-package:echo"]
+    assert found.get("echo") is found.get("sockd:echo") is SAMPLE
+    assert found.get("their-package:echo") is found.get("Their.Package:echo") is OTHER
+    assert [one.distribution for one in found.all()] == ["sockd 1.2", "Their_Package 1.2"]
+
+
+def test_a_name_of_two_other_packages_has_to_be_chosen() -> None:
+    """Neither is preferred, and each has a name of its own."""
+    found = _two("one", "two")
+    with pytest.raises(ProtocolUnavailableError, match=r": write one:echo or two:echo$"):
+        found.get("echo")
+    assert found.get("one:echo") is SAMPLE
+    assert found.names() == ["one:echo", "two:echo"]
+
+
+def test_two_names_of_one_protocol() -> None:
+    """With its distribution a protocol is the same, so that a reload changes nothing."""
+    found = _two()
+    assert [found.canonical(name) for name in ("echo", "sockd:echo", "Their_Package:echo", "x:y")] == [
+        "echo",
+        "echo",
+        "Their_Package:echo",
+        "x:y",
+    ]
 
 
 def test_ours_are_installed_and_import_no_reactor() -> None:

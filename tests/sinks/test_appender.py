@@ -125,10 +125,10 @@ def test_a_file_that_cannot_be_read_is_not_mended(path: Path, monkeypatch: pytes
     file.close()
     really_open = os.open
 
-    def write_only(name: Any, flags: int, *mode: int) -> int:
-        if not flags & os.O_WRONLY:
+    def write_only(name: Any, flags: int, *mode: int, **more: Any) -> int:
+        if not flags & (os.O_WRONLY | os.O_PATH):
             raise PermissionError(errno.EACCES, "denied")
-        return really_open(name, flags, *mode)
+        return really_open(name, flags, *mode, **more)
 
     path.write_bytes(b"torn")
     file.queue.append(b"new\n")
@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_read_is_not_mended(path: Path, monkeypatch: pytes
 def test_clear_reasons(tmp_path: Path) -> None:
     """Each file that can't be opened is named with its reason, in one line."""
     (tmp_path / "plain").touch()
-    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "dangling").symlink_to("nowhere/app.log")
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "socket"))
@@ -151,13 +151,37 @@ def test_clear_reasons(tmp_path: Path) -> None:
             ("none/app.log", f"the directory {tmp_path}/none does not exist"),
             ("plain/app.log", "Not a directory"),
             (".", "Is a directory"),
-            ("dangling", "No such file or directory"),
+            ("dangling", f"the directory {tmp_path}/nowhere does not exist"),
             ("fifo", "no program reads from this FIFO (or it is a socket)"),
             ("socket", "no program reads from this FIFO (or it is a socket)"),
         ]:
             with pytest.raises(SinkError) as caught:
                 appender(tmp_path / name).open()
             assert str(caught.value) == f"{tmp_path / name}: {reason}"
+
+
+def test_a_link_to_nothing_yet(tmp_path: Path) -> None:
+    """The file is made at the link's end, with its mode; after it was rotated away there, it is made anew."""
+    there = tmp_path / "data" / "app.log"
+    there.parent.mkdir()
+    link = tmp_path / "app.log"
+    link.symlink_to("data/app.log")
+    file = appender(link)
+    file.open()
+    append(file, b"one\n")
+    there.rename(tmp_path / "data" / "app.log.1")
+    assert file.reopen()
+    append(file, b"two\n")
+    file.close()
+    assert link.is_symlink()
+    assert (tmp_path / "data" / "app.log.1").read_bytes() == b"one\n"
+    assert there.read_bytes() == b"two\n"
+    assert stat.S_IMODE(there.stat().st_mode) == 0o640
+
+
+def append(file: Appender, record: bytes) -> None:
+    file.queue.append(record)
+    file.write()
 
 
 def test_other_kinds_of_file_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
+from sockd.base.reactor import Later, later_by
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -103,6 +104,10 @@ class Recorder:
     def lane(self, *, secure: bool) -> Any:
         return self.selector
 
+    @property
+    def later(self) -> Later:
+        return later_by(self.selector)
+
     def ended(self, connection: Connection, end: End) -> None:
         self.ends.append(end)
 
@@ -179,6 +184,7 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
         listening.bind((host, 0))
         listening.listen()
         client = socket.create_connection(listening.getsockname()[:2])
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # what is sent has arrived
         accepted, _ = listening.accept()
     return accepted, client
 

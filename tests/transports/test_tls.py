@@ -29,20 +29,25 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 class Link:
     """A TlsServer on a Loop and a client that it can talk to."""
 
-    def __init__(self, protocol: Probe | None, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+    def __init__(
+        self,
+        protocol: Probe | None,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self.loop = Loop()
         self.turn = Flusher(self.loop)
         self.owner = Recorder(self.loop)
         self.counters = Counters()
         ours, theirs = tcp_pair()
         ours.setblocking(False)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate = made("localhost")
-        certificate.load_into(context)
+        certificate.load_into(self.context)
         self.protocol = protocol
         here = Listening("tls://here", self.counters)
         self.connection = TlsConnection(
-            ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, here, context
+            ours, Peer.inet(theirs.getsockname()), self.turn, self.owner, here, self.context
         )
         self.connection.start(lambda: protocol)
         self.plain = theirs
@@ -415,7 +420,7 @@ def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.owner.ends)
     assert one.owner.ends == [End.RESET]
-    assert [bio.pending for bio in one.turn.bios or ()] == [0, 0]
+    assert [bio.pending for bio in (one.turn.tls or ())[:2]] == [0, 0]
 
 
 @pytest.mark.parametrize("taken", [0, 1, 20])
@@ -434,3 +439,61 @@ def test_a_kernel_that_takes_some_of_an_answer(link: Callable[..., Link], taken:
     one.client.tls.send(b"hello")
     one.until(lambda: one.client.data == b"hello")
     assert (one.connection.unsent, one.connection.sent, one.counters.bytes_out) == (0, 5, 5)
+
+
+class Receiver(Probe):
+    """A Probe that never answers."""
+
+    only_receives = True
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("protocol", [Probe, Receiver])
+def test_what_comes_after_our_goodbye(
+    link: Callable[..., Link], version: ssl.TLSVersion, protocol: type[Probe]
+) -> None:
+    """It is the protocol's if that only receives, else counted, as it was before encryption."""
+    one = link(protocol(), version).shaken()
+    one.client.tls.send(b"before\n")
+    one.loop.until(lambda: one.protocol.data)  # type: ignore[union-attr]
+    one.connection.close(End.DRAINED)
+    one.loop.until(lambda: one.connection.lingering)
+    one.client.tls.send(b"after\n")
+    one.loop.until(lambda: one.connection.dropped or len(one.connection.protocol.data) > 7)
+    one.client.tls.send(b"more\n")
+    one.connection.linger_expired()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.protocol is not None
+    if protocol is Receiver:
+        assert one.protocol.data == b"before\nafter\nmore\n"
+        assert one.connection.dropped == 0
+    else:
+        assert one.protocol.data == b"before\n"
+        assert one.counters.dropped["drained"] >= len(b"after\nmore\n")  # the unread rest is still encrypted
+
+
+def test_a_goodbye_is_no_data(link: Callable[..., Link]) -> None:
+    """The peer's close_notify after ours drops nothing."""
+    one = link(Probe()).shaken()
+    one.connection.close(End.DONE)
+    one.loop.until(lambda: one.connection.lingering)
+    with suppress(ssl.SSLError, OSError):
+        one.client.tls.unwrap()
+    one.client.tls.close()
+    one.loop.until(lambda: one.owner.ends)
+    assert one.counters.dropped == {}
+
+
+def test_nonsense_after_our_goodbye_is_counted_as_it_came(link: Callable[..., Link]) -> None:
+    """It can't be decrypted; the connection keeps its reason, and no failure of TLS is counted."""
+    one = link(Probe()).shaken()
+    one.connection.close(End.DONE)
+    one.loop.until(lambda: one.connection.lingering)
+    for _ in range(2):
+        os.write(one.client.tls.fileno(), b"nonsense" * 10)
+        one.loop.settle()
+    one.connection.linger_expired()
+    one.loop.settle()
+    assert one.counters.dropped["done"] >= 80
+    assert one.counters.refused == {}
+    assert one.owner.ends == [End.DONE]

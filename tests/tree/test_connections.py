@@ -197,6 +197,23 @@ def test_end_is_told_once_with_everything(house: House) -> None:
     assert (event["bytes_in"], event["bytes_out"], event["seconds"]) == (1, 1, 1.5)
 
 
+def test_bytes_that_the_protocol_did_not_get_are_logged(house: House) -> None:
+    """What came after the end was certain, with the connection and for the listener."""
+    endpoint = house.run(TCP, stream=Probes())
+    client = connected(house, endpoint)
+    (server,) = endpoint.connections
+    server.close(End.DONE)
+    house.until(lambda: server.lingering)
+    client.send(b"too late")
+    house.until(lambda: server.dropped)
+    client.close()
+    house.until(lambda: house.log.named("connection ended"))
+    (event,) = house.log.named("connection ended")
+    assert event["dropped"] == 8
+    assert house.log.messages()[0].endswith("1 in, 1 out, 8 bytes dropped")
+    assert endpoint.listeners[0].counters.dropped == {"done": 8}
+
+
 def test_many_ends_are_summarised(house: House) -> None:
     """Above a rate by reason, a second's worth in one line; what was held back is told at the stop too."""
     endpoint = house.run(TCP, stream=Probes())

@@ -27,3 +27,19 @@ def test_only_what_is_new_is_logged() -> None:
         {"by the protocol": 5, "datagrams": 3},
         {"datagrams": 4},
     ]
+
+
+def test_dropped_bytes_have_a_line_of_their_own() -> None:
+    """Bytes by the end of their connections, those of a listener that is gone included."""
+    log, gone, there = Events(), Counters(), Counters()
+    refusals = Refusals("lobby", log.log)
+    gone.dropped["kicked"] += 7
+    refusals.keep(gone)
+    there.dropped["drained"] += 1840
+    refusals.log(there)
+    refusals.log(there)
+    assert log.messages() == [
+        "lobby: dropped of connections that ended: 1840 bytes (drained), 7 bytes (kicked)"
+    ]
+    (event,) = log.named("dropped")
+    assert event["dropped"] == {"drained": 1840, "kicked": 7}

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Protocol
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
+from sockd.base.reactor import later_by
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
@@ -82,6 +83,7 @@ class Program:
         self.heard: list[int] = []
         self.connections: dict[Connection, None] = {}
         self.flusher = Flusher(reactor)
+        self.later = later_by(reactor)
         handover = passing.take(os.environ)
         if handover is None:
             self.listening = socket.create_server(("127.0.0.1", 0))

@@ -9,12 +9,15 @@ no more from the member until a timer fires, for one of three reasons:
 - Answers wait for the member, a quarter of what may wait at all. It asked for them (`/who`, `/help`), so it
   waits until it has read them, where what others say to a member that stops reading costs its connection
   (`limit_unsent`).
-- What was delivered in this event has taken long enough. The timer fires in the next turn of the reactor, so
+- What was delivered in this event has taken long enough. The timer fires in a later turn of the reactor, so
   that a `rate` of thousands can't make all others wait.
 
 A connection becomes a member's when its first line is one of a chat's (`strangers`), or after
 GREETING_DELAY: people are greeted before they type, while a browser has sent its request by then, and gets an
 answer that it understands. Until then nobody hears of it.
+
+The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
+due in the same moment.
 """
 
 from collections.abc import Callable
@@ -40,7 +43,7 @@ from sockd.protocols.contract import Host, State, StreamTransport
 from sockd.protocols.stream import StreamProtocol
 
 LINE_WEIGHT = 1024  # bytes received that count as much as a line
-DELIVERIES_PER_EVENT = 4000  # lines to members: about a millisecond's work
+DELIVERIES_PER_EVENT = 1000  # lines to members: about a quarter of a millisecond's work
 UNSENT_RETRY = 0.05  # seconds until we look again whether a member has taken its answers
 GREETING_DELAY = 0.1  # seconds in which a client that speaks first has spoken
 # Bytes that one event reads. The costliest are telnet commands between single letters: about a millisecond.
@@ -60,6 +63,7 @@ class ChatConnection(StreamProtocol):
         self._chat = self._service.chat
         self._counters = host.counters
         self._reactor = host.reactor
+        self._later = host.later
         self._queue = host.options.queue
         self._pace = Bucket(host.options.rate, host.reactor.seconds())
         self._lines = LineSplitter(LONGEST_LINE, blank_lines=False)
@@ -76,7 +80,7 @@ class ChatConnection(StreamProtocol):
         transport.limit_unsent(self._queue)
         transport.limit_read(READ_LIMIT)
         self._member = _member(transport)
-        self._greeting = self._reactor.callLater(GREETING_DELAY, self._greet)
+        self._greeting = self._later(self._greeting_due, delay=GREETING_DELAY)
 
     def _greet(self) -> None:
         """Take the member in, or turn it away where the chat is full."""
@@ -89,8 +93,12 @@ class ChatConnection(StreamProtocol):
 
     def _cancel_greeting(self) -> None:
         timer, self._greeting = self._greeting, None
-        if timer is not None and timer.active():
+        if timer is not None:
             timer.cancel()
+
+    def _greeting_due(self) -> None:
+        self._greeting = None
+        self._greet()
 
     def freeze(self) -> State:
         member, held = self._member, self._held
@@ -139,7 +147,7 @@ class ChatConnection(StreamProtocol):
         if self._telnet.spoken:
             self._member.send = partial(_send_to_telnet, self.transport.write)
         if not self._greeted:
-            self._greeting = self._reactor.callLater(GREETING_DELAY, self._greet)
+            self._greeting = self._later(self._greeting_due, delay=GREETING_DELAY)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         count = len(data)
@@ -216,7 +224,7 @@ class ChatConnection(StreamProtocol):
 
     def _wait(self, seconds: float) -> None:
         self.transport.pauseProducing()
-        self._timer = self._reactor.callLater(seconds, self._go_on)
+        self._timer = self._later(self._go_on, delay=seconds)
 
     def _go_on(self) -> None:
         self._timer = None

@@ -59,7 +59,8 @@ class Telnet:
     """The telnet client at the other end of one connection, if there is one.
 
     `unfinished` is a sequence whose rest hasn't arrived: the next bytes belong to it. `answers` are to be
-    sent; `asked` says that the client wants a sign of life. `spoken` is true from its first command on.
+    sent; `asked` says that the client wants a sign of life. `spoken` is true from its first command, or line
+    in character mode, on.
     """
 
     __slots__ = ("_answered", "answers", "asked", "spoken", "unfinished")
@@ -98,6 +99,7 @@ class Telnet:
         if sort == "text":
             return b"\xfe"
         if sort == "typed":
+            self.spoken = True
             return _TYPED + b"\n"
         fresh = not before or before.endswith(b"\n")
         if sort == "eot":

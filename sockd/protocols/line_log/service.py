@@ -4,7 +4,8 @@ A read may hold 512 KiB. Of nothing but newlines that becomes half a million rec
 slowest to escape it takes 75 ms, in which nobody else is served. So one event records a bounded amount, the
 rest joins the backlog, and nothing more is read from that connection until its rest is recorded. In each turn
 of the reactor the connection at the head of the backlog records as much as one event may, and goes to the
-back if more is left: the connections take turns, and everything else is served in between.
+back if more is left: the connections take turns, and everything else is served in between. The calls are
+the host's (`Host.later`), in the slice that the endpoint has of each turn.
 
 A connection that ended leaves its rest in the backlog. That alone would let a peer fill memory, by connecting
 again and again: so newcomers wait in the backlog as well, unread, while it is crowded.
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from sockd.base.reactor import Clock, Timer
+from sockd.base.reactor import Later, Timer
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.records import records_for
@@ -40,10 +41,10 @@ class Unrecorded(Protocol):
 
 
 class Backlog:
-    """One endpoint's; in each turn of the reactor the first in it records some."""
+    """One endpoint's; in each turn of the reactor the first in it records some. `later` is the host's."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, later: Later) -> None:
+        self._later = later
         self._waiting: deque[Unrecorded] = deque()
         self._timer: Timer | None = None
         self._paused = False
@@ -78,7 +79,7 @@ class Backlog:
 
     def _run_soon(self) -> None:
         if self._waiting and not self._paused and self._timer is None:
-            self._timer = self._clock.callLater(0, self._run)
+            self._timer = self._later(self._run)
 
     def _run(self) -> None:
         self._timer = None
@@ -99,7 +100,7 @@ class LineLogService(FileSink):
     def __init__(self, host: Host[LineLogOptions]) -> None:
         file = Appender(*_target(host.options, host.endpoint))
         super().__init__(file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail)
-        self.backlog = Backlog(host.reactor)
+        self.backlog = Backlog(host.later)
         self.attach(self.backlog)
 
     @property

@@ -48,6 +48,8 @@ _MARKS = {Sort.CUT: Mark.CUT, Sort.UNFINISHED: Mark.NO_NEWLINE}
 class LineLogConnection(StreamProtocol):
     """One connection; it isn't read from while the sink is full or it is in the backlog. It never answers."""
 
+    only_receives = True  # what the kernel acknowledged after our FIN is the sender's record all the same
+
     def __init__(
         self, sink: FileSink, backlog: Backlog, records: Records, max_line: int, now: Callable[[], int]
     ) -> None:

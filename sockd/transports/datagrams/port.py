@@ -127,6 +127,17 @@ class DatagramPort:
             if not self._reading or not self._read_batch():
                 return
 
+    def count_queued(self) -> None:
+        """Count what has arrived and nobody will read, as the socket is about to be closed."""
+        for _ in range(QUEUED_LIMIT):
+            try:
+                self.sock.recv(1)  # the rest of the datagram goes with it
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # of an earlier reply; the next call is sound
+                continue
+            self.counters.refused["unread at the close"] += 1
+
     def doRead(self) -> None:  # noqa: N802
         if self._source.plain:
             self._read_one()

@@ -5,6 +5,7 @@ from typing import Any
 from twisted.internet.testing import StringTransport
 
 from sockd.base.peers import Peer
+from sockd.base.reactor import later_by
 from sockd.protocols.line_log.records import records_for
 from sockd.protocols.line_log.service import Backlog
 from sockd.protocols.line_log.stream import LineLogConnection, LineLogFactory
@@ -29,7 +30,7 @@ class MemorySink:
         self.sources: list[Any] = []
         self.given: list[Any] = []
         self.clock = Turns()
-        self.backlog = Backlog(self.clock)
+        self.backlog = Backlog(later_by(self.clock))
         self.full = False
 
     def write(self, records: bytes, source: Any = None) -> None:

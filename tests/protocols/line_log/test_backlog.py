@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger, formatEvent
 
 from sockd.base.lines import Sort, split
+from sockd.base.reactor import later_by
 from sockd.protocols.contract import Host
 from sockd.protocols.line_log import stream
 from sockd.protocols.line_log.options import LineLogOptions
@@ -217,7 +218,7 @@ def test_what_comes_though_it_is_paused() -> None:
 def test_one_that_raises_does_not_stop_the_others() -> None:
     """It has had its turn; who comes after it goes on."""
     clock = Turns()
-    backlog = Backlog(clock)
+    backlog = Backlog(later_by(clock))
     done: list[str] = []
 
     class Work:

@@ -1,0 +1,32 @@
+"""Waiting for something that may never come, such as the end of what a third party has written."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from sockd.base.reactor import Clock, Timer
+
+
+class Wait:
+    """Ends with what is waited for, or after these seconds; what is waited for isn't cancelled, and goes on.
+
+    `over` fires at the end. A failure of what is waited for is dropped.
+    """
+
+    def __init__(self, clock: Clock, waited: Deferred[Any], seconds: float) -> None:  # Any: it is dropped
+        self.over: Deferred[None] = Deferred()
+        self._clock = clock
+        self._timer: Timer = clock.callLater(seconds, self._end)
+        waited.addBoth(lambda _: self._end())
+
+    def shorten(self, seconds: float) -> None:
+        """Wait no longer than these seconds from now."""
+        if self._timer.active() and self._timer.getTime() > self._clock.seconds() + seconds:
+            self._timer.cancel()
+            self._timer = self._clock.callLater(seconds, self._end)
+
+    def _end(self) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+        if not self.over.called:
+            self.over.callback(None)

@@ -1,0 +1,175 @@
+"""What a handshake may cost before anything is known of the peer: bytes, records, memory of all together."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from sockd.base.metrics import End
+from sockd.transports.handshake import HANDSHAKE_FAILURE
+from sockd.transports.handshake_memory import HANDSHAKES_MEMORY, HandshakeMemory
+from sockd.transports.inspection import CERTIFICATES_SIZE, HELLO_SIZE
+from tests.transports.loop import Probe, echo
+from tests.transports.test_inspection import FFDHE8192, HANDSHAKE, keys, record
+from tests.transports.test_tls import Link
+
+
+class Talk:
+    """A server, and a client that says what its test says."""
+
+    def __init__(self) -> None:
+        self.link = Link(Probe(echo))
+        self.sock = socket.socket(fileno=self.link.client.tls.detach())
+        self.sock.setblocking(False)
+
+    def answer(self, data: bytes) -> bytes:
+        """What the server says to this, until it closes."""
+        self.sock.send(data)
+        got = bytearray()
+
+        def closed() -> bool:
+            try:
+                data = self.sock.recv(65536)
+            except BlockingIOError:
+                return False
+            got.extend(data)
+            return not data
+
+        self.link.loop.until(closed, self.sock)
+        self.sock.close()
+        self.link.loop.until(lambda: self.link.owner.ends)
+        return bytes(got)
+
+    def close(self) -> None:
+        self.sock.close()
+        self.link.connection.abortConnection()
+        self.link.loop.settle()
+
+
+@pytest.fixture
+def talk() -> Iterator[Callable[[], Talk]]:
+    talks: list[Talk] = []
+
+    def make() -> Talk:
+        talks.append(Talk())
+        return talks[-1]
+
+    yield make
+    for each in talks:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (
+            record(HANDSHAKE, b"\1" + (HELLO_SIZE + 1).to_bytes(3, "big")),
+            "the ClientHello takes more than 16 KiB",
+        ),
+        (
+            record(HANDSHAKE, b"\1") + record(HANDSHAKE, b"") * 128,
+            "the handshake takes more than 128 records",
+        ),
+        (
+            record(HANDSHAKE, keys([FFDHE8192], [FFDHE8192])),
+            "the client's key is of a group of FFDHE, and elliptic curves are spoken",
+        ),
+    ],
+    ids=["long", "many records", "FFDHE"],
+)
+def test_a_hello_that_is_refused(data: bytes, why: str, talk: Callable[[], Talk]) -> None:
+    """The peer gets an alert; the log and the counters have the reason."""
+    one = talk()
+    assert one.answer(data) == HANDSHAKE_FAILURE
+    assert one.link.owner.ends == [End.HANDSHAKE]
+    assert one.link.connection.why == why
+    assert one.link.counters.refused == {f"TLS: {why}": 1}
+
+
+def test_a_handshake_byte_by_byte(talk: Callable[[], Talk]) -> None:
+    """A slow network is no reason to refuse: it is the records that count, and the time."""
+    one = talk()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    client = context.wrap_bio(incoming, outgoing)
+
+    def shaken() -> bool:
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            done = False
+        else:
+            done = True
+        for byte in outgoing.read():
+            one.sock.send(bytes([byte]))
+            one.link.loop.turn()
+        with suppress(BlockingIOError):
+            incoming.write(one.sock.recv(65536))
+        return done
+
+    one.link.loop.until(shaken, one.sock)
+    one.link.loop.until(lambda: one.link.connection.ready)
+
+
+def test_a_client_that_is_asked_for_another_key() -> None:
+    """A server without the group of the client's first key has it send a second ClientHello."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ecdh_curve("secp384r1")
+    link = Link(Probe(echo), context=context).shaken()
+    link.client.tls.send(b"hello")
+    link.until(lambda: link.client.data == b"hello")
+    link.close()
+
+
+class Holder:
+    """A handshake that holds memory."""
+
+    def __init__(self) -> None:
+        self.gave_way = False
+
+    def give_way(self) -> None:
+        self.gave_way = True
+
+
+def test_the_oldest_gives_way() -> None:
+    """All of them together have a bound; the one that has waited longest is the least likely to be honest."""
+    memory = HandshakeMemory()
+    holders = [Holder() for _ in range(HANDSHAKES_MEMORY // CERTIFICATES_SIZE + 2)]
+    for holder in holders:
+        memory.hold(holder, 100)
+        memory.hold(holder, CERTIFICATES_SIZE)
+        assert memory.total <= HANDSHAKES_MEMORY
+    assert [holder.gave_way for holder in holders] == [True] * 2 + [False] * (len(holders) - 2)
+    for holder in holders:
+        memory.hold(holder, 0)
+    assert memory.total == 0
+
+
+def test_it_is_given_back(talk: Callable[[], Talk]) -> None:
+    """By a handshake that is done, one that is refused, and one whose peer leaves."""
+    begun = record(HANDSHAKE, b"\1" + HELLO_SIZE.to_bytes(3, "big"))
+    one = talk()
+    memory = one.link.connection._handshakes
+    one.sock.send(begun)
+    one.link.loop.until(lambda: memory.total == len(begun))
+    one.sock.close()
+    one.link.loop.until(lambda: one.link.owner.ends)
+    assert memory.total == 0
+    shaken = Link(Probe(echo)).shaken()
+    assert shaken.connection._handshakes.total == 0
+    shaken.close()
+
+
+def test_giving_way(talk: Callable[[], Talk]) -> None:
+    """The connection ends, and the log says why."""
+    one = talk()
+    one.sock.send(record(HANDSHAKE, b"\1" + HELLO_SIZE.to_bytes(3, "big")))
+    one.link.loop.until(lambda: one.link.connection._handshakes.total)
+    one.link.connection.give_way()
+    one.link.loop.settle()
+    assert one.link.owner.ends == [End.HANDSHAKE]
+    assert one.link.connection.why == "the handshakes of all peers hold too much memory"
+    assert one.link.connection._handshakes.total == 0
