@@ -38,7 +38,7 @@ from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.strangers import Stranger, first_line
-from sockd.protocols.chat.telnet import SPECIAL, EndlessError, Telnet, edited
+from sockd.protocols.chat.telnet import EndlessError, Telnet, edited, special
 from sockd.protocols.contract import Host, State, StreamTransport
 from sockd.protocols.stream import StreamProtocol
 
@@ -46,8 +46,8 @@ LINE_WEIGHT = 1024  # bytes received that count as much as a line
 DELIVERIES_PER_EVENT = 1000  # lines to members: about a quarter of a millisecond's work
 UNSENT_RETRY = 0.05  # seconds until we look again whether a member has taken its answers
 GREETING_DELAY = 0.1  # seconds in which a client that speaks first has spoken
-# Bytes that one event reads. The costliest are telnet commands between single letters: about a millisecond.
-READ_LIMIT = 4096
+# Bytes that one event reads. The costliest are telnet commands between single letters: 0.8 ms.
+READ_LIMIT = 2048
 
 _ENDLESS = Stranger("endless telnet", b"-- a telnet subnegotiation without end: goodbye\n")
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
@@ -151,8 +151,8 @@ class ChatConnection(StreamProtocol):
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         count = len(data)
-        special = self._telnet.unfinished or SPECIAL.search(data)
-        if special:
+        telnet = self._telnet.unfinished or special(data)
+        if telnet:
             try:
                 data = self._telnet.text(data, self._lines.unfinished)
             except EndlessError:
@@ -169,7 +169,7 @@ class ChatConnection(StreamProtocol):
                 return
             if self._known and not self._greeted:
                 self._greet()
-        if special:
+        if telnet:
             self._answer_telnet()
         if self._timer is None:
             self._process()

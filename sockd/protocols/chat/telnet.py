@@ -33,8 +33,7 @@ _ERASE_CHARACTER, _ERASE_LINE = b"\xff\xf7", b"\xff\xf8"
 _TYPED = b"\xff\xf0"  # a line that came from character mode
 _LEAVE = b"\xff\xec"
 
-# What is no plain text. A plain chunk costs one search for it; a CR before a LF is plain.
-SPECIAL = re.compile(rb"[\x04\xff]|\r(?!\n)")
+_BARE_CR = re.compile(rb"\r(?!\n)")
 # In the order of trial: whole sequences, the beginning of one at the end of the bytes, a byte 255 alone.
 # A subnegotiation ends with IAC SE. Any other command ends it too, and is one itself, as BSD's telnet has it.
 _SEQUENCE = re.compile(
@@ -49,6 +48,12 @@ _SEQUENCE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _KEYS = re.compile(rb"[\x08\x7f]|(\x15)")  # backspace, delete; Ctrl-U
+
+
+def special(data: bytes) -> bool:
+    """Whether these bytes hold more than text and line ends; others need not go through `Telnet.text`."""
+    # Three searches in C are a fifth of what one regular expression costs.
+    return b"\xff" in data or b"\x04" in data or (b"\r" in data and _BARE_CR.search(data) is not None)
 
 
 class EndlessError(Exception):
