@@ -17,6 +17,7 @@ _STYLES = {
     "stopped": "dim",
     "starting": "yellow",
     "draining": "yellow",
+    "not responding": "red",
     "backing off": "red",
     "disabled": "dim",
 }
