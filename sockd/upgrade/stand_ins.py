@@ -148,3 +148,6 @@ class DeafPort:
         """Nothing is ever read."""
 
     resumeProducing = pauseProducing  # noqa: N815
+
+    def gone(self, _peer: Peer) -> bool:
+        return False
