@@ -5,19 +5,32 @@ same name, which is called with the arguments once they have been checked.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from operator import itemgetter
 
 from sockd.base.metrics import End
+from sockd.base.peers import Peer
 from sockd.base.spelling import offer
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
 from sockd.control.server import Effect
-from sockd.control.status import Moments, connection_value, endpoint_value, member_value, program
+from sockd.control.status import (
+    Moments,
+    connection_value,
+    disabled_value,
+    endpoint_value,
+    member_value,
+    program,
+)
+from sockd.control.who import Who
 from sockd.daemon import Daemon
 from sockd.process.rights import Rights
+from sockd.transports.connection import Connection
 from sockd.tree.endpoint import Endpoint
+
+# Connections that are ended in one turn of the reactor: what follows them is work for their protocols.
+_KICKED_AT_ONCE = 50
 
 
 def commands(daemon: Daemon, upgrade: Effect) -> Mapping[str, Effect]:
@@ -57,6 +70,7 @@ class Effects:
             "reload": daemon.reloading.last and daemon.reloading.last.value(),
             "upgrade": daemon.last_upgrade and daemon.last_upgrade.value(),
             "endpoints": [endpoint_value(endpoint, moments, self._rights) for endpoint in daemon.endpoints],
+            "disabled": [disabled_value(plan) for plan in daemon.plan.disabled],
             "leaving": daemon.leaving,
             "control": {"refused": dict(daemon.controls.counters.refused)},
         }
@@ -104,22 +118,43 @@ class Effects:
         await drain.done
         return {"endpoint": endpoint, "finished": drain.finished, "closed": drain.cut}
 
-    def kick(self, *, connections: list[int]) -> dict[str, Json]:
-        wanted = set(connections)
-        found = {
-            connection.number: connection
-            for endpoint in self._daemon.everywhere
-            for connection in endpoint.connections
-            if connection.number in wanted
-        }
-        for connection in found.values():
-            connection.cut(End.KICKED)
-        kicked = set(found)
-        if wanted - kicked:
-            kicked.update(
-                number
-                for endpoint in self._daemon.everywhere
+    async def kick(
+        self, *, connections: list[int] | None, who: list[str] | None, endpoint: str | None
+    ) -> dict[str, Json]:
+        if not connections and not who:
+            raise Refused(os.EX_USAGE, "kick needs the argument connections or who")
+        wanted = set(connections or ())
+        words = Who(who or ())
+        kicked: set[int] = set()
+        met: set[str] = set()  # words that mean somebody
+        endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
+        for number, peer, name, kick in self._kickable(endpoints):
+            meant = words.meant(number, peer, name) if who else ()
+            if (number in wanted or meant) and kick():
+                kicked.add(number)
+                met.update(meant)
+                if len(kicked) % _KICKED_AT_ONCE == 0:
+                    await self._daemon.breath()
+        unknown: list[Json] = [*sorted(wanted - kicked), *(word for word in who or () if word not in met)]
+        return {"kicked": sorted(kicked), "unknown": unknown}
+
+    @staticmethod
+    def _kickable(endpoints: Iterable[Endpoint]) -> list[tuple[int, Peer, str, Callable[[], bool]]]:
+        """All that can be kicked now: number, peer, name, and what kicks it, which says whether it did."""
+        found: list[tuple[int, Peer, str, Callable[[], bool]]] = []
+        for endpoint in endpoints:
+            found += [
+                (each.number, each.peer, each.name, partial(_cut, each)) for each in endpoint.connections
+            ]
+            found += [
+                (number, member.peer, member.name, partial(listener.kick, member))
                 for number, listener, member in endpoint.members()
-                if number in wanted and listener.kick(member)
-            )
-        return {"kicked": sorted(kicked), "unknown": sorted(wanted - kicked)}
+            ]
+        return found
+
+
+def _cut(connection: Connection) -> bool:
+    if connection.end is End.KICKED:
+        return False  # it was, and is about to be gone
+    connection.cut(End.KICKED)
+    return True

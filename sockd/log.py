@@ -2,26 +2,31 @@
 
 import json
 import os
-import re
 import select
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from twisted.logger import ILogObserver, LogLevel, formatEvent
 from zope.interface import implementer
 
-from sockd.base import descriptors
-from sockd.base.text import UNSAFE, visible
+from sockd.base import descriptors, paths
+from sockd.base.account import Account
+from sockd.base.text import visible, visible_json
+from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
 
 LINE_LIMIT = 4096  # bytes: a pipe that polls writable takes as many without blocking (PIPE_BUF, pipe(7))
 _CUT_MARK = " [cut]"  # ends a line that was longer
 _FILE_MODE = 0o640  # of a log file that sockd creates
 _KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
+# Fields that are pieces of their message and nothing else: what they say is in other fields too.
+_WORDING = ("text", "summary")
+_DECIMALS = 3  # of a number in JSON, which is seconds
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
 Event = dict[str, Any]  # of Twisted's: the code that logs chooses names and values
@@ -33,14 +38,18 @@ class Destination:
     """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
 
     With a path it is a file, which can be reopened; without, it is standard output. `descriptor` is given
-    where the file at the path is open already.
+    where the file at the path is open already. `user` is whom the daemon, while it is root, is going to run
+    as: that user must be able to write to the file and to reopen it.
     """
 
-    def __init__(self, path: Path | None = None, descriptor: int | None = None) -> None:
+    def __init__(
+        self, path: Path | None = None, descriptor: int | None = None, user: Account | None = None
+    ) -> None:
         self.path = path
         self.lost = 0
+        self._torn = False  # the last line was written in part: a disk had no more room
         if descriptor is None:
-            descriptor = 1 if path is None else _open(path)
+            descriptor = 1 if path is None else _open(path, user)
         self.descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(self.descriptor, select.POLLOUT)
@@ -60,11 +69,17 @@ class Destination:
                 + _CUT_MARK.encode()
                 + b"\n"
             )
+        if self._torn:
+            data = b"\n" + data
         try:
             ready = self._poll.poll(0)
-            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self.descriptor, data) > 0
+            if not ready or not ready[0][1] & select.POLLOUT:
+                return False
+            count = os.write(self.descriptor, data)
         except OSError:
             return False
+        self._torn = not data[:count].endswith(b"\n")
+        return count == len(data)
 
     def reopen(self) -> None:
         """Open the file that is at the path now, after logrotate; an OSError leaves the old one in use."""
@@ -74,12 +89,8 @@ class Destination:
             self._poll.unregister(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = fresh
+            self._torn = False
             self._poll.register(fresh, select.POLLOUT)
-
-    def give_to(self, uid: int | None, gid: int | None) -> None:
-        """The daemon will run as another user, who must be able to write and reopen the file."""
-        if self.path is not None:
-            os.fchown(self.descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
 
     def freeze(self) -> Frozen | None:
         """The open file, for the program that goes on with it; None for standard output."""
@@ -91,6 +102,13 @@ class Destination:
 
     def isatty(self) -> bool:
         return os.isatty(self.descriptor)
+
+    def width(self) -> int | None:
+        """How many columns the terminal has; None where it is none, or doesn't say."""
+        try:
+            return os.get_terminal_size(self.descriptor).columns or None
+        except OSError:
+            return None
 
     def is_journal(self, environ: Mapping[str, str]) -> bool:
         """Whether systemd's journal reads what is written."""
@@ -108,18 +126,17 @@ def complain(text: str, environ: Mapping[str, str]) -> None:
     mark = ""
     with suppress(OSError, ValueError):  # there may be no standard error
         mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
-    print("\n".join(mark + line for line in text.splitlines()), file=sys.stderr)  # noqa: T201
+    print("\n".join(mark + visible(line) for line in text.splitlines()), file=sys.stderr)  # noqa: T201
 
 
-def _open(path: Path) -> int:
-    # Non-blocking for the sake of FIFOs: one that nobody reads is an error (ENXIO), not a wait.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    try:
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-    except FileExistsError:
-        return os.open(path, flags | os.O_CREAT, _FILE_MODE)  # it may be a link to nothing yet
-    os.fchmod(descriptor, _FILE_MODE)  # whatever the umask: a user who reads this log is to read the next one
-    return descriptor
+def _open(path: Path, user: Account | None = None) -> int:
+    # Non-blocking for the sake of FIFOs: one that nobody reads is an error (ENXIO), not a wait. The mode is
+    # given whatever the umask: a user who reads this log is to read the next one.
+    with nullcontext() if user is None else paths.hands(path, user):
+        opened = paths.open_to_append(path, os.O_WRONLY | os.O_NONBLOCK, _FILE_MODE)
+    if opened.made and user is not None:
+        os.fchown(opened.fd, user.uid, user.gid)
+    return opened.fd
 
 
 def chosen_format(plan: LogPlan, destination: Destination, environ: Mapping[str, str]) -> str:
@@ -158,7 +175,8 @@ class Observer:
     def _report_lost(self, now: float) -> None:
         event = {
             "log_time": now,
-            "log_format": "{lines} lines of the log were lost: nobody read them",
+            "log_format": "{text} of the log lost: nobody read them",
+            "text": counted(self._destination.lost, "line"),
             "lines": self._destination.lost,
             "event": "log lost",
         }
@@ -186,12 +204,14 @@ def _journal(event: Event, level: str, details: bool) -> str:
 
 def _json(event: Event, level: str, details: bool) -> str:
     fields: dict[str, Any] = {"time": timestamp(event["log_time"]), "level": level}
+    template = str(event.get("log_format", ""))
     fields |= {
-        key: value
+        key: _number(value) if isinstance(value, float) else value
         for key, value in event.items()
         if key not in fields
         and not key.startswith("log_")
         and isinstance(value, str | int | float | bool | dict)
+        and not (key in _WORDING and f"{{{key}}}" in template)
     }
     message = "\n".join(_message(event, details))
     line = _dumps(fields | {"message": message})
@@ -205,14 +225,14 @@ def _json(event: Event, level: str, details: bool) -> str:
     )
 
 
+def _number(value: float) -> float | str:
+    """Seconds in as many digits as they deserve; JSON has no word for what isn't finite."""
+    return round(value, _DECIMALS) if isfinite(value) else str(value)
+
+
 def _dumps(value: Any) -> str:
     """JSON that is as safe to look at as the text is, and gives back what it was made from."""
-    return UNSAFE.sub(_json_escape, json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _json_escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\u{code:04x}" if code < 0x10000 else json.dumps(found[0])[1:-1]
+    return visible_json(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _encoded(text: str) -> bytes:
@@ -230,7 +250,9 @@ def timestamp(seconds: float) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{microseconds // 1000:03d}Z"
 
 
-def destination(logfile: str | None, foreground: bool, handed: Frozen | None = None) -> Destination:
+def destination(
+    logfile: str | None, foreground: bool, handed: Frozen | None = None, user: Account | None = None
+) -> Destination:
     """The destination that twistd's options name. SystemExit, as twistd has it, where there can be none.
 
     `handed` is what the program before in this process froze of its own.
@@ -244,9 +266,10 @@ def destination(logfile: str | None, foreground: bool, handed: Frozen | None = N
         return Destination()
     path = Path(logfile or "twistd.log").absolute()
     try:
-        return Destination(path)
+        return Destination(path, user=user)
     except OSError as error:
-        sys.exit(f"can't open the log file {path}: {error.strerror}")
+        who = "" if user is None else f" as the user {user.name}"
+        sys.exit(f"can't open the log file {visible(str(path))}{who}: {error.strerror}")
 
 
 class OwnLog:
@@ -272,9 +295,13 @@ class OwnLog:
         """From the next line on this plan holds."""
         self.observer.change(plan.level, self._style(plan))
 
+    def width(self) -> int | None:
+        """How many columns the terminal has that the log is written to; None where that isn't known."""
+        return self._destination.width()
+
     def write(self, text: str) -> None:
         """Write lines that are no events."""
-        self._destination.write(text)
+        self._destination.write("\n".join(map(visible, text.split("\n"))))
 
     def reopen(self) -> None:
         self._destination.reopen()
@@ -287,12 +314,18 @@ class OwnLog:
 
 
 def own_log(
-    options: Mapping[str, Any], plan: LogPlan, handed: Frozen | None, environ: Mapping[str, str]
+    options: Mapping[str, Any],
+    plan: LogPlan,
+    handed: Frozen | None,
+    environ: Mapping[str, str],
+    user: Account | None = None,
 ) -> OwnLog | None:
-    """The log that twistd's options ask for; None where --syslog or --logger name another."""
+    """The log that twistd's options ask for; None where --syslog or --logger name another.
+
+    `user` is whom the daemon, while it is root, is going to run as.
+    """
     if options.get("syslog") or options.get("logger"):
         return None
     foreground = bool(options.get("nodaemon"))
-    chosen = destination(options.get("logfile"), foreground, handed)
-    chosen.give_to(options.get("uid"), options.get("gid"))
+    chosen = destination(options.get("logfile"), foreground, handed, user)
     return OwnLog(chosen, plan, foreground, environ)

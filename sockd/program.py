@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -20,6 +20,7 @@ from twisted.logger import ILogObserver, Logger
 
 import sockd
 from sockd.base import descriptors
+from sockd.base.account import Account
 from sockd.base.errors import SockdError
 from sockd.base.reactor import MainReactor, ProcessReactor
 from sockd.base.units import counted
@@ -34,6 +35,8 @@ from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
+from sockd.process.last_resort import LastResort
+from sockd.process.pid_file import PidFile
 from sockd.process.rights import Rights
 from sockd.process.switches import Switches
 from sockd.process.user import is_root, refusal_as
@@ -58,6 +61,7 @@ class Program(Daemon):
 
     `read()` is called in a thread, and gives the plan of the file as it is then. Where another program ran in
     this process before, `handed` is what it handed over, and `sockets` are its sockets by their numbers.
+    `user` is whom the daemon, while it is root, is going to run as.
     """
 
     def __init__(
@@ -70,6 +74,8 @@ class Program(Daemon):
         switches: Switches,
         handed: Handover | None = None,
         sockets: Mapping[int, socket.socket] = MappingProxyType({}),
+        user: Account | None = None,
+        pid_file: PidFile | None = None,
     ) -> None:
         log = Logger("sockd")
         notify = Notify.from_environment(os.environ, reactor, log)
@@ -96,13 +102,15 @@ class Program(Daemon):
         self._read_plan = read
         self._notify = notify
         self._watchdog: Watchdog | None = None
-        self._carried = Carried.of(options, directories, handed)
+        self._carried = Carried.of(options, directories, handed, pid_file)
         self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
         self._stop_reactor = reactor.stop
         self._stop_asked = False
+        self.last_resort: LastResort | None = None  # of a process that has nothing but this program
         self._started_in = working_directory()
-        self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ)
+        self.around.sockets.user = user
+        self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ, user)
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's Application
         super().setServiceParent(parent)
@@ -117,14 +125,24 @@ class Program(Daemon):
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT stop it, with status 0; HUP reloads, USR1 reopens files, USR2 upgrades."""
+        if self.last_resort is not None and self.running:
+            self.last_resort.watch()
         for number in (signal.SIGTERM, signal.SIGINT):
-            on_signal(self._reactor, number, self._stop_or_hurry)
+            on_signal(self._reactor, number, self._stop_or_hurry, self.last_resort)
         on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         on_signal(self._reactor, signal.SIGUSR1, self.reopen)
         on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
 
+    def privilegedStartService(self) -> None:  # noqa: N802
+        """Bind the addresses; daemonizing is over, so that the pid is the one that stays."""
+        if self._carried.pid_file is not None:
+            self._carried.pid_file.write()
+        super().privilegedStartService()
+
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
+        if self.last_resort is not None:
+            self.last_resort.watch()
         super().startService()
         if self._handed is None:
             self._warn_of_rights()
@@ -160,7 +178,7 @@ class Program(Daemon):
             return True
         if self._own_log is None or not self._own_log.read_by_person:
             return False
-        self._own_log.write(welcome(daemon.endpoints, self._started_in))
+        self._own_log.write(welcome(daemon.endpoints, self._started_in, self._own_log.width()))
         return True
 
     def _report_upgraded(self, handed: Handover) -> None:
@@ -179,7 +197,11 @@ class Program(Daemon):
             f"{counted(self._resumed, 'connection')} kept"
         )
         self.last_upgrade = Outcome(True, text)
-        self.log.info("upgraded {text}", text=text, event="upgraded")
+        self.log.info(
+            "upgraded {text}",
+            text=text, old=handed.version, new=sockd.__version__, seconds=seconds, pause=pause,
+            connections=self._resumed, event="upgraded",
+        )  # fmt: skip
         for asker in self._askers:
             asker.answer(result)
 
@@ -223,12 +245,34 @@ class Program(Daemon):
             self._stop_asked = True
             self._stop_reactor()
 
+    def guard_stops(self) -> None:
+        """Have the process end in time, whatever holds its main thread; for good, once it has started."""
+        self.last_resort = LastResort(
+            lambda: self.plan.drain, self._reactor.callFromThread, self._asked_again, self._end_by_force
+        )
+
+    def _asked_again(self) -> None:
+        if not self._stop_asked:
+            self._stop_or_hurry()
+        self.hurry()
+
+    def _end_by_force(self, why: str) -> NoReturn:
+        """Called in a thread: the main one does not come back."""
+        try:
+            self.log.critical("{why}; sockd ends without waiting for it", why=why, event="forced")
+            if self._carried.pid_file is not None:
+                self._carried.pid_file.remove()
+        finally:
+            os._exit(os.EX_SOFTWARE)
+
     def _leave(self, status: int) -> None:
         exit_with(status)
         if not self._stop_asked:
             self._stop_or_hurry()
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
+        if self.last_resort is not None:
+            self.last_resort.stopping()
         self._course.cancel()
         stopped = super().stopService()
         stopped.addCallback(lambda _: self._stopped())
@@ -239,7 +283,8 @@ class Program(Daemon):
             self._watchdog.stop()
         self._switches.stop()
         self._notify.close()
-        self._carried.remove_pid_file()
+        if self._carried.pid_file is not None:
+            self._carried.pid_file.remove()
 
 
 def working_directory() -> Path:
@@ -267,9 +312,20 @@ def refusal(file: Path, directories: Directories, options: TwistdOptions) -> tup
     return refusal_as(uid, gid, bool(options.get("euid")), reading)
 
 
-def on_signal(reactor: MainReactor, number: signal.Signals, handler: Callable[[], None]) -> None:
+def on_signal(
+    reactor: MainReactor,
+    number: signal.Signals,
+    handler: Callable[[], None],
+    last_resort: LastResort | None = None,
+) -> None:
     """Call `handler` in the reactor, soon after this signal came."""
-    signal.signal(number, lambda *_: reactor.callFromThread(handler))
+
+    def handle(*_: object) -> None:
+        if last_resort is not None:
+            last_resort.handle(number)
+        reactor.callFromThread(handler)
+
+    signal.signal(number, handle)
 
 
 def exit_with(status: int) -> None:

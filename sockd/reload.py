@@ -21,6 +21,7 @@ from sockd.plan import words
 from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
+from sockd.process.replaced import ReplacedError
 from sockd.systemd.reports import Reports
 from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
@@ -174,6 +175,8 @@ class Reloading:
             ) from None
         except FileWrongError as error:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
+        except ReplacedError as error:
+            raise Refused(os.EX_TEMPFAIL, str(error)) from None
         except SockdError as error:
             raise Refused(os.EX_CONFIG, str(error)) from None
 
@@ -194,7 +197,10 @@ class Reloading:
         self.last = Outcome(True, summary)
         for warning in plan.warnings:
             daemon.log.warn("{warning}", warning=str(warning.without_severity()), event="file")  # noqa: G010
-        daemon.log.info("reloaded: {summary}", summary=summary, event="reloaded")
+        daemon.log.info(
+            "reloaded: {summary}",
+            summary=summary, endpoints=words.counts(done), settings=bool(done.settings), event="reloaded",
+        )  # fmt: skip
         return _as_json(done)
 
     def _refusal(self, error: BaseException) -> Refused:

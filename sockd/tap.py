@@ -5,18 +5,21 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.python import usage
 
 import sockd
 from sockd import log
 from sockd.base import descriptors
+from sockd.base.account import Account
 from sockd.base.errors import SockdError
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
+from sockd.process.pid_file import PidFile
+from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
 from sockd.sinks.thread import ShelteredThread
@@ -35,6 +38,15 @@ class Options(usage.Options):
         ("config", "c", None, f"The file; else $SOCKD_CONFIG, else {DEFAULT_FILE}"),
     )
 
+    pid_file: Path | None = None
+
+    def postOptions(self) -> None:  # noqa: N802
+        """Take the pid file over from twistd, which would open and remove it as root through any link."""
+        parent: Any = self.parent or {}  # twistd's options
+        if parent.get("pidfile"):
+            self.pid_file = Path(parent["pidfile"]).absolute()
+            parent["pidfile"] = ""
+
     def opt_version(self) -> None:
         """Print sockd's version and exit."""
         print(f"sockd {sockd.__version__}")  # noqa: T201
@@ -45,6 +57,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
     from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
 
+    refuse_replacements()
     settle(reactor, ShelteredThread)
     switches = Switches(reactor)
     switches.prepare()
@@ -53,6 +66,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     except BaseException:
         switches.stop()
         raise
+    program.guard_stops()
     program.take_signals()
     # Once more when the reactor has installed its own, which would have the process end by the signal.
     reactor.callWhenRunning(program.take_signals)
@@ -79,6 +93,35 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
         log.complain("\n".join(why), os.environ)
         raise SystemExit(os.EX_NOPERM)
     descriptors.reserve()
-    make_directories(directories, parent.get("uid"), parent.get("gid"))
+    user = _user(parent)
+    make_directories(directories, user)
     read = partial(read_file, file, directories, parent)
-    return Program(replace(plan, file=file), reactor, parent, read, directories, switches, handed, sockets)
+    plan = replace(plan, file=file)
+    try:
+        pid_file = None if options.pid_file is None else PidFile.take(options.pid_file, _mode(parent), user)
+    except SockdError as error:
+        log.complain(str(error), os.environ)
+        raise SystemExit(1) from None  # as twistd ends where its pid file is another daemon's
+    try:
+        return Program(plan, reactor, parent, read, directories, switches, handed, sockets, user, pid_file)
+    except BaseException:
+        if pid_file is not None:
+            pid_file.remove()
+        raise
+
+
+def _user(parent: TwistdOptions) -> Account | None:
+    """Whom twistd makes of this process once the addresses are bound; None: nobody else."""
+    uid = parent.get("uid")
+    return None if uid in (None, os.geteuid()) else Account.of(uid, parent.get("gid"))
+
+
+def _mode(parent: TwistdOptions) -> int:
+    """That of the pid file, by the umask that twistd is going to set."""
+    mask = parent.get("umask")
+    if mask is None and not parent.get("nodaemon"):
+        mask = 0o077
+    if mask is None:
+        mask = os.umask(0o077)
+        os.umask(mask)
+    return 0o666 & ~int(mask)

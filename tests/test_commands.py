@@ -35,6 +35,12 @@ def listed(running: Running, endpoint: str | None = None, after: int = 0, most: 
     return running.told("connections", endpoint=endpoint, after=after, most=most)
 
 
+def kick(
+    running: Running, connections: list[int] | None = None, *who: str, endpoint: str | None = None
+) -> Any:
+    return running.told("kick", connections=connections, who=list(who) or None, endpoint=endpoint)
+
+
 def unfinished(running: Running, number: int) -> None:
     """Have the connection with this number not finish by itself."""
     for endpoint in running.daemon.endpoints:
@@ -89,6 +95,7 @@ def test_status(two: Running) -> None:
         "state": "running",
         "reload": None,
         "upgrade": None,
+        "disabled": [],
         "leaving": 0,
         "control": {"refused": {}},
     }  # fmt: skip
@@ -121,7 +128,7 @@ def test_who_leaves(house: House, run: Daemons) -> None:
     assert (status["leaving"], [each["name"] for each in status["endpoints"]]) == (1, ["new"])
     (connection,) = listed(running)["connections"]
     assert (connection["id"], connection["endpoint"], connection["draining"]) == (1, "old", True)
-    assert running.told("kick", connections=[1]) == {"kicked": [1], "unknown": []}
+    assert kick(running, [1]) == {"kicked": [1], "unknown": []}
     house.run_clock(lambda: not running.daemon.gone)
     assert listed(running)["connections"] == []
 
@@ -224,14 +231,17 @@ def test_members_are_kicked(both: Running) -> None:
     remembered(both, b"ann")
     client = remembered(both, b"bob")
     assert [each["id"] for each in listed(both)["connections"]] == [1, 2, 3]
-    assert both.told("kick", connections=[1, 3, 4]) == {"kicked": [1, 3], "unknown": [4]}
+    assert kick(both, [1, 3, 4]) == {
+        "kicked": [1, 3],
+        "unknown": [4],
+    }
     both.house.loop.settle()
     assert [each["name"] for each in listed(both)["connections"]] == ["ann"]
     both.house.loop.advance(1)
     client.send(b"bob")
     assert both.house.receive(client, 3) == b"bob"
     assert [each["id"] for each in listed(both)["connections"]] == [2, 4]
-    assert both.told("kick", connections=[3]) == {"kicked": [], "unknown": [3]}
+    assert kick(both, [3]) == {"kicked": [], "unknown": [3]}
 
 
 @pytest.mark.parametrize(
@@ -338,10 +348,63 @@ def test_restarting(house: House, run: Daemons) -> None:
 def test_kicking(two: Running) -> None:
     """Connections of any endpoint, each once; unknown ids are in the answer."""
     clients = [two.connect(endpoint=endpoint) for endpoint in (0, 1, 0)]
-    assert two.told("kick", connections=[3, 9, 2, 3, 7]) == {"kicked": [2, 3], "unknown": [7, 9]}
+    assert kick(two, [3, 9, 2, 3, 7]) == {
+        "kicked": [2, 3],
+        "unknown": [7, 9],
+    }
     assert [two.house.receive(client, 1) for client in clients[1:]] == [b"", b""]
     assert [each["id"] for each in listed(two)["connections"]] == [1]
     assert {event["end"] for event in two.log.named("connection ended")} == {"kicked"}
+
+
+def test_kicking_by_anything_else(both: Running) -> None:
+    """Addresses and names mean streams and datagram members alike; words that mean nobody are reported."""
+    streams = [both.connect() for _ in range(2)]
+    first = "{}:{}".format(*streams[0].getsockname())
+    remembered(both, b"ann")
+    remembered(both, b"bob")
+    assert kick(both, None, first, "ann", "eve", "10.0.0.0/8") == {
+        "kicked": [1, 3], "unknown": ["eve", "10.0.0.0/8"]
+    }  # fmt: skip
+    assert kick(both, [99], "127.0.0.0/8") == {"kicked": [2, 4], "unknown": [99]}
+    both.house.loop.settle()
+    assert listed(both)["connections"] == []
+
+
+def test_kicking_from_one_endpoint(two: Running) -> None:
+    """The others' connections stay."""
+    for endpoint in (0, 1):
+        two.connect(endpoint=endpoint)
+    assert kick(two, None, "127.0.0.1", endpoint="two") == {"kicked": [2], "unknown": []}
+    assert two.refused(two.ask("kick", connections=[1], who=None, endpoint="tow"))[0] == os.EX_USAGE
+
+
+def test_kicking_nobody(two: Running) -> None:
+    """A request has to say whom."""
+    assert two.refused(two.ask("kick", connections=None, who=None, endpoint=None)) == (
+        os.EX_USAGE, ("kick needs the argument connections or who",)
+    )  # fmt: skip
+
+
+def test_many_are_kicked_in_pieces(both: Running) -> None:
+    """The loop has its turns in between; nobody is left out."""
+    (protocol,) = (each.protocol for each in both.daemon.endpoints[0].datagram_listeners)
+    assert isinstance(protocol, Remembering)
+    protocol.there = [Member(Peer.inet(("192.0.2.1", port)), "x") for port in range(1, 501)]
+    asked = both.ask("kick", connections=None, who=["x"], endpoint=None)
+    assert 0 < len(protocol.ended) < 500
+    assert len(both.outcome(asked)["kicked"]) == len(protocol.ended) == 500
+
+
+def test_what_is_disabled(house: House, run: Daemons) -> None:
+    """It is in the status, apart from what runs."""
+    off = house.plan("unix:///run/off.sock", stream=Probes(), name="off")
+    running = run(house.plan(TCP, stream=Probes(), name="one"), disabled=(off,)).start()
+    status = running.told("status")
+    assert [each["name"] for each in status["endpoints"]] == ["one"]
+    assert status["disabled"] == [
+        {"name": "off", "protocol": "probe", "addresses": ["unix:///run/off.sock"]}
+    ]  # fmt: skip
 
 
 def test_upgrading(two: Running) -> None:

@@ -200,14 +200,6 @@ def test_log_that_twistd_was_asked_for(other: str, house: House) -> None:
     daemon.changed_settings(diff(daemon.plan, replace(daemon.plan, log=LogPlan("debug", "json"))))
 
 
-def test_log_belongs_to_whom_we_run_as(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That user will have to reopen it."""
-    given: list[Any] = []
-    monkeypatch.setattr(Destination, "give_to", lambda _, uid, gid: given.append((uid, gid)))
-    made(house, logfile=str(tmp_path / "a.log"), uid=7, gid=8)
-    assert given == [(7, 8)]
-
-
 def test_reopening(house: House, tmp_path: Path) -> None:
     """SIGUSR1 reopens the log too; where that fails, the old one says so."""
     path = tmp_path / "a.log"

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import pwd
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from twisted.python.usage import UsageError
 import sockd
 from sockd import program, tap
 from sockd.base import descriptors
+from sockd.base.account import acts_as_root
 from sockd.base.reactor import Clock
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
@@ -182,6 +184,66 @@ def test_a_user_who_can_not_read_it(
     assert asked == [(7, None, True, file)]
     monkeypatch.setattr(program, "refusal_as", lambda *_: ())
     tap.makeService(options("-c", file.name, gid=7, syslog=True))
+
+
+@pytest.mark.skipif(not acts_as_root(), reason="only root has rights to lend")
+@pytest.mark.parametrize("what", ["the log", "the pid file", "the directory"])
+def test_what_the_user_to_come_has_prepared(
+    what: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Root opens, makes and gives away nothing by a link in that user's directory."""
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr(program, "refusal_as", lambda *_: ())
+    file.parent.chmod(0o755)
+    theirs = file.parent / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
+    secret = file.parent / "secret"
+    secret.mkdir(mode=0o700)
+    (theirs / "way").symlink_to("../secret")
+    (theirs / "made").symlink_to("../secret/made")
+    prepared: dict[str, dict[str, Any]] = {
+        "the log": {"logfile": str(theirs / "made")},
+        "the pid file": {"pidfile": str(theirs / "way" / "sockd.pid"), "syslog": True},
+        "the directory": {"syslog": True},
+    }
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(theirs / "way" / "run"))
+    chosen = options(
+        "-c", str(file), uid=nobody.pw_uid, **{"syslog": "logfile" not in prepared[what], **prepared[what]}
+    )
+    if what == "the directory":
+        tap.makeService(chosen)
+    else:
+        with pytest.raises(SystemExit) as caught:
+            tap.makeService(chosen)
+        said = f"{caught.value.code}{capsys.readouterr().err}"
+        assert "Permission denied" in said
+    assert not os.listdir(secret)
+
+
+def test_the_pid_file_is_not_twistds(file: Path, tmp_path: Path) -> None:
+    """twistd would open it as root, through any link, and take a number that is used again for a daemon."""
+    path = tmp_path / "sockd.pid"
+    parent = {"pidfile": str(path), "umask": 0o027}
+    chosen = options("-c", str(file), **parent)
+    assert chosen.parent is not None
+    assert chosen.parent["pidfile"] == ""
+    chosen.parent["syslog"] = True
+    service = tap.makeService(chosen)
+    assert path.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(chosen)
+    assert caught.value.code == 1
+    assert service.name == "sockd"
+
+
+def test_a_start_that_fails_leaves_no_pid_file(file: Path, tmp_path: Path) -> None:
+    """Nor does one that can't open its log."""
+    path = tmp_path / "sockd.pid"
+    for more in ({"umask": None}, {"umask": None, "nodaemon": True}):
+        with pytest.raises(SystemExit, match="can't open the log file"):
+            tap.makeService(options("-c", str(file), pidfile=str(path), logfile=str(tmp_path), **more))
+        assert not path.exists()
 
 
 def test_too_few_descriptors(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

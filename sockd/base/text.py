@@ -1,7 +1,6 @@
 """Text as people are shown it: nothing in it drives a terminal, forges a line or hides."""
 
 import re
-from collections.abc import Iterable
 
 # C0, DEL and C1 drive terminals; U+2028 and U+2029 end lines for some readers; the bidi controls (U+061C,
 # U+200E, U+200F, U+202A to 202E, U+2066 to 2069) reorder what is shown (CVE-2021-42574); others are unseen.
@@ -38,6 +37,18 @@ def _shown(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{{{code:x}}}"
 
 
+def visible_json(line: str) -> str:
+    """A line of JSON with every unsafe character written as JSON has it: it means what it meant."""
+    return UNSAFE.sub(lambda found: _in_json(ord(found[0])), line)
+
+
+def _in_json(code: int) -> str:
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)  # as a pair of surrogates
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
+
+
 def escape(data: bytes) -> bytes:
     r"""Lines of any bytes as lines of safe UTF-8, from which the bytes can be restored.
 
@@ -69,11 +80,3 @@ def replaced(text: str, shown: dict[str, str]) -> str:
     for character, form in shown.items():
         text = text.replace(character, form)
     return text
-
-
-def aligned(rows: Iterable[tuple[str, ...]]) -> str:
-    """A table in plain text: a line for each row, two spaces between columns; all rows have as many cells."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)

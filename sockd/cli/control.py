@@ -2,44 +2,63 @@
 
 All of a subcommand but its output comes from its declaration (sockd/control/commands.py). One that needs
 endpoints asks for each in turn; any other prints the answer as a function of `_ANSWERS` shows it, or as JSON.
-`status` and `connections` have options of their own.
+Those of `_OWN` have options, or a form, of their own.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 
 import click
 
-from sockd.cli.asking import Function, RemoteDaemon, as_json, declared
+from sockd.cli import output
+from sockd.cli.asking import Function, RemoteDaemon, declared, endpoints, who_there_is
 from sockd.cli.status import show, status
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json
 
+_SHORTEST_WAIT = 0.001  # seconds, where the time for all portions is over
+_KICKED_SHOWN = 20  # ids; of more only the number is printed
+# Connections that are listed at most: whoever answers, they are kept in memory until they are shown.
+_MOST_LISTED = 100_000
 
-@declared("connections", click.option("--json", "for_programs", is_flag=True, help="Print them as JSON."))
+_JSON = click.option("--json", "for_programs", is_flag=True, help="Print the daemon's answer as JSON.")
+
+
+@declared("connections", _JSON)
 def connections(daemon: RemoteDaemon, endpoint: str | None, *, for_programs: bool) -> None:
     from sockd.cli import tables  # noqa: PLC0415
 
-    found = _all_connections(daemon, endpoint)
+    found, more = _all_connections(daemon, endpoint)
     if for_programs:
-        click.echo(as_json({"connections": found}))
-    elif found:
+        output.show_json({"connections": found, "more": more})
+        return
+    if found:
         show(tables.connections(found, time.time()))
+    if more:
+        output.complain(f"there are more: only the first {len(found)} are listed")
 
 
-def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> list[Json]:
-    """All connections, asked for in portions, none of which takes the daemon long."""
+def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> tuple[list[Json], bool]:
+    """All connections, asked for in portions, none of which takes the daemon long; whether there are more."""
     where: dict[str, Json] = {} if endpoint is None else {"endpoint": endpoint}
+    deadline = time.monotonic() + (daemon.timeout or COMMANDS["connections"].timeout)
     found: list[Json] = []
-    more = True
-    while more:
-        result = daemon.ask("connections", **where)
-        found += result["connections"]
-        where["after"] = found[-1]["id"] if found else 0
-        more = result["more"] and bool(result["connections"])
-    return found
+    last = 0
+    while len(found) < _MOST_LISTED:
+        left = deadline - time.monotonic()
+        result = daemon.ask("connections", within=max(left, _SHORTEST_WAIT), **where)
+        for one in result["connections"]:
+            if one["id"] <= last:
+                raise ValueError("the ids of connections don't ascend")
+            last = one["id"]
+            found.append(one)
+        if not result["more"] or not result["connections"]:
+            return found, False
+        where["after"] = last
+    return found, True
 
 
 # -- what is printed for each endpoint
@@ -66,17 +85,16 @@ def _for_each_endpoint(name: str) -> Function:
     outcome = _OUTCOMES.get(name, lambda _result: "done")
 
     def call(daemon: RemoteDaemon, endpoint: tuple[str, ...]) -> None:
-        from sockd.base.text import visible  # noqa: PLC0415
         from sockd.control.language import Refused  # noqa: PLC0415
 
         status = 0
         for each in dict.fromkeys(endpoint):
             try:
-                click.echo(f"{visible(each)}: {outcome(daemon.ask(name, endpoint=each))}")
+                output.show(f"{each}: {outcome(daemon.ask(name, endpoint=each))}")
             except Refused as refused:
                 if refused.status in (os.EX_UNAVAILABLE, os.EX_NOPERM, os.EX_PROTOCOL):
                     raise  # the daemon can't be asked for the others either
-                click.echo(str(refused), err=True)
+                output.complain(*refused.problems)
                 status = status or refused.status
         sys.exit(status)
 
@@ -86,62 +104,122 @@ def _for_each_endpoint(name: str) -> Function:
 # -- what is printed of other answers
 
 
-def _changed(nothing: str) -> Callable[[Json], None]:
-    """Prints what a reload changes; `nothing` says that it changes nothing."""
+def _show_changes(result: Json, nothing: str) -> None:
+    """What a reload changes; `nothing` says that it changes nothing."""
+    from sockd.cli import tables  # noqa: PLC0415
 
-    def answer(result: Json) -> None:
-        from sockd.base.text import visible  # noqa: PLC0415
-        from sockd.cli import tables  # noqa: PLC0415
+    output.complain(*result["warnings"])
+    rows = tables.changes(result["changes"])
+    if not rows:
+        output.show(nothing)
+    if unchanged := result["changes"]["unchanged"]:
+        rows.append(("unchanged", ", ".join(unchanged)))
+    if rows:
+        output.show_table(rows)
 
-        for warning in result["warnings"]:
-            click.echo(visible(warning), err=True)
-        click.echo(tables.changes(result["changes"], nothing))
 
-    return answer
+@declared("diff", _JSON)
+def diff(daemon: RemoteDaemon, *, for_programs: bool) -> None:
+    result = daemon.ask("diff")
+    if for_programs:
+        output.show_json(result)
+    else:
+        _show_changes(result, "nothing would change")
 
 
-def _kicked(result: Json) -> None:
-    if result["kicked"]:
-        click.echo(f"kicked: {' '.join(map(str, result['kicked']))}")
-    for unknown in result["unknown"]:
-        click.echo(f"there is no connection {unknown}", err=True)
-    if result["unknown"]:
+@declared(
+    "reload",
+    _JSON,
+    click.option(
+        "--pid",
+        metavar="PID",
+        type=click.IntRange(1),
+        help="The daemon's process, for ExecReload= of a unit: it gets SIGHUP where no control socket of its "
+        "is found.",
+    ),
+)
+def reload(daemon: RemoteDaemon, *, for_programs: bool, pid: int | None) -> None:
+    from sockd.control.language import NotThereError  # noqa: PLC0415
+
+    try:
+        other = pid is not None and daemon.ask("status")["pid"] != pid
+        if pid is not None and other:
+            _signal(pid, "another sockd has the control socket")
+            return
+        result = daemon.ask("reload")
+    except NotThereError as error:
+        if pid is None:
+            raise
+        _signal(pid, str(error))
+        return
+    if for_programs:
+        output.show_json(result)
+    else:
+        _show_changes(result, "nothing changed")
+
+
+def _signal(pid: int, why: str) -> None:
+    """Have the process read its file again, whose log says what came of it."""
+    from sockd.control.language import Refused  # noqa: PLC0415
+
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise Refused(
+            os.EX_UNAVAILABLE, f"{why}; process {pid} can't be sent SIGHUP: {error.strerror}"
+        ) from None
+    output.show(f"{why}; sent SIGHUP to process {pid}, whose log says what was done")
+
+
+@declared(
+    "kick",
+    click.argument("who", metavar="WHO...", nargs=-1, required=True, shell_complete=who_there_is),
+    click.option(
+        "--endpoint", metavar="ENDPOINT", shell_complete=endpoints, help="Only those of this endpoint."
+    ),
+)
+def kick(daemon: RemoteDaemon, who: tuple[str, ...], endpoint: str | None) -> None:
+    # Ids are asked for by themselves: an older daemon knows nothing else.
+    ids = {each: int(each) for each in dict.fromkeys(who) if each.isdecimal() and each.isascii()}
+    others = [each for each in dict.fromkeys(who) if each not in ids]
+    asked: dict[str, Json] = {"connections": list(ids.values()), "who": others, "endpoint": endpoint}
+    result = daemon.ask("kick", **{name: value for name, value in asked.items() if value})
+    kicked, unknown = result["kicked"], result["unknown"]
+    if len(kicked) > _KICKED_SHOWN:
+        output.show(f"kicked: {len(kicked)} connections")
+    elif kicked:
+        output.show(f"kicked: {' '.join(map(str, kicked))}")
+    for each in unknown:
+        output.complain(
+            f"there is no connection {each}" if isinstance(each, int) else f"nobody here is {each!r}"
+        )
+    if unknown:
         sys.exit(os.EX_USAGE)
 
 
 def _upgraded(result: Json) -> None:
-    from sockd.base.text import visible  # noqa: PLC0415
     from sockd.base.units import counted  # noqa: PLC0415
 
     kept = (
         f"{counted(result['listeners'], 'listener')} and {counted(result['connections'], 'connection')} kept"
     )
-    click.echo(
-        f"upgraded to {visible(str(result['version']))} in {result['seconds']:.2f}s, "
+    output.show(
+        f"upgraded to {result['version']} in {result['seconds']:.2f}s, "
         f"clients waited {result.get('pause', 0):.2f}s: {kept}, "
         f"{result['drained']} drained"
     )
 
 
-def _as_json(result: Json) -> None:
-    click.echo(as_json(result))
-
-
 # How the answer to a command is printed; as JSON unless it is here.
-_ANSWERS: Mapping[str, Callable[[Json], None]] = {
-    "diff": _changed("nothing would change"),
-    "reload": _changed("nothing changed"),
-    "kick": _kicked,
-    "upgrade": _upgraded,
-}
+_ANSWERS: Mapping[str, Callable[[Json], None]] = {"upgrade": _upgraded}
 
 
 def _once(name: str) -> Function:
     """Ask once, with all that the command line has."""
-    answer = _ANSWERS.get(name, _as_json)
+    answer = _ANSWERS.get(name, output.show_json)
 
     def call(daemon: RemoteDaemon, **arguments: object) -> None:
-        given = {
+        given: dict[str, Json] = {
             key: list(dict.fromkeys(value)) if isinstance(value, tuple) else value
             for key, value in arguments.items()
             if value is not None
@@ -157,5 +235,11 @@ def subcommand(name: str) -> click.Command:
     return declared(name)(_for_each_endpoint(name) if needs_endpoint else _once(name))
 
 
-_OWN: Mapping[str, click.Command] = {"status": status, "connections": connections}
+_OWN: Mapping[str, click.Command] = {
+    "status": status,
+    "connections": connections,
+    "diff": diff,
+    "reload": reload,
+    "kick": kick,
+}
 SUBCOMMANDS: Mapping[str, click.Command] = {name: _OWN.get(name) or subcommand(name) for name in COMMANDS}

@@ -4,12 +4,16 @@ import io
 import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sockd import __version__
+from sockd.cli import output
 from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.switches import disable_collection
@@ -17,28 +21,61 @@ from sockd.process.switches import disable_collection
 if TYPE_CHECKING:
     from sockd.protocols.contract import Specification
 
-file_option = click.option(
-    "-c",
-    "--config",
-    "file",
-    metavar="FILE",
-    envvar="SOCKD_CONFIG",
-    default=DEFAULT_FILE,
-    show_default=True,
-    show_envvar=True,
-    type=click.Path(path_type=Path),
-    help="The configuration file.",
+# The function of a subcommand: click calls it with whatever options and arguments it declares.
+Function = Callable[..., Any]
+
+
+def takes_file(function: Function) -> Function:
+    """Give a subcommand the configuration file, which is named by an option or by an argument."""
+
+    @click.option(
+        "-c",
+        "--config",
+        "option",
+        metavar="FILE",
+        envvar="SOCKD_CONFIG",
+        default=DEFAULT_FILE,
+        show_default=True,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="The configuration file.",
+    )
+    @click.argument("argument", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
+    @wraps(function)
+    def call(option: Path, argument: Path | None, **others: object) -> object:
+        ctx = click.get_current_context()
+        given = ctx.get_parameter_source("option") is click.core.ParameterSource.COMMANDLINE
+        if argument is not None and given:
+            raise click.UsageError(f"two files are named, {str(option)!r} and {str(argument)!r}: name one")
+        return function(argument or option, **others)
+
+    return call
+
+
+class Interrupted(BaseException):
+    """Ctrl-C: not a KeyboardInterrupt, to which click has something to say."""
+
+
+class Commands(click.Group):
+    """The subcommands, of which Ctrl-C ends each without a word."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+
+@click.group(
+    cls=Commands, commands=dict(SUBCOMMANDS), context_settings={"help_option_names": ["-h", "--help"]}
 )
-
-
-@click.group(commands=dict(SUBCOMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockd", message="%(prog)s %(version)s")
 def command() -> None:
     """Serve many network endpoints from one YAML file."""
 
 
 @command.command()
-@file_option
+@takes_file
 def run(file: Path) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
     disable_collection()  # of what is imported, which stays to the end
@@ -48,7 +85,7 @@ def run(file: Path) -> None:
 
 
 @command.command(short_help="Show what a file would run, or what is wrong.")
-@file_option
+@takes_file
 @click.option(
     "--yaml",
     "as_yaml",
@@ -64,13 +101,12 @@ def check(file: Path, *, as_yaml: bool) -> None:
 
     directories = directories_of(os.environ, os.getuid())
     read = budget.compared(build.read(file, directories), descriptors.limit())
-    for warning in read.warnings:
-        click.echo(str(warning), err=True)
+    output.complain(*map(str, read.warnings))
     if as_yaml:
-        click.echo(show.render(read), nl=False)
+        output.show(*show.render(read).splitlines())
     elif read.endpoints or read.disabled:
-        click.echo(show.table(read, time.time()))
-        click.echo(f"\nRelative paths: sockets in {directories.runtime}, files in {directories.logs}")
+        output.show(*show.table(read, time.time(), output.terminal_width()).split("\n"))
+        output.show("", f"Relative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 
 @command.command(hidden=True)
@@ -84,16 +120,16 @@ def rehearse() -> None:
 @command.command()
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
+    from sockd.base.text import visible_json  # noqa: PLC0415
     from sockd.protocols.registry import Registry  # noqa: PLC0415
     from sockd.reference.schema import schema_text  # noqa: PLC0415
 
-    click.echo(schema_text(Registry()), nl=False)
+    output.show(*map(visible_json, schema_text(Registry()).rstrip("\n").split("\n")))
 
 
 @command.command(short_help="List the installed protocols.")
 def protocols() -> None:
     """List the installed protocols. The exit status is 69 if one of them can't be loaded."""
-    from sockd.base.text import aligned  # noqa: PLC0415
     from sockd.protocols.registry import Registry  # noqa: PLC0415
 
     found = Registry().all()
@@ -104,7 +140,7 @@ def protocols() -> None:
         else:
             rows.append((one.name, _kinds(one.specification), one.distribution, one.specification.summary))
     if rows:
-        click.echo(aligned(rows))
+        output.show_table(rows)
     if any(one.specification is None for one in found):
         sys.exit(os.EX_UNAVAILABLE)
 
@@ -118,21 +154,60 @@ def _kinds(specification: "Specification") -> str:
 
 def main() -> None:
     """The program. Every error that it expects ends in a line and an exit status, not in a traceback."""
-    from sockd.base.errors import SockdError  # noqa: PLC0415
-    from sockd.control.language import Refused  # noqa: PLC0415
-
-    if sys.stdout is None:  # the caller closed it; a table needs the width of its output
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        command(prog_name="sockd")
-    except Refused as refused:
-        click.echo(str(refused), err=True)
-        sys.exit(refused.status)
+        status = _status()
+    except (KeyboardInterrupt, Interrupted):
+        status = output.INTERRUPTED
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        failed = _fail(output.output_error(error))
+        status = status or failed
+    sys.exit(status)
+
+
+def _status() -> int:
+    """Run the command that the command line asks for; what it ends with."""
+    from sockd.base.errors import FileWrongError, SockdError  # noqa: PLC0415
+    from sockd.control.language import Refused  # noqa: PLC0415
+
+    try:
+        status = command(prog_name="sockd", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what click itself has printed
+    except SystemExit as left:
+        if isinstance(left.code, str):
+            output.complain(left.code)
+            return 1
+        return left.code or 0
+    except click.Abort:  # Ctrl-C while click read the command line
+        return output.INTERRUPTED
+    except click.ClickException as error:
+        text = io.StringIO()
+        error.show(file=text)
+        output.complain(*text.getvalue().rstrip("\n").split("\n"))
+        return error.exit_code
+    except (Refused, FileWrongError) as error:
+        output.complain(*map(str, error.problems))
+        return error.status if isinstance(error, Refused) else os.EX_CONFIG
+    except output.OutputError as error:
+        return _fail(error)
     except SockdError as error:
-        click.echo(str(error), err=True)
-        sys.exit(os.EX_CONFIG)
-    except OSError as error:  # such as a full disk; click deals with readers that close the pipe early
-        click.echo(f"sockd: {error.strerror or error}", err=True)
-        sys.exit(os.EX_IOERR)
+        output.complain(str(error))
+        return os.EX_CONFIG
+    except OSError as error:
+        output.complain(f"sockd: {error.strerror or error}")
+        return os.EX_IOERR
+    except Exception:  # noqa: BLE001 - a bug, whose message may hold anything
+        output.complain(*traceback.format_exc().splitlines())
+        return os.EX_SOFTWARE
+    return status if isinstance(status, int) else 0
+
+
+def _fail(error: output.OutputError) -> int:
+    if not error.quiet:
+        output.complain(str(error))
+    return error.status

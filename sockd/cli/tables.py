@@ -1,19 +1,15 @@
-"""Shows a daemon's answers to people: a table on a terminal, plain columns anywhere else."""
+"""Makes pages for people of a daemon's answers."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sockd.base.metrics import lost_bytes, summary
-from sockd.base.text import aligned, visible
+from sockd.base.spelling import offer
 from sockd.base.units import counted
-from sockd.control.language import Json
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
+from sockd.cli.pages import Page
+from sockd.control.language import Json, Refused
 
 # How a state looks on a terminal.
 _STYLES = {
@@ -22,123 +18,61 @@ _STYLES = {
     "starting": "yellow",
     "draining": "yellow",
     "backing off": "red",
+    "disabled": "dim",
 }
-# Columns whose values aren't folded, however narrow the terminal is.
-_UNFOLDED = ("id", "endpoint", "for", "in", "out", "unsent")
-_UNFOLDED_ADDRESS = 24  # characters; an address up to this length isn't folded either
+# Causes for which an endpoint that runs serves nobody new.
+_DOWN = {"held", "suspended", "draining"}
 _NAMES_SHOWN = 3  # of a certificate
 _DATAGRAM_SCHEMES = ("udp://", "unixgram://")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _KINDS = ("added", "removed", "rebound", "updated")
 
 
-@dataclass(frozen=True)
-class Page:
-    """Lines, a table (its head, its rows, each row's style on a terminal), and notes on its rows."""
-
-    lines: tuple[str, ...] = ()
-    head: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    styles: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def plain(page: Page) -> str:
-    """The page as text: each row is a line and each value whole, whatever the width."""
-    parts = ("\n".join(page.lines), _rows(page) if page.rows else "", "\n".join(page.notes))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _rows(page: Page) -> str:
-    return aligned((page.head, *page.rows))
-
-
-def rich(page: Page) -> "RenderableType":
-    """The page for a terminal, in its width and with colours. Nothing in it is read as rich's markup."""
-    from rich.console import Group  # noqa: PLC0415 - slow to load, and a pipe does without
-    from rich.text import Text  # noqa: PLC0415
-
-    parts: list[list[RenderableType]] = [
-        [Text(line) for line in page.lines],
-        [_Fitting(_least_width(page), _table(page), Text(_rows(page)))] if page.rows else [],
-        [Text(note) for note in page.notes],
-    ]
-    shown: list[RenderableType] = []
-    for part in parts:
-        shown += [Text(), *part] if shown and part else part
-    return Group(*shown)
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    """A table where there is room for its columns; otherwise its rows as folded text."""
-
-    width: int
-    table: "RenderableType"
-    rows: "RenderableType"
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["RenderableType"]:
-        yield self.table if options.max_width >= self.width else self.rows
-
-
-def _least_width(page: Page) -> int:
-    """The width that the columns need: for those that are folded, of a word or a piece of an address."""
-    widths = []
-    for name, *cells in zip(page.head, *page.rows, strict=True):
-        words = (
-            cells
-            if name in _UNFOLDED
-            else (word[:_UNFOLDED_ADDRESS] for cell in cells for word in cell.split())
-        )
-        widths.append(max(map(len, (name, *words))))
-    return sum(widths) + 2 * (len(widths) - 1)
-
-
-def _table(page: Page) -> "Table":
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    where = page.head.index("listener")
-    short = max(len(row[where]) for row in page.rows) <= _UNFOLDED_ADDRESS
-    for name in page.head:
-        table.add_column(name, overflow="fold", no_wrap=name in _UNFOLDED or (name == "listener" and short))
-    before = ""
-    for row, style in zip(page.rows, page.styles, strict=True):
-        cells = [
-            Text(cell, style if name == "state" else "") for name, cell in zip(page.head, row, strict=True)
-        ]
-        if row[0] == before:
-            cells[0] = Text()  # the endpoint's name stands only in its first row
-        before = row[0]
-        table.add_row(*cells)
-    return table
-
-
 # -- status ------------------------------------------------------------------------------------------------
 
 
-def status(result: Mapping[str, Json], now: float) -> Page:
-    """The answer to `status`; `now` is in seconds since the epoch."""
-    lines = [
-        f"sockd {result['version']}, pid {result['pid']}, up {age(result['uptime'])}, {result['state']}",
-        f"file: {result['file']}",
+def named(result: Mapping[str, Json], names: Collection[str]) -> dict[str, Json]:
+    """The answer to `status` with those endpoints alone; Refused where one of them isn't there."""
+    # An older daemon doesn't report those that are disabled.
+    kinds = {kind: result.get(kind, ()) for kind in ("endpoints", "disabled")}
+    known = [one["name"] for found in kinds.values() for one in found]
+    missing = [
+        f"there is no endpoint {name[:100]!r}{offer(name, known)}" for name in names if name not in known
     ]
-    for what in ("reload", "upgrade"):
-        last = result[what]
-        if last is not None:
-            done = "ok" if last["ok"] else "refused"
-            message = f": {last['message']}" if last["message"] else ""
-            lines.append(f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}")
-    if result["leaving"]:
-        lines.append(
-            f"leaving: {counted(result['leaving'], 'connection')} of removed endpoints and listeners"
-        )
-    # An older daemon doesn't report it.
-    if refused := result.get("control", {}).get("refused"):
-        lines.append(f"control socket: refused: {summary(Counter(refused))}")
+    if missing:
+        raise Refused(os.EX_USAGE, *missing)
+    chosen = {kind: [one for one in found if one["name"] in names] for kind, found in kinds.items()}
+    return {**result, **chosen}
+
+
+def down(result: Mapping[str, Json]) -> bool:
+    """Whether one of the endpoints, or one of their listeners, serves nobody new; one at its limit serves."""
+    return any(_is_down(one) for one in _all(result["endpoints"]))
+
+
+def _all(endpoints: Iterable[Mapping[str, Json]]) -> Iterator[Mapping[str, Json]]:
+    """The endpoints and their listeners."""
+    for endpoint in endpoints:
+        yield endpoint
+        yield from endpoint["listeners"]
+
+
+def _is_down(one: Mapping[str, Json]) -> bool:
+    return one["state"] != "running" or not _DOWN.isdisjoint(one["causes"])
+
+
+def _rank(endpoint: Mapping[str, Json]) -> int:
+    """What comes first: what doesn't run, what serves nobody new, what runs with a cause, what is well."""
+    parts = list(_all([endpoint]))
+    if any(one["state"] != "running" for one in parts):
+        return 0
+    return 1 if any(map(_is_down, parts)) else 2 if any(one["causes"] for one in parts) else 3
+
+
+def status(result: Mapping[str, Json], now: float) -> Page:
+    """The answer to `status`, what is down first; `now` is in seconds since the epoch."""
     rows, styles, notes = [], [], []
-    for endpoint in result["endpoints"]:
+    for endpoint in sorted(result["endpoints"], key=_rank):
         name = endpoint["name"]
         used = f"{endpoint['connections']} of {endpoint['limit']}"
         rows.append((name, f"({endpoint['protocol']})", *_life(endpoint, now), used, "", ""))
@@ -150,8 +84,28 @@ def status(result: Mapping[str, Json], now: float) -> Page:
             notes += [f"{name} {one.get('address', '')}".rstrip() + f": {note}" for note in _notes(one)]
         # An older daemon doesn't report them.
         notes += [f"{name}: {_certificate(each)}" for each in endpoint.get("certificates", ())]
+    for one in result.get("disabled", ()):
+        rows.append((one["name"], f"({one['protocol']})", "disabled", "", "", "", ""))
+        styles.append(_STYLES["disabled"])
     head = ("endpoint", "listener", "state", "for", "connections", "in", "out")
-    return Page(_visible(lines), head, tuple(map(_visible, rows)), tuple(styles), _visible(notes))
+    return Page(tuple(_summary(result, now)), head, tuple(rows), tuple(styles), tuple(notes))
+
+
+def _summary(result: Mapping[str, Json], now: float) -> Iterator[str]:
+    """The lines about the daemon as a whole."""
+    yield f"sockd {result['version']}, pid {result['pid']}, up {age(result['uptime'])}, {result['state']}"
+    yield f"file: {result['file']}"
+    for what in ("reload", "upgrade"):
+        last = result[what]
+        if last is not None:
+            done = "ok" if last["ok"] else "refused"
+            message = f": {last['message']}" if last["message"] else ""
+            yield f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}"
+    if result["leaving"]:
+        yield f"leaving: {counted(result['leaving'], 'connection')} of removed endpoints and listeners"
+    # An older daemon doesn't report it.
+    if refused := result.get("control", {}).get("refused"):
+        yield f"control socket: refused: {summary(Counter(refused))}"
 
 
 def _used(listener: Mapping[str, Json]) -> str:
@@ -209,33 +163,23 @@ def connections(found: Iterable[Mapping[str, Json]], now: float) -> Page:
         rows.append((str(one["id"]), one["endpoint"], one["listener"], peer, since, *sizes, state))
         styles.append("yellow" if one["draining"] else "")
     head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "unsent", "state")
-    return Page((), head, tuple(map(_visible, rows)), tuple(styles))
+    return Page((), head, tuple(rows), tuple(styles))
 
 
 # -- changes -----------------------------------------------------------------------------------------------
 
 
-def changes(found: Mapping[str, Json], nothing: str) -> str:
-    """What a reload changes, a line for each change; where it changes nothing, the line `nothing`."""
+def changes(found: Mapping[str, Json]) -> list[tuple[str, str]]:
+    """What a reload changes, a row for each change and each of its details."""
     rows = []
     for kind in _KINDS:
         for change in found[kind]:
             rows.append((kind, change["name"]))
             rows += [("", f"  {detail}") for detail in change["details"]]
-    rows += [("daemon", detail) for detail in found["daemon"]]
-    lines = [] if rows else [nothing]
-    if found["unchanged"]:
-        rows.append(("unchanged", ", ".join(found["unchanged"])))
-    if rows:
-        lines.append(aligned(map(_visible, rows)))
-    return "\n".join(lines)
+    return rows + [("daemon", detail) for detail in found["daemon"]]
 
 
 # -- texts -------------------------------------------------------------------------------------------------
-
-
-def _visible(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(visible, texts))
 
 
 def age(seconds: float, units: int = 2) -> str:

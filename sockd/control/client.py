@@ -11,9 +11,14 @@ from sockd import __version__
 from sockd.base.text import visible
 from sockd.base.units import format_duration
 from sockd.control.commands import COMMANDS
-from sockd.control.language import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, VERSION, Json, Refused
+from sockd.control.language import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, VERSION, Json, NotThereError, Refused
 
 _CHUNK_BYTES = 256 * 1024
+# Values in an answer, as commas and brackets count them: ten times what 10,000 connections have. A program
+# that isn't sockd could answer with 5 million empty lists, which take up 400 MB.
+_MOST_VALUES = 2_000_000
+# Of a refusal: how many lines are shown, and how many characters of each.
+_MOST_PROBLEMS, _LONGEST_PROBLEM = 1000, 4000
 _TIMEVAL = struct.Struct("@ll")
 
 
@@ -56,18 +61,18 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     try:
         sock.connect(f"\0{path[1:]}" if path.startswith("@") else path)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(
+        raise NotThereError(
             os.EX_UNAVAILABLE,
             f"there is no control socket at {shown}: sockd isn't running, or its socket is elsewhere"
             " (--control, SOCKD_CONTROL)",
         ) from None
     except ConnectionRefusedError:
         if _exists_as_another_file(path):
-            raise Refused(
+            raise NotThereError(
                 os.EX_UNAVAILABLE,
                 f"{shown}: that is not a socket: name sockd's control socket (--control, SOCKD_CONTROL)",
             ) from None
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
+        raise NotThereError(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
     except PermissionError:
         raise Refused(
             os.EX_NOPERM,
@@ -102,10 +107,11 @@ def _exchange(sock: socket.socket, line: bytes, deadline: float) -> bytes:
         if not chunk:
             raise ConnectionResetError
         answer += chunk
-        if b"\n" in chunk:
-            return bytes(answer.partition(b"\n")[0])
-        if len(answer) > MAX_ANSWER_BYTES:
+        end = answer.find(b"\n", len(answer) - len(chunk))
+        if (end if end >= 0 else len(answer)) >= MAX_ANSWER_BYTES:
             raise Refused(os.EX_PROTOCOL, f"sockd's answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if end >= 0:
+            return bytes(answer[:end])
 
 
 def _wait_until(sock: socket.socket, deadline: float) -> None:
@@ -116,10 +122,12 @@ def _wait_until(sock: socket.socket, deadline: float) -> None:
 
 
 def _result(shown: str, line: bytes) -> Json:
+    if sum(map(line.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd: it has too much to say")
     try:
         answer = json.loads(line)
         version = answer["version"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+    except (ValueError, RecursionError, LookupError, TypeError, MemoryError):
         raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd") from None
     if answer.get("ok") is False:  # a refusal has the same form in all versions
         raise _refusal(answer)
@@ -140,4 +148,7 @@ def _refusal(answer: dict[str, Json]) -> Refused:
         status = os.EX_SOFTWARE
     if not isinstance(problems, list) or not problems:
         problems = ["sockd refused the request without a reason"]
-    return Refused(status, *(visible(str(problem)) for problem in problems))
+    lines = [visible(str(problem)[:_LONGEST_PROBLEM]) for problem in problems[:_MOST_PROBLEMS]]
+    if problems[_MOST_PROBLEMS:]:
+        lines.append(f"and {len(problems) - _MOST_PROBLEMS} more")
+    return Refused(status, *lines)

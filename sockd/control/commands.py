@@ -18,6 +18,9 @@ class Text:
 
     longest: int
 
+    def __str__(self) -> str:
+        return f"a string of 1 to {self.longest} characters"
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -26,6 +29,9 @@ class Number:
     least: int = 0
     greatest: int = 2**63 - 1
 
+    def __str__(self) -> str:
+        return f"a whole number from {self.least} to {self.greatest}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ids:
@@ -33,18 +39,40 @@ class Ids:
 
     most: int
 
+    def __str__(self) -> str:
+        return f"a list of 1 to {self.most} ids"
+
+    @property
+    def an_item(self) -> str:
+        return f"an id, {Number()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A list of 1 to `most` strings, each of 1 to `longest` characters."""
+
+    most: int
+    longest: int
+
+    def __str__(self) -> str:
+        return f"a list of 1 to {self.most} strings"
+
+    @property
+    def an_item(self) -> str:
+        return str(Text(self.longest))
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a request.
 
-    `metavar` is what the help of the `sockd` command calls it; the shell completes an `ENDPOINT` and an `ID`.
+    `metavar` is what the help of the `sockd` command calls it; the shell completes an `ENDPOINT`.
     Without a `metavar` it isn't an argument of the `sockd` command, only of requests. `default` is its value
     where it isn't `required`; None may be written out as null.
     """
 
     name: str
-    type: Text | Number | Ids
+    type: Text | Number | Ids | Texts
     metavar: str = ""
     required: bool = True
     default: int | str | None = None
@@ -133,8 +161,15 @@ _ALL = (
     Command(
         "kick",
         "Close connections.",
-        "Close connections immediately, by the ids that `sockd connections` shows.",
-        (Argument("connections", Ids(most=10_000), "ID"),),
+        "Close connections immediately, and end members of a chat that come by datagrams.\n\n"
+        "WHO is an id that `sockd connections` shows, the address of peers (192.0.2.7), of one of them "
+        "(192.0.2.7:40122), a network (192.0.2.0/24), a user's id (uid=1000), or a name. A name that looks "
+        "like one of these is written as name:NAME.",
+        (
+            Argument("connections", Ids(most=10_000), required=False),
+            Argument("who", Texts(most=100, longest=200), required=False),
+            Argument("endpoint", Text(longest=100), required=False),
+        ),
     ),
     Command(
         "upgrade",

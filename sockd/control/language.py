@@ -9,7 +9,7 @@ from sockd.base.errors import SockdError
 VERSION = 1
 # Lengths of a line, its newline included.
 MAX_REQUEST_BYTES = 64 * 1024
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 # A value that JSON can say, as the json module reads and writes it: it has no narrower type for either.
 Json = Any
@@ -22,3 +22,7 @@ class Refused(SockdError):  # noqa: N818 - an outcome of a request, not an error
         super().__init__("\n".join(problems))
         self.status = status
         self.problems = problems
+
+
+class NotThereError(Refused):
+    """Nobody listens at a control socket: the daemon doesn't run, or is elsewhere."""

@@ -12,7 +12,7 @@ from sockd import __version__
 from sockd.base.units import counted
 from sockd.control.language import Json
 from sockd.log import timestamp
-from sockd.plan.plan import CertificatePlan
+from sockd.plan.plan import CertificatePlan, EndpointPlan
 from sockd.process.rights import Rights
 from sockd.protocols.contract import Member
 from sockd.transports.connection import Connection
@@ -88,6 +88,15 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
             _listener_value(each, endpoint.causes, there[each.listener.listening], moments, rights)
             for each in endpoint.watched
         ],
+    }
+
+
+def disabled_value(plan: EndpointPlan) -> dict[str, Json]:
+    """An endpoint that the file has, and that isn't enabled."""
+    return {
+        "name": plan.name,
+        "protocol": plan.protocol,
+        "addresses": [str(listener.address) for listener in plan.listeners],
     }
 
 

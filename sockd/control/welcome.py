@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sockd.base.addresses import Address, Kind
-from sockd.base.text import aligned
+from sockd.base.tables import aligned
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.states import State
 
@@ -34,8 +34,11 @@ def attempt(address: Address, protocol: str) -> str:
     return f"ncat {where}" if stream else f"ncat --udp {where}"
 
 
-def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
-    """The table of these endpoints' listeners; paths below the directory `here` are shown relative to it."""
+def welcome(endpoints: Iterable[Endpoint], here: Path, width: int | None = None) -> str:
+    """The table of these endpoints' listeners, for a terminal of this width.
+
+    Paths below the directory `here` are shown relative to it.
+    """
     rows = [("endpoint", "protocol", "listener", "try")]
     for endpoint in endpoints:
         for listener, supervisor in zip(endpoint.listeners, endpoint.supervisors, strict=True):
@@ -47,7 +50,8 @@ def welcome(endpoints: Iterable[Endpoint], here: Path) -> str:
             elif endpoint.service.state is not State.RUNNING:
                 try_it = f"(held: {endpoint.service.why})"
             rows.append((plan.name, plan.protocol, str(address), try_it))
-    return "\n" + aligned(rows) + "\n"
+    # A command that is to be copied isn't broken.
+    return "\n" + aligned(rows, width, (len(rows[0]) - 1,)) + "\n"
 
 
 def shortened(address: Address, here: Path) -> Address:

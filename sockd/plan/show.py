@@ -9,7 +9,8 @@ import yaml
 
 from sockd.base.addresses import Kind
 from sockd.base.errors import Place
-from sockd.base.text import aligned
+from sockd.base.tables import aligned
+from sockd.base.text import visible_json
 from sockd.base.units import counted, format_duration
 from sockd.config import model
 from sockd.config.form import OFF
@@ -147,13 +148,15 @@ def render(plan: Plan) -> str:
             for endpoint in endpoints
         },
     }
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    # Unsafe characters stand in double quotes only, where YAML takes JSON's escapes.
+    return "\n".join(map(visible_json, text.split("\n")))
 
 
-def table(plan: Plan, now: float) -> str:
+def table(plan: Plan, now: float, width: int | None = None) -> str:
     """What will run, a line for each address, with all that differs from the defaults; `now` is wall clock.
 
-    What all addresses of an endpoint have in common is in the first of its lines.
+    What all addresses of an endpoint have in common is in the first of its lines. `width` is the terminal's.
     """
     rows = [("endpoint", "address", "protocol", "differs from the default")]
     for endpoint in (*plan.endpoints, *plan.disabled):
@@ -166,7 +169,7 @@ def table(plan: Plan, now: float) -> str:
             speaks = ["tls: true"] if _begins_tls(listener) else []
             rows.append((name, str(listener.address), protocol, ", ".join([*unusual, *speaks, *_flat(own)])))
             name, protocol, unusual = "", "", []
-    return aligned(rows)
+    return aligned(rows, width)
 
 
 def _certificates(tls: TlsPlan | None, now: float) -> list[str]:

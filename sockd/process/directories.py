@@ -1,13 +1,14 @@
 """Where relative paths of the file lead."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sockd.base.account import Account
 from sockd.base.errors import SockdError
+from sockd.base.paths import make_directory
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,11 @@ def _user(kind: str) -> Path:
     return path
 
 
-def make_directories(wanted: Directories, uid: int | None, gid: int | None) -> None:
-    """Make those that are missing, for the user and the group that the daemon will run as (None: its own).
+def make_directories(wanted: Directories, user: Account | None) -> None:
+    """Make those that are missing; `user` is whom the daemon, while it is root, is going to run as.
 
     An error is ignored here: what then can't be opened has a message that names the address or the file.
     """
     for path in (wanted.runtime, wanted.logs):
         with suppress(OSError):
-            if not path.is_dir():
-                path.mkdir(mode=0o755, parents=True)
-                if uid is not None or gid is not None:
-                    os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+            make_directory(path, 0o755, user)

@@ -4,15 +4,13 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sockd.base import descriptors
+from sockd.base import descriptors, paths
 from sockd.base.errors import SockdError
 
-_LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_FLAGS = os.O_WRONLY | os.O_NONBLOCK
 _KINDS = (stat.S_ISREG, stat.S_ISFIFO, stat.S_ISCHR)
 
 
@@ -40,48 +38,18 @@ class Opened(NamedTuple):
         return self.found.st_dev, self.found.st_ino
 
 
-def own_descriptor(path: Path) -> int | None:
-    """The number behind `/dev/stdout`, `/dev/fd/3`, `/proc/self/fd/3` or a link to one of these; else None.
-
-    Opening such a path anew would give a place of its own in the file, so that two programs which append to
-    the same redirected output overwrite each other's lines; and the user may not be allowed to open it.
-    """
-    ours = f"/proc/{os.getpid()}/fd"
-    name = str(path)
-    for _ in range(_LINKS_FOLLOWED):
-        directory, _, last = name.rpartition("/")
-        if os.path.realpath(directory or "/") == ours and last.isascii() and last.isdigit():
-            return int(last)
-        try:
-            name = os.path.join(directory, os.readlink(name))
-        except OSError:
-            return None
-    return None
-
-
 def open_to_append(target: Target) -> Opened:
     """Open the file, or make it; SinkError where that can't be."""
-    ours = own_descriptor(target.path)
     try:
-        fd = descriptors.take(lambda: _created_or_found(target)) if ours is None else os.dup(ours)
+        fd, _, shared = descriptors.take(lambda: paths.open_to_append(target.path, _FLAGS, target.mode))
         found = os.fstat(fd)
     except OSError as error:
         raise problem(target.path, error) from None
     # A descriptor that the process had may be a socket too, as systemd's standard output is.
-    if ours is not None or any(is_kind(found.st_mode) for is_kind in _KINDS):
-        return Opened(fd, found, ours is not None)
+    if shared or any(is_kind(found.st_mode) for is_kind in _KINDS):
+        return Opened(fd, found, shared)
     os.close(fd)
     raise SinkError(f"{target.path}: is neither a file nor a FIFO")
-
-
-def _created_or_found(target: Target) -> int:
-    try:
-        fd = os.open(target.path, _FLAGS | os.O_CREAT | os.O_EXCL, target.mode)
-    except FileExistsError:
-        return os.open(target.path, _FLAGS)
-    with suppress(OSError):  # some file systems have no modes; never looser than what was asked for
-        os.fchmod(fd, target.mode)  # gives back what the umask took
-    return fd
 
 
 def is_torn(path: Path, opened: Opened) -> bool:
@@ -89,7 +57,7 @@ def is_torn(path: Path, opened: Opened) -> bool:
     if opened.shared or not stat.S_ISREG(opened.found.st_mode) or not opened.found.st_size:
         return False
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        fd = paths.reopen_to_read(path, opened.fd)
     except OSError:  # it may be written, but not read
         return False
     try:
@@ -102,8 +70,9 @@ def is_torn(path: Path, opened: Opened) -> bool:
 
 def problem(path: Path, error: OSError) -> SinkError:
     """The error in words for people."""
-    if error.errno == errno.ENOENT and not path.parent.is_dir():
-        return SinkError(f"{path}: the directory {path.parent} does not exist")
+    if error.errno == errno.ENOENT and not (end := Path(os.path.realpath(path))).parent.is_dir():
+        parent = end.parent if path.parent.is_dir() else path.parent
+        return SinkError(f"{path}: the directory {parent} does not exist")
     if error.errno == errno.ENXIO:
         return SinkError(f"{path}: no program reads from this FIFO (or it is a socket)")
     return SinkError(f"{path}: {error.strerror}")

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+from sockd.base.account import Account
 from sockd.base.addresses import Address, Kind, overlap
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opening import Opened, open_address, shares, tune
@@ -57,6 +58,7 @@ class Sockets:
         self._named = dict(named or {})
         self._claimed: set[str] = set()
         self.store: Store = store or NoStore()
+        self.user: Account | None = None  # whom the daemon, while it is root, is going to run as
         self._stay = False
 
     @property
@@ -70,7 +72,7 @@ class Sockets:
 
     def open(self, address: Address, options: SocketOptions) -> Opened:
         """The socket that was handed over for this address, or a new one; OpenError where that fails."""
-        opened = self._take(address, options) or open_address(address, options)
+        opened = self._take(address, options) or open_address(address, options, self.user)
         self.store.keep(opened)
         return opened
 

@@ -1,6 +1,5 @@
 """What a program hands to the next one of the process itself."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from twisted.python.reflect import fullyQualifiedName
 
 from sockd.process.directories import Directories
+from sockd.process.pid_file import PidFile
 from sockd.upgrade.value import Handover
 
 # twistd's options with a value that the next program needs too. The user, the directory and the umask that
@@ -23,16 +23,22 @@ class Carried:
 
     options: tuple[str, ...]  # of twistd
     directories: Directories
-    pid_file: str | None
-    removes_pid_file: bool  # else twistd does, which has written it for this program
+    pid_file: PidFile | None = None
 
     @classmethod
-    def of(cls, parent: Mapping[str, Any], directories: Directories, handed: Handover | None) -> "Carried":
+    def of(
+        cls,
+        parent: Mapping[str, Any],
+        directories: Directories,
+        handed: Handover | None,
+        pid_file: PidFile | None = None,
+    ) -> "Carried":
         """From twistd's options as they were parsed, or from what the program before had."""
-        if handed is not None:
-            return cls(handed.options, directories, handed.pid_file, True)
-        # twistd has made its path absolute.
-        return cls(tuple(_options(parent)), directories, parent.get("pidfile") or None, False)
+        if handed is None:
+            return cls(tuple(_options(parent)), directories, pid_file)
+        if handed.pid_file is not None:
+            pid_file = PidFile.inherited(Path(handed.pid_file), handed.pid_lock)
+        return cls(handed.options, directories, pid_file)
 
     def values(self) -> dict[str, Any]:
         """The fields of a Handover; Any: each has a type of its own."""
@@ -40,15 +46,10 @@ class Carried:
             "options": self.options,
             "runtime": str(self.directories.runtime),
             "logs": str(self.directories.logs),
-            "pid_file": self.pid_file,
+            "pid_file": None if self.pid_file is None else str(self.pid_file.path),
+            "pid_lock": None if self.pid_file is None else self.pid_file.fd,
             "comm": _name(),
         }
-
-    def remove_pid_file(self) -> None:
-        """At the end, unless twistd does: for the program that it was written for."""
-        if self.removes_pid_file and self.pid_file is not None:
-            with suppress(OSError):
-                os.unlink(self.pid_file)
 
 
 def _options(parent: Mapping[str, Any]) -> Iterator[str]:

@@ -83,6 +83,7 @@ class Handover:
     started: float  # the first of these programs; seconds of CLOCK_MONOTONIC, as all times here
     options: tuple[str, ...] = ()  # of twistd
     pid_file: str | None = None
+    pid_lock: int | None = None  # its descriptor, which holds the lock
     listeners: tuple[HandedListener, ...] = ()
     endpoints: dict[str, HandedEndpoint] = field(default_factory=dict)
     control: tuple[
@@ -113,8 +114,10 @@ class Handover:
             yield asker.get("fd", -1)
 
     def inherited(self) -> Iterator[int]:
-        """All descriptors that the new program gets: the sockets, and the log's."""
+        """All descriptors that the new program gets: the sockets, the pid file's, and the log's."""
         yield from self.fds()
+        if self.pid_lock is not None:
+            yield self.pid_lock
         if self.log is not None:
             yield self.log["fd"]
 

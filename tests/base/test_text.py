@@ -1,13 +1,15 @@
 """Escaping: reversible, harmless, the same line for line."""
 
+import json
 import re
 import unicodedata
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockd.base.text import UNSAFE, aligned, escape, visible
+from sockd.base.text import UNSAFE, escape, visible, visible_json
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocols" / "line-log.md"
 
@@ -108,6 +110,9 @@ def test_every_control_and_every_bidi_control_is_unsafe() -> None:
             assert UNSAFE.match(character), hex(code)
 
 
-def test_columns_are_aligned() -> None:
-    """Each as wide as its widest cell; no line ends in blanks."""
-    assert aligned([("a", "b"), ("long", "x"), ("c", "")]) == "a     b\nlong  x\nc"
+@pytest.mark.parametrize("character", ["\x1b", "\x7f", "\x9b", "\u202e", "\U000e0041", "\n"])
+def test_json_means_what_it_meant(character: str) -> None:
+    """Whatever drives a terminal is escaped as JSON has it."""
+    shown = visible_json(json.dumps([f"a{character}ö"], ensure_ascii=False))
+    assert json.loads(shown) == [f"a{character}ö"]
+    assert not UNSAFE.search(shown)

@@ -7,14 +7,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sockd.cli import main
+from sockd.cli.pages import Page, plain
 from sockd.cli.status import watch
-from sockd.cli.tables import Page, plain
 from sockd.control.language import Refused
-from tests.answers import BUSY, NOW, status
+from tests.answers import BUSY, NOW, endpoint, listener, status
 from tests.control.fakes import FakeDaemon, Reply, answer, refusal
 
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -44,6 +45,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         monkeypatch.setattr(sys, "argv", ["sockd", "status", "--control", str(path), *words.split()])
         with FakeDaemon(path, replies), pytest.raises(SystemExit) as caught:
             main.main()
+        path.unlink()
         assert isinstance(caught.value.code, int | None)
         return caught.value.code or 0
 
@@ -86,6 +88,55 @@ def test_as_json(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) ->
     assert "\x1b" not in out
 
 
+def test_one_of_many(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are named; one that isn't there is refused, and the nearest is offered."""
+    assert run("applog", answer(BUSY)) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if "running" in line]
+    assert rows == ["sockd", "applog"]
+    assert run("echo applo", answer(BUSY)) == 64
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "there is no endpoint 'applo', did you mean 'applog'?\n")
+    assert run("echo --json", answer(BUSY)) == 0
+    assert [one["name"] for one in json.loads(capsys.readouterr().out)["endpoints"]] == ["echo"]
+
+
+def test_what_is_disabled(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the last row, and can be named."""
+    off = {"name": "off", "protocol": "echo", "addresses": ["tcp://*:1"]}
+    assert run("off --exit-code", answer(status(*BUSY["endpoints"], disabled=[off]))) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["off", "(echo)", "disabled"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "code"),
+    [
+        ([endpoint("a", listener("tcp://*:1"))], 0),
+        ([], 0),
+        ([endpoint("a", listener("tcp://*:1"), causes=["at its limit"])], 0),
+        ([endpoint("a", listener("tcp://*:1"), causes=["upgrading"])], 0),
+        ([endpoint("a", listener("tcp://*:1", state="backing off"))], 1),
+        ([endpoint("a", listener("tcp://*:1"), state="starting")], 1),
+        ([endpoint("a", listener("tcp://*:1", causes=["held"]))], 1),
+        ([endpoint("b"), endpoint("a", listener("tcp://*:1"), causes=["suspended"])], 1),
+    ],
+)
+def test_as_a_status(parts: list[Any], code: int, run: Callable[..., int]) -> None:
+    """1 where something serves nobody new, for monitoring; the table, or the JSON, is there all the same."""
+    assert run("--exit-code", answer(status(*parts))) == code
+    assert run("--exit-code --json", answer(status(*parts))) == code
+    assert run("", answer(status(*parts))) == 0
+
+
+def test_as_a_status_of_one(run: Callable[..., int]) -> None:
+    """Only those that are named count; a daemon that isn't there has its own status."""
+    down = endpoint("a", listener("tcp://*:1", state="backing off"))
+    both = status(down, endpoint("b"))
+    assert run("b --exit-code", answer(both)) == 0
+    assert run("a b --exit-code", answer(both)) == 1
+    assert run("--exit-code", None) == 69
+    assert run("--exit-code --watch", answer(both)) == 2
+
+
 def test_a_refusal(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, and the status."""
     assert run("", refusal(77, "uid 1000 is not allowed to use the control socket")) == 77
@@ -109,11 +160,11 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 
 
 def test_watching_on_a_terminal(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The screen is taken over, redrawn, and restored; Ctrl-C is not a failure."""
+    """The screen is taken over, redrawn, and restored by Ctrl-C, which says nothing."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     interrupted(monkeypatch, after=2)
-    assert run("--watch", answer(BUSY), answer(status(uptime=7200))) == 0
+    assert run("--watch", answer(BUSY), answer(status(uptime=7200))) == 130
     sent = terminal.getvalue()
     assert sent.startswith("\x1b[?1049h")
     assert "\x1b[?1049l" in sent
@@ -127,7 +178,7 @@ def test_watching_through_a_pipe(
 ) -> None:
     """One text after the other, an empty line between them; a daemon that went away is waited for."""
     interrupted(monkeypatch, after=3)
-    assert run("--watch", answer(status()), None, answer(status(uptime=7200))) == 0
+    assert run("--watch", answer(status()), None, answer(status(uptime=7200))) == 130
     first, second, third = capsys.readouterr().out.removesuffix("\n\n").split("\n\n")
     assert first.startswith("sockd 0.1.0, pid 4711, up 3m 20s, running\n")
     told, *before = second.splitlines()
@@ -166,5 +217,5 @@ def test_the_pause(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", sleep)
-    assert run("--watch", answer(status())) == 0
+    assert run("--watch", answer(status())) == 130
     assert pauses == [1.0]

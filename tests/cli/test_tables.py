@@ -1,13 +1,11 @@
 """What people see of the daemon's answers, on a terminal and elsewhere."""
 
-import io
 import re
 
 import pytest
-from rich.console import Console
 
-from sockd.cli import tables
-from sockd.cli.tables import Page
+from sockd.cli import pages, tables
+from sockd.cli.pages import Page
 from tests.answers import BUSY, NOW, changes, connection, endpoint, listener, status
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -21,36 +19,33 @@ leaving: 1 connection of removed endpoints and listeners
 control socket: refused: 3 x not allowed, 1 x accepting failed
 
 endpoint  listener              state                     for  connections          in      out
-echo      (echo)                running                   3m   2 of 1000
-echo      tcp://127.0.0.1:7007  running                   3m   2, 17 total          1.2KiB  4.8MiB
-echo      udp://127.0.0.1:7007  running                   3m   1 datagram, 0 sent   12B     0B
 applog    (line-log)            backing off               3m   0 of 1000
 applog    tcp://127.0.0.1:5514  backing off               2s   0, 0 total           0B      0B
 applog    systemd://log         running, held, suspended  3m   5 datagrams, 0 sent  0B      0B
+echo      (echo)                running                   3m   2 of 1000
+echo      tcp://127.0.0.1:7007  running                   3m   2, 17 total          1.2KiB  4.8MiB
+echo      udp://127.0.0.1:7007  running                   3m   1 datagram, 0 sent   12B     0B
 
-echo udp://127.0.0.1:7007: refused: 3 x datagrams_per_source, 1 x datagrams
 applog: app.log: [red]No space[/red]\\x1b left (1 restart)
-applog tcp://127.0.0.1:5514: in use by another program (3 restarts)"""
+applog tcp://127.0.0.1:5514: in use by another program (3 restarts)
+echo udp://127.0.0.1:7007: refused: 3 x datagrams_per_source, 1 x datagrams"""
 
 NARROW = """\
-endpoint  listener              state          for  connections   in      out
-echo      (echo)                running        3m   2 of 1000
-          tcp://127.0.0.1:7007  running        3m   2, 17 total   1.2KiB  4.8MiB
-          udp://127.0.0.1:7007  running        3m   1 datagram,   12B     0B
-                                                    0 sent
-applog    (line-log)            backing off    3m   0 of 1000
-          tcp://127.0.0.1:5514  backing off    2s   0, 0 total    0B      0B
-          systemd://log         running,       3m   5 datagrams,  0B      0B
-                                held,               0 sent
-                                suspended"""
+endpoint  listener              state        for  connections     in      out
+applog    (line-log)            backing off  3m   0 of 1000
+          tcp://127.0.0.1:5514  backing off  2s   0, 0 total      0B      0B
+          systemd://log         running,     3m   5 datagrams, 0  0B      0B
+                                held,             sent
+                                suspended
+echo      (echo)                running      3m   2 of 1000
+          tcp://127.0.0.1:7007  running      3m   2, 17 total     1.2KiB  4.8MiB
+          udp://127.0.0.1:7007  running      3m   1 datagram, 0   12B     0B
+                                                  sent"""
 
 
 def terminal(page: Page, width: int) -> str:
     """What a terminal of this width is sent."""
-    out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=True, color_system="standard", highlight=False)
-    console.print(tables.rich(page))
-    return out.getvalue()
+    return pages.drawn(page, width, colours=True)
 
 
 def uncoloured(text: str) -> list[str]:
@@ -59,7 +54,7 @@ def uncoloured(text: str) -> list[str]:
 
 def test_status() -> None:
     """Piped, each listener is a line with every value whole."""
-    assert tables.plain(tables.status(BUSY, NOW)) == PIPED
+    assert pages.plain(tables.status(BUSY, NOW)) == PIPED
 
 
 def test_status_on_a_terminal() -> None:
@@ -79,14 +74,16 @@ def test_a_wide_terminal() -> None:
     assert len(lines) == len(PIPED.splitlines())
 
 
-def test_long_addresses_are_folded() -> None:
-    """None of it is lost, however narrow the terminal is."""
+@pytest.mark.parametrize("width", [40, 80])
+def test_long_addresses_are_whole(width: int) -> None:
+    """No word is broken, however narrow the terminal is: an address can be copied."""
     long = "unix:///run/user/1000/sockd/with/a/long/path.sock"
     page = tables.status(status(endpoint("echo", listener(long))), NOW)
-    assert long in tables.plain(page)
-    lines = uncoloured(terminal(page, 80))
-    assert max(map(len, lines)) <= 80
-    assert "".join(line[10:].split("  ")[0] for line in lines[5:]).replace(" ", "").endswith(long)
+    assert long in pages.plain(page)
+    lines = uncoloured(terminal(page, width))
+    assert max(len(line) for line in lines if line.strip() != long) <= width
+    (line,) = [line for line in lines if long in line]
+    assert line.endswith(long)
 
 
 @pytest.mark.parametrize(("name", "width"), [("echo", 40), ("a-name-as-long-as-names-may-be" * 2, 80)])
@@ -97,14 +94,50 @@ def test_no_room_for_a_table(name: str, width: int) -> None:
     assert max(map(len, shown.splitlines())) <= width
     found = "".join(shown.split())
     for row in page.rows:
-        assert "".join("".join(row).split()) in found
+        assert "".join("".join(row[1:]).split()) in found
+
+
+CROWD = status(
+    *(endpoint(f"e{number}", listener(f"tcp://*:{number}")) for number in range(20)),
+    endpoint("bad", listener("tcp://*:99", state="backing off", why="the address is in use")),
+    endpoint("limited", listener("tcp://*:98", causes=["at its limit"]), causes=["at its limit"]),
+)
+
+
+def test_problems_come_first() -> None:
+    """What is down, then what is at a limit, then the rest as in the file."""
+    names = [row[0] for row in tables.status(CROWD, NOW).rows[::2]]
+    assert names == ["bad", "limited", *(f"e{number}" for number in range(20))]
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 12), (40, 30), (200, 10), (30, 5)])
+def test_a_screen(width: int, height: int) -> None:
+    """It is never fuller than it is; what is down is seen, and what isn't shown is said."""
+    page = tables.status(CROWD, NOW)
+    shown = COLOURS.sub("", pages.fitted(page, width, height, colours=True)).split("\n")
+    assert len(shown) <= height
+    assert max(map(len, shown)) <= width
+    if height > 5:
+        assert "bad tcp://*:99: the address is in use" in shown
+    rows = sum("0 of 1000" in line or "0 total" in line for line in shown)
+    assert re.fullmatch(r"not shown: \d+ rows(?: and 1 note)?", shown[-1])
+    if width >= 80 and height > 12:
+        assert shown[-1] == f"not shown: {44 - rows} rows"
+
+
+def test_a_screen_with_room() -> None:
+    """All of it is there, and nothing is said to be missing."""
+    page = tables.status(CROWD, NOW)
+    shown = uncoloured(pages.fitted(page, 80, 60, colours=True))
+    assert "not shown" not in shown[-1]
+    assert sorted(shown) == sorted(uncoloured(terminal(page, 80)))
 
 
 def test_status_of_nothing() -> None:
     """Without endpoints there is no table."""
     head = ["sockd 0.1.0, pid 4711, up 3m 20s, running", "file: /etc/sockd/sockd.yaml"]
     page = tables.status(status(), NOW)
-    assert tables.plain(page).splitlines() == head
+    assert pages.plain(page).splitlines() == head
     assert uncoloured(terminal(page, 80)) == head
 
 
@@ -126,8 +159,7 @@ def test_nothing_is_read_as_markup() -> None:
     name = "[bold]a[/bold]\x1b[2J\u202e"
     page = tables.connections([connection(1, peer=name, endpoint=name)], NOW)
     shown = "[bold]a[/bold]\\x1b[2J\\u{202e}"
-    assert page.rows[0][3] == shown
-    assert tables.plain(page).splitlines()[1].startswith(f"1   {shown}")
+    assert pages.plain(page).splitlines()[1].startswith(f"1   {shown}")
     assert shown in COLOURS.sub("", terminal(page, 200))
     assert "\x1b[2J" not in terminal(page, 200)
 
@@ -136,7 +168,7 @@ def test_connections() -> None:
     """A row for each; sizes in words."""
     found = [connection(1), connection(22, unsent=7000, draining=True, peer="uid=0,pid=7", bytes_in=1)]
     page = tables.connections(found, NOW)
-    assert tables.plain(page).splitlines() == [
+    assert pages.plain(page).splitlines() == [
         "id  endpoint  listener              peer             for  in  out  unsent  state",
         "1   echo      tcp://127.0.0.1:7007  127.0.0.1:40000  3m   0B  0B   0B",
         "22  echo      tcp://127.0.0.1:7007  uid=0,pid=7      3m   1B  0B   6.8KiB  draining",
@@ -190,25 +222,18 @@ def test_changes() -> None:
         unchanged=["x", "y"],
         daemon=["drain: 10s -> 20s"],
     )
-    assert tables.changes(found["changes"], "nothing changed").splitlines() == [
-        "added      new",
-        "             tcp://*:1",
-        "             udp://*:1",
-        "removed    old",
-        "rebound    web",
-        "             + tcp://*:2\\x1b",
-        "updated    lobby",
-        "             limits.connections: 1000 -> 500",
-        "daemon     drain: 10s -> 20s",
-        "unchanged  x, y",
+    assert tables.changes(found["changes"]) == [
+        ("added", "new"),
+        ("", "  tcp://*:1"),
+        ("", "  udp://*:1"),
+        ("removed", "old"),
+        ("rebound", "web"),
+        ("", "  + tcp://*:2\x1b"),
+        ("updated", "lobby"),
+        ("", "  limits.connections: 1000 -> 500"),
+        ("daemon", "drain: 10s -> 20s"),
     ]
-
-
-def test_no_changes() -> None:
-    """That nothing changed is said."""
-    assert tables.changes(changes()["changes"], "nothing changed") == "nothing changed"
-    found = changes(unchanged=["x", "y"])["changes"]
-    assert tables.changes(found, "nothing changed") == "nothing changed\nunchanged  x, y"
+    assert tables.changes(changes(unchanged=["x", "y"])["changes"]) == []
 
 
 @pytest.mark.parametrize(

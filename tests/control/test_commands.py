@@ -70,7 +70,9 @@ def test_the_sockd_command_has_it(command: Command) -> None:
         text = " ".join(subcommand.get_help(context).split())
     assert f"Without it: {format_duration(command.timeout)}." in text
     arguments = [one.name for one in subcommand.params if isinstance(one, click.Argument)]
-    assert arguments == [argument.name for argument in command.arguments if argument.metavar]
+    own = {"kick": ["who"], "status": ["names"]}  # that aren't a request's, or of another form there
+    declared = [argument.name for argument in command.arguments if argument.metavar]
+    assert arguments == own.get(command.name, declared)
 
 
 @EACH

@@ -137,7 +137,8 @@ def test_another_group_that_can_not_be_had(
     """Then the old one may use it as before."""
     path = tmp_path / "control.sock"
     running = run(control=at(path)).start()
-    monkeypatch.setattr("os.chown", raising(PermissionError(1, "Operation not permitted")))
+    refused = raising(PermissionError(1, "Operation not permitted"))
+    monkeypatch.setattr("sockd.transports.sockets.unix.give_pinned", refused)
     running.now(control_group=os.getgid() + 1)
     assert running.refused(running.ask("reload"))[0] == os.EX_TEMPFAIL
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

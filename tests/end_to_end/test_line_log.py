@@ -1,13 +1,16 @@
 """line-log on a real disk: rotated under load, full, torn, and in every format."""
 
+import contextlib
 import gzip
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,6 +218,29 @@ def test_what_came_before_the_stop_is_written(serve: Serve) -> None:
         assert daemon.wait() == 0
     lines = texts(daemon.logs / "app.log")
     assert lines == [*numbered(5000).decode().splitlines(), r"unfinished\{no newline}"]
+
+
+@pytest.mark.parametrize(("ended", "drain"), [("drained", "10s"), ("closed by sockd", "200ms")])
+def test_what_the_kernel_acknowledged_is_recorded_or_counted(serve: Serve, ended: str, drain: str) -> None:
+    """A sender that never looks whether it is still heard loses, in a stop, only what its own kernel has."""
+    daemon = serve(FILE % (drain, "raw"))
+    with daemon.connect("applog") as one:
+        daemon.signal(signal.SIGTERM)
+        if ended == "drained":  # closed as it is silent, it goes on
+            assert one.recv(1) == b""
+        with contextlib.suppress(OSError):
+            while True:
+                one.sendall(b"line\n" * 100)
+                time.sleep(0.001)  # a flood would fill the disk
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    assert daemon.wait() == 0
+    event = daemon.event("connection ended", endpoint="applog")
+    recorded = (daemon.logs / "app.log").stat().st_size
+    acknowledged = int.from_bytes(info[120:128], "little") - 1  # tcpi_bytes_acked (tcp(7)), and a SYN
+    assert event["end"] == ended
+    assert recorded - event["bytes_in"] in (0, 1)  # the newline of the last line
+    assert event["bytes_in"] + event.get("dropped", 0) >= acknowledged > 0
+    assert ended != "drained" or "dropped" not in event
 
 
 def test_the_formats(serve: Serve) -> None:

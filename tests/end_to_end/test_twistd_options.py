@@ -150,6 +150,53 @@ def test_files_of_a_lesser_user(serve: Serve, directory: Path, of_nobody: Door) 
     assert list((directory / "run").iterdir()) == []
 
 
+@root
+def test_upgraded_where_the_lesser_user_may_not_be(serve: Serve, directory: Path, of_nobody: Door) -> None:
+    """Root started it in its own home: the new program can't be there, and needn't."""
+    (directory / "home").mkdir(mode=0o700)
+    daemon = serve(
+        ECHO,
+        "--uid=nobody",
+        f"--rundir={directory}/home",
+        door=of_nobody[0],
+        environment=of_nobody[1],
+    )
+    assert run([*SOCKD, "upgrade", "--control", daemon.runtime / "control.sock"]).returncode == 0
+    assert daemon.stop() == 0
+    assert '"event": "upgraded"' in daemon.text
+
+
+@root
+def test_what_a_lesser_user_prepares(serve: Serve, directory: Path, of_nobody: Door, follow: Follow) -> None:
+    """Its log and pid file are its own; a link that it makes later leads only where it may go itself."""
+    for name in ("run", "log"):
+        (directory / name).mkdir()
+        os.chown(directory / name, nobody().pw_uid, -1)
+    secret = directory / "secret"
+    secret.touch(mode=0o600)
+    log, pid = directory / "log" / "sockd.log", directory / "run" / "sockd.pid"
+    pid.write_text(str(os.getpid()))  # as if a program had the pid now that a daemon had before
+    daemon = serve(
+        ECHO,
+        "--uid=nobody",
+        f"--logfile={log}",
+        f"--pidfile={pid}",
+        door=of_nobody[0],
+        environment=of_nobody[1],
+        wait=False,
+    )
+    tail = follow(log)
+    tail.expect('"serving"')
+    assert pid.read_text() == str(daemon.pid)
+    assert {one.stat().st_uid for one in (log, pid)} == {nobody().pw_uid}
+    log.unlink()
+    log.symlink_to(secret)
+    daemon.signal(signal.SIGUSR1)
+    assert daemon.stop() == 0
+    assert not pid.exists()
+    assert (secret.stat().st_uid, secret.stat().st_size) == (0, 0)
+
+
 def test_the_pid_file(serve: Serve, directory: Path) -> None:
     """--pidfile holds the pid while it runs and is gone afterwards."""
     pid = directory / "sockd.pid"

@@ -67,10 +67,10 @@ tls = st.builds(
     keys(
         names=st.just(["example.org"]),
         client_ca=st.just("ca.pem"),
-        recheck=or_off,
         min_version=st.sampled_from(["1.2", "1.3"]),
     )
-    | st.just({"client_ca": "ca.pem", "client_names": "a.example.org"}),
+    | st.just({"client_ca": "ca.pem", "client_names": "a.example.org"})
+    | or_off.map(lambda often: {"client_ca": "ca.pem", "recheck": often}),
 )
 
 FILES = {

@@ -73,18 +73,13 @@ def test_unsafe_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         directories({}, 1000)
 
 
-def test_directories_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing ones are made, for the user that the daemon will run as; others stay as they are."""
-    given: list[tuple[Path, int, int]] = []
-    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.append((path, uid, gid)))
+def test_directories_are_made(tmp_path: Path) -> None:
+    """Missing ones are made, with all above them; others stay as they are."""
     here = tmp_path / "here"
     here.mkdir(mode=0o700)
     wanted = Directories(tmp_path / "run" / "deep", here)
-    make_directories(wanted, 7, None)
+    make_directories(wanted, None)
     assert wanted.runtime.is_dir()
-    assert given == [(wanted.runtime, 7, -1)]
-    make_directories(Directories(tmp_path / "a", tmp_path / "b"), None, None)
-    assert len(given) == 1
     assert here.stat().st_mode & 0o777 == 0o700
 
 
@@ -92,7 +87,7 @@ def test_directories_that_cannot_be_made(tmp_path: Path) -> None:
     """The error comes later, with the name of the address or the file that needs them."""
     (tmp_path / "file").touch()
     wanted = Directories(tmp_path / "file" / "run", tmp_path / "log")
-    make_directories(wanted, None, None)
+    make_directories(wanted, None)
     assert wanted.logs.is_dir()
 
 

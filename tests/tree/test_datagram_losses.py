@@ -77,10 +77,11 @@ def test_what_has_arrived_is_delivered_before_the_close(kind: str, house: House,
 
 
 def test_what_arrives_for_a_held_endpoint_is_not_delivered_at_the_close(house: House) -> None:
-    """Its service is down: nobody could do anything with it."""
+    """Its service is down: nobody could do anything with it, so that it is counted."""
     datagrams = Datagrams()
     endpoint = held(house, datagrams)
     house.connect(endpoint.listeners[0].address, b"x")
     draining = ensureDeferred(endpoint.drain())
     assert draining.called
     assert not datagrams.data
+    assert endpoint.listeners[0].counters.refused == {"unread at the close": 1}

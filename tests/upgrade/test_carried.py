@@ -1,5 +1,6 @@
 """What of twistd's options, directories and pid file the next program gets."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from twisted.scripts._twistd_unix import ServerOptions
 
 from sockd.process.directories import Directories
+from sockd.process.pid_file import PidFile, PidFileError
 from sockd.upgrade.carried import Carried
 from sockd.upgrade.value import Handover
 
@@ -57,19 +59,6 @@ def test_the_log_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert f"--logfile={tmp_path}/a.log" in carried("-l", "a.log").options
 
 
-def test_the_pid_file_is_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is twistd's to remove, for the program that it wrote it for; and there may be none."""
-    monkeypatch.chdir(tmp_path)
-    first = carried("--pidfile=a.pid", "--rundir=/srv")
-    assert first.pid_file == f"{tmp_path}/a.pid"
-    assert carried("--pidfile=").pid_file is None
-    assert Carried.of({}, DIRECTORIES, None).pid_file is None
-    path = tmp_path / "a.pid"
-    path.write_text("1")
-    first.remove_pid_file()
-    assert path.exists()
-
-
 def test_the_reactor() -> None:
     """The one that was asked for; twistd installs it while it reads its options."""
     parent = dict(parsed("-n")) | {"reactor": "poll"}
@@ -83,15 +72,27 @@ def test_a_logger_without_a_name() -> None:
 
 
 def test_from_program_to_program(tmp_path: Path) -> None:
-    """What one carries the next one carries on; it has the pid file to remove, once."""
+    """What one carries the next one carries on, the lock of the pid file too."""
     path = tmp_path / "a.pid"
-    first = carried("-n", f"--pidfile={path}", "-l", "/a/b.log")
+    first = Carried.of(parsed("-n", "-l", "/a/b.log"), DIRECTORIES, None, PidFile.take(path, 0o644, None))
     handed = Handover(file="sockd.yaml", started=1.0, **first.values())
+    assert handed.pid_lock in list(handed.inherited())
     second = Carried.of(parsed("--pidfile=other.pid"), handed.directories, handed)
-    assert second == replace(first, removes_pid_file=True)
+    assert second == first
     assert second.values() == first.values()
-    path.write_text("1")
-    second.remove_pid_file()
+    assert second.pid_file is not None
+    second.pid_file.remove()
     assert not path.exists()
-    second.remove_pid_file()
-    replace(second, pid_file=None).remove_pid_file()
+    assert Carried.of(parsed(), DIRECTORIES, replace(handed, pid_lock=None)).pid_file is None
+
+
+def test_from_a_program_without_a_lock(tmp_path: Path) -> None:
+    """Its pid file is locked from now on."""
+    path = tmp_path / "a.pid"
+    path.write_text(str(os.getpid()))
+    handed = Handover(file="sockd.yaml", started=1.0, pid_file=str(path), runtime="/run", logs="/log")
+    taken = Carried.of({}, DIRECTORIES, handed).pid_file
+    assert taken is not None
+    with pytest.raises(PidFileError, match="a daemon runs already"):
+        PidFile.take(path, 0o644, None)
+    taken.remove()

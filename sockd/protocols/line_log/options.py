@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from sockd.base.paths import own_descriptor
 from sockd.config.types import LogPath, Mode, size
 from sockd.protocols.contract import Options
-from sockd.sinks.opening import own_descriptor
 
 
 class LineLogOptions(Options):

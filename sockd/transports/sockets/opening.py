@@ -4,6 +4,7 @@ import os
 import socket
 from dataclasses import dataclass, replace
 
+from sockd.base.account import Account
 from sockd.base.addresses import WILDCARDS, Address, Kind
 from sockd.transports.sockets.inet import OpenError, ask_for_destination, keep_alive, open_inet
 from sockd.transports.sockets.options import SocketOptions
@@ -28,10 +29,13 @@ class Opened:
         return replace(self, sock=self.sock.dup())
 
 
-def open_address(address: Address, options: SocketOptions) -> Opened:
-    """A bound socket, which listens if it is a stream socket; OpenError where the address is refused."""
+def open_address(address: Address, options: SocketOptions, user: Account | None = None) -> Opened:
+    """A bound socket, which listens if it is a stream socket; OpenError where the address is refused.
+
+    `user` is whom the daemon, while it is root, is going to run as.
+    """
     if address.kind.local:
-        sock, file = open_unix(address, options)
+        sock, file = open_unix(address, options, user)
         return Opened(sock, address, file)
     sock = open_inet(address, options)
     return Opened(sock, replace(address, port=sock.getsockname()[1]))
@@ -64,22 +68,18 @@ def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
         if opened.address.kind.stream and (old is None or old.backlog != new.backlog):
             sock.listen(new.backlog)  # a second call sets the backlog (listen(2))
         if opened.file is not None and opened.file.there():
-            _set_file(opened.file.path, old, new)
+            _set_file(opened.file, old, new)
     except OSError as error:
         raise OpenError(error.strerror or str(error)) from error
 
 
-def _set_file(path: str, old: SocketOptions | None, new: SocketOptions) -> None:
+def _set_file(file: SocketFile, old: SocketOptions | None, new: SocketOptions) -> None:
     """Set the owner, group and mode of a socket file, where they change."""
-    if old is None:
-        if new.user is not None or new.group is not None:
-            os.chown(path, -1 if new.user is None else new.user, -1 if new.group is None else new.group)
-    elif (old.user, old.group) != (new.user, new.group):
-        uid = os.geteuid() if new.user is None else new.user
-        gid = os.getegid() if new.group is None else new.group
-        os.chown(path, uid if old.user != new.user else -1, gid if old.group != new.group else -1)
-    if old is None or old.mode != new.mode:
-        os.chmod(path, new.mode)
+    uid, gid = new.user, new.group
+    if old is not None:
+        uid = None if old.user == new.user else os.geteuid() if uid is None else uid
+        gid = None if old.group == new.group else os.getegid() if gid is None else gid
+    file.change(uid, gid, None if old is not None and old.mode == new.mode else new.mode)
 
 
 def shares(opened: Opened) -> bool:

@@ -9,13 +9,17 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+from sockd.base import paths
+from sockd.base.account import Account, acting_uid, give_pinned, making_for
 from sockd.base.addresses import Address, Kind
 from sockd.transports.sockets.inet import OpenError, explain
 from sockd.transports.sockets.options import SocketOptions
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _PEERGROUPS = 59  # SO_PEERGROUPS (Linux 4.13), which Python's socket module doesn't name
+_REPLACED = "somebody else has replaced the socket's file: choose a directory that only sockd may write to"
 _GROUPS_SIZE = 1024  # bytes that Python's getsockopt takes; of a peer in more than 256 groups only one counts
 
 
@@ -29,7 +33,10 @@ class SocketFile:
 
     @classmethod
     def of(cls, path: str) -> "SocketFile":
-        status = os.lstat(path)
+        return cls.named(path, os.lstat(path))
+
+    @classmethod
+    def named(cls, path: str, status: os.stat_result) -> "SocketFile":
         return cls(path, status.st_dev, status.st_ino)
 
     def there(self) -> bool:
@@ -39,21 +46,53 @@ class SocketFile:
         except OSError:
             return False
 
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether this is the status of our file."""
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
+
     def remove(self) -> None:
         """Remove it if it is still ours; OSError where that isn't allowed."""
-        if self.there():
-            os.unlink(self.path)
+        paths.remove(Path(self.path), self.is_of)
+
+    def change(self, uid: int | None, gid: int | None, mode: int | None) -> None:
+        """Give the file to others, and set its mode (None: as it is), if it is still ours."""
+        pinned = _pinned(self.path)
+        try:
+            status = os.fstat(pinned)
+            if self.is_of(status) and stat.S_ISSOCK(status.st_mode):
+                _give(pinned, -1 if uid is None else uid, -1 if gid is None else gid, mode)
+        finally:
+            os.close(pinned)
+
+
+def _pinned(path: str) -> int:
+    """A descriptor of what has the path now, a link itself, which holds whatever becomes of the path."""
+    return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _give(pinned: int, uid: int, gid: int, mode: int | None) -> None:
+    if (uid, gid) != (-1, -1):
+        give_pinned(pinned, uid, gid)
+    if mode is not None:
+        try:
+            os.chmod(f"/proc/self/fd/{pinned}", mode)  # by this name the kernel finds what is pinned
+        except FileNotFoundError:
+            raise OSError(
+                errno.ENOSYS, "a socket's mode can't be changed where /proc isn't mounted"
+            ) from None
 
 
 class PathTakenError(OpenError):
     """Another program has the socket at a path open."""
 
 
-def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, SocketFile | None]:
+def open_unix(
+    address: Address, options: SocketOptions, user: Account | None = None
+) -> tuple[socket.socket, SocketFile | None]:
     """A bound socket (stream ones listen) and its file, which abstract ones don't have.
 
     A stale file is replaced. OpenError where another program answers there, where something else has the
-    name, and where the kernel refuses.
+    name, and where the kernel refuses. `user` is whom the daemon, which is root still, is going to run as.
     """
     kind = socket.SOCK_STREAM if address.kind is Kind.UNIX else socket.SOCK_DGRAM
     try:
@@ -68,8 +107,7 @@ def open_unix(address: Address, options: SocketOptions) -> tuple[socket.socket, 
         if address.path.startswith("@"):
             sock.bind("\0" + address.path[1:])
         else:
-            _make_room(address, kind)
-            file = _bind(sock, address.path, options)
+            file = _make_file(sock, address, options, user)
         if kind == socket.SOCK_STREAM:
             sock.listen(options.backlog)
     except OSError as error:
@@ -110,23 +148,51 @@ def _make_room(address: Address, kind: int) -> None:
     os.unlink(address.path)
 
 
-def _bind(sock: socket.socket, path: str, options: SocketOptions) -> SocketFile:
-    # Only we may connect until owner, group and mode are set.
-    with _umask(0o177):
-        sock.bind(path)
-    file = SocketFile.of(path)
+def _make_file(
+    sock: socket.socket, address: Address, options: SocketOptions, user: Account | None
+) -> SocketFile:
+    """Bind the socket to its path, where nobody else's file is touched, whatever others do to the path."""
+    path = address.path
+    with paths.hands(Path(path), user) as maker:
+        _make_room(address, sock.type)
+        # It is made with its mode and group: what is set by the path afterwards may be set of another file.
+        with _umask(0o777 & ~options.mode), making_for(options.group):
+            sock.bind(path)
+        pinned = _pinned(path)
     try:
-        if options.user is not None or options.group is not None:
-            os.chown(
-                path,
-                -1 if options.user is None else options.user,
-                -1 if options.group is None else options.group,
-            )
-        os.chmod(path, options.mode)
-    except OSError:
-        file.remove()
-        raise
+        status = os.fstat(pinned)
+        if not stat.S_ISSOCK(status.st_mode) or status.st_nlink != 1:
+            raise OpenError(_REPLACED)
+        file = SocketFile.named(path, status)
+        try:
+            gives = paths.is_roots_alone(path) if maker is None else maker == user
+            _settle(pinned, status, options, maker, gives=gives)
+        except (OSError, OpenError):
+            paths.remove(Path(path), file.is_of, user)
+            raise
+    finally:
+        os.close(pinned)
     return file
+
+
+def _settle(
+    fd: int, status: os.stat_result, options: SocketOptions, maker: Account | None, *, gives: bool
+) -> None:
+    """Set what the file could not be made with: another owner, a group that only chown(2) gives, a mode.
+
+    Root `gives` only what nobody can have put in the place of our file, or nobody but the user who made it,
+    which is the daemon's: that one controls the socket anyway.
+    """
+    uid = -1 if options.user in (None, status.st_uid) else options.user
+    gid = -1 if options.group in (None, status.st_gid) else options.group
+    mode = None if stat.S_IMODE(status.st_mode) == options.mode else options.mode
+    if (uid, gid, mode) == (-1, -1, None):
+        return
+    if status.st_uid != (acting_uid() if maker is None else maker.uid):
+        raise OpenError(_REPLACED)
+    if not gives:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+    _give(fd, uid, gid, mode)
 
 
 @contextmanager
@@ -140,6 +206,8 @@ def _umask(mask: int) -> Iterator[None]:
 
 def _explain(error: OSError, address: Address) -> str:
     directory = os.path.dirname(address.path)
+    if isinstance(error, paths.PreparedError):
+        return str(error.strerror)
     if error.errno == errno.ENOENT:
         return f"there is no directory {directory}"
     if error.errno == errno.EACCES:

@@ -27,6 +27,7 @@ class Net:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
+        self.paused = False
         self.clock = clock or ClockReactor()
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
@@ -55,6 +56,12 @@ class Net:
         for data, peer in replies:
             self.send(data, peer)
 
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
     def failed(self, where: str) -> None:
         raise AssertionError(where)
 
@@ -64,6 +71,7 @@ class Net:
         return self.heard(peer)
 
     def heard(self, peer: Peer) -> list[str]:
+        self.clock.advance(0)
         lines = b"".join(data for data, to in self.sent if to == peer).decode().splitlines()
         self.sent = [(data, to) for data, to in self.sent if to != peer]
         return lines

@@ -6,7 +6,6 @@ import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -55,32 +54,15 @@ def test_opens_and_has_its_mode(kind: Kind, path: str, loose_umask: None) -> Non
 def test_never_looser_than_it_shall_be(
     kind: Kind, path: str, loose_umask: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At bind nobody but us may connect; the owner is set before the mode opens the file to others."""
-    seen = []
-    chown, chmod = os.chown, os.chmod
-
-    def watch_chown(path: str, *who: int) -> None:
-        seen.append(("chown", mode(path), who))
-        chown(path, *who)
-
-    def watch_chmod(path: str, wanted: int) -> None:
-        seen.append(("chmod", mode(path), (wanted,)))
-        chmod(path, wanted)
-
-    monkeypatch.setattr(os, "chown", watch_chown)
-    monkeypatch.setattr(os, "chmod", watch_chmod)
-    sock, _ = open_unix(Address(kind, path=path), SocketOptions(mode=0o666, group=os.getgid()))
+    """It is made with its mode, its user and its group: nothing is set by the path afterwards."""
+    for name in ("chown", "chmod", "lchown"):
+        monkeypatch.setattr(os, name, raising(AssertionError(name)))
+    monkeypatch.setattr(unix, "give_pinned", raising(AssertionError("chown")))
+    sock, _ = open_unix(
+        Address(kind, path=path), SocketOptions(mode=0o620, user=os.getuid(), group=os.getgid())
+    )
     sock.close()
-    assert seen == [("chown", 0o600, (-1, os.getgid())), ("chmod", 0o600, (0o666,))]
-
-
-def test_user_alone(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a group leaves the group as it is."""
-    seen: list[Any] = []
-    monkeypatch.setattr(os, "chown", lambda *args: seen.append(args))
-    sock, _ = open_unix(Address(Kind.UNIX, path=path), SocketOptions(user=12345))
-    sock.close()
-    assert seen == [(path, 12345, -1)]
+    assert mode(path) == 0o620
 
 
 @KINDS
@@ -230,9 +212,9 @@ def test_refused_group_leaves_no_file(path: str, monkeypatch: pytest.MonkeyPatch
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EPERM, "not permitted")
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(unix, "give_pinned", refuse)
     with pytest.raises(OpenError, match=r"no right to give the socket this user or group$"):
-        open_unix(Address(Kind.UNIX, path=path), SocketOptions(group=0))
+        open_unix(Address(Kind.UNIX, path=path), SocketOptions(user=os.getuid() + 1))
     assert not Path(path).exists()
 
 

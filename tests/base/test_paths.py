@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sockd.sinks.opening import own_descriptor
+from sockd.base.paths import own_descriptor
 
 
 @pytest.mark.parametrize(
