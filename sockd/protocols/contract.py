@@ -225,6 +225,12 @@ class DatagramTransport(Protocol):
     def resumeProducing(self) -> None:  # noqa: N802
         """Read datagrams again."""
 
+    def gone(self, peer: Peer) -> bool:
+        """Whether nobody has a Unix peer's socket any more, as the kernel says without a datagram being sent.
+
+        False for a peer whose address can't be asked about, as over UDP.
+        """
+
     def failed(self, where: str) -> None:
         """Log and count the exception that is being handled."""
 

@@ -33,6 +33,9 @@ class Transport:
         self.sent.append((data, peer))
         return True
 
+    def gone(self, _peer: Peer) -> bool:
+        return False
+
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         self.sent += replies
 

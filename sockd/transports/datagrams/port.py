@@ -312,6 +312,18 @@ class DatagramPort:
         self.counters.datagrams_out += len(replies) - len(refused)
         self.counters.bytes_out += size
 
+    def gone(self, peer: Peer) -> bool:
+        """Whether nobody has the Unix peer's socket any more: connect(2) says so, and sends nothing."""
+        if not peer.local or peer.sockaddr is None:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+                probe.connect(peer.sockaddr)
+        except OSError as error:
+            # Any other error says that a socket is there, or that we can't know.
+            return error.errno in {errno.ECONNREFUSED, errno.ENOENT}
+        return False
+
     # -- endings
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
