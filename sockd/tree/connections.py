@@ -61,10 +61,7 @@ class Connections:
         self.crowd = Lane(flusher)
         self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
-        handshakes = admission.takes_time
-        self._sweep = Sweep(
-            flusher.reactor, self._connections, self._draining, counters, limits, handshakes=handshakes
-        )
+        self._sweep = Sweep(flusher.reactor, self._connections, self._draining, counters, limits, admission)
         self._endings = Endings(endpoint, flusher.reactor, log)
         self._full = LogLimiter(flusher.reactor, _FULL_LOGGED)
 
@@ -79,7 +76,7 @@ class Connections:
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
         self.limits = limits
-        self._sweep.follow(limits, handshakes=self.admission.takes_time)
+        self._sweep.follow(limits, self.admission)
 
     def room(self) -> int:
         """How many more connections there may be."""
@@ -92,7 +89,7 @@ class Connections:
     def admit_anew(self, admission: Admission) -> None:
         """From now on this one says who may connect; connections that it doesn't allow are closed."""
         old, self.admission = self.admission, admission
-        self._sweep.follow(self.limits, handshakes=admission.takes_time)
+        self._sweep.follow(self.limits, admission)
         # A peer behind a proxy is checked once its PROXY header is complete.
         known = [connection for connection in self._connections if connection.admitted]
         admission.succeed(old, known)
