@@ -126,6 +126,7 @@ class Connections:
     def _have(self, connection: Connection) -> None:
         connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
+        connection.listener.connections += 1
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
@@ -155,6 +156,7 @@ class Connections:
     def ended(self, connection: Connection, end: End) -> None:
         was_full = self.room() <= 0
         del self._connections[connection]
+        connection.listener.connections -= 1
         self._sweep.ended(connection)
         self.admission.left(connection.sock)
         self._endings.log(connection, end)
