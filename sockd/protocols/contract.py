@@ -219,6 +219,12 @@ class DatagramTransport(Protocol):
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         """Send each of these in order, faster than `send` does; what the kernel refuses is only counted."""
 
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more datagrams until `resumeProducing`; what the kernel has no room for is dropped."""
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read datagrams again."""
+
     def gone(self, peer: Peer) -> bool:
         """Whether nobody has a Unix peer's socket any more, as the kernel says without a datagram being sent.
 

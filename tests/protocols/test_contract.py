@@ -21,6 +21,11 @@ class Transport:
         self.sent: list[tuple[bytes, Peer]] = []
         self.failures: list[str] = []
 
+    def pauseProducing(self) -> None:
+        raise AssertionError
+
+    resumeProducing = pauseProducing  # noqa: N815
+
     def failed(self, where: str) -> None:
         self.failures.append(where)
 

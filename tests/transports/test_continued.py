@@ -26,7 +26,7 @@ class House:
     def turn(self) -> list[object]:
         """What was called in one turn of the reactor: `advance` would take as many as there are."""
         self.called.clear()
-        calls: Any = self.loop.getDelayedCalls()
+        calls: Any = tuple(self.loop.getDelayedCalls())
         for call in calls:
             if call.getTime() <= self.loop.seconds():
                 function, arguments = call.func, call.args

@@ -72,6 +72,8 @@ class DatagramPort:
         )
         self._senders = Senders(source.origin, local=sock.family == socket.AF_UNIX)
         self._outbox = outbox(DATAGRAMS_PER_EVENT)
+        self._wanted = False  # by the listener
+        self._paused = False  # by the protocol
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
 
@@ -102,9 +104,24 @@ class DatagramPort:
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read. What arrives without being read fills the kernel's buffer, then is lost."""
-        if wanted != self._reading:
-            self._reading = wanted
-            if wanted:
+        self._wanted = wanted
+        self._update_reading()
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more until `resumeProducing`, as the protocol asks."""
+        self._paused = True
+        self._update_reading()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read again."""
+        self._paused = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        reading = self._wanted and not self._paused
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
                 self.count_drops()
                 self._reactor.addReader(self)
             else:
@@ -311,7 +328,7 @@ class DatagramPort:
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor has given up this port, because of an exception that nothing caught."""
-        self._reading = False
+        self._reading = self._wanted = False
         self._lost(reason.value or Exception(str(reason)), self)
 
     def leave(self) -> None:

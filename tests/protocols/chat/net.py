@@ -27,6 +27,8 @@ class Net:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
+        self.paused = False
+
         self.left: set[Peer] = set()
         self.clock = clock or ClockReactor()
         self.logged: list[str] = []
@@ -57,6 +59,12 @@ class Net:
         for data, peer in replies:
             self.send(data, peer)
 
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
     def gone(self, peer: Peer) -> bool:
         return peer in self.left
 
@@ -69,6 +77,7 @@ class Net:
         return self.heard(peer)
 
     def heard(self, peer: Peer) -> list[str]:
+        self.clock.advance(0)
         lines = b"".join(data for data, to in self.sent if to == peer).decode().splitlines()
         self.sent = [(data, to) for data, to in self.sent if to != peer]
         return lines

@@ -312,6 +312,7 @@ def test_stop(net: Net) -> None:
     member = Member(told.append, lambda: None)
     assert net.service.chat.admit(member)
     net.service.chat.welcome(member)
+    net.clock.advance(0)
     net.sent.clear()
     net.listener.stop()
     assert told[-2:] == [b"-- dave left: its listener closed\n", b"-- una left: its listener closed\n"]

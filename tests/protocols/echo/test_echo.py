@@ -34,6 +34,11 @@ class Transport:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
 
+    def pauseProducing(self) -> None:
+        raise AssertionError
+
+    resumeProducing = pauseProducing  # noqa: N815
+
     def failed(self, where: str) -> None:
         raise AssertionError(where)
 
