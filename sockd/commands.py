@@ -15,6 +15,7 @@ from sockd.base.spelling import offer
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
 from sockd.control.server import Effect
+from sockd.control.sources import RANKINGS, sources
 from sockd.control.status import (
     Moments,
     connection_value,
@@ -95,6 +96,12 @@ class Effects:
             ]
         found.sort(key=itemgetter(0))
         return {"connections": [value() for _, value in found[:most]], "more": len(found) > most}
+
+    async def sources(self, *, endpoint: str | None, by: str, most: int) -> dict[str, Json]:
+        endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
+        if by not in RANKINGS:
+            raise Refused(os.EX_USAGE, f"sources can't be ranked by {by!r}: write {', '.join(RANKINGS)}")
+        return await sources(endpoints, by, most, self._moments())
 
     # -- what changes something
 

@@ -42,7 +42,6 @@ class Handshaking(Connection):
         "_preamble",
         "_said",
         "_tls",
-        "why",
     )
 
     movable = False  # a TLS session can't go on in another program
@@ -72,7 +71,6 @@ class Handshaking(Connection):
         self._goodbye = False  # close_notify was sent, or the peer can't get it any more
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
-        self.why = ""  # what the peer did wrong, in OpenSSL's words or in ours
 
     @property
     def paused(self) -> bool:
@@ -166,7 +164,7 @@ class Handshaking(Connection):
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
         self._deaf = True
         self.why = words(error)
-        self.counters.refused[f"TLS: {self.why}"] += 1
+        self._owner.refused(self, f"TLS: {self.why}")
         self._end_with(self._said, End.TLS if self.ready else End.HANDSHAKE)
 
     def _end_with(self, alert: bytes, end: End) -> None:
@@ -179,7 +177,7 @@ class Handshaking(Connection):
     def _refuse(self, reason: str, alert: bytes = b"") -> None:
         """End the connection for what OpenSSL would put up with; `alert` is all that the peer still gets."""
         self.why = reason
-        self.counters.refused[f"TLS: {reason}"] += 1
+        self._owner.refused(self, f"TLS: {reason}")
         end = End.TLS if self.ready else End.HANDSHAKE
         if alert:
             self._end_with(alert, end)

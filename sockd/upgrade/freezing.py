@@ -133,6 +133,7 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
                 {"address": str(each.plan.address), "counters": each.counters.freeze()}
                 for each in endpoint.listeners
             ],
+            "refusals": endpoint.connections.refusals.freeze(),
         },
     )
 

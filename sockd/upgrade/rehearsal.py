@@ -104,6 +104,9 @@ class DeafPort:
     def send(self, _data: bytes, _peer: Peer) -> bool:
         return True
 
+    def refuse(self, _reason: str, _peers: object, _why: str = "") -> None:
+        """Nothing comes that could be refused."""
+
 
 def problems(handover: Handover, plan: Plan) -> list[str]:
     """Why this program can't go on where the running one stops, a line for each reason; or none."""
@@ -199,6 +202,9 @@ class _Rehearsal:
 
     def ended(self, connection: Connection, end: End) -> None:
         """There is no turn of the reactor in which a connection could end."""
+
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        """Nothing comes that could be refused."""
 
     def protocol_failed(self, where: str) -> None:
         error = sys.exception()
