@@ -6,6 +6,7 @@ Those of `_OWN` have options, or a form, of their own.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -128,26 +129,71 @@ def _for_each_endpoint(name: str) -> Function:
 # -- what is printed of other answers
 
 
-def _changing(name: str, nothing: str) -> click.Command:
-    """`diff` or `reload`, which print what a reload changes; `nothing` says that it changes nothing."""
+def _show_changes(result: Json, nothing: str) -> None:
+    """What a reload changes; `nothing` says that it changes nothing."""
+    from sockd.cli import tables  # noqa: PLC0415
 
-    def call(daemon: RemoteDaemon, *, for_programs: bool) -> None:
-        from sockd.cli import tables  # noqa: PLC0415
+    output.complain(*result["warnings"])
+    rows = tables.changes(result["changes"])
+    if not rows:
+        output.show(nothing)
+    if unchanged := result["changes"]["unchanged"]:
+        rows.append(("unchanged", ", ".join(unchanged)))
+    if rows:
+        output.show_table(rows)
 
-        result = daemon.ask(name)
-        if for_programs:
-            output.show_json(result)
+
+@declared("diff", _JSON)
+def diff(daemon: RemoteDaemon, *, for_programs: bool) -> None:
+    result = daemon.ask("diff")
+    if for_programs:
+        output.show_json(result)
+    else:
+        _show_changes(result, "nothing would change")
+
+
+@declared(
+    "reload",
+    _JSON,
+    click.option(
+        "--pid",
+        metavar="PID",
+        type=click.IntRange(1),
+        help="The daemon's process, for ExecReload= of a unit: it gets SIGHUP where no control socket of its "
+        "is found.",
+    ),
+)
+def reload(daemon: RemoteDaemon, *, for_programs: bool, pid: int | None) -> None:
+    from sockd.control.language import NotThereError  # noqa: PLC0415
+
+    try:
+        other = pid is not None and daemon.ask("status")["pid"] != pid
+        if pid is not None and other:
+            _signal(pid, "another sockd has the control socket")
             return
-        output.complain(*result["warnings"])
-        rows = tables.changes(result["changes"])
-        if not rows:
-            output.show(nothing)
-        if unchanged := result["changes"]["unchanged"]:
-            rows.append(("unchanged", ", ".join(unchanged)))
-        if rows:
-            output.show_table(rows)
+        result = daemon.ask("reload")
+    except NotThereError as error:
+        if pid is None:
+            raise
+        _signal(pid, str(error))
+        return
+    if for_programs:
+        output.show_json(result)
+    else:
+        _show_changes(result, "nothing changed")
 
-    return declared(name, _JSON)(call)
+
+def _signal(pid: int, why: str) -> None:
+    """Have the process read its file again, whose log says what came of it."""
+    from sockd.control.language import Refused  # noqa: PLC0415
+
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise Refused(
+            os.EX_UNAVAILABLE, f"{why}; process {pid} can't be sent SIGHUP: {error.strerror}"
+        ) from None
+    output.show(f"{why}; sent SIGHUP to process {pid}, whose log says what was done")
 
 
 @declared(
@@ -218,8 +264,8 @@ _OWN: Mapping[str, click.Command] = {
     "status": status,
     "connections": connections,
     "sources": sources,
-    "diff": _changing("diff", "nothing would change"),
-    "reload": _changing("reload", "nothing changed"),
+    "diff": diff,
+    "reload": reload,
     "kick": kick,
 }
 SUBCOMMANDS: Mapping[str, click.Command] = {name: _OWN.get(name) or subcommand(name) for name in COMMANDS}

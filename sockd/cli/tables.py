@@ -62,9 +62,11 @@ def _is_down(one: Mapping[str, Json]) -> bool:
 
 
 def _rank(endpoint: Mapping[str, Json]) -> int:
-    """What comes first: what is down, then what runs with a cause, then what is well."""
+    """What comes first: what doesn't run, what serves nobody new, what runs with a cause, what is well."""
     parts = list(_all([endpoint]))
-    return 0 if any(map(_is_down, parts)) else 1 if any(one["causes"] for one in parts) else 2
+    if any(one["state"] != "running" for one in parts):
+        return 0
+    return 1 if any(map(_is_down, parts)) else 2 if any(one["causes"] for one in parts) else 3
 
 
 def status(result: Mapping[str, Json], now: float) -> Page:

@@ -230,6 +230,18 @@ class DatagramTransport(Protocol):
         Use few different reasons, as each is a counter; `why` says more, in words that no peer has chosen.
         """
 
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more datagrams until `resumeProducing`; what the kernel has no room for is dropped."""
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read datagrams again."""
+
+    def gone(self, peer: Peer) -> bool:
+        """Whether nobody has a Unix peer's socket any more, as the kernel says without a datagram being sent.
+
+        False for a peer whose address can't be asked about, as over UDP.
+        """
+
     def failed(self, where: str) -> None:
         """Log and count the exception that is being handled."""
 

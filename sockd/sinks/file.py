@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.reactor import Timer
+from sockd.base.units import counted
 from sockd.sinks.appender import Appender
 from sockd.sinks.memory import keep_freed
 from sockd.sinks.opening import SinkError, Target
@@ -342,8 +343,11 @@ class FileSink:
         if not self._reported:
             self._reported = True
             size = self.unwritten
-            text = f"{why}: {size} bytes are not written yet; trying again until the deadline for stopping"
-            self._complain("not written", text, unwritten=size)
+            are = "is" if size == 1 else "are"
+            waits = (
+                f"{counted(size, 'byte')} {are} not written yet; trying again until the deadline for stopping"
+            )
+            self._complain("not written", f"{why}: {waits}", unwritten=size)
 
     def _report_lost(self, lines: int, why: str) -> None:
         if lines:

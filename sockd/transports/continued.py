@@ -103,10 +103,14 @@ class ContinuedWork:
     def cancelled(self) -> None:
         """One that was delayed won't be made. They are taken out together, once they are the greater part."""
         self._cancelled += 1
-        if self._cancelled > max(_CANCELLED_KEPT, len(self._delayed) // 2):
+        waiting = len(self._delayed)
+        if self._cancelled > max(_CANCELLED_KEPT, waiting // 2) or self._cancelled >= waiting:
             self._cancelled = 0
             self._delayed = [each for each in self._delayed if each[2].active()]
             heapify(self._delayed)
+            if self._timer is not None and not len(self):
+                self._timer.cancel()
+                self._timer = None
 
     def _ring_at(self, due: float) -> None:
         """Have the timer ring by then; 0 is the reactor's next turn."""
@@ -122,28 +126,39 @@ class ContinuedWork:
 
     def _run(self) -> None:
         self._timer = None
-        flusher, now, delayed = self._flusher, self._now, self._delayed
-        if delayed:
-            time = self._reactor.seconds()
-            # The heap's own order: a thousand that are due in the same moment cost 0.3 ms to move.
-            while delayed and delayed[0][0] <= time:
-                now.append(heappop(delayed)[2])
+        flusher, until = self._flusher, perf_counter() + SLICE
         flusher.hearing.add(self._lane)
-        until = perf_counter() + SLICE
-        left = len(now)  # what is asked for from here on comes in the next turn
+        left = len(self._now)  # what is asked for from here on comes in the next turn
+        now = self._reactor.seconds()
         try:
-            while left:
-                left -= 1
-                flusher.active = True
-                try:
-                    now.popleft().make()
-                except BaseException:  # noqa: BLE001 - whatever a protocol raises
-                    self._failed("later")
-                flusher.end()
+            while True:
+                # By turns, as either alone may have more than the slice.
+                call = self._next_due(now)
+                if call is not None:
+                    self._make(call)
+                if left:
+                    left -= 1
+                    self._make(self._now.popleft())
+                elif call is None:
+                    break
                 if perf_counter() > until:
                     break
         finally:
-            if now:
+            if self._now or self._due(now):
                 self._ring_at(0.0)
-            elif delayed:
-                self._ring_at(delayed[0][0])
+            elif self._delayed:
+                self._ring_at(self._delayed[0][0])
+
+    def _due(self, now: float) -> bool:
+        return bool(self._delayed) and self._delayed[0][0] <= now
+
+    def _next_due(self, now: float) -> Call | None:
+        return heappop(self._delayed)[2] if self._due(now) else None
+
+    def _make(self, call: Call) -> None:
+        self._flusher.active = True
+        try:
+            call.make()
+        except BaseException:  # noqa: BLE001 - whatever a protocol raises
+            self._failed("later")
+        self._flusher.end()

@@ -198,7 +198,10 @@ class ConnectionFields(_Often):
     @property
     def _only_receives(self) -> bool:
         """Whether the protocol wants what comes after the end is certain (`contract.StreamFactory`)."""
-        return bool(getattr(self.protocol, "only_receives", False))
+        try:
+            return bool(getattr(self.protocol, "only_receives", False))
+        except BaseException:  # noqa: BLE001
+            return False
 
     # -- the state
 

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher
-from sockd.base.units import Rate
+from sockd.base.units import Rate, counted
 from sockd.limits.sources import source
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
@@ -156,9 +156,9 @@ class Connections:
     def _log_full(self) -> None:
         if self._full.allows("full"):
             self._log.warn(
-                "{endpoint}: at its limit of {limit} connections; new connections wait in the kernel's"
-                " backlog",
-                endpoint=self.endpoint, limit=self.limits.connections, event="at limit",
+                "{endpoint}: at its limit of {text}; new connections wait in the kernel's backlog",
+                endpoint=self.endpoint, limit=self.limits.connections,
+                text=counted(self.limits.connections, "connection"), event="at limit",
             )  # fmt: skip
 
     # -- transports.connection.Owner

@@ -143,6 +143,7 @@ class DatagramListener(Listener):
         self._begun = True
         protocol = make()
         port.protocol = protocol
+        port.resumeProducing()
         protocol.start(port)
         if states := self._frozen.get(str(self.address)):
             cast(Surviving, protocol).thaw(states.pop(0))
@@ -179,6 +180,7 @@ class DatagramListener(Listener):
             return
         old, self.protocol = self.protocol, protocol
         port.protocol = protocol
+        port.resumeProducing()  # the other one may have paused it
         if old is not None:
             self._tell(old, "stop")
 

@@ -12,7 +12,7 @@ from sockd.plan.plan import ListenerPlan
 from sockd.protocols.contract import StreamFactory
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
-from sockd.transports.sockets.inet import OpenError
+from sockd.transports.sockets.inet import OpenError, read_urgent
 from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.unix import credentials
 from sockd.tree.admission import PROXY_HEADER
@@ -66,7 +66,11 @@ class StreamListener(Listener):
     def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: of its family, from `accept`
         self.counters.accepted += 1
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
-        peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
+        if local:
+            read_urgent(sock)  # over TCP it has this from the listening socket
+            peer = Peer.unix(*credentials(sock), sockaddr)
+        else:
+            peer = Peer.inet(sockaddr)
         connections, admission = self._common.connections, self._common.connections.admission
         header = admission.proxied and not local
         if header:

@@ -107,6 +107,11 @@ class DeafPort:
     def refuse(self, _reason: str, _peers: object, _why: str = "") -> None:
         """Nothing comes that could be refused."""
 
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Nothing is ever read."""
+
+    resumeProducing = pauseProducing  # noqa: N815
+
 
 def problems(handover: Handover, plan: Plan) -> list[str]:
     """Why this program can't go on where the running one stops, a line for each reason; or none."""
@@ -175,7 +180,7 @@ class _Rehearsal:
     def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
         sock: Any = DeafSocket(peer, state.transport["listener"])
-        connection = Connection.thaw(state.transport, sock, self._flusher, self, Listening("rehearsal"))
+        connection = Connection.take_over(state.transport, sock, self._flusher, self, Listening("rehearsal"))
         protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")

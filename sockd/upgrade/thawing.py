@@ -91,7 +91,7 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
                 sock.close()
                 continue
             listening = _listening(endpoint, handed_over.transport["listener"])
-            connection = Connection.thaw(
+            connection = Connection.take_over(
                 handed_over.transport, sock, daemon.around.flusher, endpoint.connections, listening
             )
             count += _go_on(endpoint, factory, connection, handed_over.protocol)

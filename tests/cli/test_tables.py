@@ -1,13 +1,12 @@
 """What people see of the daemon's answers, on a terminal and elsewhere."""
 
 import re
-from typing import Any
 
 import pytest
 
 from sockd.cli import pages, tables
 from sockd.cli.pages import Page
-from tests.answers import BUSY, NOW, STARTED, changes, connection, endpoint, listener, status
+from tests.answers import BUSY, NOW, changes, connection, endpoint, listener, source, status
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -175,21 +174,6 @@ def test_connections() -> None:
         "22  echo      tcp://127.0.0.1:7007  uid=0,pid=7      3m   1B  0B   6.8KiB  draining",
     ]
     assert "\x1b[33mdraining" in terminal(page, 100)
-
-
-def source(**more: Any) -> dict[str, Any]:
-    return {
-        "endpoint": "echo",
-        "source": "192.0.2.7",
-        "connections": 3,
-        "open": 0,
-        "datagrams": 0,
-        "bytes_in": 2048,
-        "bytes_out": 0,
-        "refused": {},
-        "last": STARTED,
-        **more,
-    }
 
 
 def test_sources() -> None:

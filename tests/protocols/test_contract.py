@@ -24,12 +24,20 @@ class Transport:
     def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
         self.counters.refused[reason] += len(peers)
 
+    def pauseProducing(self) -> None:
+        raise AssertionError
+
+    resumeProducing = pauseProducing  # noqa: N815
+
     def failed(self, where: str) -> None:
         self.failures.append(where)
 
     def send(self, data: bytes, peer: Peer) -> bool:
         self.sent.append((data, peer))
         return True
+
+    def gone(self, _peer: Peer) -> bool:
+        return False
 
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         self.sent += replies

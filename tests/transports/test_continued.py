@@ -26,7 +26,7 @@ class House:
     def turn(self) -> list[object]:
         """What was called in one turn of the reactor: `advance` would take as many as there are."""
         self.called.clear()
-        calls: Any = self.loop.getDelayedCalls()
+        calls: Any = tuple(self.loop.getDelayedCalls())
         for call in calls:
             if call.getTime() <= self.loop.seconds():
                 function, arguments = call.func, call.args
@@ -112,6 +112,17 @@ def test_a_call_that_raises_costs_no_other(house: House) -> None:
     assert house.turn() == [1]
     assert house.failed == ["later"]
     assert not house.flusher.active
+
+
+def test_nothing_rings_for_what_was_cancelled(house: House) -> None:
+    """Once no call is left that would be made, the reactor has no timer of the queue's."""
+    first, second = house.later(1, 1.0), house.later(2, 2.0)
+    first.cancel()
+    assert house.loop.getDelayedCalls()
+    second.cancel()
+    assert not house.loop.getDelayedCalls()
+    house.later(3, 1.0)
+    assert house.wait(1.0) == [3]
 
 
 def test_cancelled_calls_are_not_kept(house: House) -> None:

@@ -65,7 +65,7 @@ def factory(what: Callable[[Any, Any], object]) -> Callable[[Host[Any]], Factory
 def frozen() -> Iterator[Callable[..., HandedConnection]]:
     """Makes connections that are handed over, of an accepted one that really was."""
     exchange = Exchange(Probe())
-    frozen = exchange.connection.freeze()
+    frozen = exchange.connection.hand_over()
 
     def make(state: Any = None, peer: Peer | None = None, **changes: Any) -> HandedConnection:
         handed = {**frozen, "listener": ADDRESS, **changes}
@@ -303,7 +303,7 @@ def _run(endpoint: EndpointPlan) -> HandedEndpoint:
     connection.protocol = protocol
     protocol.makeConnection(connection)
     protocol.dataReceived(b"half a line")
-    handed = HandedConnection(connection.freeze(), protocol.freeze())
+    handed = HandedConnection(connection.hand_over(), protocol.freeze())
     datagrams = {}
     if specification.datagram is not None:
         datagram: Any = specification.datagram(host)

@@ -115,7 +115,9 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
     running = run(of(house.plan(TCP), chat, ChatOptions(history=0))).start()
     alice, bob = house.connect(running.address()), house.connect(running.address())
     alice.send(b"/nick alice\n")
-    house.until(lambda: b"guest1 is now alice" in peek(bob) or b"alice" in peek(bob), bob)
+    bob.send(b"/nick bob\n")
+    house.until(lambda: b"alice" in peek(bob) and b"now bob" in peek(bob), bob)
+    house.until(lambda: b"bob" in peek(alice), alice)
     alice.send(b"hello ")
     for client in (alice, bob):
         drop(house, client)
@@ -124,7 +126,7 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
     alice.send(b"everybody\n")
     lines(house, bob, "<alice> hello everybody")
     bob.send(b"hi\n")
-    lines(house, alice, "<guest2> hi")
+    lines(house, alice, "<bob> hi")
     assert len(running.daemon.endpoints[0].connections) == 2
 
 

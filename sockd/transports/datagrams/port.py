@@ -106,6 +106,8 @@ class DatagramPort:
         self._credits: dict[int, int] | None = None
         self._unanswered = 0  # bytes that came, and were not answered when they were handled
         self._outbox = outbox(DATAGRAMS_PER_EVENT)
+        self._wanted = False  # by the listener
+        self._paused = False  # by the protocol
         self._reading = False
         self._dropped = 0  # by the kernel, as far as counted
 
@@ -137,9 +139,24 @@ class DatagramPort:
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read. What arrives without being read fills the kernel's buffer, then is lost."""
-        if wanted != self._reading:
-            self._reading = wanted
-            if wanted:
+        self._wanted = wanted
+        self._update_reading()
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more until `resumeProducing`, as the protocol asks."""
+        self._paused = True
+        self._update_reading()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read again."""
+        self._paused = False
+        self._update_reading()
+
+    def _update_reading(self) -> None:
+        reading = self._wanted and not self._paused
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
                 self.count_drops()
                 self._reactor.addReader(self)
             else:
@@ -406,6 +423,18 @@ class DatagramPort:
             self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
         self._asked, self._credits = (), None
 
+    def gone(self, peer: Peer) -> bool:
+        """Whether nobody has the Unix peer's socket any more: connect(2) says so, and sends nothing."""
+        if not peer.local or peer.sockaddr is None:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+                probe.connect(peer.sockaddr)
+        except OSError as error:
+            # Any other error says that a socket is there, or that we can't know.
+            return error.errno in {errno.ECONNREFUSED, errno.ENOENT}
+        return False
+
     # -- endings
 
     def enter_senders(self) -> Iterator[None]:
@@ -414,7 +443,7 @@ class DatagramPort:
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor has given up this port, because of an exception that nothing caught."""
-        self._reading = False
+        self._reading = self._wanted = False
         self._lost(reason.value or Exception(str(reason)), self)
 
     def leave(self) -> None:

@@ -27,6 +27,9 @@ class Net:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
+        self.paused = False
+
+        self.left: set[Peer] = set()
         self.clock = clock or ClockReactor()
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
@@ -37,6 +40,7 @@ class Net:
         assert specification.datagram is not None
         service = host.service = specification.service(host)
         assert isinstance(service, ChatService)
+        service.chat.guests = 0
         self.service = service
         listener = specification.datagram(host)
         assert isinstance(listener, ChatDatagrams)
@@ -58,6 +62,15 @@ class Net:
     def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
         self.counters.refused[reason] += len(peers)
 
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def gone(self, peer: Peer) -> bool:
+        return peer in self.left
+
     def failed(self, where: str) -> None:
         raise AssertionError(where)
 
@@ -67,6 +80,7 @@ class Net:
         return self.heard(peer)
 
     def heard(self, peer: Peer) -> list[str]:
+        self.clock.advance(0)
         lines = b"".join(data for data, to in self.sent if to == peer).decode().splitlines()
         self.sent = [(data, to) for data, to in self.sent if to != peer]
         return lines

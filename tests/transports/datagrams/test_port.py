@@ -398,6 +398,26 @@ def test_unix_sender_without_an_address(unix: tuple[Open, str]) -> None:
     assert port.port.counters.datagrams_out == 0
 
 
+def test_gone(unix: tuple[Open, str], tmp_path: Path) -> None:
+    """Whether a Unix peer's socket is there is known without sending it anything, connected or not."""
+    port, path = unix
+    peer, connected = port.client(f"{tmp_path}/peer", socket.AF_UNIX), port.client("", socket.AF_UNIX)
+    for client in (peer, connected):
+        client.connect(path)
+        client.send(b"x")
+        port.answer(client)
+    gone = [port.port.gone(each) for each in port.echo.peers]
+    assert gone == [False, False]
+    for client in (peer, connected):
+        with pytest.raises(BlockingIOError):
+            client.recv(1)
+        client.close()
+    assert [port.port.gone(each) for each in port.echo.peers] == [True, True]
+    os.unlink(f"{tmp_path}/peer")
+    assert port.port.gone(port.echo.peers[0])
+    assert not port.port.gone(Peer.inet(("192.0.2.1", 1)))
+
+
 def test_unix_sender_that_left(unix: tuple[Open, str], tmp_path: Path) -> None:
     """An answer to a socket that is gone is counted."""
     port, path = unix
