@@ -41,6 +41,31 @@ def connections(daemon: RemoteDaemon, endpoint: str | None, *, for_programs: boo
         output.complain(f"there are more: only the first {len(found)} are listed")
 
 
+@declared(
+    "sources",
+    click.option(
+        "--by",
+        type=click.Choice(["connections", "bytes", "refusals"]),
+        default="connections",
+        show_default=True,
+        help="What they are ranked by; datagrams count as connections do.",
+    ),
+    click.option(
+        "--most", metavar="NUMBER", type=click.IntRange(1, 1000), default=20, help="How many; 20 by default."
+    ),
+    _JSON,
+)
+def sources(daemon: RemoteDaemon, endpoint: str | None, by: str, most: int, *, for_programs: bool) -> None:
+    from sockd.cli import tables  # noqa: PLC0415
+
+    where: dict[str, Json] = {} if endpoint is None else {"endpoint": endpoint}
+    result = daemon.ask("sources", by=by, most=most, **where)
+    if for_programs:
+        output.show_json(result)
+    elif result["sources"]:
+        show(tables.sources(result, time.time()))
+
+
 def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> tuple[list[Json], bool]:
     """All connections, asked for in portions, none of which takes the daemon long; whether there are more."""
     where: dict[str, Json] = {} if endpoint is None else {"endpoint": endpoint}
@@ -238,6 +263,7 @@ def subcommand(name: str) -> click.Command:
 _OWN: Mapping[str, click.Command] = {
     "status": status,
     "connections": connections,
+    "sources": sources,
     "diff": diff,
     "reload": reload,
     "kick": kick,

@@ -216,10 +216,21 @@ class DatagramTransport(Protocol):
     counters: Counters
 
     def send(self, data: bytes, peer: Peer) -> bool:
-        """Answer a peer from the address that it sent to; False, and counted, where the kernel refuses."""
+        """Answer a peer from the address that it sent to; False, and counted, where that is refused.
+
+        The kernel may refuse it. sockd does where the answer to a peer over UDP is longer than what came from
+        it: its address may be forged, and sockd would be an amplifier. `Specification.answer_beyond` allows a
+        little more, and `peer.proved = True` anything, once the peer has shown that it reads at its address.
+        """
 
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
-        """Send each of these in order, faster than `send` does; what the kernel refuses is only counted."""
+        """Send each of these in order, faster than `send` does; what is refused is only counted."""
+
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        """Count one refusal for each of these peers under `reason`, and log them at a bounded rate.
+
+        Use few different reasons, as each is a counter; `why` says more, in words that no peer has chosen.
+        """
 
     def pauseProducing(self) -> None:  # noqa: N802
         """Read no more datagrams until `resumeProducing`; what the kernel has no room for is dropped."""
@@ -307,7 +318,8 @@ class Specification:
     It may have `last_word(reason: str)`: sockd is about to close the connection for the reason that the log
     gets. It is called once, and what it writes is sent as far as the kernel takes it immediately.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
-    are those of the limits of these names.
+    are those of the limits of these names. `answer_beyond` (bytes) is by how much an answer over UDP may be
+    longer than what came from its peer, which may be forged: keep it short, and its rate bounded.
     """
 
     summary: str
@@ -318,3 +330,4 @@ class Specification:
     idle: float | None = None
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None
+    answer_beyond: int = 0

@@ -48,7 +48,6 @@ class Handshaking(Connection):
         "_tls",
         "admitted_by",
         "chain",
-        "why",
     )
 
     movable = False  # a TLS session can't go on in another program
@@ -80,7 +79,6 @@ class Handshaking(Connection):
         self.ready = False
         self.chain: Chain | None = None  # what the client has proved, and …
         self.admitted_by: object = None  # … by whose rules it was enough
-        self.why = ""  # what the peer did wrong, in OpenSSL's words or in ours
 
     @property
     def paused(self) -> bool:
@@ -174,7 +172,7 @@ class Handshaking(Connection):
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
         self._deaf = True
         self.why = words(error)
-        self.counters.refused[f"TLS: {self.why}"] += 1
+        self._owner.refused(self, f"TLS: {self.why}")
         self._end_with(self._said, End.TLS if self.ready else End.HANDSHAKE)
 
     def _end_with(self, alert: bytes, end: End) -> None:
@@ -187,7 +185,7 @@ class Handshaking(Connection):
     def _refuse(self, reason: str, alert: bytes = b"") -> None:
         """End the connection for what OpenSSL would put up with; `alert` is all that the peer still gets."""
         self.why = reason
-        self.counters.refused[f"TLS: {reason}"] += 1
+        self._owner.refused(self, f"TLS: {reason}")
         end = End.TLS if self.ready else End.HANDSHAKE
         if alert:
             self._end_with(alert, end)

@@ -23,7 +23,6 @@ from sockd.tree.datagrams import DatagramListener
 from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
-from sockd.tree.refusals import Refusals
 from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
 from sockd.tree.states import UP, Cause, State, effect
@@ -101,7 +100,6 @@ class Endpoint:
         self.watched: list[Watched] = []
         for listener_plan in plan.listeners:
             self.watched += self.make_listeners(listener_plan)
-        self._refusals = Refusals(plan.name, self._log)
         self._give_up: GiveUp | None = None
         self._require()
 
@@ -273,7 +271,7 @@ class Endpoint:
             if isinstance(each.listener, DatagramListener):
                 each.listener.count_drops()
             if each.listener.listening not in stay:
-                self._refusals.keep(each.listener.counters)
+                self.connections.refusals.keep(each.listener.counters)
         self.watched = wanted
 
     # -- upgrade
@@ -371,7 +369,7 @@ class Endpoint:
         for listener in self.datagram_listeners:
             listener.forget()
             listener.count_drops()
-        self._refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
+        self.connections.refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""

@@ -123,6 +123,9 @@ class _Rehearsal:
     def ended(self, connection: Connection, end: End) -> None:
         """There is no turn of the reactor in which a connection could end."""
 
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        """Nothing comes that could be refused."""
+
     def protocol_failed(self, where: str) -> None:
         error = sys.exception()
         assert error is not None  # noqa: S101

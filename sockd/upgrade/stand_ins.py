@@ -144,6 +144,9 @@ class DeafPort:
     def send_many(self, _replies: Sequence[tuple[bytes, Peer]]) -> None:
         """They are as good as sent."""
 
+    def refuse(self, _reason: str, _peers: object, _why: str = "") -> None:
+        """Nothing comes that could be refused."""
+
     def pauseProducing(self) -> None:  # noqa: N802
         """Nothing is ever read."""
 

@@ -20,7 +20,7 @@ from sockd.cli import control, main
 from sockd.control import client, language
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Refused
-from tests.answers import BUSY, changes, connection, status
+from tests.answers import BUSY, changes, connection, source, status
 
 # A title, a cleared screen in C0 and C1, text the other way round, a line that isn't ours.
 HOSTILE = "\x1b]0;x\x07\x1b[2J\x9b2J\u202e\x7f\nforged"
@@ -35,6 +35,7 @@ ANSWERS: dict[str, Any] = {
         added=[{"name": "new", "details": ["tcp://*:1"]}], unchanged=["echo"], daemon=["drain: 10s -> 20s"]
     ),
     "connections": {"connections": [connection(1, name="ann", identity="anna.example")], "more": False},
+    "sources": {"by": "bytes", "sources": [source(refused={"access": 3})], "known": 30, "forgotten": 2},
     "kick": {"kicked": [1], "unknown": [2, "eve"]},
     "drain": {"endpoint": "echo", "finished": 1, "closed": 0},
     "upgrade": {
@@ -47,7 +48,7 @@ ANSWERS |= dict.fromkeys(("suspend", "resume", "restart"), ANSWERS["drain"])
 WORDS = [
     "status", "status --json", "status echo --exit-code", "status --watch", "diff", "diff --json", "reload",
     "reload --json", "suspend echo", "resume echo", "restart echo", "drain echo", "connections",
-    "connections --json", "kick 1 2 eve", "upgrade",
+    "connections --json", "sources", "sources --json", "kick 1 2 eve", "upgrade",
 ]  # fmt: skip
 
 
@@ -90,7 +91,8 @@ def everywhere(value: Any, text: str) -> Any:
     """The value with every text in it, those of times excepted, replaced by this one."""
     if isinstance(value, dict):
         return {
-            key: each if key in ("since", "at") else everywhere(each, text) for key, each in value.items()
+            key: each if key in ("since", "at", "last") else everywhere(each, text)
+            for key, each in value.items()
         }
     if isinstance(value, list):
         return [everywhere(each, text) for each in value]
