@@ -116,6 +116,7 @@ def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moment
         "causes": sorted(map(str, causes)),
         "since": moments.text(supervisor.since),
         "why": supervisor.why,
+        "recovered_from": supervisor.recovered_from,
         "restarts": supervisor.restarts,
     }
 

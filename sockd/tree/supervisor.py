@@ -53,8 +53,9 @@ class Child(Protocol):
 class Supervisor:
     """Runs one child, whose failure concerns no other.
 
-    `changed()` is called after each change of `state`. `why` is the last error, `restarts` how often the
-    child was started again, `since` when the state began (seconds of the clock). `tried` fires when the first
+    `changed()` is called after each change of `state`. `why` is the last error while there is one, and
+    `recovered_from` the last one that is over. `restarts` is how often the child was started again, `since`
+    when the state began (seconds of the clock). `tried` fires when the first
     start has succeeded or failed, or takes too long.
     """
 
@@ -72,7 +73,7 @@ class Supervisor:
         self.endpoint = endpoint
         self.name = name
         self.state = State.STOPPED
-        self.why = ""
+        self.why = self.recovered_from = ""
         self.restarts = 0
         self.since: float = clock.seconds()
         self.tried: Deferred[None] = Deferred()
@@ -192,6 +193,7 @@ class Supervisor:
             self._tried()
 
     def _log_recovered(self, was: str) -> None:
+        self.recovered_from = was
         self._log.info(
             "{endpoint}: {name} recovered; the cause was: {why}",
             endpoint=self.endpoint, name=self.name, why=was, event="recovered",
