@@ -16,6 +16,7 @@ from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
 from sockd.control.listing import Listing
 from sockd.control.server import Effect
+from sockd.control.sources import RANKINGS, sources
 from sockd.control.status import (
     Moments,
     disabled_value,
@@ -84,6 +85,12 @@ class Effects:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
         listing = Listing(endpoints, after, most, self._moments())
         return {"connections": Rows(listing), "more": Afterwards(lambda: listing.more)}
+
+    async def sources(self, *, endpoint: str | None, by: str, most: int) -> dict[str, Json]:
+        endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
+        if by not in RANKINGS:
+            raise Refused(os.EX_USAGE, f"sources can't be ranked by {by!r}: write {', '.join(RANKINGS)}")
+        return await sources(endpoints, by, most, self._moments())
 
     # -- what changes something
 

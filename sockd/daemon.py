@@ -184,7 +184,7 @@ class Daemon(Service):
         endpoints = counted(len(self.endpoints), "endpoint")
         self.log.info(
             "serving: {summary}",
-            summary=f"{endpoints}, {running} of {len(listeners)} listeners open"
+            summary=f"{endpoints}, {running} of {counted(len(listeners), 'listener')} open"
             + (f", {held} held" if held else ""),
             endpoints=len(self.endpoints),
             running=running,
@@ -217,8 +217,8 @@ class Daemon(Service):
         wanted = sum(len(endpoint.watched) for endpoint in self.endpoints) + (self.plan.control is not None)
         if self.around.sockets.store.active and wanted > size:
             self.log.warn(  # noqa: G010
-                "systemd's fd store has room for {size} of {wanted} sockets: raise FileDescriptorStoreMax=",
-                size=size, wanted=wanted, event="store",
+                "systemd's fd store has room for {size} of {text}: raise FileDescriptorStoreMax=",
+                size=size, wanted=wanted, text=counted(wanted, "socket"), event="store",
             )  # fmt: skip
 
     def _gave_up(self, endpoint: Endpoint) -> None:

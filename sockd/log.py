@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from zope.interface import implementer
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
 from sockd.base.text import visible, visible_json
+from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
 
 LINE_LIMIT = 4096  # bytes: a pipe that polls writable takes as many without blocking (PIPE_BUF, pipe(7))
 _CUT_MARK = " [cut]"  # ends a line that was longer
 _FILE_MODE = 0o640  # of a log file that sockd creates
 _KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
+# Fields that are pieces of their message and nothing else: what they say is in other fields too.
+_WORDING = ("text", "summary")
+_DECIMALS = 3  # of a number in JSON, which is seconds
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
 Event = dict[str, Any]  # of Twisted's: the code that logs chooses names and values
@@ -42,6 +47,7 @@ class Destination:
     ) -> None:
         self.path = path
         self.lost = 0
+        self._torn = False  # the last line was written in part: a disk had no more room
         if descriptor is None:
             descriptor = 1 if path is None else _open(path, user)
         self.descriptor = descriptor
@@ -63,11 +69,17 @@ class Destination:
                 + _CUT_MARK.encode()
                 + b"\n"
             )
+        if self._torn:
+            data = b"\n" + data
         try:
             ready = self._poll.poll(0)
-            return bool(ready and ready[0][1] & select.POLLOUT) and os.write(self.descriptor, data) > 0
+            if not ready or not ready[0][1] & select.POLLOUT:
+                return False
+            count = os.write(self.descriptor, data)
         except OSError:
             return False
+        self._torn = not data[:count].endswith(b"\n")
+        return count == len(data)
 
     def reopen(self) -> None:
         """Open the file that is at the path now, after logrotate; an OSError leaves the old one in use."""
@@ -77,6 +89,7 @@ class Destination:
             self._poll.unregister(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = fresh
+            self._torn = False
             self._poll.register(fresh, select.POLLOUT)
 
     def freeze(self) -> Frozen | None:
@@ -162,7 +175,8 @@ class Observer:
     def _report_lost(self, now: float) -> None:
         event = {
             "log_time": now,
-            "log_format": "{lines} lines of the log were lost: nobody read them",
+            "log_format": "{text} of the log lost: nobody read them",
+            "text": counted(self._destination.lost, "line"),
             "lines": self._destination.lost,
             "event": "log lost",
         }
@@ -190,12 +204,14 @@ def _journal(event: Event, level: str, details: bool) -> str:
 
 def _json(event: Event, level: str, details: bool) -> str:
     fields: dict[str, Any] = {"time": timestamp(event["log_time"]), "level": level}
+    template = str(event.get("log_format", ""))
     fields |= {
-        key: value
+        key: _number(value) if isinstance(value, float) else value
         for key, value in event.items()
         if key not in fields
         and not key.startswith("log_")
         and isinstance(value, str | int | float | bool | dict)
+        and not (key in _WORDING and f"{{{key}}}" in template)
     }
     message = "\n".join(_message(event, details))
     line = _dumps(fields | {"message": message})
@@ -207,6 +223,11 @@ def _json(event: Event, level: str, details: bool) -> str:
     return _dumps(
         fields | {"message": _encoded(message)[: max(0, room)].decode("utf-8", "ignore") + _CUT_MARK}
     )
+
+
+def _number(value: float) -> float | str:
+    """Seconds in as many digits as they deserve; JSON has no word for what isn't finite."""
+    return round(value, _DECIMALS) if isfinite(value) else str(value)
 
 
 def _dumps(value: Any) -> str:

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -35,6 +35,7 @@ from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.directories import Directories
+from sockd.process.last_resort import LastResort
 from sockd.process.pid_file import PidFile
 from sockd.process.rights import Rights
 from sockd.process.switches import Switches
@@ -106,6 +107,7 @@ class Program(Daemon):
         self.commands = commands(self, self._course.upgrade)
         self._stop_reactor = reactor.stop
         self._stop_asked = False
+        self.last_resort: LastResort | None = None  # of a process that has nothing but this program
         self._started_in = working_directory()
         self.around.sockets.user = user
         self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ, user)
@@ -123,8 +125,10 @@ class Program(Daemon):
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT stop it, with status 0; HUP reloads, USR1 reopens files, USR2 upgrades."""
+        if self.last_resort is not None and self.running:
+            self.last_resort.watch()
         for number in (signal.SIGTERM, signal.SIGINT):
-            on_signal(self._reactor, number, self._stop_or_hurry)
+            on_signal(self._reactor, number, self._stop_or_hurry, self.last_resort)
         on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         on_signal(self._reactor, signal.SIGUSR1, self.reopen)
         on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
@@ -137,6 +141,8 @@ class Program(Daemon):
 
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
+        if self.last_resort is not None:
+            self.last_resort.watch()
         super().startService()
         if self._handed is None:
             self._warn_of_rights()
@@ -192,7 +198,11 @@ class Program(Daemon):
             f"{counted(self._resumed, 'connection')} kept"
         )
         self.last_upgrade = Outcome(True, text)
-        self.log.info("upgraded {text}", text=text, event="upgraded")
+        self.log.info(
+            "upgraded {text}",
+            text=text, old=handed.version, new=sockd.__version__, seconds=seconds, pause=pause,
+            connections=self._resumed, event="upgraded",
+        )  # fmt: skip
         for asker in self._askers:
             asker.answer(result)
 
@@ -237,12 +247,34 @@ class Program(Daemon):
             self._stop_asked = True
             self._stop_reactor()
 
+    def guard_stops(self) -> None:
+        """Have the process end in time, whatever holds its main thread; for good, once it has started."""
+        self.last_resort = LastResort(
+            lambda: self.plan.drain, self._reactor.callFromThread, self._asked_again, self._end_by_force
+        )
+
+    def _asked_again(self) -> None:
+        if not self._stop_asked:
+            self._stop_or_hurry()
+        self.hurry()
+
+    def _end_by_force(self, why: str) -> NoReturn:
+        """Called in a thread: the main one does not come back."""
+        try:
+            self.log.critical("{why}; sockd ends without waiting for it", why=why, event="forced")
+            if self._carried.pid_file is not None:
+                self._carried.pid_file.remove()
+        finally:
+            os._exit(os.EX_SOFTWARE)
+
     def _leave(self, status: int) -> None:
         exit_with(status)
         if not self._stop_asked:
             self._stop_or_hurry()
 
     def stopService(self) -> Deferred[None]:  # noqa: N802
+        if self.last_resort is not None:
+            self.last_resort.stopping()
         self._course.cancel()
         stopped = super().stopService()
         stopped.addCallback(lambda _: self._stopped())
@@ -283,9 +315,20 @@ def refusal(file: Path, directories: Directories, options: TwistdOptions) -> tup
     return refusal_as(uid, gid, bool(options.get("euid")), reading)
 
 
-def on_signal(reactor: MainReactor, number: signal.Signals, handler: Callable[[], None]) -> None:
+def on_signal(
+    reactor: MainReactor,
+    number: signal.Signals,
+    handler: Callable[[], None],
+    last_resort: LastResort | None = None,
+) -> None:
     """Call `handler` in the reactor, soon after this signal came."""
-    signal.signal(number, lambda *_: reactor.callFromThread(handler))
+
+    def handle(*_: object) -> None:
+        if last_resort is not None:
+            last_resort.handle(number)
+        reactor.callFromThread(handler)
+
+    signal.signal(number, handle)
 
 
 def exit_with(status: int) -> None:

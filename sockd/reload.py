@@ -197,7 +197,10 @@ class Reloading:
         self.last = Outcome(True, summary)
         for warning in plan.warnings:
             daemon.log.warn("{warning}", warning=str(warning.without_severity()), event="file")  # noqa: G010
-        daemon.log.info("reloaded: {summary}", summary=summary, event="reloaded")
+        daemon.log.info(
+            "reloaded: {summary}",
+            summary=summary, endpoints=words.counts(done), settings=bool(done.settings), event="reloaded",
+        )  # fmt: skip
         return _as_json(done)
 
     def _refusal(self, error: BaseException) -> Refused:

@@ -66,6 +66,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     except BaseException:
         switches.stop()
         raise
+    program.guard_stops()
     program.take_signals()
     # Once more when the reactor has installed its own, which would have the process end by the signal.
     reactor.callWhenRunning(program.take_signals)

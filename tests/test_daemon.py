@@ -52,7 +52,7 @@ def test_serving_was_told_to_a_person(house: House, run: Daemons) -> None:
     running = run(house.plan(TCP, stream=Probes()))
     running.person = True
     running.start()
-    assert running.log.messages() == ["serving: 1 endpoint, 1 of 1 listeners open"]
+    assert running.log.messages() == ["serving: 1 endpoint, 1 of 1 listener open"]
     assert len(running.log.messages(LogLevel.debug)) == 2
 
 

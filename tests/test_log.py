@@ -1,5 +1,6 @@
 """The log's three formats, what it cuts and escapes, and that nothing can make it wait."""
 
+import errno
 import json
 import os
 import pty
@@ -110,6 +111,20 @@ def test_json(path: Path) -> None:
         }
     ]
     assert "é" in log.lines()[0]
+
+
+def test_json_says_nothing_twice(path: Path) -> None:
+    """What is only a piece of the message isn't a field; a number has the digits that it deserves."""
+    log = Log(path, style="json")
+    log.logger.info(
+        "{text}: {summary} in {seconds:.1f}s", text="1 line", summary="3 x idle", seconds=0.1 + 0.2
+    )
+    log.logger.info("got it", text="of a third party", seconds=float("nan"))
+    first, second = (json.loads(line) for line in log.lines())
+    for fields in (first, second):
+        del fields["time"], fields["level"]
+    assert first == {"message": "1 line: 3 x idle in 0.3s", "seconds": 0.3}
+    assert second == {"message": "got it", "text": "of a third party", "seconds": "nan"}
 
 
 @pytest.mark.parametrize(
@@ -290,7 +305,7 @@ def test_full_pipe_loses_and_counts(style: str, piped: tuple[int, Destination]) 
     if style == "json":
         assert [json.loads(line)["event"] for line in lines[-2:-1]] == ["log lost"]
         assert json.loads(lines[-2])["lines"] == 10
-    assert "10 lines of the log were lost: nobody read them" in lines[-2]
+    assert "10 lines of the log lost: nobody read them" in lines[-2]
     assert "heard" in lines[-1]
     assert destination.lost == 0
 
@@ -326,6 +341,29 @@ def test_reopening(path: Path) -> None:
     assert path.with_suffix(".1").read_text() == "one\ntwo\n"
     assert path.read_text() == "three\n"
     assert path.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+def test_a_full_disk_tears_no_other_line(path: Path, rotated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was written in part is counted as lost, and ended before the next; a new file is new."""
+    destination = Destination(path)
+    room = iter([2, 0])
+    really = os.write
+
+    def some(descriptor: int, data: bytes) -> int:
+        left = next(room, None)
+        if left == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(descriptor, data[:left])
+
+    monkeypatch.setattr(os, "write", some)
+    destination.write("one\ntwo")
+    assert destination.lost == 2
+    if rotated:
+        path.rename(path.with_suffix(".1"))
+        destination.reopen()
+    destination.write("three\nfour")
+    assert path.read_text() == ("" if rotated else "on\n") + "three\nfour\n"
 
 
 def test_mode_of_a_fresh_file(path: Path) -> None:

@@ -43,13 +43,14 @@ static void say(struct member *m, const char *text, size_t length) {
   if (send(m->fd, text, length, MSG_NOSIGNAL) != (ssize_t)length) fail("a line could not be sent whole");
 }
 
-static void join(const struct address *server, int count, int irc, const char *mark) {
+static void join(const struct address *server, int count, const char *dialect, const char *mark) {
   uint64_t patience = now() + 60 * SECOND;
   for (int at = 0; at < count; at++) {
     struct member *m = &members[at];
     m->fd = connected(server);
     watch(epoll, EPOLL_CTL_ADD, m->fd, EPOLLIN, m);
-    if (irc) {
+    if (!strcmp(dialect, "plain")) say(m, "/rooms\n", 7); /* whoever speaks first is greeted without delay */
+    if (!strcmp(dialect, "irc")) {
       char hello[160];
       int length = snprintf(hello, sizeof hello, "NICK m%d\r\nUSER m%d 0 * :m\r\nJOIN #bench\r\n", at, at);
       say(m, hello, (size_t)length);
@@ -95,7 +96,7 @@ int main(int argc, char **argv) {
   snprintf(line, sizeof line, "%s%s%s", irc ? "PRIVMSG #bench :" : "", said, irc ? "\r\n" : "\n");
   members = calloc((size_t)count, sizeof *members);
   epoll = epoll_create1(EPOLL_CLOEXEC);
-  join(&server, count, irc, mark);
+  join(&server, count, argv[2], mark);
   printf("ready\n");
   fflush(stdout);
   while (scanf("%d %lf", &speakers, &seconds) == 2)

@@ -136,6 +136,13 @@ class LineSplitter:
         self._discarding = True
         return TOO_LONG
 
+    @property
+    def unfinished(self) -> bytes | Mark:
+        """The line whose end has not arrived, which may be empty; TOO_LONG while one is discarded."""
+        rest = self.rest
+        start = rest.rfind(b"\n") + 1
+        return TOO_LONG if self._discarding and not start else rest[start:]
+
     # -- handing on
 
     @property

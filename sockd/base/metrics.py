@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from sockd.base.units import counted
+
 
 class End(StrEnum):
     """Why a connection ended, in the words of the log."""
@@ -35,7 +37,7 @@ def summary(counts: Counter[str]) -> str:
 
 def lost_bytes(counts: Counter[str]) -> str:
     """Counts of bytes as text, the largest first: `1840 bytes (drained), 12 bytes (done)`."""
-    return ", ".join(f"{count} bytes ({why})" for why, count in counts.most_common())
+    return ", ".join(f"{counted(count, 'byte')} ({why})" for why, count in counts.most_common())
 
 
 class Counters:

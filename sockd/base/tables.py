@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from sockd.base.text import visible
 
 _GAP = 2  # spaces between two columns
-_INDENT = 4  # of what continues a row where there are no columns
+_INDENT = 4  # of what continues a row outside its column
 _SHORT = 12  # columns of a terminal: a word that is no longer always has room in its column
 
 # How a piece of a cell looks: it is called with the row's number, the column's, and the piece.
@@ -151,8 +151,10 @@ def _row(
             for line, piece in enumerate(cell.within(room)):
                 put(line, start, column, piece)
         else:
-            # As far to the left as it takes, on a line that has nothing there yet.
-            at = start if width is None else max(0, min(start, width - cell.longest))
+            # At its column's beginning, or on a line of its own.
+            at = start
+            if width is not None and start + cell.longest > width:
+                at = max(0, min(start, _INDENT, width - cell.longest))
             pieces = cell.within(cell.width if width is None else max(cell.longest, width - at))
             # Below every line that reaches as far.
             taken = [line for line, end in enumerate(used) if end > max(0, at - _GAP)]

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +13,9 @@ from click.shell_completion import CompletionItem
 from sockd.base.errors import SockdError
 from sockd.base.text import visible
 from sockd.base.units import format_duration
+from sockd.cli.finding import places
 from sockd.control.commands import COMMANDS, Argument, Ids
-from sockd.control.language import Json
+from sockd.control.language import Json, NotThereError
 
 # Seconds that a shell waits for what can be completed: a person sits in front of it.
 _COMPLETION_TIMEOUT = 1.0
@@ -44,11 +46,12 @@ class Duration(click.ParamType[float]):
 
 
 class RemoteDaemon:
-    """The running daemon that is asked; `control` is the path of its socket, if the user named one."""
+    """The running daemon that is asked; the user may have named its socket, or the file that it serves."""
 
-    def __init__(self, control: str | None, timeout: float | None) -> None:
+    def __init__(self, control: str | None, timeout: float | None, file: Path | None = None) -> None:
         self.timeout = timeout
-        self._control = control
+        self._control, self._file = control, file
+        self._path: str | None = None  # where it was found
 
     def ask(
         self, command: str, timeout: float | None = None, within: float | None = None, **arguments: Json
@@ -56,29 +59,26 @@ class RemoteDaemon:
         """As `client.ask`; `timeout`, in seconds, counts where the user named none, and `within` always."""
         from sockd.control.client import ask  # noqa: PLC0415 - `sockd --help` does without
 
-        return ask(self.path(), command, within or self.timeout or timeout, **arguments)
-
-    def path(self) -> str:
-        """The path of its control socket."""
-        if self._control:
-            return self._control
-        from sockd.process.directories import runtime_directories  # noqa: PLC0415
-
-        paths = [
-            os.path.join(directory, "control.sock")
-            for directory in runtime_directories(os.environ, os.getuid())
-        ]
-        return next((path for path in paths if not _missing(path)), paths[-1])
-
-
-def _missing(path: str) -> bool:
-    try:
-        os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        pass  # it may be there: connecting says that this user isn't allowed to use it
-    return False
+        seconds = within or self.timeout or timeout
+        if self._path is not None:
+            return ask(self._path, command, seconds, **arguments)
+        found = places(self._control, self._file)
+        nobody: NotThereError | None = None
+        for path in found.paths:
+            try:
+                result = ask(path, command, seconds, **arguments)
+            except NotThereError as error:
+                nobody = nobody or error
+            else:
+                self._path = path
+                return result
+        assert nobody is not None  # noqa: S101 - there is always a path
+        if found.off:
+            raise NotThereError(
+                nobody.status,
+                f"{found.off}: no command reaches sockd, but SIGHUP reloads and SIGUSR2 upgrades it",
+            )
+        raise nobody
 
 
 _control = click.option(
@@ -86,8 +86,18 @@ _control = click.option(
     metavar="PATH",
     envvar="SOCKD_CONTROL",
     show_envvar=True,
-    help="The daemon's control socket. Without it: control.sock in $RUNTIME_DIRECTORY, in /run/sockd or in "
-    "the user's own runtime directory.",
+    help="The daemon's control socket. Without it: what FILE names; control.sock in $RUNTIME_DIRECTORY, in "
+    "/run/sockd or in the user's own runtime directory; what /etc/sockd/sockd.yaml names.",
+)
+_file = click.option(
+    "-c",
+    "--config",
+    "file",
+    metavar="FILE",
+    envvar="SOCKD_CONFIG",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="The daemon's configuration file, which names its control socket.",
 )
 
 
@@ -112,7 +122,7 @@ def declared(name: str, *options: Callable[[Function], Function]) -> Callable[[F
     )
 
     def make(function: Function) -> click.Command:
-        asking: Function = _control(timeout(_asks(function)))
+        asking: Function = _file(_control(timeout(_asks(function))))
         parameters = [_parameter(argument) for argument in command.arguments if argument.metavar]
         for decorate in reversed([*parameters, *options]):
             asking = decorate(asking)
@@ -138,9 +148,9 @@ def _asks(function: Function) -> Function:
     """Call it with the daemon; an answer that it can't read is refused in one line."""
 
     @wraps(function)
-    def call(control: str | None, timeout: float | None, **arguments: object) -> object:
+    def call(control: str | None, timeout: float | None, file: Path | None, **arguments: object) -> object:
         try:
-            return function(RemoteDaemon(control, timeout), **arguments)
+            return function(RemoteDaemon(control, timeout, file), **arguments)
         except (SockdError, click.ClickException, click.exceptions.Exit, OSError):
             raise
         except Exception as error:
@@ -177,6 +187,8 @@ def who_there_is(ctx: click.Context, _param: click.Parameter, incomplete: str) -
     return _completions(ctx, incomplete, look)
 
 
+# How the socket may be named in the environment.
+_NAMED = {"control": "SOCKD_CONTROL", "file": "SOCKD_CONFIG"}
 # What the shell offers for an argument, by what the help calls it.
 _COMPLETIONS = {"ENDPOINT": endpoints}
 
@@ -184,7 +196,9 @@ _COMPLETIONS = {"ENDPOINT": endpoints}
 def _completions(
     ctx: click.Context, incomplete: str, look: Callable[[RemoteDaemon], list[tuple[str, str]]]
 ) -> list[CompletionItem]:
-    daemon = RemoteDaemon(ctx.params.get("control") or os.environ.get("SOCKD_CONTROL"), _COMPLETION_TIMEOUT)
+    given = {name: ctx.params.get(name) or os.environ.get(variable) for name, variable in _NAMED.items()}
+    file = Path(given["file"]) if given["file"] else None
+    daemon = RemoteDaemon(given["control"], _COMPLETION_TIMEOUT, file)
     try:
         found = look(daemon)
     except Exception:  # noqa: BLE001 - a message would appear in the line that is being typed

@@ -58,7 +58,11 @@ def rehearse() -> None:
     # The running program reads what is printed here: what a third party's module prints is not for it.
     with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
         try:
-            Twistd().parseOptions(_arguments(handed, Path(handed.file)))
+            options = Twistd()
+            options.parseOptions(_arguments(handed, Path(handed.file)))
+            os.chdir(options["rundir"])  # as twistd does
+        except OSError as error:
+            raise SockdError(f"the new program can't go to its directory: {error.strerror}") from error
         except usage.UsageError as error:
             raise SockdError(f"twistd does not take the options that it was started with: {error}") from error
         found = problems(handed, read(Path(handed.file), handed.directories))
@@ -73,5 +77,14 @@ def _names_reactor(options: Iterable[str]) -> bool:
 
 
 def _arguments(handed: Handover | None, file: Path) -> list[str]:
-    options = () if handed is None else handed.options
+    options = () if handed is None else (*_directory(), *handed.options)
     return ["--nodaemon", "--pidfile=", *options, "sockd", "--config", str(file)]
+
+
+def _directory() -> tuple[str, ...]:
+    """Where the new program is to be: here, unless this user may not enter what root started it in."""
+    try:
+        os.chdir(".")
+    except OSError:
+        return ("--rundir=/",)
+    return ()

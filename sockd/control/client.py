@@ -11,7 +11,7 @@ from sockd import __version__
 from sockd.base.text import visible
 from sockd.base.units import format_duration
 from sockd.control.commands import COMMANDS
-from sockd.control.language import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, VERSION, Json, Refused
+from sockd.control.language import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, VERSION, Json, NotThereError, Refused
 
 _CHUNK_BYTES = 256 * 1024
 # Values in an answer, as commas and brackets count them: ten times what 10,000 connections have. A program
@@ -61,18 +61,18 @@ def _connect(sock: socket.socket, path: str, seconds: float) -> None:
     try:
         sock.connect(f"\0{path[1:]}" if path.startswith("@") else path)
     except (FileNotFoundError, NotADirectoryError):
-        raise Refused(
+        raise NotThereError(
             os.EX_UNAVAILABLE,
             f"there is no control socket at {shown}: sockd isn't running, or its socket is elsewhere"
             " (--control, SOCKD_CONTROL)",
         ) from None
     except ConnectionRefusedError:
         if _exists_as_another_file(path):
-            raise Refused(
+            raise NotThereError(
                 os.EX_UNAVAILABLE,
                 f"{shown}: that is not a socket: name sockd's control socket (--control, SOCKD_CONTROL)",
             ) from None
-        raise Refused(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
+        raise NotThereError(os.EX_UNAVAILABLE, f"sockd is not running: nothing listens at {shown}") from None
     except PermissionError:
         raise Refused(
             os.EX_NOPERM,

@@ -18,6 +18,9 @@ class Text:
 
     longest: int
 
+    def __str__(self) -> str:
+        return f"a string of 1 to {self.longest} characters"
+
 
 @dataclass(frozen=True, slots=True)
 class Number:
@@ -26,12 +29,22 @@ class Number:
     least: int = 0
     greatest: int = 2**63 - 1
 
+    def __str__(self) -> str:
+        return f"a whole number from {self.least} to {self.greatest}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ids:
     """A list of 1 to `most` connections' ids."""
 
     most: int
+
+    def __str__(self) -> str:
+        return f"a list of 1 to {self.most} ids"
+
+    @property
+    def an_item(self) -> str:
+        return f"an id, {Number()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,13 @@ class Texts:
 
     most: int
     longest: int
+
+    def __str__(self) -> str:
+        return f"a list of 1 to {self.most} strings"
+
+    @property
+    def an_item(self) -> str:
+        return str(Text(self.longest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +155,18 @@ _ALL = (
             Argument("endpoint", Text(longest=100), "ENDPOINT", required=False),
             Argument("after", Number(), required=False, default=0),
             Argument("most", Number(1, 10_000), required=False, default=1000),
+        ),
+        changes=False,
+    ),
+    Command(
+        "sources",
+        "Show which sources come most.",
+        "Show the sources that come most, send most or are refused most, and for which reasons, of one "
+        "endpoint or of all. A source is an IPv4 address, the /64 of an IPv6 one, or a user.",
+        (
+            Argument("endpoint", Text(longest=100), "ENDPOINT", required=False),
+            Argument("by", Text(longest=20), required=False, default="connections"),
+            Argument("most", Number(1, 1000), required=False, default=20),
         ),
         changes=False,
     ),

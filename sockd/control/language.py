@@ -22,3 +22,7 @@ class Refused(SockdError):  # noqa: N818 - an outcome of a request, not an error
         super().__init__("\n".join(problems))
         self.status = status
         self.problems = problems
+
+
+class NotThereError(Refused):
+    """Nobody listens at a control socket: the daemon doesn't run, or is elsewhere."""

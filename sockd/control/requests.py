@@ -76,6 +76,7 @@ class Request:
         values = (
             " ".join(map(str, value)) if isinstance(value, list) else str(value)
             for value in self.arguments.values()
+            if value is not None
         )
         text = visible(" ".join((self.command, *values)))
         return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]} …"
@@ -113,15 +114,17 @@ def _object(line: bytes) -> dict[str, Json]:
         raise wrong("the request is not UTF-8") from None
     except RecursionError:
         raise wrong("the request is not JSON that can be read: it is nested too deeply") from None
-    except ValueError as error:
-        raise wrong(f"the request is not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise wrong(f"the request is not JSON: see its character {error.pos + 1}") from None
+    except ValueError:  # a number
+        raise wrong("the request is not JSON that can be read: a number has too many digits") from None
     if not isinstance(value, dict):
         raise wrong("the request is not a JSON object")
     return value
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no value")
+    raise wrong(f"the request is not JSON: {word} is no value")
 
 
 def wrong(*problems: str) -> Refused:
@@ -130,16 +133,20 @@ def wrong(*problems: str) -> Refused:
 
 
 def _problems(command: str, error: ValidationError) -> list[str]:
+    """What is wrong with the arguments, in the words of their declarations."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     lines = []
     for one in found[:_MAX_PROBLEMS]:
-        path = "".join(f"[{step}]" if isinstance(step, int) else step for step in one["loc"])
+        name, *index = one["loc"]
         if one["type"] == "missing":
-            text = f"{command} needs the argument {path}"
+            text = f"{command} needs the argument {name}"
         elif one["type"] == "extra_forbidden":
-            text = f"{command} has no argument {path}"
+            text = f"{command} has no argument {name}"
         else:
-            text = f"{path}: {one['msg'][0].lower()}{one['msg'][1:]}"
+            (declared,) = (each.type for each in COMMANDS[command].arguments if each.name == name)
+            path = "".join(f"[{step}]" for step in index)
+            item = declared.an_item if index and isinstance(declared, Ids | Texts) else declared
+            text = f"{name}{path}: this is not {item}"
         lines.append(visible(text)[:_MAX_SHOWN])
     if found[_MAX_PROBLEMS:]:
         lines.append(f"and {len(found) - _MAX_PROBLEMS} more")

@@ -158,6 +158,9 @@ class ControlServer:
         del self._conversations[connection]
         self._room_changed()
 
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:  # noqa: ARG002
+        self.counters.refused[reason] += 1
+
     def protocol_failed(self, where: str) -> None:
         self.counters.refused[f"exception in {where}"] += 1
         self._log.failure("control: a connection failed in {where}", where=where)

@@ -127,6 +127,7 @@ def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moment
         "causes": sorted(map(str, causes)),
         "since": moments.text(supervisor.since),
         "why": supervisor.why,
+        "recovered_from": supervisor.recovered_from,
         "restarts": supervisor.restarts,
     }
 
@@ -214,6 +215,8 @@ def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
     parts = [counted(len(tree), "endpoint"), counted(len(supervisors), "listener")]
     if states[State.BACKING_OFF]:
         parts.append(f"{states[State.BACKING_OFF]} backing off")
+    if states[State.HANGING]:
+        parts.append(f"{states[State.HANGING]} not responding")
     if suspended:
         parts.append(f"{suspended} suspended")
     parts.append(counted(connections, "connection"))

@@ -45,10 +45,15 @@ def as_json(changes: Changes) -> Tree:
     return {str(kind): found for kind, found in tree.items()} | {"daemon": settings(changes)}
 
 
+def counts(changes: Changes) -> dict[str, int]:
+    """How many endpoints there are of each kind: `{"updated": 1}`."""
+    found = Counter(change.kind for change in changes.endpoints)
+    return {str(kind): found[kind] for kind in Kind if found[kind]}
+
+
 def summary(changes: Changes) -> str:
-    """How many endpoints there are of each kind, in one line."""
-    counts = Counter(change.kind for change in changes.endpoints)
-    parts = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind]] or ["no endpoints"]
+    """The same in one line."""
+    parts = [f"{count} {kind}" for kind, count in counts(changes).items()] or ["no endpoints"]
     return ", ".join([*parts, "the daemon's settings changed"] if changes.settings else parts)
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import stat
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sockd.base.paths import own_descriptor
+from sockd.base.units import counted
 from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_append, problem
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
@@ -26,8 +28,10 @@ class Appender:
     `thaw` are for the reactor's thread too, while no call is under way.
 
     A write may end within a record: where a disk is full, or a FIFO. `_rest` is what it has left; the next
-    write goes on with it at the byte. If another file has taken the path by then, that one gets the record
-    whole. If a file ends in a torn line that is not ours, as after a crash, `target.repair()` ends it first.
+    write goes on with it at the byte, if the file still ends there. If it doesn't, because another file has
+    taken the path or somebody has emptied this one, the record is written whole. From a file that is left its
+    part is taken back, where that is possible: no record is split over two files. If a file ends in a torn
+    line that is not ours, as after a crash, `target.repair()` ends it first.
     """
 
     def __init__(self, path: Path, mode: int, repair: Callable[[], bytes]) -> None:
@@ -36,6 +40,7 @@ class Appender:
         self._shared = False  # others write to it as well
         self._inode = (0, 0)  # of the file that is open, or was last
         self._within_record = False  # the last byte there is one of ours, and not a record's end
+        self._end = -1  # the file's size where a write ended within a record; -1: not known, or it has none
         self._repair = b""  # ends a torn line; goes out before all else
         self._rest = _NOTHING  # of the last write: a view whose `obj` is all that was to be written
         self.queue: deque[bytes] = deque()
@@ -56,18 +61,21 @@ class Appender:
         self._adopt(open_to_append(self.target))
 
     def reopen(self) -> bool:
-        """Go over to the file that has the path now; a record that is written in part ends in the old one.
+        """Go over to the file that has the path now.
 
-        False where nothing was open to go over from: the next `open` goes by the path.
+        A record that is written in part ends in the old one or, where that takes no more, is whole in the new
+        one. False where nothing was open to go over from: the next `open` goes by the path.
         """
         if self._shared and own_descriptor(self.path) is not None:
             return False
         if self._within_record and self._fd >= 0:
-            with suppress(SinkError):  # what is left then goes to the new file
+            with suppress(SinkError):
                 self._write_rest(bytes(self._rest).find(b"\n") + 1)
         if self._fd < 0:
             return False
         new = open_to_append(self.target)
+        if new.inode != self._inode:
+            self._withdraw()
         old = self._fd
         self._adopt(new)
         self._close(old)
@@ -92,13 +100,13 @@ class Appender:
             os.close(new.fd)
             return None
         complaint = None
+        if new.inode != self._inode:
+            self._withdraw()
         try:
             self.close()
         except SinkError as error:
             complaint = error
         self.target = target
-        if self._within_record and new.inode != self._inode:
-            self._rewind()
         self._adopt(new)
         return complaint
 
@@ -134,17 +142,19 @@ class Appender:
             "unwritten": b"".join([whole[start:], *self.queue]),
             "offset": at - start,
             "inode": list(self._inode),
+            "end": self._end,
         }
 
     def thaw(self, state: dict[str, Any]) -> None:  # Any: as another version of sockd wrote it
         """Go on with what `freeze` gave; a KeyError, TypeError or ValueError where it is none of that."""
         unwritten, offset = memoryview(state["unwritten"]), int(state["offset"])
         if not 0 <= offset <= len(unwritten):
-            raise ValueError(f"{offset} bytes of {len(unwritten)} can't be written")
+            raise ValueError(f"{counted(offset, 'byte')} of {len(unwritten)} can't be written")
         self._rest = unwritten[offset:]
         self._within_record = offset > 0
         device, inode = state["inode"]
         self._inode = (int(device), int(inode))
+        self._end = int(state.get("end", -1))
 
     @property
     def unwritten(self) -> int:
@@ -156,8 +166,10 @@ class Appender:
         return bytes(self._rest).count(b"\n") + sum(data.count(b"\n") for data in tuple(self.queue))
 
     def _write_rest(self, size: int) -> None:
-        """Write the first `size` bytes of `_rest`."""
+        """Write the first `size` bytes of `_rest`, after the beginning of their record if that is gone."""
         try:
+            if self._within_record:
+                size += self._rewind_if_gone()
             while self._repair:
                 self._repair = self._repair[self.write_some(self._repair) :]
             while size:
@@ -167,6 +179,7 @@ class Appender:
                 self.written += count
                 size -= count
         except OSError as error:
+            self._end = self._size() if self._within_record else -1
             if error.errno not in _NO_ROOM:
                 self._drop()
             raise problem(self.path, error) from None
@@ -190,20 +203,58 @@ class Appender:
         at = len(whole) - len(self._rest)
         return whole, at, whole.rfind(b"\n", 0, at) + 1 if self._within_record else at
 
-    def _rewind(self) -> None:
-        """The record that is written in part is to be written whole."""
+    def _rewind_if_gone(self) -> int:
+        """As `_rewind`, where the open file doesn't end any more with the part of the record that it got."""
+        found = os.fstat(self._fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size == self._end:
+            return 0
+        self._end_torn_line(Opened(self._fd, found, self._shared))
+        return self._rewind()
+
+    def _rewind(self) -> int:
+        """The record that is written in part is to be written whole; how many bytes more that is."""
         whole, at, start = self._record_begun()
         self._rest = memoryview(whole)[start:]
+        self._within_record = False
         self.written -= at - start
+        return at - start
+
+    def _withdraw(self) -> None:
+        """Take back the part of a record that the file ends with, where it is a file and all our own."""
+        if not self._within_record or self._shared or self._fd < 0:
+            return
+        _, at, start = self._record_begun()
+        with suppress(OSError):
+            if self._end >= 0 and self._size() == self._end:
+                os.ftruncate(self._fd, self._end - (at - start))
+                self._rewind()
+
+    def _size(self) -> int:
+        """Of the open file; -1 where it has none, or can't be asked."""
+        with suppress(OSError):
+            found = os.fstat(self._fd)
+            if stat.S_ISREG(found.st_mode):
+                return found.st_size
+        return -1
 
     def _adopt(self, opened: Opened) -> None:
-        self._shared = opened.shared
-        if opened.inode != self._inode or not self._within_record:
-            self._within_record = False
-            self._repair = self.target.repair() if is_torn(self.path, opened) else b""
-        self._fd, self._inode = opened.fd, opened.inode
+        if self._within_record:
+            # An inode's number may be given to the file that takes a deleted one's place; so its size counts
+            # too. A FIFO that was closed has, if anybody, a new reader.
+            same = opened.inode == self._inode
+            regular = stat.S_ISREG(opened.found.st_mode)
+            if not (same and (opened.shared or (regular and opened.found.st_size == self._end))):
+                self._rewind()
+        if not self._within_record:
+            self._end_torn_line(opened)
+        self._fd, self._inode, self._shared = opened.fd, opened.inode, opened.shared
+
+    def _end_torn_line(self, opened: Opened) -> None:
+        """Have a torn line at the file's end be ended before anything else is written."""
+        self._repair = self.target.repair() if is_torn(self.path, opened) else b""
 
     def _drop(self) -> None:
+        self._withdraw()
         with suppress(SinkError):
             self.close()
 

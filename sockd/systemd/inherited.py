@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.text import visible
+from sockd.base.units import counted
 from sockd.transports.sockets.unix import SocketFile
 
 STORED_PREFIX = "sockd-listener-"  # begins the names of sockets in the fd store
@@ -92,7 +93,8 @@ def _take(said: Mapping[str, str], inherited: Inherited) -> None:
     names = said["LISTEN_FDNAMES"].split(":") if "LISTEN_FDNAMES" in said else [UNNAMED] * count
     if len(names) != count:
         inherited.problems.append(
-            f"LISTEN_FDNAMES has {len(names)} names for {count} sockets: which is whose is not known"
+            f"LISTEN_FDNAMES has {counted(len(names), 'name')} for {counted(count, 'socket')}:"
+            " which is whose is not known"
         )
         names = [UNNAMED] * count
     closed = []

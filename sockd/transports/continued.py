@@ -103,10 +103,14 @@ class ContinuedWork:
     def cancelled(self) -> None:
         """One that was delayed won't be made. They are taken out together, once they are the greater part."""
         self._cancelled += 1
-        if self._cancelled > max(_CANCELLED_KEPT, len(self._delayed) // 2):
+        waiting = len(self._delayed)
+        if self._cancelled > max(_CANCELLED_KEPT, waiting // 2) or self._cancelled >= waiting:
             self._cancelled = 0
             self._delayed = [each for each in self._delayed if each[2].active()]
             heapify(self._delayed)
+            if self._timer is not None and not len(self):
+                self._timer.cancel()
+                self._timer = None
 
     def _ring_at(self, due: float) -> None:
         """Have the timer ring by then; 0 is the reactor's next turn."""

@@ -18,9 +18,12 @@ Frozen = dict[str, Any]
 
 
 class Movable(Sending):
-    """The part of a connection that an upgrade asks: `freeze` in the old program, `thaw` in the new one.
+    """The part of a connection that an upgrade asks: `hand_over` in the old program, `take_over` in the new.
 
-    `resume` follows `thaw`, once the owner has the connection. Back-pressure is found anew from what is
+    Protocols have `freeze` and `thaw`. A wrapper of Twisted's (policies.ProtocolWrapper) shows what its
+    transport has as its own, so that nothing of a transport's may have the name of a protocol's.
+
+    `resume` follows `take_over`, once the owner has the connection. Back-pressure is found anew from what is
     unsent. A pause by the old protocol is forgotten: the new protocol's `thaw` pauses again if it must.
     """
 
@@ -31,8 +34,8 @@ class Movable(Sending):
         """Whether it can go on in another program: not once it was aborted, though it is not lost yet."""
         return self._alive
 
-    def freeze(self) -> Frozen:
-        """What `thaw` needs besides the protocol's own state. Nothing changes here."""
+    def hand_over(self) -> Frozen:
+        """What `take_over` needs besides the protocol's own state. Nothing changes here."""
         return {
             "fd": self.fileno(),
             "number": self.number,
@@ -55,7 +58,7 @@ class Movable(Sending):
         }
 
     @classmethod
-    def thaw(
+    def take_over(
         cls, frozen: Frozen, sock: socket.socket, flusher: Flusher, owner: Owner, listener: Listening
     ) -> Self:
         """The connection that this was frozen of, over its (non-blocking) socket; `resume` starts it.

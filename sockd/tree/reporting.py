@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import End, summary
 from sockd.base.reactor import Clock
-from sockd.base.units import Rate
+from sockd.base.units import Rate, counted
 from sockd.limits.suppression import LogLimiter
 from sockd.transports.connection import Connection
 from sockd.tree.supervisor import describe
@@ -39,7 +39,7 @@ class Endings:
         names = ", ".join(f"{{{each}}}" for each in ("name", "identity") if each in more)
         who = f"{{peer}} ({names})" if names else "{peer}"
         how = "{end} ({why})" if connection.why else "{end}"
-        lost = ", {dropped} bytes dropped" if connection.dropped else ""
+        lost = f", {counted(connection.dropped, 'byte')} dropped" if connection.dropped else ""
         if connection.dropped:
             more["dropped"] = connection.dropped
         self._log.info(

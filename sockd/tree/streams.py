@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sockd.base.peers import Peer
@@ -11,7 +12,7 @@ from sockd.plan.plan import ListenerPlan
 from sockd.protocols.contract import StreamFactory
 from sockd.transports.acceptor import Acceptor
 from sockd.transports.connection import Connection
-from sockd.transports.sockets.inet import OpenError
+from sockd.transports.sockets.inet import OpenError, read_urgent
 from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.unix import credentials
 from sockd.tree.admission import PROXY_HEADER
@@ -65,7 +66,11 @@ class StreamListener(Listener):
     def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: of its family, from `accept`
         self.counters.accepted += 1
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
-        peer = Peer.unix(*credentials(sock), sockaddr) if local else Peer.inet(sockaddr)
+        if local:
+            read_urgent(sock)  # over TCP it has this from the listening socket
+            peer = Peer.unix(*credentials(sock), sockaddr)
+        else:
+            peer = Peer.inet(sockaddr)
         connections, admission = self._common.connections, self._common.connections.admission
         header = admission.proxied and not local
         if header:
@@ -73,11 +78,11 @@ class StreamListener(Listener):
         else:
             reason = connections.refusal(peer, sock)
         if reason is not None:
-            self.counters.refused[reason] += 1
+            self.refuse(reason, (peer,), partial(admission.why, reason, peer))
             sock.close()
             return
         try:
-            entry = Entry(self._build(sock, peer), self._the_factory(), connections, self.counters)
+            entry = Entry(self._build(sock, peer), self._the_factory(), connections)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()
@@ -98,8 +103,7 @@ class StreamListener(Listener):
             return Connection(sock, peer, flusher, connections, self.listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
-        context = connections.admission.context
-        assert context is not None  # noqa: S101 - else the file was refused
+        context = connections.admission.sessions().context
         return TlsConnection(sock, peer, flusher, connections, self.listening, context)
 
     def _short(self, error: OSError) -> None:

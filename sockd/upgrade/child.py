@@ -33,6 +33,8 @@ def rehearse(
     Otherwise it fails with UpgradeRefusedError, for the reasons that the child printed on its standard error.
     Cancelling kills the child.
     """
+    if not os.access(argv[0], os.X_OK):
+        raise UpgradeRefusedError(f"the new program can't be started: {argv[0]} is gone, or may not be run")
     child = _Child(reactor)
     try:
         with descriptors.beyond():

@@ -5,6 +5,7 @@ moment in which nothing is left but to hand over:
 
     step        what happens                                       held             if it fails
     reload      the file is read, checked and applied              nothing          refused
+    look        protocols that can't give their state are found    nothing          their connections finish
     rehearse    a child runs the new program, which thaws a        nothing          refused
                 copy of the state and says whether that works
     let finish  connections that can't go on in another program    no accepting     those that have been asked
@@ -44,7 +45,7 @@ from sockd.reload import log_refused
 from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
 from sockd.upgrade.exec import exec_argv, replace
-from sockd.upgrade.freezing import freeze_service, handover, stragglers
+from sockd.upgrade.freezing import Travellers, freeze_service, handover
 from sockd.upgrade.signals import Signals
 from sockd.upgrade.value import Handover, UpgradeRefusedError
 
@@ -75,6 +76,7 @@ class Course:
         self._before_exec = before_exec
         self._reactor = daemon.around.reactor
         self._now: Deferred[None] | None = None
+        self._travellers = Travellers(daemon.log)
         self._begun = 0.0
         self._held = 0.0
 
@@ -131,6 +133,8 @@ class Course:
         except Refused as refused:
             raise _AlreadyLoggedError(refused.status, *refused.problems) from refused
         plan = daemon.plan
+        travellers = self._travellers = Travellers(daemon.log)
+        await travellers.look_at_all(daemon.endpoints, self._reactor)
         services = await self._services(rehearsal=True)
         child = rehearse(self._reactor, exec_argv("rehearse"), self._environ, self._handover(services, 0))
         version = await child
@@ -150,7 +154,7 @@ class Course:
             services = await self._services()
             if daemon.reloading.busy or not diff(plan, daemon.plan).none:
                 raise _try_again("the file was reloaded")
-            if self._finishing() or any(stragglers(each.connections) for each in endpoints):
+            if self._finishing() or any(travellers.stragglers(each.connections) for each in endpoints):
                 raise _try_again("connections were asked to finish")
             self._replace(services, drained, signals)
         finally:
@@ -160,6 +164,8 @@ class Course:
 
     def _replace(self, services: dict[str, tuple[State, ...]], drained: int, signals: Signals) -> NoReturn:
         handed = self._handover(services, drained)
+        if any(self._travellers.stragglers(each.connections) for each in self._daemon.endpoints):
+            raise _try_again("the protocol of a connection could not give its state any more")
         argv = exec_argv("run", "-c", handed.file)
         self._before_exec()
         try:
@@ -169,7 +175,13 @@ class Course:
 
     def _handover(self, services: dict[str, tuple[State, ...]], drained: int) -> Handover:
         return handover(
-            self._daemon, services, drained=drained, begun=self._begun, held=self._held, **self._process()
+            self._daemon,
+            services,
+            self._travellers,
+            drained=drained,
+            begun=self._begun,
+            held=self._held,
+            **self._process(),
         )
 
     async def _services(self, *, rehearsal: bool = False) -> dict[str, tuple[State, ...]]:
@@ -206,7 +218,11 @@ class Course:
                 waiting = self._finishing()
                 for endpoint in daemon.endpoints:
                     connections = endpoint.connections
-                    leaving = [each for each in stragglers(connections) if not connections.draining(each)]
+                    leaving = [
+                        each
+                        for each in self._travellers.stragglers(connections)
+                        if not connections.draining(each)
+                    ]
                     if leaving:
                         endpoint.part(True)
                         count += len(leaving)

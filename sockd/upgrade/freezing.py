@@ -1,19 +1,25 @@
 """What the running daemon hands over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockd.base.hosted import method_of, offers
 from sockd.daemon import Daemon
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
+from sockd.transports.flush import SLICE
 from sockd.transports.sockets.opening import Opened
 from sockd.tree.connections import Connections
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.supervisor import describe
+from sockd.upgrade.passing import encode
 from sockd.upgrade.value import (
     HandedConnection,
     HandedEndpoint,
@@ -22,19 +28,68 @@ from sockd.upgrade.value import (
     UpgradeRefusedError,
 )
 
-
-def survives(connection: Connection) -> bool:
-    """Whether the connection can go on in another program: its transport, and its protocol."""
-    return connection.movable and hasattr(connection.protocol, "freeze")
+MAX_LOGGED = 20  # connections of one upgrade that the log names
 
 
-def stragglers(connections: Connections) -> list[Connection]:
-    """Connections that must end before the upgrade: they can't go on, or were asked to finish."""
-    return [
-        connection
-        for connection in connections
-        if connections.draining(connection) or not survives(connection)
-    ]
+class Travellers:
+    """Which connections can go on in another program, as far as they have been looked at.
+
+    A third party's `freeze` may raise, return what can't be written, or not be there: that costs its own
+    connection, which finishes before the upgrade, and nobody else anything.
+    """
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._logged = 0
+        self._known: dict[Connection, bool] = {}
+
+    def fit(self, connection: Connection) -> bool:
+        """Whether it can go on."""
+        fit = self._known.get(connection)
+        return self._look_at(connection) if fit is None else fit
+
+    def _look_at(self, connection: Connection) -> bool:
+        fit = connection.movable and all(offers(connection.protocol, name) for name in ("freeze", "thaw"))
+        if fit:
+            try:
+                encode(connection.protocol.freeze())
+            except BaseException as error:  # noqa: BLE001
+                self.unfit(connection, error)
+                return False
+        self._known[connection] = fit
+        return fit
+
+    def unfit(self, connection: Connection, error: BaseException) -> None:
+        """Its protocol can't give its state, for this reason."""
+        self._known[connection] = False
+        self._logged += 1
+        if self._logged <= MAX_LOGGED:
+            self._log.warn(
+                "{listener}: the connection of {peer} can't go on in the new program, and finishes before:"
+                " {why}",
+                listener=connection.listener.name, peer=connection.peer.text, why=describe(error),
+                event="not handed over",
+            )  # fmt: skip
+
+    def stragglers(self, connections: Connections) -> list[Connection]:
+        """Connections that must end before the upgrade: they can't go on, or were asked to finish."""
+        return [
+            connection
+            for connection in connections
+            if connections.draining(connection) or not self.fit(connection)
+        ]
+
+    # Any: `deferLater` wants an IReactorTime of zope's.
+    async def look_at_all(self, endpoints: Iterable[Endpoint], reactor: Any) -> None:
+        """Look at all connections there are, for a slice in each turn of the reactor."""
+        until = perf_counter() + SLICE
+        for endpoint in endpoints:
+            for connection in tuple(endpoint.connections):
+                if connection.connected:
+                    self.fit(connection)
+                if perf_counter() > until:
+                    await deferLater(reactor, 0)
+                    until = perf_counter() + SLICE
 
 
 def freeze_service(endpoint: Endpoint) -> Any:
@@ -43,10 +98,10 @@ def freeze_service(endpoint: Endpoint) -> Any:
     UpgradeRefusedError, raised or from the Deferred, where the service fails to give it. Any: the state is
     whatever the protocol's author chose, and only encoding it shows whether it can be handed over.
     """
-    freeze = getattr(endpoint.host.service, "freeze", None)
-    if freeze is None:
-        return ()
     with _freezing(endpoint, "the service"):
+        freeze = method_of(endpoint.host.service, "freeze")
+        if freeze is None:
+            return ()
         state = freeze()
     if not isinstance(state, Deferred):
         return (state,)
@@ -76,8 +131,10 @@ def _freezing(endpoint: Endpoint, what: str) -> Iterator[None]:
         ) from error
 
 
-def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: Any) -> Handover:
-    """The state of the whole daemon.
+def handover(
+    daemon: Daemon, services: dict[str, tuple[State, ...]], travellers: Travellers, **process: Any
+) -> Handover:
+    """The state of the whole daemon, without the connections that are no `travellers`.
 
     `services` are the states of the endpoints' services, by name, and `process` the fields that are the
     process's.
@@ -87,7 +144,7 @@ def handover(daemon: Daemon, services: dict[str, tuple[State, ...]], **process: 
         started=daemon.began,
         listeners=tuple(_listeners(daemon)),
         endpoints={
-            endpoint.name: _endpoint(endpoint, services.get(endpoint.name, ()))
+            endpoint.name: _endpoint(endpoint, services.get(endpoint.name, ()), travellers)
             for endpoint in daemon.endpoints
         },
         control=tuple({"fd": sock.fileno(), "state": state} for sock, state in daemon.controls.pending()),
@@ -113,14 +170,19 @@ def _listener(opened: Opened, endpoint: str, planned: str) -> HandedListener:
     return HandedListener(opened.sock.fileno(), str(opened.address), endpoint, planned, opened.file)
 
 
-def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
-    connections = endpoint.connections
-    with _freezing(endpoint, "a connection"):
-        handed = tuple(
-            HandedConnection(connection.freeze(), connection.protocol.freeze())
-            for connection in connections
-            if connection.freezable and survives(connection) and not connections.draining(connection)
-        )
+def _connections(connections: Connections, travellers: Travellers) -> Iterator[HandedConnection]:
+    for connection in connections:
+        if connection.freezable and travellers.fit(connection) and not connections.draining(connection):
+            try:
+                state = connection.protocol.freeze()
+            except BaseException as error:  # noqa: BLE001
+                travellers.unfit(connection, error)
+            else:
+                yield HandedConnection(connection.hand_over(), state)
+
+
+def _endpoint(endpoint: Endpoint, service: tuple[State, ...], travellers: Travellers) -> HandedEndpoint:
+    handed = tuple(_connections(endpoint.connections, travellers))
     return HandedEndpoint(
         protocol=endpoint.plan.protocol,
         service=service,
@@ -133,6 +195,7 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
                 {"address": str(each.plan.address), "counters": each.counters.freeze()}
                 for each in endpoint.listeners
             ],
+            "refusals": endpoint.connections.refusals.freeze(),
         },
     )
 
@@ -140,8 +203,9 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...]) -> HandedEndpoint:
 def _datagrams(endpoint: Endpoint) -> dict[str, list[State]]:
     found: dict[str, list[State]] = {}
     for listener in endpoint.datagram_listeners:
-        if listener.protocol is not None and hasattr(listener.protocol, "freeze"):
-            with _freezing(endpoint, str(listener.address)):
-                state = listener.protocol.freeze()
+        with _freezing(endpoint, str(listener.address)):
+            freeze = method_of(listener.protocol, "freeze")
+            state = None if freeze is None else freeze()
+        if freeze is not None:
             found.setdefault(str(listener.address), []).append(state)
     return found

@@ -61,6 +61,7 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
         endpoint.engine.thaw(service)
     counted = state.counters or {}
     endpoint.host.counters.thaw(counted.get("endpoint") or {})
+    endpoint.connections.refusals.thaw(counted.get("refusals") or {})
     left = list(counted.get("listeners") or ())
     for listener in endpoint.listeners:
         for each in left:
@@ -90,7 +91,7 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
                 sock.close()
                 continue
             listening = _listening(endpoint, handed_over.transport["listener"])
-            connection = Connection.thaw(
+            connection = Connection.take_over(
                 handed_over.transport, sock, daemon.around.flusher, endpoint.connections, listening
             )
             count += _go_on(endpoint, factory, connection, handed_over.protocol)
@@ -112,7 +113,7 @@ def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, s
         endpoint.connections.reject(connection, End.FAILED)
         return False
     if protocol is None:
-        connection.counters.refused["by the protocol"] += 1
+        endpoint.connections.refused(connection, "by the protocol")
         endpoint.connections.reject(connection, End.REFUSED)
         return False
     endpoint.connections.go_on(connection, protocol, state)

@@ -43,10 +43,11 @@ def test_a_narrow_terminal() -> None:
     ]
 
 
-def test_a_word_that_is_moved_to_the_left() -> None:
-    """It begins as far to the left as it takes to have room, on a line of its own."""
+def test_a_cell_that_is_moved_to_the_left() -> None:
+    """It is whole, on a line of its own, so that a command can be copied."""
     rows = [("a", "try"), ("x" * 20, "ncat --unixsock " + "y" * 40)]
     assert aligned(rows, 60, whole=(1,)) == f"{'a':20}  try\n{'x' * 20}\n    ncat --unixsock {'y' * 40}"
+    assert aligned(rows, 57, whole=(1,)) == f"{'a':20}  try\n{'x' * 20}\n ncat --unixsock {'y' * 40}"
 
 
 def test_a_word_that_is_longer_than_the_line() -> None:

@@ -1,6 +1,5 @@
 """Where a command looks for the daemon, and what it offers to a shell."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from sockd.cli import main
-from sockd.cli.asking import RemoteDaemon
-from sockd.process import directories
 from tests.answers import connection, endpoint, status
 from tests.control.fakes import FakeDaemon, answer
 
@@ -62,32 +59,6 @@ def test_nothing_to_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with FakeDaemon(tmp_path / "sock", [answer({"endpoints": [1], "connections": 7})]):
         assert completed("suspend", "") == []
         assert completed("kick", "") == []
-
-
-def test_which_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the runtime directories, the first one with a socket; else the last one is named."""
-    places = [tmp_path / name for name in ("system", "user")]
-    for place in places:
-        place.mkdir()
-    monkeypatch.setattr(directories, "runtime_directories", lambda environ, uid: iter(places))
-    meant = RemoteDaemon(None, None)
-    assert meant.path() == str(tmp_path / "user" / "control.sock")
-    (places[0] / "control.sock").touch()
-    assert meant.path() == str(tmp_path / "system" / "control.sock")
-    assert RemoteDaemon("@any", None).path() == "@any"
-
-
-def test_a_directory_that_one_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not passed over: the answer is that it isn't allowed."""
-
-    def stat(path: str) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(
-        directories, "runtime_directories", lambda environ, uid: iter([tmp_path, Path("/other")])
-    )
-    monkeypatch.setattr(os, "stat", stat)
-    assert RemoteDaemon(None, None).path() == f"{tmp_path}/control.sock"
 
 
 def test_the_options_are_shown() -> None:

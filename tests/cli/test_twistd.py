@@ -1,5 +1,6 @@
 """`sockd run` and the rehearsal of an upgrade: twistd without its plugins."""
 
+import errno
 import os
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sockd.base.errors import SockdError
 from sockd.cli import twistd
 from sockd.upgrade import passing
 from sockd.upgrade.value import HandedEndpoint, Handover
+from tests.tree.house import raising
 
 FILE = "endpoints: {echo: {listen: 'tcp://127.0.0.1:0', protocol: echo}}\n"
 
@@ -49,6 +51,36 @@ def test_running_the_new_program(
         twistd.run(file)
     assert caught.value.code == 70
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_directory_that_this_user_may_not_enter(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root's home, in which root started it: the new program goes to / then, and so does the rehearsal."""
+    seen: list[object] = []
+    monkeypatch.setattr(sys, "argv", ["sockd"])
+    monkeypatch.setattr(app, "run", lambda *_: seen.extend(sys.argv[3:4]))
+    monkeypatch.setattr("sockd.process.reactor.install", lambda: None)
+    handover = Handover(file=str(file), runtime=str(file.parent), logs=str(file.parent), started=1.0)
+
+    def chdir(path: object) -> None:
+        if path != "/":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        seen.append(path)
+
+    monkeypatch.setattr(os, "chdir", chdir)
+    for rehearses in (False, True):
+        descriptor = passing.write(handover)
+        monkeypatch.setenv(passing.VARIABLE, str(descriptor))
+        if rehearses:
+            monkeypatch.setattr(twistd, "problems", lambda *_: ())
+            twistd.rehearse()
+        else:
+            twistd.run(file)
+            os.close(descriptor)
+    assert seen == ["--rundir=/", "/"]
+    monkeypatch.setattr(os, "chdir", raising(FileNotFoundError(errno.ENOENT, "No such file or directory")))
+    monkeypatch.setenv(passing.VARIABLE, str(passing.write(handover)))
+    with pytest.raises(SockdError, match=r"^the new program can't go to its directory: No such file"):
+        twistd.rehearse()
 
 
 def test_rehearsing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

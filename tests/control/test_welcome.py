@@ -85,3 +85,17 @@ def test_what_is_held() -> None:
     lines = welcome([held], Path.cwd()).splitlines()
     house.close()
     assert lines[2].endswith("  (held: the disk is full)")
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """No row is broken by the terminal: a command that has no room stands whole below its row."""
+    house = House()
+    path = tmp_path / ("x" * 20)
+    running = house.run("tcp://127.0.0.1:0", f"unix://{path}", stream=Probes())
+    tcp = running.listeners[0].address.port
+    width = len(f"    ncat --unixsock {path}")
+    lines = welcome([running], Path.cwd(), width).splitlines()
+    house.close()
+    assert max(map(len, lines)) == width
+    assert lines[2].split() == ["lobby", "probe", f"tcp://127.0.0.1:{tcp}", "ncat", "127.0.0.1", str(tcp)]
+    assert lines[-3:] == ["lobby     probe", f"    unix://{path}", f"    ncat --unixsock {path}"]

@@ -1,6 +1,7 @@
 """Starts a real sockd on a file, reads its log, and talks to it over plain sockets."""
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -138,7 +139,7 @@ def distribution(directory: Path, name: str, target: str, module: str = "") -> d
         (site / f"{target.partition(':')[0]}.py").write_text(module)
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(f"[sockd.protocols]\n{name} = {target}\n")
-    return {"PYTHONPATH": str(site)}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
 def events(output: bytes) -> list[dict[str, Any]]:

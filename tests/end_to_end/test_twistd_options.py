@@ -151,6 +151,22 @@ def test_files_of_a_lesser_user(serve: Serve, directory: Path, of_nobody: Door) 
 
 
 @root
+def test_upgraded_where_the_lesser_user_may_not_be(serve: Serve, directory: Path, of_nobody: Door) -> None:
+    """Root started it in its own home: the new program can't be there, and needn't."""
+    (directory / "home").mkdir(mode=0o700)
+    daemon = serve(
+        ECHO,
+        "--uid=nobody",
+        f"--rundir={directory}/home",
+        door=of_nobody[0],
+        environment=of_nobody[1],
+    )
+    assert run([*SOCKD, "upgrade", "--control", daemon.runtime / "control.sock"]).returncode == 0
+    assert daemon.stop() == 0
+    assert '"event": "upgraded"' in daemon.text
+
+
+@root
 def test_what_a_lesser_user_prepares(serve: Serve, directory: Path, of_nobody: Door, follow: Follow) -> None:
     """Its log and pid file are its own; a link that it makes later leads only where it may go itself."""
     for name in ("run", "log"):

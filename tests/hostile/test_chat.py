@@ -27,6 +27,11 @@ def welcomed(member: socket.socket) -> socket.socket:
     return member
 
 
+def joined(attackers: Attackers, endpoint: str, count: int, buffer: int) -> list[socket.socket]:
+    """So many members that come together, as each is greeted only after a moment."""
+    return [welcomed(one) for one in [attackers.connect(endpoint, buffer=buffer) for _ in range(count)]]
+
+
 def datagram_member(attackers: Attackers) -> socket.socket:
     """A UDP member of the crowd, at an address of its own."""
     one = attackers.own(socket.socket(type=socket.SOCK_DGRAM))
@@ -71,7 +76,7 @@ def test_stream_members_all_speak(scene: Scene) -> None:
     members: list[socket.socket] = []
 
     def join(attackers: Attackers) -> None:
-        members[:] = [welcomed(attackers.connect("target-chat", buffer=2**21)) for _ in range(MEMBERS)]
+        members[:] = joined(attackers, "target-chat", MEMBERS, buffer=2**21)
 
     def speak(_attackers: Attackers, end: float) -> int:
         count = 0
@@ -91,7 +96,7 @@ def test_members_who_all_ask(scene: Scene) -> None:
     members: list[socket.socket] = []
 
     def join(attackers: Attackers) -> None:
-        members[:] = [welcomed(attackers.connect("crowd", buffer=2**20)) for _ in range(ASKERS)]
+        members[:] = joined(attackers, "crowd", ASKERS, buffer=2**20)
 
     def ask(_attackers: Attackers, end: float) -> int:
         for one in members:

@@ -21,6 +21,9 @@ class Transport:
         self.sent: list[tuple[bytes, Peer]] = []
         self.failures: list[str] = []
 
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
+
     def pauseProducing(self) -> None:
         raise AssertionError
 
@@ -32,6 +35,9 @@ class Transport:
     def send(self, data: bytes, peer: Peer) -> bool:
         self.sent.append((data, peer))
         return True
+
+    def gone(self, _peer: Peer) -> bool:
+        return False
 
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
         self.sent += replies

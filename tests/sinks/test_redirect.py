@@ -43,7 +43,7 @@ def test_what_was_accepted_before_goes_to_the_old_file(one: Stepped, tmp_path: P
     assert (tmp_path / "new.log").read_bytes() == b"three\n"
     assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o600
     assert one.sink.unwritten == 0
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
     assert not one.logged
 
 
@@ -75,7 +75,7 @@ def test_a_path_that_cannot_be_opened_is_refused(one: Stepped, tmp_path: Path) -
 
 
 def test_a_record_that_is_written_in_part_is_whole_in_the_new_file(one: Stepped, tmp_path: Path) -> None:
-    """The old file, whose disk is full, keeps the torn line; sources go on once all is written."""
+    """From the old file, whose disk is full, its part is taken back; sources go on once all is written."""
     one.start()
     source = FakeSource(one.sink)
     one.sink.attach(source)
@@ -89,7 +89,7 @@ def test_a_record_that_is_written_in_part_is_whole_in_the_new_file(one: Stepped,
     one.worker.steps()
     assert result(done) is None
     assert one.sink.unwritten == accepted + 2
-    assert one.content == b"one\ntw"
+    assert one.content == b"one\n"
     one.disk.room = 1 << 30
     assert result(one.start()) is None
     assert (tmp_path / "new.log").read_bytes() == b"two\n" + b"x" * HIGH_WATER + b"\n"
@@ -190,7 +190,7 @@ def test_a_disk_that_does_not_answer(one: Stepped, tmp_path: Path, cancelled: bo
     assert result(same) is None
     assert one.content == b"one\n"
     assert (tmp_path / "new.log").read_bytes() == b""
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
 
 
 def test_a_change_of_mode_that_comes_too_late(one: Stepped, tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ async def test_on_a_real_thread(tmp_path: Path) -> None:
         sink.write(b"%d\n" % number)
         if number % 400 == 399 and number < 1999:
             await sink.redirect(target(paths[number // 400 + 1]))
-            assert set(await sink.freeze()) == {"unwritten", "offset", "inode"}
+            assert set(await sink.freeze()) == {"unwritten", "offset", "inode", "end"}
     await sink.stopService()
     assert [path.read_bytes().count(b"\n") for path in paths] == [400] * 5
     assert b"".join(path.read_bytes() for path in paths) == b"".join(b"%d\n" % n for n in range(2000))

@@ -116,7 +116,7 @@ def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
     """Have a protocol of a new program go on with the connection; nothing of the old one runs any more."""
     connection = old.connection
     assert connection.freezable
-    state = json.loads(json.dumps(connection.freeze(), default=lambda data: {"hex": data.hex()}))
+    state = json.loads(json.dumps(connection.hand_over(), default=lambda data: {"hex": data.hex()}))
     for what in ("unsent", "rest"):
         state[what] = bytes.fromhex(state[what]["hex"])
     protocol_state = old.protocol.freeze()  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
     old.loop = old.owner.selector = Loop()
     old.loop.advance(clock)
     old.turn = Flusher(old.loop)
-    old.connection = Connection.thaw(state, sock, old.turn, old.owner, connection.listener)
+    old.connection = Connection.take_over(state, sock, old.turn, old.owner, connection.listener)
     old.protocol = protocol
     if held:
         old.connection.hold(True)
@@ -138,7 +138,7 @@ def test_freezing_changes_nothing(connect: Connect) -> None:
     exchange = connect(Lines())
     exchange.client.send(b"abc\nde")
     exchange.loop.settle()
-    assert exchange.connection.freeze() == exchange.connection.freeze()
+    assert exchange.connection.hand_over() == exchange.connection.hand_over()
     exchange.client.send(b"f\n")
     assert exchange.received() == b"cba\nfed\n"
 
@@ -153,11 +153,11 @@ def test_what_is_known_of_a_connection_is_kept(connect: Connect) -> None:
     exchange.connection.name = "ann"
     exchange.connection.mark_received = 3
     exchange.connection.limit_unsent(9000)
-    before = exchange.connection.freeze()
+    before = exchange.connection.hand_over()
     old_peer = exchange.connection.peer
     exec_into(exchange, Lines())
     connection = exchange.connection
-    assert connection.freeze() == before
+    assert connection.hand_over() == before
     assert (connection.number, connection.received, connection.sent, connection.opened) == (17, 6, 4, 0.0)
     assert connection.name == "ann"
     assert (connection.peer, connection.peer.text, repr(connection)) == (
@@ -370,9 +370,11 @@ def test_an_aborted_connection_stays_where_it_is(connect: Connect) -> None:
 def test_a_state_that_is_wrong_is_refused(connect: Connect, wrong: dict[str, Any]) -> None:
     """Another version may have written it: the rehearsal is to find that out."""
     exchange = connect(Lines())
-    state = {**exchange.connection.freeze(), **wrong} if wrong else {}
+    state = {**exchange.connection.hand_over(), **wrong} if wrong else {}
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Connection.thaw(state, exchange.connection.sock, exchange.turn, exchange.owner, Listening("here"))
+        Connection.take_over(
+            state, exchange.connection.sock, exchange.turn, exchange.owner, Listening("here")
+        )
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,9 @@ def test_what_was_dropped_goes_through_an_upgrade(connect: Connect) -> None:
     exchange.loop.settle()
     sent(exchange, b"late\n")
     exchange.loop.settle()
-    frozen = exchange.connection.freeze()
+    frozen = exchange.connection.hand_over()
     sock = exchange.connection.sock.dup()
-    after = Connection.thaw(frozen, sock, exchange.turn, exchange.owner, exchange.connection.listener)
+    after = Connection.take_over(frozen, sock, exchange.turn, exchange.owner, exchange.connection.listener)
     assert after.dropped == 5
     after.resume(Probe(), None)
     after.cut(End.CUT)

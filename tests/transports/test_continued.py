@@ -114,6 +114,17 @@ def test_a_call_that_raises_costs_no_other(house: House) -> None:
     assert not house.flusher.active
 
 
+def test_nothing_rings_for_what_was_cancelled(house: House) -> None:
+    """Once no call is left that would be made, the reactor has no timer of the queue's."""
+    first, second = house.later(1, 1.0), house.later(2, 2.0)
+    first.cancel()
+    assert house.loop.getDelayedCalls()
+    second.cancel()
+    assert not house.loop.getDelayedCalls()
+    house.later(3, 1.0)
+    assert house.wait(1.0) == [3]
+
+
 def test_cancelled_calls_are_not_kept(house: House) -> None:
     """A protocol that sets and cancels a long timer with each message takes no memory for them."""
     for _ in range(10_000):

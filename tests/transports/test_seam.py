@@ -1,5 +1,6 @@
 """The transports of sockd's own are what the contract promises to protocols."""
 
+import pytest
 from twisted.internet.interfaces import IConsumer, ITCPTransport
 from zope.interface.verify import verifyClass
 
@@ -29,3 +30,13 @@ def test_every_promise_is_kept() -> None:
     """Each name of the contract is one of a connection."""
     promises = {name for name in vars(StreamTransport) if not name.startswith("_")}
     assert promises <= set(dir(Connection))
+
+
+# What sockd asks a connection's protocol for, if it has it.
+ASKED = {"drain", "freeze", "last_word", "only_receives", "reload", "thaw"}
+
+
+@pytest.mark.parametrize("transport", [Connection, TlsConnection])
+def test_no_transport_answers_for_its_protocol(transport: type) -> None:
+    """A wrapper of Twisted's shows what its transport has as if it were its own."""
+    assert not ASKED & set(dir(transport))

@@ -16,6 +16,7 @@ from sockd.transports.sockets.unix import SocketFile
 from sockd.transports.sockets.watch import FILE_CHECK_INTERVAL
 from sockd.tree.listener import SocketFileLostError
 from sockd.tree.states import State
+from tests.transports.loop import Probe, echo
 from tests.tree.house import DELAY, Datagrams, House, Probes, Service
 
 KINDS = pytest.mark.parametrize("kind", ["unix", "unixgram"])
@@ -39,6 +40,16 @@ def test_socket_file_lives_with_its_listener(kind: str, path: Path, house: House
     assert path.stat().st_mode & 0o777 == 0o640
     house.finish(endpoint.drain())
     assert not path.exists()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:0", "unix://%s"])
+def test_urgent_bytes_are_read(address: str, path: Path, house: House) -> None:
+    """What a peer sends as urgent, as telnet does its Synch, comes in its place and isn't lost."""
+    endpoint = house.run(address.replace("%s", str(path)), stream=Probes(lambda: Probe(echo)))
+    client = house.connect(endpoint.listeners[0].address, b"a\xff")
+    client.send(b"\xf2", socket.MSG_OOB)
+    client.send(b"b")
+    assert house.receive(client, 4) == b"a\xff\xf2b"
 
 
 @KINDS

@@ -127,7 +127,7 @@ class Program:
                 "all": HandedEndpoint(
                     "commands",
                     connections=tuple(
-                        HandedConnection(connection.freeze(), connection.protocol.freeze())
+                        HandedConnection(connection.hand_over(), connection.protocol.freeze())
                         for connection in self.connections
                     ),
                 )
@@ -141,7 +141,7 @@ class Program:
         sockets = passing.adopt(handover)
         self.listening = sockets[handover.listeners[0].fd]
         for handed in handover.endpoints["all"].connections:
-            connection = Connection.thaw(
+            connection = Connection.take_over(
                 handed.transport, sockets[handed.transport["fd"]], self.flusher, self, Listening("test")
             )
             self.connections[connection] = None
@@ -149,6 +149,9 @@ class Program:
 
     def ended(self, connection: Connection, end: End) -> None:
         del self.connections[connection]
+
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        os._exit(70)
 
     def protocol_failed(self, where: str) -> None:
         os._exit(70)

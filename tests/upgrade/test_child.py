@@ -153,6 +153,13 @@ async def test_it_may_not_start_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
     with pytest.raises(UpgradeRefusedError, match="can't be started: Resource temporarily unavailable"):
-        await rehearse(Full(), ["python"], {}, HANDOVER)
+        await rehearse(Full(), [sys.executable], {}, HANDOVER)
     with pytest.raises(HandoverError, match="reload: a value of the type object"):
-        await rehearse(Full(), ["python"], {}, Handover("f", "r", "l", 1.0, reload=object()))
+        await rehearse(Full(), [sys.executable], {}, Handover("f", "r", "l", 1.0, reload=object()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_executable_that_is_gone() -> None:
+    """One line says which; no child is started for it."""
+    with pytest.raises(UpgradeRefusedError, match="can't be started: /nowhere/python is gone, or may"):
+        await rehearse(reactor, ["/nowhere/python"], os.environ, HANDOVER)

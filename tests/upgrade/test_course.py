@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.logger import LogLevel
+from twisted.internet.protocol import Factory
+from twisted.logger import LogLevel, formatEvent
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
@@ -18,6 +20,7 @@ from sockd.tree.endpoint import Endpoint
 from sockd.upgrade.course import FREEZE_LIMIT
 from sockd.upgrade.value import HandoverError, UpgradeRefusedError
 from tests.daemons import DRAIN, Daemons, Running
+from tests.transports.loop import Probe, echo
 from tests.tree.house import House, Probes, Service, raising
 from tests.upgrade.succession import PROCESS, Lastings, Upgrade
 
@@ -186,14 +189,69 @@ def test_a_bug_of_ours(house: House, begin: Begin) -> None:
     goes_on(upgrade, client)
 
 
-def test_a_connection_that_can_not_tell_its_state(house: House, begin: Begin) -> None:
-    """The reason names the endpoint, and where it went wrong."""
-    upgrade = begin(house.plan(TCP, stream=Lastings("freeze")))
+class Wrapping(WrappingFactory):
+    """Twisted's wrappers show what their transport has as if it were their own."""
+
+    noisy = False
+
+
+def no_state(state: Any) -> Any:
+    """A protocol whose `freeze` returns this, or raises it."""
+    probe: Any = Probe(echo)
+    probe.freeze = raising(state) if isinstance(state, BaseException) else lambda: state
+    probe.thaw = raising(AssertionError("nothing is thawed here"))
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda: no_state(ZeroDivisionError("a bug in freeze")), "ZeroDivisionError: a bug in freeze ("),
+        (lambda: no_state(SystemExit(3)), "SystemExit: 3 ("),
+        (lambda: no_state(Deferred()), "the state: a value of the type Deferred can't be handed over"),
+        (lambda: no_state({"peer": object()}), "peer: a value of the type object can't be handed over"),
+        (lambda: ProtocolWrapper(Wrapping(Factory()), Probe(echo)), None),
+        (lambda: None, None),
+    ],
+)
+def test_a_connection_that_can_not_give_its_state(
+    build: Any, why: str | None, house: House, begin: Begin
+) -> None:
+    """It finishes before the upgrade, with a line that says which it is and why; all others go on."""
+    probes = Lastings()
+    upgrade = begin(house.plan(TCP, stream=probes))
+    running = upgrade.running
+    running.connect()
+    if (odd := build()) is not None:
+        probes.buildProtocol = lambda addr: odd  # type: ignore[method-assign]
+        running.connect()
+        del probes.buildProtocol
+    running.told("upgrade")
+    assert upgrade.handed is not None
+    assert len(upgrade.handed.endpoints["lobby"].connections) == 1
+    lines = [formatEvent(event) for event in running.log.named("not handed over")]
+    assert len(lines) == (why is not None)
+    for line in lines:
+        start = f"{running.address()}: the connection of 127.0.0.1:"
+        assert line.startswith(start)
+        assert f" can't go on in the new program, and finishes before: {why}" in line
+
+
+def test_a_state_that_fails_in_the_last_moment(house: House, begin: Begin) -> None:
+    """Then there is no time to finish: the upgrade is refused for now."""
+    probes = Lastings()
+    upgrade = begin(house.plan(TCP, stream=probes))
     client = upgrade.running.connect()
+    (probe,) = probes.made
+
+    def rehearsed() -> Any:
+        probe.faults = ("freeze",)
+        return succeed("0.2.0")
+
+    upgrade.rehearsal = rehearsed
     status, (line,) = refusals(upgrade)
-    assert status == 70
-    assert line.startswith("lobby: a connection can't give its state: ZeroDivisionError: a bug in freeze (")
-    assert not upgrade.events
+    assert status == 75
+    assert line.startswith("the protocol of a connection could not give its state any more")
     goes_on(upgrade, client)
 
 

@@ -11,7 +11,7 @@ from sockd.base.addresses import Address, Kind
 from sockd.base.metrics import End
 from sockd.transports.sockets.opening import Opened
 from sockd.tree.sockets import Sockets
-from sockd.upgrade.freezing import freeze_service, handover, stragglers, survives
+from sockd.upgrade.freezing import Travellers, freeze_service, handover
 from sockd.upgrade.passing import encode
 from sockd.upgrade.value import Handover, UpgradeRefusedError
 from tests.daemons import Daemons, Running
@@ -31,7 +31,7 @@ class Counting(Datagrams):
 
 def handed(running: Running, **services: tuple[Any, ...]) -> Handover:
     """What would be handed over now; it can be written."""
-    found = handover(running.daemon, services, **PROCESS)
+    found = handover(running.daemon, services, Travellers(running.log.log), **PROCESS)
     encode(found.to_value())
     return found
 
@@ -91,7 +91,9 @@ def test_who_survives(house: House, run: Daemons) -> None:
         running.connect(endpoint=endpoint)
     new, old = running.daemon.endpoints
     first, second, third = new.connections
-    assert [survives(each) for each in (*new.connections, *old.connections)] == [True] * 3 + [False]
+    travellers = Travellers(running.log.log)
+    stragglers = travellers.stragglers
+    assert [travellers.fit(each) for each in (*new.connections, *old.connections)] == [True] * 3 + [False]
     assert not stragglers(new.connections)
     first.pauseProducing()
     drain = new.connections.drain_some([first])

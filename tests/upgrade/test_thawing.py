@@ -94,7 +94,7 @@ def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) ->
     client, local = house.connect(tcp, b"hel"), house.connect(path, b"hel")
     assert [house.receive(each, 5) for each in (client, local)] == [b"> hel"] * 2
     datagrams = house.connect(udp, b"hello")
-    assert house.receive(datagrams, 7) == b"> hello"
+    assert house.receive(datagrams, 5) == b"hello"
     for _ in range(2):
         running = replaced(running, running.plan)
         waiting = house.connect(tcp, b"new")
@@ -103,7 +103,7 @@ def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) ->
             each.send(b"lo\nhel")
             assert house.receive(each, 8) == b"lo\n> hel"
         datagrams.send(b"again")
-        assert house.receive(datagrams, 7) == b"> again"
+        assert house.receive(datagrams, 5) == b"again"
         assert house.receive(waiting, 5) == b"> new"
     assert Path(path.path).is_socket()
     running.stop()
@@ -115,7 +115,9 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
     running = run(of(house.plan(TCP), chat, ChatOptions(history=0))).start()
     alice, bob = house.connect(running.address()), house.connect(running.address())
     alice.send(b"/nick alice\n")
-    house.until(lambda: b"guest1 is now alice" in peek(bob) or b"alice" in peek(bob), bob)
+    bob.send(b"/nick bob\n")
+    house.until(lambda: b"alice" in peek(bob) and b"now bob" in peek(bob), bob)
+    house.until(lambda: b"bob" in peek(alice), alice)
     alice.send(b"hello ")
     for client in (alice, bob):
         drop(house, client)
@@ -124,7 +126,7 @@ def test_chat(house: House, run: Daemons, replaced: Replaced) -> None:
     alice.send(b"everybody\n")
     lines(house, bob, "<alice> hello everybody")
     bob.send(b"hi\n")
-    lines(house, alice, "<guest2> hi")
+    lines(house, alice, "<bob> hi")
     assert len(running.daemon.endpoints[0].connections) == 2
 
 

@@ -9,6 +9,8 @@ from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.rooms import Chat
 
 Run = Callable[[Chat, Member, str], None]
+CLIENT = "`rlwrap ncat` keeps what you type apart from what others say, and leaves on Ctrl-D"
+QUIT = b"/quit"  # the line that a member who types end-of-file might have typed
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _msg(chat: Chat, member: Member, rest: str) -> None:
 
 def _help(chat: Chat, member: Member, _rest: str) -> None:
     uses = {f"/{word} {each.arguments}".rstrip(): each.summary for word, each in COMMANDS.items()}
-    chat.reply(member, *(f"{use:<15}  {summary}" for use, summary in uses.items()))
+    chat.reply(member, *(f"{use:<15}  {summary}" for use, summary in uses.items()), CLIENT)
 
 
 def _quit(chat: Chat, member: Member, rest: str) -> None:

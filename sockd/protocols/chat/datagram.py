@@ -1,15 +1,17 @@
 """Members who come by datagrams: UDP peers that proved their address, and peers on a Unix socket.
 
 A datagram has no connection behind it, so each member has a session in its place. It ends when the member
-quits, or is silent for five minutes, or takes nothing from its Unix socket for ten seconds. What comes faster
-than the rate can't be slowed, so it is dropped and counted, with one notice until the member has rested.
+quits. A UDP member leaves when it is silent for five minutes, as nothing else says that it has gone. On a
+Unix socket the kernel can be asked, so that silence means nothing there; but a member that takes nothing for
+ten seconds leaves. What comes faster than the rate can't be slowed, so it is dropped and counted, with one
+notice until the member has rested.
 
 An event works off lines until it has caused DELIVERIES_PER_EVENT, and sends some of these (`outbox`). Lines
 that are left wait, and nothing more is read before they have been said, in later turns.
 """
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from sockd.base.lines import LineSplitter
 from sockd.base.peers import Peer
@@ -22,7 +24,9 @@ from sockd.protocols.chat.outbox import Outbox
 from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
+from sockd.protocols.chat.strangers import Stranger, first_line
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
+from sockd.protocols.contract import Member as ListedMember
 
 # Seconds without a datagram from a member until it is asked whether it is there, and until it leaves.
 SILENCE_WARNING = 240.0
@@ -32,12 +36,28 @@ SILENCE_LIMIT = 300.0
 UNREAD_LIMIT = 10.0
 # Deliveries to members that an event makes of the lines that it has read; each costs a look at its member.
 DELIVERIES_PER_EVENT = 1000
+# Seconds of silence until the kernel is asked whether a Unix socket is still there, and again after as many.
+GONE_INTERVAL = 60.0
+GONE_CHECKS = 50  # in one sweep: each is three system calls, 10 µs
 
 
 class DatagramSession:
     """What a connection is to a member by a stream: its peer, its rate, and when it was last heard."""
 
-    __slots__ = ("asked", "heard", "key", "listener", "member", "notified", "pace", "peer", "unread_since")
+    __slots__ = (
+        "asked",
+        "checked",
+        "heard",
+        "key",
+        "known",
+        "listener",
+        "member",
+        "notified",
+        "pace",
+        "peer",
+        "since",
+        "unread_since",
+    )
 
     def __init__(
         self, listener: "ChatDatagrams", key: Hashable, peer: Peer, pace: Bucket, now: float
@@ -46,7 +66,10 @@ class DatagramSession:
         self.key = key
         self.peer = peer
         self.pace = pace
+        self.since = now
         self.heard = now
+        self.checked = now  # that its socket is there
+        self.known = False  # its first line is no stranger's
         self.asked = False  # whether it is still there
         self.notified = False  # that its lines are dropped
         self.unread_since: float | None = None
@@ -59,13 +82,17 @@ class DatagramSession:
             "name": self.member.name,
             "room": None if room is None else room.name,
             "pace": self.pace.freeze(),
+            "since": self.since,
             "heard": self.heard,
+            "known": self.known,
             "asked": self.asked,
             "notified": self.notified,
             "unread_since": self.unread_since,
         }
 
     def thaw(self, state: State) -> None:
+        self.since = float(state.get("since", self.heard))  # versions before this one froze none
+        self.known = bool(state.get("known", True))
         self.asked = bool(state["asked"])
         self.notified = bool(state["notified"])
         self.unread_since = state["unread_since"]
@@ -180,7 +207,7 @@ class ChatDatagrams(DatagramProtocol):
 
     def datagram(self, data: bytes, peer: Peer) -> None:
         if peer.sockaddr is None:
-            self.transport.counters.refused["no return address"] += 1
+            self.transport.refuse("no return address", (peer,))
             return
         now = self.clock.seconds()
         key = _key(peer)
@@ -193,15 +220,23 @@ class ChatDatagrams(DatagramProtocol):
         elif peer.local:
             self._admit(key, data, peer, now)
         elif self._service.proof.accepts(data, peer, now):
+            peer.proved = True
             self._admit(key, data.partition(b"\n")[2], peer, now)
+        elif (stranger := _stranger(data)) is not None:
+            self._refuse(stranger, peer)  # without an answer: the address may be forged
         else:
             challenge = self._service.proof.challenge(data, peer, now)
             if challenge is None:
-                self.transport.counters.refused["not a member"] += 1
+                self.transport.refuse("not a member", (peer,))
             else:
                 self.transport.send(challenge, peer)
 
     def _admit(self, key: Hashable, data: bytes, peer: Peer, now: float) -> None:
+        stranger = _stranger(data)
+        if stranger is not None:
+            self._refuse(stranger, peer)
+            self.transport.send(stranger.answer, peer)
+            return
         session = DatagramSession(self, key, peer, Bucket(self._rate, now), now)
         if self._chat.admit(session.member):
             self._sessions[key] = session
@@ -209,15 +244,16 @@ class ChatDatagrams(DatagramProtocol):
             self._chat.welcome(session.member)
             self._process(session, data, now)
         else:
-            self.transport.counters.refused["chat full"] += 1
+            self.transport.refuse("chat full", (peer,))
             self._chat.turn_away(session.member)
 
     def _process(self, session: DatagramSession, data: bytes, now: float) -> None:
         """Have the lines of a member's datagram worked off, the last of which needs no newline."""
         session.heard = now
         session.asked = False
-        self._speaker = session
-        self._lines.add(data + b"\n")
+        if session.known or self._meets(session, data):
+            self._speaker = session
+            self._lines.add(data + b"\n")
 
     def _say(self, session: DatagramSession, now: float) -> None:
         """Do what the next line asks for; the rest of a datagram that comes too fast is dropped."""
@@ -229,7 +265,7 @@ class ChatDatagrams(DatagramProtocol):
         if session.notified and session.pace.is_full(now):
             session.notified = False
         if session.pace.delay(now):
-            self.transport.counters.refused["too fast"] += 1
+            self.transport.refuse("too fast", (session.peer,))
             if not session.notified:
                 session.notified = True
                 self._chat.reply(
@@ -243,6 +279,38 @@ class ChatDatagrams(DatagramProtocol):
         if not isinstance(line, bytes) or not line.startswith(PROVE):
             commands.handle(self._chat, member, line)
 
+    def _meets(self, session: DatagramSession, data: bytes) -> bool:
+        """Whether a member's first line, if it is there, is no stranger's; else the member is let go."""
+        if data.startswith(PROVE):
+            return True
+        session.known, stranger = first_line(data + b"\n")
+        if stranger is None:
+            return True
+        self._refuse(stranger, session.peer)
+        self.transport.send(stranger.answer, session.peer)
+        self.lose(session, f"spoke {stranger.protocol}")
+        return False
+
+    def _refuse(self, stranger: Stranger, peer: Peer) -> None:
+        self.transport.refuse(f"speaks {stranger.protocol}", (peer,))
+
+    def members(self) -> Iterable[ListedMember]:
+        now = self.clock.seconds()
+        for session in self._sessions.values():
+            yield ListedMember(session.peer, session.member.name, session.since, now - session.heard)
+
+    def end_member(self, peer: Peer, reason: str) -> bool:
+        session = self._sessions.get(_key(peer))
+        if session is None:
+            return False
+        self._dismiss(session, reason)
+        return True
+
+    def _dismiss(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
+        """Tell a member why it has to go, and take it out."""
+        self._chat.reply(session.member, f"this connection is closed: {reason}")
+        self.lose(session, reason, announced=announced)
+
     def lose(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
         """Take out a member that has gone without a word."""
         self.forget(session, reason)
@@ -254,14 +322,24 @@ class ChatDatagrams(DatagramProtocol):
             self._service.member_log.left(session.peer, session.member.name, reason)
 
     def sweep(self, now: float) -> None:
+        checks = 0
         for session in tuple(self._sessions.values()):
-            silent = now - session.heard
-            if silent >= SILENCE_LIMIT:
-                self._chat.reply(session.member, "you were silent for 5 minutes: goodbye")
-                self.lose(session, "silent for 5 minutes")
-            elif silent >= SILENCE_WARNING and not session.asked:
-                session.asked = True
-                self._chat.reply(session.member, "still there? send anything, or you leave in a minute")
+            if not session.peer.local:
+                self._sweep_remote(session, now)
+            elif checks < GONE_CHECKS and now - max(session.heard, session.checked) >= GONE_INTERVAL:
+                checks += 1
+                session.checked = now
+                if self.transport.gone(session.peer):
+                    self.lose(session, "its socket is gone")
+
+    def _sweep_remote(self, session: DatagramSession, now: float) -> None:
+        silent = now - session.heard
+        if silent >= SILENCE_LIMIT:
+            self._chat.reply(session.member, "you were silent for 5 minutes: goodbye")
+            self.lose(session, "silent for 5 minutes")
+        elif silent >= SILENCE_WARNING and not session.asked:
+            session.asked = True
+            self._chat.reply(session.member, "still there? send anything, or you leave in a minute")
 
     def drain(self) -> None:
         for session in tuple(self._sessions.values()):
@@ -275,6 +353,11 @@ class ChatDatagrams(DatagramProtocol):
         self.outbox.close()
         for session in tuple(self._sessions.values()):
             self.lose(session, "its listener closed")
+
+
+def _stranger(data: bytes) -> Stranger | None:
+    """The other protocol that a datagram's first line belongs to; the last line needs no newline."""
+    return first_line(data + b"\n")[1]
 
 
 def _key(peer: Peer) -> Hashable:

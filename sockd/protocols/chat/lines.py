@@ -1,36 +1,63 @@
 """Makes what members write, names included, safe to be shown to others."""
 
 import re
+from unicodedata import category
 
 from sockd.base import text as escaped
 
 LONGEST_LINE = 1024  # bytes of a line as it arrives, without its end
 # Bytes of a line as it is shown: with a name before it, it fits into a datagram of 1,400.
 LONGEST_SHOWN = 1300
+TAB_WIDTH = 4  # columns: pasted code stays aligned, and a tab takes no more than a few of the bytes
 LONGEST_QUOTE = 40  # characters of a member's own words that a reply repeats
 
 NAME_PATTERN = "[A-Za-z0-9_-]{1,24}"
 NAME_RULE = "1 to 24 ASCII letters, digits, - and _"
 _NAME = re.compile(NAME_PATTERN)
 
-# What telnet clients send of their own accord (RFC 854): a command, or an offer (WILL, DO) of an option.
-# DONT, WONT and SB only answer what we never say; 255 254 is rather a byte-order mark, and is shown as not
-# UTF-8.
-_TELNET = re.compile(rb"\xff(?:[\xf1-\xf9]|[\xfb\xfd][\x00-\x31])")
+# The flag of a part of a country, such as England: a black flag, its code in tag characters, a closing tag
+# (UTS 51, ED-14a). Tag characters anywhere else hide a text that nobody sees.
+_FLAG = re.compile(
+    "(\U0001f3f4[\U000e0061-\U000e007a]{2}[\U000e0030-\U000e0039\U000e0061-\U000e007a]{1,4}\U000e007f)"
+)
+_CLOSING_TAG = "\U000e007f"
+_FIRST_COMBINING = "\u0300"
+# What has no width of its own and may follow one character, counting joiners and variation selectors. Scripts
+# need four or five; a hundred reach into the lines above and below, or hide as many bytes.
+STACK_LIMIT = 8
+_STACKED = {"Mn", "Me"}
+_JOINERS = "\u200c\u200d"
 
 
 def clean(line: bytes) -> str:
-    """The text of a line: invalid UTF-8 replaced, telnet's negotiation dropped, controls made visible."""
-    if b"\xff" in line:
-        line = _TELNET.sub(b"", line)
+    """The text of a line: invalid UTF-8 replaced, tabs expanded, controls made visible."""
     return visible(line.decode("utf-8", "replace"))
 
 
 def visible(text: str) -> str:
-    r"""The text with `\t`, `\xNN` and `\u{…}` in place of what must not reach a terminal."""
+    r"""The text with `\xNN` and `\u{…}` in place of what must not reach a terminal, and spaces for tabs."""
     if text.isascii() and text.isprintable():
         return text
-    return escaped.visible(text.replace("\t", r"\t"))
+    text = text.expandtabs(TAB_WIDTH)
+    if _CLOSING_TAG in text:
+        # Every second piece is a flag.
+        pieces = [
+            piece if number % 2 else escaped.visible(piece) for number, piece in enumerate(_FLAG.split(text))
+        ]
+        text = "".join(pieces)
+    else:
+        text = escaped.visible(text)
+    return _unstacked(text) if text and max(text) >= _FIRST_COMBINING else text
+
+
+def _unstacked(text: str) -> str:
+    r"""The text with combining characters beyond STACK_LIMIT in a row written as `\u{301}`."""
+    shown = []
+    height = 0
+    for each in text:
+        height = height + 1 if category(each) in _STACKED or each in _JOINERS else 0
+        shown.append(each if height <= STACK_LIMIT else f"\\u{{{ord(each):x}}}")
+    return "".join(shown)
 
 
 def too_long(text: str) -> bool:

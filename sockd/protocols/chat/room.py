@@ -8,22 +8,28 @@ from itertools import islice
 LONGEST_IDENTITY = 100  # characters of an identity that others are shown
 
 
+def _ignore(_name: str) -> None:
+    """What a member is called matters to nobody but the chat."""
+
+
 @dataclass(slots=True, eq=False)
 class Member:
     """One member of the chat, whichever way it came.
 
-    `send` takes whole lines. `close` ends the connection behind the member, after what was sent. `replay` is
+    `send` takes whole lines. `close` ends the connection behind the member, after what was sent. `named` is
+    called with each name that the member gets. `replay` is
     how many bytes of a room's history the member is shown at a time; `identity` is the name in its verified
     client certificate, if it has one. `present` is true from its admission to its departure.
     """
 
     send: Callable[[bytes], object]
     close: Callable[[], object]
+    named: Callable[[str], object] = _ignore
+    identity: str = ""
     name: str = ""
     room: "Room | None" = None
     present: bool = False
     replay: int = 0
-    identity: str = ""
 
     @property
     def known_as(self) -> str:

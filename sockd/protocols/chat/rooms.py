@@ -26,13 +26,15 @@ class Chat:
     `depart` for that member.
     """
 
-    def __init__(self, *, room: str, rooms: int, history: int, members: int, queue: int) -> None:
+    def __init__(
+        self, *, room: str, rooms: int, history: int, members: int, queue: int, guests: int = 0
+    ) -> None:
         self.rooms: dict[str, Room] = {}
         self.members: dict[str, Member] = {}
         # Members of the program before whose connections aren't here yet.
         self._expected: dict[str, Member] = {}
         self.configure(room=room, rooms=rooms, history=history, members=members, queue=queue)
-        self.guests = 0
+        self.guests = guests  # the number of the last one
         self._outbox: deque[tuple[bytes, tuple[Member, ...], Member | None]] = deque()
         self._delivering = False
 
@@ -124,6 +126,7 @@ class Chat:
 
     def _admitted(self, name: str, member: Member) -> Member:
         member.name = name
+        member.named(name)
         member.present = True
         member.replay = self._replay
         self.members[folded(name)] = member
@@ -251,6 +254,7 @@ class Chat:
         del self.members[folded(before)]
         self.members[folded(name)] = member
         member.name = name
+        member.named(name)
         self.reply(member, f"you are now {name}")
         if member.room is not None:
             self._deliver(member.room, f"-- {before} is now {name}\n".encode(), but=member)

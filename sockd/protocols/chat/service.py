@@ -28,7 +28,8 @@ SETTLE_SWEEPS = 2
 class MemberLog:
     """Logs the members of one endpoint that join or leave by datagrams, at a bounded rate.
 
-    Members by streams need none: their connections are logged.
+    Members by streams need none: their connections are logged. Clients of other protocols are logged
+    whichever way they come, without anything of what they sent.
     """
 
     def __init__(self, endpoint: str, log: Logger, clock: Clock) -> None:
@@ -50,6 +51,13 @@ class MemberLog:
                 endpoint=self._endpoint, peer=peer.text, name=name, reason=reason, event="member left",
             )  # fmt: skip
 
+    def refused(self, peer: Peer, protocol: str) -> None:
+        if self.limiter.allows(f"{protocol}, not served"):
+            self._log.info(
+                "{endpoint}: {peer} speaks {protocol}, which is not served here",
+                endpoint=self._endpoint, peer=peer.text, protocol=protocol, event="not a chat",
+            )  # fmt: skip
+
     def _summarise(self, suppressed: Counter[str]) -> None:
         self._log.info(
             "{endpoint}: within a second also: {summary}",
@@ -68,7 +76,7 @@ class ChatService:
     """The service of a chat endpoint."""
 
     def __init__(self, host: Host[ChatOptions]) -> None:
-        self.chat = Chat(**_bounds(host.options))
+        self.chat = Chat(**_bounds(host.options), guests=_unused_number())
         self.member_log = MemberLog(host.endpoint, host.log, host.reactor)
         self.datagram_listeners: set[Swept] = set()
         self._secret = os.urandom(32)
@@ -121,6 +129,11 @@ class ChatService:
             self._sweeps_to_settle -= 1
             if not self._sweeps_to_settle:
                 self.chat.settle()
+
+
+def _unused_number() -> int:
+    """Where the numbers of guests begin: at random, so that after a restart no guest is taken for another."""
+    return 10_000 + int.from_bytes(os.urandom(4)) % 90_000
 
 
 class _Bounds(TypedDict):

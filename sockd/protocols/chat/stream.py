@@ -12,9 +12,16 @@ no more from the member until a timer fires, for one of three reasons:
 - What was delivered in this event has taken long enough. The timer fires in a later turn of the reactor, so
   that a `rate` of thousands can't make all others wait.
 
+A connection becomes a member's when its first line is one of a chat's (`strangers`), or after
+GREETING_DELAY: people are greeted before they type, while a browser has sent its request by then, and gets an
+answer that it understands. Until then nobody hears of it.
+
 The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
 due in the same moment.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IAddress
@@ -30,13 +37,19 @@ from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.contract import Host, State
+from sockd.protocols.chat.strangers import Stranger, first_line
+from sockd.protocols.chat.telnet import EndlessError, Telnet, edited, special
+from sockd.protocols.contract import Host, State, StreamTransport
 from sockd.protocols.stream import StreamProtocol
 
 LINE_WEIGHT = 1024  # bytes received that count as much as a line
 DELIVERIES_PER_EVENT = 1000  # lines to members: about a quarter of a millisecond's work
 UNSENT_RETRY = 0.05  # seconds until we look again whether a member has taken its answers
+GREETING_DELAY = 0.1  # seconds in which a client that speaks first has spoken
+# Bytes that one event reads. The costliest are telnet commands between single letters: 0.8 ms.
+READ_LIMIT = 2048
 
+_ENDLESS = Stranger("endless telnet", b"-- a telnet subnegotiation without end: goodbye\n")
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
 
 
@@ -46,13 +59,18 @@ class ChatConnection(StreamProtocol):
     _member: Member
 
     def __init__(self, host: Host[ChatOptions]) -> None:
-        service: ChatService = host.service
-        self._chat = service.chat
+        self._service: ChatService = host.service
+        self._chat = self._service.chat
+        self._counters = host.counters
         self._reactor = host.reactor
         self._later = host.later
         self._queue = host.options.queue
         self._pace = Bucket(host.options.rate, host.reactor.seconds())
         self._lines = LineSplitter(LONGEST_LINE, blank_lines=False)
+        self._telnet = Telnet()
+        self._greeted = False  # it was taken in, or turned away
+        self._known = False  # its first line is no stranger's
+        self._greeting: Timer | None = None  # until it is greeted in any case
         self._held: bytes | Mark | None = None  # the line that waits
         self._received = 0  # bytes that don't weigh as much as a line yet
         self._timer: Timer | None = None  # while nothing is read
@@ -60,11 +78,27 @@ class ChatConnection(StreamProtocol):
     def connectionMade(self) -> None:  # noqa: N802
         transport = self.transport
         transport.limit_unsent(self._queue)
-        self._member = Member(transport.write, transport.loseConnection, identity=transport.identity)
+        transport.limit_read(READ_LIMIT)
+        self._member = _member(transport)
+        self._greeting = self._later(self._greeting_due, delay=GREETING_DELAY)
+
+    def _greet(self) -> None:
+        """Take the member in, or turn it away where the chat is full."""
+        self._cancel_greeting()
+        self._greeted = True
         if self._chat.admit(self._member):
             self._chat.welcome(self._member)
         else:
             self._chat.turn_away(self._member)
+
+    def _cancel_greeting(self) -> None:
+        timer, self._greeting = self._greeting, None
+        if timer is not None:
+            timer.cancel()
+
+    def _greeting_due(self) -> None:
+        self._greeting = None
+        self._greet()
 
     def freeze(self) -> State:
         member, held = self._member, self._held
@@ -72,6 +106,9 @@ class ChatConnection(StreamProtocol):
             "name": member.name if member.present else None,
             "room": member.room.name if member.room is not None else None,
             "lines": self._lines.freeze(),
+            "telnet": self._telnet.freeze(),
+            "greeted": self._greeted,
+            "known": self._known,
             "held": held.value if isinstance(held, Mark) else held,
             "waiting": self._timer is not None,
             "received": self._received,
@@ -84,6 +121,7 @@ class ChatConnection(StreamProtocol):
         transport = self.transport
         self._queue = int(state["queue"])
         transport.limit_unsent(self._queue)
+        transport.limit_read(READ_LIMIT)
         self._pace = Bucket.thaw(state["pace"])
         self._lines.thaw(state["lines"])
         held = state["held"]
@@ -91,27 +129,78 @@ class ChatConnection(StreamProtocol):
         self._received = int(state["received"])
         name = state["name"]
         if name is None:
-            self._member = Member(transport.write, transport.loseConnection)
+            self._member = _member(transport)
         else:
             self._member = self._chat.resume(name, state["room"], transport.write, transport.loseConnection)
+            self._member.named = partial(setattr, transport, "name")
             self._member.replay = self._queue // 2
+        self._thaw_beginning(state)
         if state["waiting"]:
             self._wait(0)
 
+    def _thaw_beginning(self, state: State) -> None:
+        """What versions before this one don't have: a connection that isn't a member's yet, and telnet."""
+        self._greeted = bool(state.get("greeted", True))
+        self._known = bool(state.get("known", True))
+        if "telnet" in state:
+            self._telnet.thaw(state["telnet"])
+        if self._telnet.spoken:
+            self._member.send = partial(_send_to_telnet, self.transport.write)
+        if not self._greeted:
+            self._greeting = self._later(self._greeting_due, delay=GREETING_DELAY)
+
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        count = len(data)
+        telnet = self._telnet.unfinished or special(data)
+        if telnet:
+            try:
+                data = self._telnet.text(data, self._lines.unfinished)
+            except EndlessError:
+                self._refuse(_ENDLESS)
+                return
         self._lines.add(data)
-        weight, self._received = divmod(self._received + len(data), LINE_WEIGHT)
+        weight, self._received = divmod(self._received + count, LINE_WEIGHT)
         if weight:
             self._pace.spend(self._reactor.seconds(), weight)
+        if not self._known:
+            self._known, stranger = first_line(self._lines.rest)
+            if stranger is not None:
+                self._refuse(stranger)
+                return
+            if self._known and not self._greeted:
+                self._greet()
+        if telnet:
+            self._answer_telnet()
         if self._timer is None:
             self._process()
+
+    def _refuse(self, stranger: Stranger) -> None:
+        """Answer a client of another protocol, and do nothing of what else it sends."""
+        self._counters.refused[f"speaks {stranger.protocol}"] += 1
+        self._service.member_log.refused(self.transport.peer, stranger.protocol)
+        self.transport.write(stranger.answer)
+        self._depart(f"spoke {stranger.protocol}", announced=True)
+        self.transport.close(End.REFUSED)
+
+    def _answer_telnet(self) -> None:
+        """Send what a telnet client waits for; from its first command on, its lines end as telnet has it."""
+        telnet, member = self._telnet, self._member
+        if telnet.answers:
+            self.transport.write(telnet.answers)
+            telnet.answers = b""
+        if telnet.spoken:
+            member.send = partial(_send_to_telnet, self.transport.write)
+        if telnet.asked:
+            telnet.asked = False
+            if member.present:
+                self._chat.reply(member, "yes, the chat is there")
 
     def _process(self) -> None:
         """Work off the lines that were received, as far as the member may go on now."""
         member = self._member
         now = self._reactor.seconds()
         delivered = 0
-        while member.present:
+        while member.present or not self._greeted:
             line = self._held or self._lines.take()
             wait = UNSENT_RETRY if self.transport.unsent > self._queue // 4 else self._pace.delay(now)
             if wait and (line or self._pace.in_debt(now)):
@@ -127,6 +216,10 @@ class ChatConnection(StreamProtocol):
             self._held = None
             self._pace.spend(now)
             delivered += len(member.room.members) if member.room is not None else 1
+            if isinstance(line, bytes) and b"\xff" in line:
+                line = edited(line)
+                if line is None:
+                    line = commands.QUIT
             commands.handle(self._chat, member, line)
 
     def _wait(self, seconds: float) -> None:
@@ -143,6 +236,11 @@ class ChatConnection(StreamProtocol):
         end = self.transport.end or (End.PEER if reason.check(ConnectionDone) else End.RESET)
         self._depart(_REASONS.get(end, str(end)), announced=True)
 
+    def last_word(self, reason: str) -> None:
+        """Sockd closes the connection. The member is told why; the room hears it when it is lost."""
+        if self._member.present:
+            self._chat.reply(self._member, f"this connection is closed: {reason}")
+
     def drain(self) -> None:
         """The daemon stops. The member is told so, and nothing of the other members, who leave as well."""
         if self._member.present:
@@ -151,10 +249,24 @@ class ChatConnection(StreamProtocol):
         self.transport.loseConnection()
 
     def _depart(self, reason: str, *, announced: bool) -> None:
+        self._cancel_greeting()
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
         self._chat.depart(self._member, reason, announced=announced)
+
+
+# What a member refers to is the transport, never the protocol: that would be a cycle.
+
+
+def _member(transport: StreamTransport) -> Member:
+    named = partial(setattr, transport, "name")
+    return Member(transport.write, transport.loseConnection, named, transport.identity)
+
+
+def _send_to_telnet(write: Callable[[bytes], object], data: bytes) -> None:
+    """Send lines as telnet has them."""
+    write(data.replace(b"\n", b"\r\n"))
 
 
 class ChatFactory(Factory):

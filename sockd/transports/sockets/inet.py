@@ -63,7 +63,13 @@ def _set_up_stream(sock: socket.socket, options: SocketOptions) -> None:
     """Set the options that accepted connections inherit from the listening socket."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+    read_urgent(sock)
     keep_alive(sock, options.keepalive)
+
+
+def read_urgent(sock: socket.socket) -> None:
+    """Have urgent bytes, such as telnet's Synch, read in their place: the kernel drops them otherwise."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
 
 def keep_alive(sock: socket.socket, keepalive: Keepalive | None) -> None:

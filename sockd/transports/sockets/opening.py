@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from sockd.base.account import Account
 from sockd.base.addresses import WILDCARDS, Address, Kind
-from sockd.transports.sockets.inet import OpenError, ask_for_destination, keep_alive, open_inet
+from sockd.transports.sockets.inet import OpenError, ask_for_destination, keep_alive, open_inet, read_urgent
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import SocketFile, ask_for_credentials, open_unix
 
@@ -60,6 +60,7 @@ def tune(opened: Opened, old: SocketOptions | None, new: SocketOptions) -> None:
     try:
         if opened.address.kind.ports is Kind.TCP:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, new.nodelay)
+            read_urgent(sock)
             keep_alive(sock, new.keepalive)
         if not opened.ours:
             return

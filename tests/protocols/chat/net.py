@@ -28,6 +28,8 @@ class Net:
         self.sent: list[tuple[bytes, Peer]] = []
         self.deaf: set[Peer] = set()
         self.paused = False
+
+        self.left: set[Peer] = set()
         self.clock = clock or ClockReactor()
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
@@ -38,6 +40,7 @@ class Net:
         assert specification.datagram is not None
         service = host.service = specification.service(host)
         assert isinstance(service, ChatService)
+        service.chat.guests = 0
         self.service = service
         listener = specification.datagram(host)
         assert isinstance(listener, ChatDatagrams)
@@ -56,11 +59,17 @@ class Net:
         for data, peer in replies:
             self.send(data, peer)
 
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
+
     def pauseProducing(self) -> None:
         self.paused = True
 
     def resumeProducing(self) -> None:
         self.paused = False
+
+    def gone(self, peer: Peer) -> bool:
+        return peer in self.left
 
     def failed(self, where: str) -> None:
         raise AssertionError(where)

@@ -6,10 +6,11 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
 from sockd.base.metrics import End
+from sockd.base.peers import Peer
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.specification import specification
-from sockd.protocols.chat.stream import ChatConnection
+from sockd.protocols.chat.stream import GREETING_DELAY, ChatConnection
 from sockd.protocols.contract import Host
 from tests.protocols.reactors import ClockReactor
 
@@ -21,6 +22,15 @@ class Transport(StringTransport):
     identity = ""
     limit = 0
     unsent = 0
+    name = ""
+    peer = Peer.inet(("192.0.2.1", 1001))
+
+    def limit_read(self, count: int) -> None:
+        pass
+
+    def close(self, end: End) -> None:
+        self.end = end
+        self.loseConnection()
 
     def limit_unsent(self, count: int) -> None:
         self.limit = count
@@ -39,6 +49,7 @@ class Session:
             "lobby", ChatOptions(**options), self.clock, Logger(), fail=lambda _error: None
         )
         self.service = self.host.service = ChatService(self.host)
+        self.service.chat.guests = 0
         assert specification.stream is not None
         self.factory = specification.stream(self.host)
         self.came_back: list[ChatConnection] = []
@@ -46,7 +57,9 @@ class Session:
     def connect(self, name: str = "") -> tuple[ChatConnection, Transport]:
         protocol, transport = self.factory.buildProtocol(None), Transport()
         protocol.makeConnection(transport)
-        if name:
+        if not name:
+            self.clock.advance(GREETING_DELAY)
+        else:
             protocol.dataReceived(f"/nick {name}\n".encode())
             self.clock.advance(10)
         transport.clear()

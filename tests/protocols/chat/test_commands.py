@@ -87,7 +87,9 @@ def test_meaning(pair: Pair, line: bytes, told: str, heard: str) -> None:
 def test_help(pair: Pair) -> None:
     """Every command is listed with its arguments and what it does."""
     told, _ = pair.says(b"/help")
-    assert [line.split()[1] for line in told.splitlines()] == [f"/{word}" for word in COMMANDS]
+    *commands, last = told.splitlines()
+    assert [line.split()[1] for line in commands] == [f"/{word}" for word in COMMANDS]
+    assert "`rlwrap ncat`" in last
     assert "-- /msg NAME TEXT   tell one member something, in private" in told
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sockd.base.peers import Peer
+from sockd.protocols.chat.datagram import GONE_CHECKS
 from sockd.protocols.chat.room import Member
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 
@@ -114,17 +115,100 @@ def test_quit(net: Net) -> None:
 
 
 def test_silence(net: Net) -> None:
-    """A silent member is asked once, then leaves; any datagram, an empty one too, keeps it."""
+    """A silent UDP member is asked once, then leaves; any datagram, an empty one too, keeps it."""
     net.join(DAVE, "dave")
-    net.join(UNIX, "una")
+    net.join(ERIN, "erin")
     net.clock.pump([10.0] * 24)
-    assert net.heard(DAVE) == net.heard(UNIX) == ["-- still there? send anything, or you leave in a minute"]
-    assert net.receive(b"", UNIX) == []
+    assert net.heard(DAVE) == net.heard(ERIN) == ["-- still there? send anything, or you leave in a minute"]
+    assert net.receive(b"", ERIN) == []
     net.clock.pump([10.0] * 6)
     assert net.heard(DAVE) == ["-- you were silent for 5 minutes: goodbye"]
-    assert net.heard(UNIX) == ["-- dave left: silent for 5 minutes"]
+    assert net.heard(ERIN) == ["-- dave left: silent for 5 minutes"]
     net.clock.pump([10.0] * 18)
-    assert net.heard(UNIX) == ["-- still there? send anything, or you leave in a minute"]
+    assert net.heard(ERIN) == ["-- still there? send anything, or you leave in a minute"]
+
+
+def test_silence_on_a_unix_socket(net: Net) -> None:
+    """A member there may read for hours; once nobody has its socket any more it leaves, unasked."""
+    net.join(UNIX, "una")
+    net.join(ERIN, "erin")
+    for _ in range(100):
+        net.clock.pump([10.0] * 10)
+        net.receive(b"", ERIN)
+    assert net.heard(UNIX) == net.heard(ERIN) == []
+    net.left.add(UNIX)
+    net.clock.pump([10.0] * 6)
+    assert net.heard(ERIN) == ["-- una left: its socket is gone"]
+    assert net.heard(UNIX) == []
+    assert net.logged[-1] == "lobby: uid=1000,pid=77, una, left: its socket is gone"
+
+
+def test_many_silent_members_are_asked_about_in_turns(net: Net) -> None:
+    """One sweep asks the kernel about few of them; all had their turn after some."""
+    members = [Peer.unix(1000, 77, f"/run/{number}.sock") for number in range(GONE_CHECKS + 1)]
+    for member in members:
+        net.receive(b"", member)
+    net.left.update(members)
+    net.clock.pump([10.0] * 6)
+    assert len(list(net.listener.members())) == 1
+    net.clock.pump([10.0])
+    assert not list(net.listener.members())
+
+
+@pytest.mark.parametrize("peer", [DAVE, UNIX])
+def test_a_client_of_another_protocol(net: Net, peer: Peer) -> None:
+    """It never joins, nobody hears of it, and only a peer whose address is certain has an answer."""
+    net.join(ERIN, "erin")
+    answer = net.receive(b"POST / HTTP/1.1\r\nCookie: SECRET\r\n\r\n/nick boss\n", peer)
+    assert answer[:1] == (["HTTP/1.1 400 Bad Request"] if peer.local else [])
+    assert net.heard(ERIN) == []
+    assert [each.name for each in net.listener.members()] == ["erin"]
+    assert net.counters.refused == {"speaks HTTP": 1}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_client_of_another_protocol_that_proved_itself(net: Net, together: bool) -> None:
+    """Behind the code, or in the first datagram with a line after it: nobody is shown it or what follows."""
+    net.join(ERIN, "erin")
+    sent = b"\nPASS SECRET\r\nNICK boss\r\n"
+    if together:
+        answer = net.prove(DAVE, sent)
+    else:
+        net.prove(DAVE)
+        assert net.receive(b"", DAVE) == []
+        answer = net.receive(sent, DAVE)
+    assert answer[-1].startswith("ERROR :")
+    heard = net.heard(ERIN)
+    assert heard == ([] if together else ["-- guest2 joined", "-- guest2 left: spoke IRC"])
+    assert [each.name for each in net.listener.members()] == ["erin"]
+
+
+def test_later_lines_may_say_anything(net: Net) -> None:
+    """Only the first line decides: a member may paste a request."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.receive(b"GET / HTTP/1.1\nHost: x", DAVE)
+    assert net.heard(UNIX) == ["<dave> GET / HTTP/1.1", "<dave> Host: x"]
+
+
+def test_members_are_listed_and_let_go(net: Net) -> None:
+    """Each with its name and times; one that is let go is told why, the room and the log hear it."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    net.clock.advance(7)
+    net.receive(b"/nick diver", DAVE)
+    net.clock.advance(2)
+    now = net.clock.seconds()
+    assert [(each.peer, each.name, now - each.since, each.idle) for each in net.listener.members()] == [
+        (DAVE, "diver", 11, 2),
+        (UNIX, "una", 10, 10),
+    ]
+    net.sent.clear()
+    assert net.listener.end_member(DAVE, "kicked")
+    assert net.heard(DAVE) == ["-- this connection is closed: kicked"]
+    assert net.heard(UNIX) == ["-- diver left: kicked"]
+    assert net.logged[-1] == "lobby: 192.0.2.4:4004, diver, left: kicked"
+    assert not net.listener.end_member(DAVE, "kicked")
 
 
 def test_a_reader_that_is_gone(net: Net) -> None:

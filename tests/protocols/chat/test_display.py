@@ -46,7 +46,8 @@ def test_any_text(text: str) -> None:
         (b"\x9b31m", "\ufffd31m"),
         ("\x9b31m".encode(), r"\u{9b}31m"),
         (b"a\rb", r"a\x0db"),
-        (b"if x:\ty", r"if x:\ty"),
+        (b"if x:\ty", "if x:   y"),
+        (b"\t\tpass\t# here", "        pass    # here"),
         ("gnp.\u202efdp".encode(), r"gnp.\u{202e}fdp"),
         ("one\u2028-- bob left".encode(), r"one\u{2028}-- bob left"),
         (b"caf\xe9", "caf\ufffd"),
@@ -59,19 +60,51 @@ def test_examples(line: bytes, shown: str) -> None:
     assert lines.clean(line) == shown
 
 
+FLAGS = ["gbeng", "gbsct", "gbwls", "usca"]
+
+
+def flag(code: str) -> str:
+    """The flag of a part of a country, as UTS 51 has it."""
+    return "\U0001f3f4" + "".join(chr(0xE0000 + ord(each)) for each in code) + "\U000e007f"
+
+
 @pytest.mark.parametrize(
-    ("line", "shown"),
+    "text",
     [
-        (b"\xff\xfd\x03\xff\xfb\x18\xff\xfb\x1fhello", "hello"),
-        (b"one\xff\xf4\xff\xfd\x06two", "onetwo"),
-        (b"\xff\xfetext", "\ufffd\ufffdtext"),
-        (b"\xff", "\ufffd"),
-        (b"\xff\xffa", "\ufffd\ufffda"),
+        *map(flag, FLAGS),
+        f"it's {flag('gbsct')}{flag('gbwls')}!",
+        "👩🏽\u200d❤\ufe0f\u200d💋\u200d👩🏻",  # joiners, a variation selector, tones
+        "1\ufe0f\u20e3 #\ufe0f\u20e3",  # keycaps
+        "🇬🇧 ☎\ufe0e",
+        "e\u0302\u0301 ก\u0e49\u0e31 ש\u05c1\u05b8\u0591",  # Vietnamese, Thai, Hebrew
+        "क्\u200dष می\u200cخواهم",  # noqa: RUF001 - Hindi, Persian
+        "a" + "\u0301" * lines.STACK_LIMIT,
     ],
 )
-def test_telnet(line: bytes, shown: str) -> None:
-    """A telnet client's own negotiation is dropped; other bytes of 255 are just not UTF-8."""
-    assert lines.clean(line) == shown
+def test_sequences_that_are_whole(text: str) -> None:
+    """Characters that belong to one stay together."""
+    assert lines.clean(text.encode()) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        # Tag characters that are no flag: without a base, without an end, another base, too long, other tags.
+        (flag("gbeng")[1:], "".join(f"\\u{{e00{ord(each):x}}}" for each in "gbeng") + r"\u{e007f}"),
+        (flag("gbeng")[:-1], "🏴" + "".join(f"\\u{{e00{ord(each):x}}}" for each in "gbeng")),
+        ("🏳" + flag("gbe")[1:], "🏳" + "".join(f"\\u{{e00{ord(each):x}}}" for each in "gbe") + r"\u{e007f}"),
+        (flag("gbhello"), "🏴" + "".join(f"\\u{{e00{ord(each):x}}}" for each in "gbhello") + r"\u{e007f}"),
+        (flag("GB"), "🏴" + r"\u{e0047}\u{e0042}\u{e007f}"),
+        # More marks on one character than any script has, and bytes hidden in variation selectors.
+        ("a" + "\u0301" * 10 + "b", "a" + "\u0301" * 8 + r"\u{301}\u{301}" + "b"),
+        ("x" + "\U000e0101" * 9, "x" + "\U000e0101" * 8 + r"\u{e0101}"),
+        ("x" + "\u200d\u200c" * 5, "x" + "\u200d\u200c" * 4 + r"\u{200d}\u{200c}"),
+        (flag("gbeng") + "\u202e", flag("gbeng") + r"\u{202e}"),
+    ],
+)
+def test_sequences_that_hide_or_spill(text: str, shown: str) -> None:
+    """What is no whole sequence is shown as what it is."""
+    assert lines.clean(text.encode()) == shown
 
 
 def test_growth() -> None:

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
 from sockd.base.units import Rate
+from sockd.protocols.chat.stream import GREETING_DELAY
 from tests.protocols.chat.session import Session, Transport, heard
 
 
@@ -47,6 +48,7 @@ def test_full() -> None:
     late = session.factory.buildProtocol(None)
     transport = Transport()
     late.makeConnection(transport)
+    session.clock.advance(GREETING_DELAY)
     assert heard(transport) == ["-- all 1 places are taken; try again later"]
     assert transport.disconnecting
     late.dataReceived(b"hello\n")
@@ -173,6 +175,92 @@ def test_drain(session: Session) -> None:
     transport.clear()
     protocol.drain()
     assert not heard(transport)
+
+
+@pytest.mark.parametrize("reason", [each.value for each in End])
+def test_the_last_word(session: Session, reason: str) -> None:
+    """Before sockd closes a connection the member is told why, and nobody else hears of it yet."""
+    _, to_alice = session.connect("alice")
+    bob, to_bob = session.connect("bob")
+    heard(to_alice)
+    bob.last_word(reason)
+    assert heard(to_bob) == [f"-- this connection is closed: {reason}"]
+    assert heard(to_alice) == []
+    bob.dataReceived(b"/quit\n")
+    heard(to_bob)
+    bob.last_word(reason)
+    assert heard(to_bob) == []
+
+
+def test_the_name_of_the_transport(session: Session) -> None:
+    """Sockd knows a member by its name, the first and each later one, but not one that was taken."""
+    alice, to_alice = session.connect()
+    assert to_alice.name == "guest1"
+    alice.dataReceived(b"/nick alice\n")
+    assert to_alice.name == "alice"
+    bob, to_bob = session.connect("bob")
+    bob.dataReceived(b"/nick alice\n")
+    assert to_bob.name == "bob"
+
+
+def test_greeting(session: Session) -> None:
+    """A newcomer is greeted after a moment, or as soon as its first line is there; then the room hears."""
+    _, to_alice = session.connect("alice")
+    carol, to_carol = session.factory.buildProtocol(None), Transport()
+    carol.makeConnection(to_carol)
+    carol.dataReceived(b"\r\nhel")
+    assert not heard(to_carol) + heard(to_alice)
+    session.clock.advance(GREETING_DELAY)
+    assert heard(to_carol)[0].startswith("-- welcome, you are guest2")
+    assert heard(to_alice) == ["-- guest2 joined"]
+    carol.dataReceived(b"lo\n")
+    assert heard(to_alice) == ["<guest2> hello"]
+    dave, to_dave = session.factory.buildProtocol(None), Transport()
+    dave.makeConnection(to_dave)
+    dave.dataReceived(b"hi\n")
+    assert heard(to_dave)[0].startswith("-- welcome, you are guest3")
+    assert heard(to_alice) == ["-- guest3 joined", "<guest3> hi"]
+    gone, _ = session.factory.buildProtocol(None), Transport()
+    gone.makeConnection(Transport())
+    gone.connectionLost()
+    assert not session.clock.getDelayedCalls()
+    assert not heard(to_alice)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_client_of_another_protocol(session: Session, size: int, late: bool) -> None:
+    """However its first line arrives, no line of it is said or run; the room hears nothing if it is quick."""
+    _, to_alice = session.connect("alice")
+    browser, to_browser = session.factory.buildProtocol(None), Transport()
+    browser.makeConnection(to_browser)
+    if late:
+        session.clock.advance(GREETING_DELAY)
+    sent = b"POST / HTTP/1.1\r\nCookie: session=SECRET\r\n\r\n/nick boss\nhello\n"
+    for start in range(0, len(sent), size):
+        if not to_browser.disconnecting:  # then a transport delivers nothing more
+            browser.dataReceived(sent[start : start + size])
+    session.clock.pump([1.0] * 10)
+    assert to_browser.end is End.REFUSED
+    answer = heard(to_browser)
+    assert "HTTP/1.1 400 Bad Request" in answer
+    assert answer[-1].startswith("This is a chat")
+    browser.connectionLost()
+    assert heard(to_alice) == (["-- guest2 joined", "-- guest2 left: spoke HTTP"] if late else [])
+    assert not session.service.chat.lobby.history
+    assert session.host.counters.refused == {"speaks HTTP": 1}
+    assert list(session.service.chat.members) == ["alice"]
+
+
+def test_a_flood_of_blank_lines_before_the_first(session: Session) -> None:
+    """Blank lines are no way to stay unknown and be read without a bound, nor do they fill memory."""
+    protocol, transport = session.factory.buildProtocol(None), Transport()
+    protocol.makeConnection(transport)
+    for _ in range(2):
+        assert not transport.paused
+        protocol.dataReceived(b"\n" * 4096)
+        assert protocol.freeze()["lines"]["rest"] == b""
+    assert transport.paused
 
 
 @given(st.lists(st.binary(max_size=30) | st.just(b"\n"), max_size=30).map(b"".join), st.data())

@@ -196,10 +196,10 @@ def test_silence_and_floods_are_counted_on() -> None:
     assert new.receive(b"x\n" * 10, DAVE) == []
     assert new.counters.refused == {"too fast": 1}
     new.clock.pump([SWEEP_INTERVAL] * 24)
-    assert new.heard(UNIX)[-1].startswith("-- still there?")
+    assert new.heard(DAVE)[-1].startswith("-- still there?")
     newest = succeeded(new)
     newest.clock.pump([SWEEP_INTERVAL] * 6)
-    assert newest.heard(UNIX)[-1:] == ["-- you were silent for 5 minutes: goodbye"]
+    assert newest.heard(DAVE)[-1:] == ["-- you were silent for 5 minutes: goodbye"]
 
 
 def test_a_reader_that_is_gone_is_remembered() -> None:

@@ -1,0 +1,125 @@
+"""A daemon that is told to stop ends in time, whatever a protocol does to the thread that all runs in."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.harness import SOCKD, Daemon, distribution, receive
+
+MODULE = '''
+"""Answers `ok`, then does for ever what the line asks for; or does it as soon as it is drained."""
+
+import ctypes
+import threading
+
+from twisted.internet.protocol import Factory, Protocol
+
+from sockd.protocols import contract
+
+
+def loop():
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
+
+def wait():
+    threading.Event().wait()
+
+
+def call():
+    mutex = ctypes.create_string_buffer(64)
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    lock(mutex)  # a call of C that no signal interrupts
+
+
+def count():
+    sum(range(10**14))  # C that doesn't let go of Python's lock
+
+
+class Stream(Protocol):
+    def dataReceived(self, data):
+        self.what, _, when = data.decode().strip().partition(" ")
+        self.transport.write(b"ok")
+        if not when:
+            self.factory.reactor.callLater(0, globals()[self.what])
+
+    def drain(self):
+        globals()[self.what]()
+
+
+def stream(host):
+    factory = Factory.forProtocol(Stream)
+    factory.reactor = host.reactor
+    return factory
+
+
+specification = contract.Specification(summary="never returns", stream=stream)
+'''
+DRAIN = 0.3
+FILE = f"""
+daemon: {{log: {{format: json}}, drain: {DRAIN * 1000:.0f}ms}}
+endpoints:
+  stuck: {{listen: ['tcp://127.0.0.1:0'], protocol: stuck}}
+"""
+
+
+@pytest.fixture
+def environment(directory: Path) -> dict[str, str]:
+    return distribution(directory, "stuck", "stuck_protocol:specification", MODULE)
+
+
+def stuck(daemon: Daemon, what: str) -> None:
+    """Let it be caught in its protocol: it answers nothing any more."""
+    with daemon.connect("stuck") as one:
+        one.sendall(what.encode())
+        assert receive(one, 2) == b"ok"
+
+
+@pytest.mark.parametrize("what", ["wait", "call"])
+def test_a_method_that_never_returns(serve: Serve, environment: dict[str, str], what: str) -> None:
+    """The process ends by the deadline, with a status that says so, and names the function."""
+    daemon = serve(FILE, door=SOCKD, environment=environment, tracebacks=True)
+    stuck(daemon, what)
+    assert daemon.stop() == 70
+    (event,) = [each for each in daemon.events if each.get("event") == "forced"]
+    assert f"asked to stop, {what} is still running (" in event["message"]
+    assert "stuck_protocol.py:" in event["message"]
+    assert DRAIN < float(event["message"].partition("s after")[0]) < DRAIN + 2
+
+
+def test_asked_twice(serve: Serve, environment: dict[str, str]) -> None:
+    """The second request is none that a protocol could ignore, and `daemon.drain` doesn't matter."""
+    daemon = serve(FILE.replace("300ms", "10m"), door=SOCKD, environment=environment, tracebacks=True)
+    stuck(daemon, "loop")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.stop(signal.SIGINT) == 70
+    (event,) = [each for each in daemon.events if each.get("event") == "forced"]
+    assert "asked again to stop, loop is still running (" in event["message"]
+
+
+def test_python_itself_held(serve: Serve, environment: dict[str, str]) -> None:
+    """Where C keeps Python's lock after the first signal, C ends the process, and shows where it was."""
+    daemon = serve(FILE, door=SOCKD, environment=environment, tracebacks=True)
+    with daemon.connect("stuck") as one:
+        one.sendall(b"count later")
+        assert receive(one, 2) == b"ok"
+        assert daemon.stop() == 1
+    assert "stuck_protocol.py" in daemon.text
+
+
+def test_at_the_start(serve: Serve, directory: Path) -> None:
+    """Also where it hasn't come to serve, because a protocol is built for ever."""
+    module = MODULE.replace(
+        "def stream(host):", "def stream(host):\n    print('begun', flush=True)\n    wait()"
+    )
+    environment = distribution(directory, "stuck", "stuck_protocol:specification", module)
+    daemon = serve(FILE, door=SOCKD, environment=environment, wait=False, tracebacks=True)
+    daemon.expect("begun")
+    assert daemon.stop() == 70
