@@ -22,6 +22,7 @@ from sockd.control.status import (
     Moments,
     disabled_value,
     endpoint_value,
+    hold_value,
     program,
 )
 from sockd.control.who import Who
@@ -64,6 +65,7 @@ class Effects:
 
     def status(self) -> dict[str, Json]:
         daemon, moments = self._daemon, self._moments()
+        longest = daemon.holds.longest
         return {
             **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
             "reload": daemon.reloading.last and daemon.reloading.last.value(),
@@ -71,6 +73,7 @@ class Effects:
             "endpoints": Rows(endpoint_value(each, moments, self._rights) for each in daemon.endpoints),
             "disabled": Rows(map(disabled_value, daemon.plan.disabled)),
             "leaving": daemon.leaving,
+            "longest_hold": longest and hold_value(longest, moments),
             "control": {"refused": dict(daemon.controls.counters.refused)},
         }
 

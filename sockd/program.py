@@ -153,6 +153,7 @@ class Program(Daemon):
             self._notify, self._reactor, os.environ, self.log, prolonged=self._handed is not None
         )
         self._watchdog.start()
+        self.holds.follow(self.plan)
         self._switches.start()
 
     def _warn_of_rights(self) -> None:
@@ -208,7 +209,8 @@ class Program(Daemon):
     # -- while it runs
 
     def changed_settings(self, changes: Changes) -> None:
-        """The log follows the plan."""
+        """The log follows the plan, and so does the watch over the reactor."""
+        self.holds.follow(changes.new)
         if self._own_log is not None and Setting.LOG in changes.settings:
             self._own_log.follow(changes.new.log)
 
@@ -279,6 +281,7 @@ class Program(Daemon):
         return stopped
 
     def _stopped(self) -> None:
+        self.holds.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
         self._switches.stop()

@@ -59,9 +59,12 @@ class Connections:
         self._room_changed = room_changed
         self.numbers = numbers
         self._connections: dict[Connection, None] = {}
+        self.in_order = True  # iterating over them gives their numbers in order
+        self._newest = 0
         self._held = False
         self.crowd = Lane(flusher)
-        self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
+        self.work = ContinuedWork(flusher, self.protocol_failed, self.crowd)
+        self.later = self.work.later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
         self._sweep = Sweep(
             flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
@@ -75,6 +78,9 @@ class Connections:
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._connections)
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._connections
 
     # -- admission
 
@@ -142,6 +148,8 @@ class Connections:
         connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
         connection.listener.connections += 1
+        self.in_order = self.in_order and connection.number > self._newest
+        self._newest = connection.number
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
