@@ -17,6 +17,7 @@ from sockd.plan.plan import Limits
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
+from sockd.transports.fields import UNSENT_LIMIT
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
@@ -86,6 +87,9 @@ class Connections:
 
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
+        if limits.unsent != self.limits.unsent:
+            for connection in self._connections:
+                connection.bound_unsent(limits.unsent)
         self.limits = limits
         self._sweep.follow(limits, self.admission)
 
@@ -150,6 +154,8 @@ class Connections:
         connection.listener.connections += 1
         self.in_order = self.in_order and connection.number > self._newest
         self._newest = connection.number
+        if self.limits.unsent != UNSENT_LIMIT:
+            connection.bound_unsent(self.limits.unsent)
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:

@@ -50,6 +50,7 @@ limits = keys(
     connections=st.integers(1, 10**6),
     idle=or_off,
     stall=or_off,
+    unsent=st.sampled_from(["4KiB", "1GiB"]),
     datagrams=rates,
     datagrams_per_source=rates,
     connections_per_source=st.integers(1, 10**6) | st.just("off"),
@@ -179,6 +180,7 @@ endpoints:
       connections: 1000
       idle: off
       stall: 1m
+      unsent: 16MiB
       connections_per_source: off
       connect_rate: off
       handshake: 10s
