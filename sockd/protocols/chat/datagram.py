@@ -303,13 +303,9 @@ class ChatDatagrams(DatagramProtocol):
         session = self._sessions.get(_key(peer))
         if session is None:
             return False
-        self._dismiss(session, reason)
-        return True
-
-    def _dismiss(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
-        """Tell a member why it has to go, and take it out."""
         self._chat.reply(session.member, f"this connection is closed: {reason}")
-        self.lose(session, reason, announced=announced)
+        self.lose(session, reason)
+        return True
 
     def lose(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
         """Take out a member that has gone without a word."""
