@@ -8,6 +8,7 @@ the protocol is made. What handshakes hold in memory is bounded, for each and fo
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.python.failure import Failure
 
@@ -22,6 +23,9 @@ from sockd.transports.inspection import HandshakeRefusedError, Inspection
 from sockd.transports.listening import Listening
 from sockd.transports.reading import BY_BACK_PRESSURE
 from sockd.transports.twisted import TwistedProtocol
+
+if TYPE_CHECKING:
+    from sockd.transports.chain import Chain  # cryptography is loaded where clients show certificates
 
 # Bytes that are read at a time in a handshake.
 HANDSHAKE_READ_SIZE = 16 * 1024
@@ -42,7 +46,8 @@ class Handshaking(Connection):
         "_preamble",
         "_said",
         "_tls",
-        "why",
+        "admitted_by",
+        "chain",
     )
 
     movable = False  # a TLS session can't go on in another program
@@ -72,7 +77,8 @@ class Handshaking(Connection):
         self._goodbye = False  # close_notify was sent, or the peer can't get it any more
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
-        self.why = ""  # what the peer did wrong, in OpenSSL's words or in ours
+        self.chain: Chain | None = None  # what the client has proved, and …
+        self.admitted_by: object = None  # … by whose rules it was enough
 
     @property
     def paused(self) -> bool:
@@ -166,7 +172,7 @@ class Handshaking(Connection):
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
         self._deaf = True
         self.why = words(error)
-        self.counters.refused[f"TLS: {self.why}"] += 1
+        self._owner.refused(self, f"TLS: {self.why}")
         self._end_with(self._said, End.TLS if self.ready else End.HANDSHAKE)
 
     def _end_with(self, alert: bytes, end: End) -> None:
@@ -179,7 +185,7 @@ class Handshaking(Connection):
     def _refuse(self, reason: str, alert: bytes = b"") -> None:
         """End the connection for what OpenSSL would put up with; `alert` is all that the peer still gets."""
         self.why = reason
-        self.counters.refused[f"TLS: {reason}"] += 1
+        self._owner.refused(self, f"TLS: {reason}")
         end = End.TLS if self.ready else End.HANDSHAKE
         if alert:
             self._end_with(alert, end)

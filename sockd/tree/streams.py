@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sockd.base.peers import Peer
@@ -77,11 +78,11 @@ class StreamListener(Listener):
         else:
             reason = connections.refusal(peer, sock)
         if reason is not None:
-            self.counters.refused[reason] += 1
+            self.refuse(reason, (peer,), partial(admission.why, reason, peer))
             sock.close()
             return
         try:
-            entry = Entry(self._build(sock, peer), self._the_factory(), connections, self.counters)
+            entry = Entry(self._build(sock, peer), self._the_factory(), connections)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()
@@ -102,8 +103,7 @@ class StreamListener(Listener):
             return Connection(sock, peer, flusher, connections, self.listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
-        context = connections.admission.context
-        assert context is not None  # noqa: S101 - else the file was refused
+        context = connections.admission.sessions().context
         return TlsConnection(sock, peer, flusher, connections, self.listening, context)
 
     def _short(self, error: OSError) -> None:
