@@ -24,7 +24,7 @@ from sockd.protocols.chat.outbox import Outbox
 from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.strangers import Stranger, first_line
+from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
 from sockd.protocols.contract import Member as ListedMember
 
@@ -292,7 +292,7 @@ class ChatDatagrams(DatagramProtocol):
         return False
 
     def _refuse(self, stranger: Stranger, peer: Peer) -> None:
-        self.transport.refuse(f"speaks {stranger.protocol}", (peer,))
+        self.transport.refuse(NO_CHAT, (peer,), stranger.why)
 
     def members(self) -> Iterable[ListedMember]:
         now = self.clock.seconds()
