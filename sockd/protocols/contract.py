@@ -212,6 +212,12 @@ class StreamTransport(Protocol):
     def close(self, end: End) -> None:
         """As `loseConnection`, with the reason that the log gets; the first reason given counts."""
 
+    def refuse(self, reason: str, why: str = "") -> None:
+        """As `close`, for a peer that the protocol doesn't serve; it is counted under `reason`.
+
+        Use few different reasons, as each is a counter; `why` says more, in words that no peer has chosen.
+        """
+
 
 class DatagramTransport(Protocol):
     """The socket as a datagram protocol sees it."""

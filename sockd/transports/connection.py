@@ -257,6 +257,12 @@ class Connection(Movable, TwistedSocket):
             self.end = self.end or end
             self._flush_soon()
 
+    def refuse(self, reason: str, why: str = "") -> None:
+        """As `close`, for a peer that the protocol doesn't serve: counted under `reason`."""
+        if not self.disconnecting:
+            self._owner.refused(self, reason, why)
+            self.close(End.REFUSED)
+
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Send what is unsent, then a FIN; the peer may go on sending."""
         if self._happens(_HALF_CLOSE):

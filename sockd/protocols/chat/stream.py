@@ -37,7 +37,7 @@ from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.strangers import Stranger, first_line
+from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
 from sockd.protocols.chat.telnet import EndlessError, Telnet, edited, special
 from sockd.protocols.contract import Host, State, StreamTransport
 from sockd.protocols.stream import StreamProtocol
@@ -59,9 +59,8 @@ class ChatConnection(StreamProtocol):
     _member: Member
 
     def __init__(self, host: Host[ChatOptions]) -> None:
-        self._service: ChatService = host.service
-        self._chat = self._service.chat
-        self._counters = host.counters
+        service: ChatService = host.service
+        self._chat = service.chat
         self._reactor = host.reactor
         self._later = host.later
         self._queue = host.options.queue
@@ -176,11 +175,9 @@ class ChatConnection(StreamProtocol):
 
     def _refuse(self, stranger: Stranger) -> None:
         """Answer a client of another protocol, and do nothing of what else it sends."""
-        self._counters.refused[f"speaks {stranger.protocol}"] += 1
-        self._service.member_log.refused(self.transport.peer, stranger.protocol)
         self.transport.write(stranger.answer)
         self._depart(f"spoke {stranger.protocol}", announced=True)
-        self.transport.close(End.REFUSED)
+        self.transport.refuse(NO_CHAT, stranger.why)
 
     def _answer_telnet(self) -> None:
         """Send what a telnet client waits for; from its first command on, its lines end as telnet has it."""

@@ -248,7 +248,7 @@ def test_a_client_of_another_protocol(session: Session, size: int, late: bool) -
     browser.connectionLost()
     assert heard(to_alice) == (["-- guest2 joined", "-- guest2 left: spoke HTTP"] if late else [])
     assert not session.service.chat.lobby.history
-    assert session.host.counters.refused == {"speaks HTTP": 1}
+    assert to_browser.refused == "not a chat: it speaks HTTP"
     assert list(session.service.chat.members) == ["alice"]
 
 
