@@ -22,7 +22,7 @@ from sockd.process.pid_file import PidFile
 from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
-from sockd.sinks.thread import ShelteredThread
+from sockd.sinks.thread import PoolThread
 from sockd.upgrade import passing
 from sockd.upgrade.signals import resume_signals
 
@@ -58,7 +58,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
     from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
 
     refuse_replacements()
-    settle(reactor, ShelteredThread)
+    settle(reactor, PoolThread)
     switches = Switches(reactor)
     switches.prepare()
     try:
