@@ -24,6 +24,7 @@ HANDSHAKE_RECORDS = 128
 # messages that say so are encrypted in TLS 1.3.
 CERTIFICATES_SIZE = 100 * 1024
 
+_FIRST_SIZE = 12  # bytes that tell a PROXY header from others
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
 _CLIENT_HELLO = 1
 _MESSAGE_HEADER_SIZE = 4
@@ -57,6 +58,8 @@ class Inspection:
         "_retried",
         "_size",
         "encrypted",
+        "first",
+        "version",
     )
 
     def __init__(self, *, asks: bool) -> None:
@@ -74,6 +77,8 @@ class Inspection:
         self._retried = False  # the server asked for another ClientHello
         self._no_tls = False
         self.encrypted = False  # what the client sends now
+        self.first = b""  # the first bytes that came
+        self.version = b""  # that the ClientHello names
 
     @property
     def memory(self) -> int:
@@ -89,6 +94,8 @@ class Inspection:
     def pass_on(self, data: bytes) -> bytes:
         """What OpenSSL may have now that this has come. HandshakeRefusedError where it is to have nothing."""
         self._size += len(data)
+        if len(self.first) < _FIRST_SIZE:
+            self.first += data[: _FIRST_SIZE - len(self.first)]
         if self._size > HANDSHAKE_SIZE:
             raise HandshakeRefusedError(f"the handshake takes more than {HANDSHAKE_SIZE // 1024} KiB")
         if not self._no_tls:
@@ -147,6 +154,7 @@ class Inspection:
             if self._hello is not None:
                 self._hello += body
                 if not self._expected:
+                    self.version = bytes(self._hello[:2])
                     _check_groups(bytes(self._hello))
                     self._hello, self._holding = None, False
 
