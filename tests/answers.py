@@ -55,6 +55,21 @@ def status(*endpoints: dict[str, Any], **more: Any) -> dict[str, Any]:
     } | more
 
 
+def source(**more: Any) -> dict[str, Any]:
+    return {
+        "endpoint": "echo",
+        "source": "192.0.2.7",
+        "connections": 3,
+        "open": 0,
+        "datagrams": 0,
+        "bytes_in": 2048,
+        "bytes_out": 0,
+        "refused": {},
+        "last": STARTED,
+        **more,
+    }
+
+
 def connection(number: int, **more: Any) -> dict[str, Any]:
     return {
         "id": number,

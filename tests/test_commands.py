@@ -5,6 +5,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -427,3 +428,74 @@ def test_datagrams_have_no_connections(house: House, run: Daemons) -> None:
     """Draining them takes no time."""
     running = run(house.plan(UDP, datagram=Datagrams(), name="one")).start()
     assert running.told("drain", endpoint="one") == {"endpoint": "one", "finished": 0, "closed": 0}
+
+
+# -- sources
+
+
+def by_source(running: Running, **how: Any) -> dict[str, Any]:
+    """What `sources` shows of each."""
+    answer = running.told("sources", **{"endpoint": None, "by": "connections", "most": 20, **how})
+    return {one.pop("source"): one for one in answer["sources"]}
+
+
+def test_sources_that_come(both: Running) -> None:
+    """Connections that are open and that have ended, datagrams, and their bytes."""
+    client = both.connect()
+    client.send(b"hello")
+    assert both.house.receive(client, 5) == b"hello"
+    client.close()
+    both.house.until(lambda: not listed(both)["connections"])
+    again = both.connect()
+    again.send(b"you")
+    assert both.house.receive(again, 3) == b"you"
+    remembered(both, b"ann")
+    found = by_source(both)["127.0.0.1"]
+    assert found.pop("last").startswith("20")
+    assert found == {
+        "endpoint": "one", "connections": 2, "open": 1, "datagrams": 1, "bytes_in": 13, "bytes_out": 10,
+        "refused": {},
+    }  # fmt: skip
+
+
+def test_sources_that_are_refused(house: House, run: Daemons) -> None:
+    """With the reasons; they are ranked as one asks, and who has none of it isn't listed."""
+    running = run(
+        house.plan(TCP, stream=Probes(), name="one", connections_per_source=1),
+        house.plan(TCP, stream=Probes(), name="two"),
+    ).start()
+    running.connect()
+    for _ in range(3):
+        house.connect(running.address())
+    house.until(lambda: sum(running.daemon.endpoints[0].listeners[0].counters.refused.values()) == 3)
+    assert by_source(running, by="refusals")["127.0.0.1"]["refused"] == {"connections_per_source": 3}
+    assert by_source(running, endpoint="two", by="refusals") == {}
+    assert running.refused(running.ask("sources", endpoint=None, by="name", most=1)) == (
+        os.EX_USAGE, ("sources can't be ranked by 'name': write connections, bytes, refusals",)
+    )  # fmt: skip
+
+
+def test_sources_of_many_connections(both: Running) -> None:
+    """They are added up in pieces, none of which takes long; what ends between two is counted once."""
+    clients = [both.connect() for _ in range(40)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sockd.control.sources._PIECE", 4)
+        asked = both.ask("sources", endpoint="one", by="connections", most=1)
+        assert not asked.called
+        for client in clients[:20]:
+            client.close()
+        both.house.until(lambda: len(both.daemon.endpoints[0].connections) <= 20)
+        (found,) = both.outcome(asked)["sources"]
+    assert found["connections"] == 40
+
+
+def test_sources_survive_a_reload(house: House, run: Daemons) -> None:
+    """Also of an endpoint whose limits are others now."""
+    running = run(house.plan(TCP, stream=Probes(), name="one", connections_per_source=1)).start()
+    running.connect()
+    house.connect(running.address())
+    house.until(lambda: running.daemon.endpoints[0].listeners[0].counters.refused)
+    other = house.plan(TCP, stream=Probes(), name="one", connections_per_source=9)
+    running.file = lambda: replace(running.plan, endpoints=(other,))
+    running.told("reload")
+    assert by_source(running)["127.0.0.1"]["refused"] == {"connections_per_source": 1}

@@ -21,17 +21,24 @@ class Peer:
     `text` is how logs show it. Peers are equal if a reply to one reaches the other. `sockaddr` is what
     sendto(2) takes, or None for a Unix datagram sender without an address of its own. `control` is the
     ancillary data of a reply, by which it leaves from the address that was asked.
+
+    `proved` says that it reads what is sent to its address. The kernel vouches for peers on Unix sockets,
+    and a handshake for those of connections. The source of a datagram over UDP may be forged, so a protocol
+    sets it, once it knows better; until then the peer is sent no more than came from it.
     """
 
     __slots__ = (
         "_key",
         "control",
+        "datagrams",
         "gid",
         "host",
         "packed",
         "pid",
         "pinned",
         "port",
+        "proved",
+        "size",
         "sockaddr",
         "text",
         "uid",
@@ -63,6 +70,10 @@ class Peer:
         # `sockaddr` and `control` as the kernel reads them, made by the transport that answers first, and the
         # memory they are in.
         self.packed: bytes | None = None
+        self.proved = not host
+        # Datagrams that came since they were last entered into the accounts (`limits.accounts`), and their
+        # bytes.
+        self.datagrams = self.size = 0
         self.pinned: object = None
 
     @classmethod
@@ -92,13 +103,14 @@ class Peer:
             "pid": self.pid,
             "gid": self.gid,
             "control": [list(item) for item in self.control],
+            "proved": self.proved,
         }
 
     @classmethod
     def thaw(cls, state: Mapping[str, Any]) -> "Peer":
         """The peer that was frozen to this state."""
         sockaddr = state["sockaddr"]
-        return cls(
+        peer = cls(
             tuple(sockaddr) if isinstance(sockaddr, list) else sockaddr,
             host=state["host"],
             port=state["port"],
@@ -107,6 +119,8 @@ class Peer:
             gid=state.get("gid"),
             control=tuple((level, kind, data) for level, kind, data in state.get("control", ())),
         )
+        peer.proved = bool(state.get("proved", True))  # versions before knew of no others
+        return peer
 
     @property
     def local(self) -> bool:

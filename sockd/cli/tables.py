@@ -17,6 +17,7 @@ _STYLES = {
     "stopped": "dim",
     "starting": "yellow",
     "draining": "yellow",
+    "not responding": "red",
     "backing off": "red",
     "disabled": "dim",
 }
@@ -123,7 +124,9 @@ def _life(one: Mapping[str, Json], now: float) -> tuple[str, str]:
 def _notes(one: Mapping[str, Json]) -> Iterator[str]:
     again = f" ({counted(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
-        yield f"{one['why'] or 'it has recovered'}{again}"
+        # An older daemon doesn't report what it has recovered from.
+        cause = one.get("recovered_from")
+        yield f"{one['why'] or (f'it has recovered from: {cause}' if cause else 'it has recovered')}{again}"
     if one.get("note"):
         yield one["note"]
     if one["refused"]:
@@ -164,6 +167,37 @@ def connections(found: Iterable[Mapping[str, Json]], now: float) -> Page:
         styles.append("yellow" if one["draining"] else "")
     head = ("id", "endpoint", "listener", "peer", "for", "in", "out", "unsent", "state")
     return Page((), head, tuple(rows), tuple(styles))
+
+
+# -- sources -----------------------------------------------------------------------------------------------
+
+
+def sources(result: Mapping[str, Json], now: float) -> Page:
+    """The answer to `sources`, a row for each; `now` is in seconds since the epoch."""
+    rows = []
+    for one in result["sources"]:
+        came = ", ".join(
+            part
+            for part in (
+                f"{one['connections']}" + (f", {one['open']} open" if one["open"] else ""),
+                counted(one["datagrams"], "datagram") if one["datagrams"] else "",
+            )
+            if part and part != "0"
+        )
+        refused = summary(Counter(one["refused"]))
+        sizes = (size(one["bytes_in"]), size(one["bytes_out"]))
+        last = age(now - _seconds(one["last"]), 1)
+        rows.append((one["endpoint"], one["source"], came, *sizes, refused, last))
+    head = ("endpoint", "source", "connections", "in", "out", "refused", "last")
+    notes = []
+    if len(rows) < result["known"]:
+        notes.append(f"{len(rows)} of {counted(result['known'], 'source')} that are known; --most shows more")
+    if result["forgotten"]:
+        notes.append(
+            f"{counted(result['forgotten'], 'source')} that came less were forgotten: what is counted is "
+            "the least that came"
+        )
+    return Page((), head, tuple(rows), ("",) * len(rows), tuple(notes))
 
 
 # -- changes -----------------------------------------------------------------------------------------------

@@ -159,6 +159,18 @@ _ALL = (
         changes=False,
     ),
     Command(
+        "sources",
+        "Show which sources come most.",
+        "Show the sources that come most, send most or are refused most, and for which reasons, of one "
+        "endpoint or of all. A source is an IPv4 address, the /64 of an IPv6 one, or a user.",
+        (
+            Argument("endpoint", Text(longest=100), "ENDPOINT", required=False),
+            Argument("by", Text(longest=20), required=False, default="connections"),
+            Argument("most", Number(1, 1000), required=False, default=20),
+        ),
+        changes=False,
+    ),
+    Command(
         "kick",
         "Close connections.",
         "Close connections immediately, and end members of a chat that come by datagrams.\n\n"

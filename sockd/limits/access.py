@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Generic, Protocol, TypeVar
 
 from sockd.base.peers import Peer
@@ -92,11 +92,23 @@ class Access:
         self._others = not allowed
         self._users = rules.users
         self._groups = rules.groups
+        self._rules = rules
 
     def refusal(self, peer: Peer, groups: AbstractSet[int] | None = None) -> str | None:
         """The name under which a refusal is counted, or None; `groups` are the gids of a local peer."""
         allowed = self._local(peer.uid, groups or frozenset()) if peer.local else self._remote(peer.host)
         return None if allowed else REFUSED
+
+    def why(self, peer: Peer) -> str:
+        """The rule by which a peer is refused, in the file's words."""
+        if peer.local:
+            keys = " nor ".join(key for key in ("users", "groups") if getattr(self, f"_{key}"))
+            return f"neither access.{keys} names it" if " " in keys else f"access.{keys} doesn't name it"
+        if self._networks.best(peer.host) is None:
+            return "access.allow doesn't name it"
+        address = ip_address(peer.host.partition("%")[0])
+        denied = [network for network in map(_unmapped, self._rules.deny) if address in network]
+        return f"access.deny names {max(denied, key=lambda network: network.prefixlen)}"
 
     def _remote(self, host: str) -> bool:
         best = self._networks.best(host)

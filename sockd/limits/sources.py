@@ -2,13 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Network
 
 from sockd.base.peers import Peer
-from sockd.base.units import Rate
+from sockd.base.units import Rate, counted
+from sockd.base.users import user_name
 from sockd.limits.access import Network, Networks, packed
 from sockd.limits.rates import SOURCE_LIMIT, Buckets
 
-Source = str | bytes | int | None
+Source = str | bytes | int | None  # hashable, and of types that may be handed over in an upgrade
+# The limits' names, under which refusals are counted.
+CONNECT_RATE = "connect_rate"
+CONNECTIONS_PER_SOURCE = "connections_per_source"
 _EXEMPT = ""  # the source of all exempt peers; no other has an empty text
 
 
@@ -29,6 +34,18 @@ def neighbours(one: Source) -> Source:
     return one[:6] if isinstance(one, bytes) else one
 
 
+def source_text(one: Source) -> str:
+    """A source as people write it: `192.0.2.7`, `2001:db8:0:1::/64`, `uid=1000 (ann)`."""
+    if isinstance(one, bytes):
+        return str(IPv6Network((one + bytes(8), 64)))
+    if isinstance(one, str):
+        return one
+    if one is None:
+        return "unknown"
+    name = user_name(one)
+    return f"uid={one} ({name})" if name else f"uid={one}"
+
+
 class Sources:
     """Counts the connections of each source and its attempts, but none from `exempt` networks.
 
@@ -44,6 +61,7 @@ class Sources:
         limit: int = SOURCE_LIMIT,
     ) -> None:
         self._most_connections = connections_per_source
+        self._most_often = connect_rate
         self._rate = Buckets(connect_rate, limit, neighbours) if connect_rate else None
         exempt = tuple(exempt)
         self._exempt = Networks((network, True) for network in exempt) if exempt else None
@@ -62,13 +80,20 @@ class Sources:
             return None
         one = source(peer)
         if self._rate is not None and not self._rate.take(one, now):
-            return "connect_rate"
+            return CONNECT_RATE
         if self._most_connections is not None:
             count = self._connections.get(one, 0)
             if count >= self._most_connections:
-                return "connections_per_source"
+                return CONNECTIONS_PER_SOURCE
             self._connections[one] = count + 1
         return None
+
+    def why(self, limit: str, peer: Peer) -> str:
+        """What a source has, or did, beyond this limit, in words."""
+        one = source_text(source(peer))
+        if limit == CONNECTIONS_PER_SOURCE:
+            return f"{one} has {counted(self._most_connections or 0, 'connection')}"
+        return f"more than {self._most_often} from {one}"
 
     def take_many(self, peers: Sequence[Peer], now: float) -> Sequence[bool]:
         """For each of these attempts, all made now, whether the rate allows it. For datagrams."""

@@ -52,6 +52,8 @@ class Host(Generic[OptionsT]):
     fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
+    # The service waits for something that doesn't answer, in words; "" when that goes on. It isn't held.
+    hangs: Callable[[str], None] = lambda _: None
     service: Any = None  # what the specification's `service` returned, whose type the protocol knows
     # Calls a function in a later turn, within the slice that the endpoint has of each. Where none is given,
     # as in a protocol's tests, the reactor's own timers do it.
@@ -214,10 +216,21 @@ class DatagramTransport(Protocol):
     counters: Counters
 
     def send(self, data: bytes, peer: Peer) -> bool:
-        """Answer a peer from the address that it sent to; False, and counted, where the kernel refuses."""
+        """Answer a peer from the address that it sent to; False, and counted, where that is refused.
+
+        The kernel may refuse it. sockd does where the answer to a peer over UDP is longer than what came from
+        it: its address may be forged, and sockd would be an amplifier. `Specification.answer_beyond` allows a
+        little more, and `peer.proved = True` anything, once the peer has shown that it reads at its address.
+        """
 
     def send_many(self, replies: Sequence[tuple[bytes, Peer]]) -> None:
-        """Send each of these in order, faster than `send` does; what the kernel refuses is only counted."""
+        """Send each of these in order, faster than `send` does; what is refused is only counted."""
+
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        """Count one refusal for each of these peers under `reason`, and log them at a bounded rate.
+
+        Use few different reasons, as each is a counter; `why` says more, in words that no peer has chosen.
+        """
 
     def pauseProducing(self) -> None:  # noqa: N802
         """Read no more datagrams until `resumeProducing`; what the kernel has no room for is dropped."""
@@ -305,7 +318,8 @@ class Specification:
     It may have `last_word(reason: str)`: sockd is about to close the connection for the reason that the log
     gets. It is called once, and what it writes is sent as far as the kernel takes it immediately.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
-    are those of the limits of these names.
+    are those of the limits of these names. `answer_beyond` (bytes) is by how much an answer over UDP may be
+    longer than what came from its peer, which may be forged: keep it short, and its rate bounded.
     """
 
     summary: str
@@ -316,3 +330,4 @@ class Specification:
     idle: float | None = None
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None
+    answer_beyond: int = 0

@@ -39,6 +39,9 @@ class Owner(Protocol):
     def ended(self, connection: Any, end: End) -> None:
         """The connection is lost, and its protocol has been told."""
 
+    def refused(self, connection: Any, reason: str, why: str = "") -> None:
+        """Count that it is refused for this reason; `why` is the reason as it was found, for the log."""
+
     def protocol_failed(self, where: str) -> None:
         """Called while the exception is being handled."""
 
@@ -109,11 +112,11 @@ class ConnectionFields(_Often):
         "ready",
         "sock",
         "state",
+        "why",
     )
 
     movable = True  # to another program, by an upgrade
     secure = False
-    why = ""  # what was wrong with it, where a transport knows more than `end` says
 
     def __init__(
         self,
@@ -166,6 +169,7 @@ class ConnectionFields(_Often):
         # Ending: the state, and what it implies (`ending.Facts`), set by `_enter` alone.
         self.end: End | None = None
         self._parting = False  # sockd ends it, and the protocol had its last word
+        self.why = ""  # what was wrong, for the log, where more is known than `end` says
         self._enter(_OPEN)
 
         # The three clocks, in the reactor's seconds, and the marks of the last sweep that saw it move.

@@ -50,7 +50,6 @@ class Handshaking(Connection):
         "_tls",
         "admitted_by",
         "chain",
-        "why",
     )
 
     movable = False  # a TLS session can't go on in another program
@@ -82,7 +81,6 @@ class Handshaking(Connection):
         self.ready = False
         self.chain: Chain | None = None  # what the client has proved, and …
         self.admitted_by: object = None  # … by whose rules it was enough
-        self.why = ""  # what the peer did wrong, in OpenSSL's words or in ours
 
     @property
     def paused(self) -> bool:
@@ -178,7 +176,7 @@ class Handshaking(Connection):
         """The peer broke TLS's rules: it gets the alert that says so, then the connection ends."""
         self._deaf = True
         self.why = words(error)
-        self.counters.refused[f"TLS: {self.why}"] += 1
+        self._owner.refused(self, f"TLS: {self.why}")
         if self._inspection is not None:
             more = explanation(error, self._tls, self._inspection.first, self._inspection.version)
             self.why += more and f"; {more}"
@@ -194,7 +192,7 @@ class Handshaking(Connection):
     def _refuse(self, reason: str, alert: bytes = b"") -> None:
         """End the connection for what OpenSSL would put up with; `alert` is all that the peer still gets."""
         self.why = reason
-        self.counters.refused[f"TLS: {reason}"] += 1
+        self._owner.refused(self, f"TLS: {reason}")
         end = End.TLS if self.ready else End.HANDSHAKE
         if alert:
             self._end_with(alert, end)

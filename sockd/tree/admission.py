@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sockd.base.errors import SockdError
 from sockd.base.peers import Peer
-from sockd.limits.access import Access, Networks
+from sockd.limits.access import REFUSED, Access, Networks
 from sockd.limits.sources import Sources
 from sockd.plan.plan import EndpointPlan, TlsPlan
 from sockd.transports.connection import Connection
@@ -112,6 +112,14 @@ class Admission:
             return None
         groups = groups_of(sock) if self._groups_matter and peer.local else None
         return self.access.refusal(peer, groups)
+
+    def why(self, reason: str, peer: Peer) -> str:
+        """What the counter's name of a refusal stands for with this peer, in words, right after it."""
+        if reason == PROXY_HEADER:
+            return "proxy_protocol.from doesn't name it"
+        if reason == REFUSED and self.access is not None:
+            return self.access.why(peer)
+        return "" if self.sources is None else self.sources.why(reason, peer)
 
     def succeed(self, old: "Admission", connections: Iterable[Connection]) -> None:
         """Take the place of another one, which has admitted these connections."""

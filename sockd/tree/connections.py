@@ -11,6 +11,7 @@ from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher
 from sockd.base.units import Rate, counted
+from sockd.limits.sources import source
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
 from sockd.protocols.contract import State
@@ -21,6 +22,7 @@ from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
 from sockd.tree.admission import Admission
 from sockd.tree.draining import Drain, Draining
+from sockd.tree.refusals import Refusals
 from sockd.tree.reporting import Endings
 from sockd.tree.sweep import Sweep
 
@@ -61,7 +63,10 @@ class Connections:
         self.crowd = Lane(flusher)
         self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
-        self._sweep = Sweep(flusher.reactor, self._connections, self._draining, counters, limits, admission)
+        self._sweep = Sweep(
+            flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
+        )
+        self.refusals = Refusals(endpoint, flusher.reactor, log)
         self._endings = Endings(endpoint, flusher.reactor, log)
         self._full = LogLimiter(flusher.reactor, _FULL_LOGGED)
 
@@ -96,8 +101,18 @@ class Connections:
         for connection in known:
             reason = admission.barred(connection.peer, connection.sock)
             if reason is not None:
-                self._counters.refused[reason] += 1
+                self.over_limit(connection, reason, admission.why(reason, connection.peer))
                 connection.cut(End.BARRED)
+
+    def over_limit(self, connection: Connection, reason: str, why: str) -> None:
+        """Count a connection that can't go on, for a reason that its listener has no part in."""
+        self._refused(self._counters, connection, reason, why)
+
+    def _refused(self, counters: Counters, connection: Connection, reason: str, why: str) -> None:
+        counters.refused[reason] += 1
+        self.refusals.note_connection(connection.peer, reason)
+        if why:
+            connection.why = f"{reason}: {why}"
 
     # -- one connection
 
@@ -126,6 +141,7 @@ class Connections:
     def _have(self, connection: Connection) -> None:
         connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
+        connection.listener.connections += 1
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
@@ -155,12 +171,19 @@ class Connections:
     def ended(self, connection: Connection, end: End) -> None:
         was_full = self.room() <= 0
         del self._connections[connection]
+        connection.listener.connections -= 1
         self._sweep.ended(connection)
         self.admission.left(connection.sock)
+        self.refusals.accounts.connection_ended(
+            source(connection.peer), connection.received, connection.sent, self._reactor.seconds()
+        )
         self._endings.log(connection, end)
         if was_full:
             self._room_changed()
         self._draining.ended(connection, end)
+
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        self._refused(connection.counters, connection, reason, why)
 
     def protocol_failed(self, where: str) -> None:
         self._counters.refused[f"exception in {where}"] += 1

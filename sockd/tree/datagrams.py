@@ -1,11 +1,13 @@
 """A listener for datagrams: their port, and the protocol that lives as long as the port is open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from sockd.base.addresses import Kind
 from sockd.base.hosted import method_of
 from sockd.base.metrics import End
+from sockd.base.peers import Peer
+from sockd.limits.sources import source
 from sockd.plan.plan import Limits, ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Member, State, Surviving
 from sockd.transports.datagrams.port import DatagramPort
@@ -77,11 +79,14 @@ class DatagramListener(Listener):
             opened.sock,
             self._common.flusher,
             self.counters,
+            self.refuse,
+            self._enter,
             self._common.connections.protocol_failed,
             self.lost,
             limits.datagrams,
             limits.datagrams_per_source,
             limits.exempt,
+            answer_beyond=self._common.specification.answer_beyond,
         )
         if opened.address.kind is Kind.UDP:
             self._udp_ports.add(opened.address.port)
@@ -225,6 +230,16 @@ class DatagramListener(Listener):
         self._contained(what, tell)
 
     # -- its port
+
+    def _enter(self, peer: Peer) -> None:
+        """Enter into the accounts what a sender has sent since the last time."""
+        refusals = self._common.connections.refusals
+        refusals.accounts.received(source(peer), peer.datagrams, peer.size, self._reactor.seconds())
+        peer.datagrams = peer.size = 0
+
+    def enter_senders(self) -> Iterator[None]:
+        """Bring the accounts of the senders up to date; it may be interrupted wherever it yields."""
+        return iter(()) if self._port is None else self._port.enter_senders()
 
     def admit_anew(self) -> None:
         """Take datagrams only from peers that the endpoint's `access` allows now."""

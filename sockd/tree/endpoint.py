@@ -23,10 +23,9 @@ from sockd.tree.datagrams import DatagramListener
 from sockd.tree.draining import Drain
 from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
-from sockd.tree.refusals import Refusals
 from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
-from sockd.tree.states import Cause, State, effect
+from sockd.tree.states import UP, Cause, State, effect
 from sockd.tree.streams import StreamListener
 from sockd.tree.supervisor import Child, Supervisor, cancellable
 
@@ -91,6 +90,7 @@ class Endpoint:
             reactor=self._reactor,
             log=self._log,
             fail=self._service_failed,
+            hangs=self._service_hangs,
             counters=counters,
             udp_ports=surroundings.udp_ports,
             later=self.connections.later,
@@ -100,7 +100,6 @@ class Endpoint:
         self.watched: list[Watched] = []
         for listener_plan in plan.listeners:
             self.watched += self.make_listeners(listener_plan)
-        self._refusals = Refusals(plan.name, self._log)
         self._give_up: GiveUp | None = None
         self._require()
 
@@ -157,6 +156,12 @@ class Endpoint:
     def _service_failed(self, error: BaseException) -> None:
         self.service.failed(error)
 
+    def _service_hangs(self, why: str) -> None:
+        if why:
+            self.service.hangs(why)
+        else:
+            self.service.responds()
+
     def _make_datagram_protocol(self) -> DatagramProtocol:
         assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
         return self.plan.specification.datagram(self.host)
@@ -192,7 +197,7 @@ class Endpoint:
     def causes(self) -> frozenset[Cause]:
         """Why its open listeners don't accept, if they don't."""
         causes = set()
-        if self.service.state is not State.RUNNING:
+        if self.service.state not in UP:
             causes.add(Cause.SERVICE_DOWN)
         if self.suspended:
             causes.add(Cause.BY_HAND)
@@ -266,7 +271,7 @@ class Endpoint:
             if isinstance(each.listener, DatagramListener):
                 each.listener.count_drops()
             if each.listener.listening not in stay:
-                self._refusals.keep(each.listener.counters)
+                self.connections.refusals.keep(each.listener.counters)
         self.watched = wanted
 
     # -- upgrade
@@ -364,7 +369,7 @@ class Endpoint:
         for listener in self.datagram_listeners:
             listener.forget()
             listener.count_drops()
-        self._refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
+        self.connections.refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 class Entry:
     """The way of one connection to its protocol."""
 
-    def __init__(
-        self, connection: Connection, factory: StreamFactory, connections: Connections, counters: Counters
-    ) -> None:
+    def __init__(self, connection: Connection, factory: StreamFactory, connections: Connections) -> None:
         self._connection = connection
         self._factory = factory
         self._connections = connections
-        self._counters = counters
         # Of the context that the handshake is with: a reload in between is for later connections.
         self._admission = connections.admission
         self._sessions = self._admission.sessions() if connection.secure else None
@@ -67,7 +64,7 @@ class Entry:
             protocol, end = None, End.FAILED
         else:
             if protocol is None:
-                self._counters.refused["by the protocol"] += 1
+                self._connections.refused(connection, "by the protocol")
         if protocol is None:
             self._connections.reject(connection, end)
         return protocol
@@ -83,8 +80,7 @@ class Entry:
             try:
                 clients.admit(connection, sessions)
             except ClientRefusedError as error:
-                connection.why = str(error)
-                self._counters.refused[error.counter] += 1
+                self._connections.refused(self._connection, error.counter, str(error))
                 self._connections.reject(self._connection, End.BARRED)
                 return None
         return self._build()
@@ -108,26 +104,27 @@ class Entry:
         assert self._header is not None  # noqa: S101 - it is waited for
         try:
             found = self._header.feed(data)
-        except ProxyError:
-            self._refuse(PROXY_HEADER)
+        except ProxyError as error:
+            self._refuse(PROXY_HEADER, str(error))
             return None
         if found is None:
             return None
-        if not self._connections.admission.is_proxy(connection.peer):  # any more, after a reload
-            self._refuse(PROXY_HEADER)
+        admission = self._connections.admission
+        if not admission.is_proxy(connection.peer):  # any more, after a reload
+            self._refuse(PROXY_HEADER, admission.why(PROXY_HEADER, connection.peer))
             return None
         info, rest = found
         if info.source is not None:
             connection.peer = Peer.inet(info.source)
         reason = self._connections.refusal(connection.peer, connection.sock)
         if reason is not None:
-            self._refuse(reason)
+            self._refuse(reason, admission.why(reason, connection.peer))
             return None
         connection.admitted = True
         return rest
 
-    def _refuse(self, reason: str) -> None:
-        self._counters.refused[reason] += 1
+    def _refuse(self, reason: str, why: str) -> None:
+        self._connections.refused(self._connection, reason, why)
         self._connection.cut(End.BARRED)
 
     # -- the protocol of a plain connection, until the header is complete
@@ -141,7 +138,7 @@ class Entry:
             return
         connection = self._connection
         # The header is not the protocol's.
-        self._counters.bytes_in -= connection.received - len(rest)
+        connection.counters.bytes_in -= connection.received - len(rest)
         connection.received = len(rest)
         connection.begins()
         protocol = self._build()

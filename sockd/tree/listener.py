@@ -8,7 +8,8 @@ its socket and can open it again (`park`, `unpark`). systemd's fd store has dupl
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from twisted.logger import Logger
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from sockd.base.addresses import Address, Kind
 from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters
+from sockd.base.peers import Peer
 from sockd.plan.plan import ListenerPlan
 from sockd.protocols.contract import DatagramProtocol, Specification
 from sockd.transports.acceptor import Acceptor
@@ -25,6 +27,7 @@ from sockd.transports.listening import Listening
 from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.connections import Connections
+from sockd.tree.refusals import Why
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import Effect
 
@@ -72,6 +75,18 @@ class Listener(ABC):
     def counters(self) -> Counters:
         """What is counted at this address."""
         return self.listening.counters
+
+    def refuse(self, reason: str, peers: Sequence[Peer], why: Why = "") -> None:
+        """Count one refusal for each of these peers, note them, and log them at a bounded rate."""
+        self.counters.refused[reason] += len(peers)
+        note, where = self._common.connections.refusals.note, self.listening.name
+        if len(peers) == 1:
+            note(where, reason, peers[0], why)
+            return
+        # Senders of datagrams that come together: few, or the same one many times.
+        each = {id(peer): peer for peer in peers}
+        for number, count in Counter(map(id, peers)).items():
+            note(where, reason, each[number], why, count)
 
     @property
     @abstractmethod

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sockd.base.peers import Peer
@@ -77,11 +78,11 @@ class StreamListener(Listener):
         else:
             reason = connections.refusal(peer, sock)
         if reason is not None:
-            self.counters.refused[reason] += 1
+            self.refuse(reason, (peer,), partial(admission.why, reason, peer))
             sock.close()
             return
         try:
-            entry = Entry(self._build(sock, peer), self._the_factory(), connections, self.counters)
+            entry = Entry(self._build(sock, peer), self._the_factory(), connections)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()

@@ -11,11 +11,12 @@ come before the sockets: peers that have said much in that time look silent. A l
 judges nobody, and the sweep begins anew.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from time import perf_counter
 
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Timer
+from sockd.base.units import format_duration
 from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import SLICE
@@ -41,7 +42,8 @@ PIECE = 16
 class Sweep:
     """Ends connections whose time is over, and notices peers that have left unseen.
 
-    `connections` are those there are, at any time. What is refused is counted in `counters`.
+    `connections` are those there are, at any time. `over_limit(connection, limit, why)` counts one that ends
+    at a limit, by the limit's name.
     """
 
     def __init__(
@@ -49,14 +51,14 @@ class Sweep:
         clock: Clock,
         connections: Collection[Connection],
         draining: Draining,
-        counters: Counters,
+        over_limit: Callable[[Connection, str, str], None],
         limits: Limits,
         admission: Admission,
     ) -> None:
         self._clock = clock
         self._connections = connections
         self._draining = draining
-        self._counters = counters
+        self._over_limit = over_limit
         self._left: dict[Connection, float] = {}  # paused ones whose peer has left, and when that was seen
         self._timer: Timer | None = None
         self._due = 0.0  # when the next sweep, or the one that goes on, was to begin
@@ -149,7 +151,7 @@ class Sweep:
         timed = limits.first_byte is not None or limits.lifetime is not None
         for connection in connections:
             if self._rechecks and self._recheck is not None:
-                self._recheck.check(connection)
+                self._recheck.check(connection, self._over_limit)
             draining = connection in drained
             if (timed or draining or not connection.ready) and self._judge_age(connection, now):
                 continue
@@ -200,10 +202,12 @@ class Sweep:
         draining.ask_if_ready(connection)
         end = overdue(connection, now, limits.handshake, limits.first_byte, limits.lifetime)
         if end is End.LIFETIME:
-            self._counters.refused["lifetime"] += 1
+            self._over_limit(connection, "lifetime", format_duration(limits.lifetime or 0.0))
             connection.dismiss(end)
         elif end is not None:
-            self._counters.refused["handshake" if end is End.HANDSHAKE else "first_byte"] += 1
+            handshake = end is End.HANDSHAKE
+            limit, time = ("handshake", limits.handshake) if handshake else ("first_byte", limits.first_byte)
+            self._over_limit(connection, limit, format_duration(time or 0.0))
             connection.cut(end)
         elif connection in draining.beginning and now - connection.mark_time >= DRAINED_LINGER:
             connection.cut(End.DRAINED)

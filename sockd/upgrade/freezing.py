@@ -195,6 +195,7 @@ def _endpoint(endpoint: Endpoint, service: tuple[State, ...], travellers: Travel
                 {"address": str(each.plan.address), "counters": each.counters.freeze()}
                 for each in endpoint.listeners
             ],
+            "refusals": endpoint.connections.refusals.freeze(),
         },
     )
 

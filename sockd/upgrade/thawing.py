@@ -61,6 +61,7 @@ def _prepare(endpoint: Endpoint, state: HandedEndpoint) -> None:
         endpoint.engine.thaw(service)
     counted = state.counters or {}
     endpoint.host.counters.thaw(counted.get("endpoint") or {})
+    endpoint.connections.refusals.thaw(counted.get("refusals") or {})
     left = list(counted.get("listeners") or ())
     for listener in endpoint.listeners:
         for each in left:
@@ -112,7 +113,7 @@ def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, s
         endpoint.connections.reject(connection, End.FAILED)
         return False
     if protocol is None:
-        connection.counters.refused["by the protocol"] += 1
+        endpoint.connections.refused(connection, "by the protocol")
         endpoint.connections.reject(connection, End.REFUSED)
         return False
     endpoint.connections.go_on(connection, protocol, state)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -20,7 +21,7 @@ from sockd.cli import control, main
 from sockd.control import client, language
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Refused
-from tests.answers import BUSY, changes, connection, status
+from tests.answers import BUSY, changes, connection, source, status
 
 # A title, a cleared screen in C0 and C1, text the other way round, a line that isn't ours.
 HOSTILE = "\x1b]0;x\x07\x1b[2J\x9b2J\u202e\x7f\nforged"
@@ -35,6 +36,7 @@ ANSWERS: dict[str, Any] = {
         added=[{"name": "new", "details": ["tcp://*:1"]}], unchanged=["echo"], daemon=["drain: 10s -> 20s"]
     ),
     "connections": {"connections": [connection(1, name="ann", identity="anna.example")], "more": False},
+    "sources": {"by": "bytes", "sources": [source(refused={"access": 3})], "known": 30, "forgotten": 2},
     "kick": {"kicked": [1], "unknown": [2, "eve"]},
     "drain": {"endpoint": "echo", "finished": 1, "closed": 0},
     "upgrade": {
@@ -47,7 +49,7 @@ ANSWERS |= dict.fromkeys(("suspend", "resume", "restart"), ANSWERS["drain"])
 WORDS = [
     "status", "status --json", "status echo --exit-code", "status --watch", "diff", "diff --json", "reload",
     "reload --json", "suspend echo", "resume echo", "restart echo", "drain echo", "connections",
-    "connections --json", "kick 1 2 eve", "upgrade",
+    "connections --json", "sources", "sources --json", "kick 1 2 eve", "upgrade",
 ]  # fmt: skip
 
 
@@ -67,7 +69,7 @@ class Asked:
         def ask(*_: object, **__: object) -> Any:
             if isinstance(answer, BaseException):
                 raise answer
-            return answer
+            return answer() if callable(answer) else answer
 
         self._monkeypatch.setattr(client, "ask", ask)
         self._monkeypatch.setattr(sys, "argv", ["sockd", *words.split()])
@@ -90,7 +92,8 @@ def everywhere(value: Any, text: str) -> Any:
     """The value with every text in it, those of times excepted, replaced by this one."""
     if isinstance(value, dict):
         return {
-            key: each if key in ("since", "at") else everywhere(each, text) for key, each in value.items()
+            key: each if key in ("since", "at", "last") else everywhere(each, text)
+            for key, each in value.items()
         }
     if isinstance(value, list):
         return [everywhere(each, text) for each in value]
@@ -172,6 +175,26 @@ def test_what_never_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = asked("connections", {"connections": [connection(1)], "more": True})
     assert code == 76
     assert err == "sockd's answer can't be shown: ValueError: the ids of connections don't ascend\n"
+
+
+def test_what_takes_for_ever(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that come in time one by one: the command waits no longer than it says, and keeps so many."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    last = 0
+
+    def ask(*_: object, **__: object) -> Any:
+        nonlocal last
+        last += 1
+        return {"connections": [connection(last, peer="x" * size)], "more": True}
+
+    size = 10
+    code, _, err = asked("connections --timeout 5s", ask)
+    assert (code, last, err) == (69, 4, "sockd did not list its connections within 5s\n")
+    monkeypatch.setattr(control, "_MOST_KEPT", 100_000)
+    size, last = 30_000, 0
+    assert asked("connections --json", ask)[0] == 0
+    assert last == 4
 
 
 def test_too_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sockd.cli import pages, tables
 from sockd.cli.pages import Page
-from tests.answers import BUSY, NOW, changes, connection, endpoint, listener, status
+from tests.answers import BUSY, NOW, changes, connection, endpoint, listener, source, status
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -145,6 +145,8 @@ def test_something_that_failed_before() -> None:
     """Restarts are shown even if nothing is wrong any more."""
     page = tables.status(status(endpoint("echo", restarts=2)), NOW)
     assert page.notes == ("echo: it has recovered (2 restarts)",)
+    page = tables.status(status(endpoint("echo", restarts=1, recovered_from="the disk was full")), NOW)
+    assert page.notes == ("echo: it has recovered from: the disk was full (1 restart)",)
 
 
 def test_a_note() -> None:
@@ -174,6 +176,26 @@ def test_connections() -> None:
         "22  echo      tcp://127.0.0.1:7007  uid=0,pid=7      3m   1B  0B   6.8KiB  draining",
     ]
     assert "\x1b[33mdraining" in terminal(page, 100)
+
+
+def test_sources() -> None:
+    """A row for each, with the reasons; and what isn't shown, or isn't known any more."""
+    found = [
+        source(open=1, refused={"access": 2, "connect_rate": 7}),
+        source(source="uid=1000 (ann)", connections=0, datagrams=1),
+    ]
+    page = tables.sources({"sources": found, "known": 2, "forgotten": 0}, NOW)
+    assert pages.plain(page).splitlines() == [
+        "endpoint  source          connections  in      out  refused                       last",
+        "echo      192.0.2.7       3, 1 open    2.0KiB  0B   7 x connect_rate, 2 x access  3m",
+        "echo      uid=1000 (ann)  1 datagram   2.0KiB  0B                                 3m",
+    ]
+    assert not page.notes
+    page = tables.sources({"sources": found, "known": 30, "forgotten": 1}, NOW)
+    assert page.notes == (
+        "2 of 30 sources that are known; --most shows more",
+        "1 source that came less were forgotten: what is counted is the least that came",
+    )
 
 
 def test_who_the_peer_is() -> None:

@@ -64,6 +64,9 @@ class Owner:
             if server.lingering:
                 server.linger_expired()
 
+    def refused(self, connection: Any, reason: str, why: str = "") -> None:
+        log.msg(f"refused: {reason} {why}")
+
     def protocol_failed(self, where: str) -> None:
         log.err(None, f"exception in {where}")
 

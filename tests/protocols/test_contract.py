@@ -21,6 +21,9 @@ class Transport:
         self.sent: list[tuple[bytes, Peer]] = []
         self.failures: list[str] = []
 
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
+
     def pauseProducing(self) -> None:
         raise AssertionError
 

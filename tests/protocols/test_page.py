@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -77,6 +78,9 @@ class Socket:
 
     def __init__(self) -> None:
         self.counters = api.Counters()
+
+    def refuse(self, reason: str, peers: Sequence[api.Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
 
 
 @pytest_twisted.ensureDeferred

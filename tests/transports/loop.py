@@ -111,6 +111,9 @@ class Recorder:
     def ended(self, connection: Connection, end: End) -> None:
         self.ends.append(end)
 
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        connection.counters.refused[reason] += 1
+
     def protocol_failed(self, where: str) -> None:
         self.failures.append(where)
 

@@ -150,6 +150,9 @@ class Program:
     def ended(self, connection: Connection, end: End) -> None:
         del self.connections[connection]
 
+    def refused(self, connection: Connection, reason: str, why: str = "") -> None:
+        os._exit(70)
+
     def protocol_failed(self, where: str) -> None:
         os._exit(70)
 

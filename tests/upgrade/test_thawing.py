@@ -94,7 +94,7 @@ def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) ->
     client, local = house.connect(tcp, b"hel"), house.connect(path, b"hel")
     assert [house.receive(each, 5) for each in (client, local)] == [b"> hel"] * 2
     datagrams = house.connect(udp, b"hello")
-    assert house.receive(datagrams, 7) == b"> hello"
+    assert house.receive(datagrams, 5) == b"hello"
     for _ in range(2):
         running = replaced(running, running.plan)
         waiting = house.connect(tcp, b"new")
@@ -103,7 +103,7 @@ def test_echo(house: House, run: Daemons, replaced: Replaced, tmp_path: Path) ->
             each.send(b"lo\nhel")
             assert house.receive(each, 8) == b"lo\n> hel"
         datagrams.send(b"again")
-        assert house.receive(datagrams, 7) == b"> again"
+        assert house.receive(datagrams, 5) == b"again"
         assert house.receive(waiting, 5) == b"> new"
     assert Path(path.path).is_socket()
     running.stop()

@@ -207,7 +207,7 @@ class ChatDatagrams(DatagramProtocol):
 
     def datagram(self, data: bytes, peer: Peer) -> None:
         if peer.sockaddr is None:
-            self.transport.counters.refused["no return address"] += 1
+            self.transport.refuse("no return address", (peer,))
             return
         now = self.clock.seconds()
         key = _key(peer)
@@ -220,13 +220,14 @@ class ChatDatagrams(DatagramProtocol):
         elif peer.local:
             self._admit(key, data, peer, now)
         elif self._service.proof.accepts(data, peer, now):
+            peer.proved = True
             self._admit(key, data.partition(b"\n")[2], peer, now)
         elif (stranger := _stranger(data)) is not None:
             self._refuse(stranger, peer)  # without an answer: the address may be forged
         else:
             challenge = self._service.proof.challenge(data, peer, now)
             if challenge is None:
-                self.transport.counters.refused["not a member"] += 1
+                self.transport.refuse("not a member", (peer,))
             else:
                 self.transport.send(challenge, peer)
 
@@ -243,7 +244,7 @@ class ChatDatagrams(DatagramProtocol):
             self._chat.welcome(session.member)
             self._process(session, data, now)
         else:
-            self.transport.counters.refused["chat full"] += 1
+            self.transport.refuse("chat full", (peer,))
             self._chat.turn_away(session.member)
 
     def _process(self, session: DatagramSession, data: bytes, now: float) -> None:
@@ -264,7 +265,7 @@ class ChatDatagrams(DatagramProtocol):
         if session.notified and session.pace.is_full(now):
             session.notified = False
         if session.pace.delay(now):
-            self.transport.counters.refused["too fast"] += 1
+            self.transport.refuse("too fast", (session.peer,))
             if not session.notified:
                 session.notified = True
                 self._chat.reply(
@@ -291,8 +292,7 @@ class ChatDatagrams(DatagramProtocol):
         return False
 
     def _refuse(self, stranger: Stranger, peer: Peer) -> None:
-        self.transport.counters.refused[f"speaks {stranger.protocol}"] += 1
-        self._service.member_log.refused(peer, stranger.protocol)
+        self.transport.refuse(f"speaks {stranger.protocol}", (peer,))
 
     def members(self) -> Iterable[ListedMember]:
         now = self.clock.seconds()

@@ -32,4 +32,5 @@ specification = Specification(
     datagram=_datagram,
     service=_service,
     idle=3600.0,
+    answer_beyond=64,  # the challenge to a peer that has proved nothing (`proof`), whatever it sent
 )

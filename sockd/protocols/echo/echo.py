@@ -64,7 +64,11 @@ class EchoFactory(Factory):
 
 
 class EchoDatagrams(DatagramProtocol):
-    """The same datagrams back, with the prefix before each, except to peers that `reflection` refuses."""
+    """The same datagrams back, except to peers that `reflection` refuses.
+
+    The prefix stands before each that goes to a Unix socket. Over UDP it would make answers longer than what
+    was asked, and the source of that may be forged.
+    """
 
     def __init__(self, prefix: bytes, reflection: Reflection) -> None:
         self._prefix = prefix
@@ -73,8 +77,11 @@ class EchoDatagrams(DatagramProtocol):
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
         if self._reflection.refuses(batch):
             reasons = [self._reflection.refusal(peer) for _, peer in batch]
-            self.transport.counters.refused.update(filter(None, reasons))
+            for reason in set(filter(None, reasons)):
+                self.transport.refuse(
+                    reason, [peer for (_, peer), its in zip(batch, reasons, strict=True) if its == reason]
+                )
             batch = [answered for answered, reason in zip(batch, reasons, strict=True) if reason is None]
         if self._prefix:
-            batch = [(self._prefix + data, peer) for data, peer in batch]
+            batch = [(self._prefix + data if peer.local else data, peer) for data, peer in batch]
         self.transport.send_many(batch)

@@ -20,7 +20,8 @@ class EchoOptions(Options):
     prefix: Text = Field(
         default="",
         max_length=64,
-        description="Written before each line and each datagram that goes back; empty: bytes unchanged.",
+        description="Written before each line and each Unix datagram that goes back; empty: bytes unchanged. "
+        "Datagrams over UDP go back without it, as their source may be forged.",
     )
     answer: Networks = Field(
         default=PRIVATE_NETWORKS,

@@ -72,7 +72,7 @@ class LineLogDatagrams(DatagramProtocol):
 
     def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
         if self._sink.full or self.held > WAITING_LIMIT:
-            self.transport.counters.refused[SINK_FULL] += len(batch)
+            self.transport.refuse(SINK_FULL, [peer for _, peer in batch])
             return
         filled = [each for each in batch if each[0]]
         if not filled:

@@ -127,8 +127,10 @@ class Inbox:
         self._results = _Columns(_RESULTS)
         self._names = _Columns(_NAMED)
 
-    def receive(self, descriptor: int, most: int) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[int]]:
-        """Datagrams, the keys of their senders, and the lengths of all that came.
+    def receive(
+        self, descriptor: int, most: int
+    ) -> tuple[Sequence[bytes], Sequence[bytes], Sequence[int], Sequence[bytes]]:
+        """Datagrams, the keys of their senders, the lengths of all that came, and the keys of the truncated.
 
         Datagrams that were truncated are left out of the first two. OSError where none is there, or where an
         error comes first.
@@ -157,12 +159,14 @@ class Inbox:
                 self._keys[start : start + self._control + name]
                 for start, name in zip(self._key_starts, names, strict=False)
             ]
+        truncated: Sequence[bytes] = ()
         if any(flags):
             whole = [not each & socket.MSG_TRUNC for each in flags]
+            truncated = [key for key, complete in zip(keys, whole, strict=True) if not complete]
             datagrams, keys = list(compress(datagrams, whole)), list(compress(keys, whole))
         if self._control:
             self._clear(taken)
-        return datagrams, keys, lengths
+        return datagrams, keys, lengths, truncated
 
     def _clear(self, taken: int) -> None:
         """Restore what the kernel wrote over: the sizes of its buffers; and clear the keys, lest two mix."""

@@ -3,8 +3,9 @@
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import compress
 from typing import Any
 
@@ -15,9 +16,10 @@ from zope.interface import implementer
 from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
+from sockd.limits.access import REFUSED as ACCESS
 from sockd.limits.access import Access, Network
 from sockd.limits.rates import Bucket
-from sockd.limits.sources import Sources
+from sockd.limits.sources import CONNECT_RATE, Sources
 from sockd.transports.datagrams.mmsg import NoAddressError, outbox
 from sockd.transports.datagrams.receive import receiver
 from sockd.transports.datagrams.senders import Senders
@@ -35,7 +37,20 @@ SINGLE_SENDS = 10
 SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
 
+# Bytes that came, and may be answered later: as much as one event reads.
+UNANSWERED_KEPT = BYTES_PER_EVENT
+# The names under which refusals are counted, besides the kernel's own.
+PER_SOURCE = "datagrams_per_source"
+OF_ALL = "datagrams"
+TOO_LONG = "longer than the kernel's limit"
+NO_ADDRESS = "no return address"
+AMPLIFIES = "longer than what was asked"
+
+_SPENT: dict[int, int] = {}  # credits of which nothing is left; it stays empty
+
 Batch = Sequence[tuple[bytes, Peer]]
+# Counts a refusal of each of these peers; the words may be made only if they are logged.
+Refuse = Callable[[str, Sequence[Peer], str | Callable[[], str]], None]
 
 
 @implementer(IReadDescriptor)
@@ -43,7 +58,14 @@ class DatagramPort:
     """One datagram socket, and the rates at which its datagrams are accepted.
 
     `protocol` is set before the first `read(True)`. `failed(where)` is called while an exception of the
-    protocol is being handled, `lost(error, self)` when the reactor won't call the port any more.
+    protocol is being handled, `lost(error, self)` when the reactor won't call the port any more. `refuse`
+    counts what is refused, and `enter` what a peer has sent (`senders`).
+
+    **Amplification.** The source of a datagram over UDP may be forged, and the answer then goes to a victim.
+    So a peer that hasn't proved its address (`Peer.proved`) is sent no more bytes, in the event in which its
+    datagrams are handled, than came from it in that event, and the protocol's `answer_beyond` on top for
+    each datagram. What the protocol sends to such peers at other times, all together, is no more than what
+    came and was not answered, up to UNANSWERED_KEPT. What is longer is refused, whatever protocol it is.
     """
 
     def __init__(
@@ -51,16 +73,21 @@ class DatagramPort:
         sock: socket.socket,
         flusher: Flusher,
         counters: Counters,
+        refuse: Refuse,
+        enter: Callable[[Peer], None],
         failed: Callable[[str], None],
         lost: Callable[[BaseException, object], None],
         rate: Rate | None = None,
         rate_per_source: Rate | None = None,
         exempt: Iterable[Network] = (),
+        *,
+        answer_beyond: int = 0,
     ) -> None:
         self.sock = sock
         self.fileno = sock.fileno
         self.protocol: Any = None  # a DatagramProtocol, before anything is read
         self.counters = counters
+        self._refuse = refuse
         self._flusher = flusher
         self._reactor = flusher.reactor
         self.failed = failed
@@ -70,7 +97,14 @@ class DatagramPort:
         self._source = source = receiver(
             sock, flusher, DATAGRAMS_PER_EVENT, BYTES_PER_EVENT // DATAGRAMS_PER_EVENT
         )
-        self._senders = Senders(source.origin, local=sock.family == socket.AF_UNIX)
+        local = sock.family == socket.AF_UNIX
+        self._senders = Senders(source.origin, enter, sock.getsockname(), local=local)
+        self._bounded = not local  # whether there may be peers that have proved nothing
+        self._beyond = answer_beyond
+        self._asked: Batch = ()  # what is being handled
+        # Bytes that its peers may be sent, by the identity of their Peers, once an answer needs to know.
+        self._credits: dict[int, int] | None = None
+        self._unanswered = 0  # bytes that came, and were not answered when they were handled
         self._outbox = outbox(DATAGRAMS_PER_EVENT)
         self._wanted = False  # by the listener
         self._paused = False  # by the protocol
@@ -86,6 +120,7 @@ class DatagramPort:
         """Accept no more than this from now on; the rate per source doesn't concern `exempt` networks."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
         self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
+        self._rate_words = f"more than {rate} from all sources together"
         self._limits_changed()
 
     def forget(self) -> None:
@@ -171,16 +206,18 @@ class DatagramPort:
         except OSError as error:
             counters.refused[_word(error)] += 1
             return
+        peer = self._senders.one(key)
         if data is None:
-            counters.refused["longer than the kernel's limit"] += 1
+            self.refuse(TOO_LONG, (peer,))
             return
         counters.datagrams_in += 1
+        peer.datagrams += 1
+        peer.size += len(data)
         if not data:
             counters.empty += 1
-        peer = self._senders.one(key)
         reason = self._limited and self._refusal(peer)
         if reason:
-            counters.refused[reason] += 1
+            self.refuse(reason, (peer,))
             return
         counters.bytes_in += len(data)
         self._deliver(((data, peer),))
@@ -194,7 +231,7 @@ class DatagramPort:
         more = True
         while more and count < DATAGRAMS_PER_EVENT and size < BYTES_PER_EVENT:
             try:
-                came, keys, taken, more = self._source.receive(DATAGRAMS_PER_EVENT - count)
+                came, keys, taken, more, truncated = self._source.receive(DATAGRAMS_PER_EVENT - count)
             except (BlockingIOError, InterruptedError):
                 more = False
             except OSError as error:
@@ -203,11 +240,10 @@ class DatagramPort:
                 count += 1
             else:
                 count += taken
-                size += sum(map(len, came))
-                if len(came) < taken:
-                    counters.refused["longer than the kernel's limit"] += taken - len(came)
+                size += self._senders.receive(came, keys, peers)
                 datagrams += came
-                peers += self._senders.of(keys)
+                if truncated:
+                    self.refuse(TOO_LONG, self._senders.of(truncated))
         if datagrams:
             counters.datagrams_in += len(datagrams)
             if not all(datagrams):
@@ -221,23 +257,22 @@ class DatagramPort:
 
     def _passed(self, batch: Batch, peers: Sequence[Peer]) -> Batch:
         """The datagrams that access and the rates let through; the others are counted."""
-        refused = self.counters.refused
         if self._guarded:
             reasons = self._senders.refusals(peers)
             if any(reasons):
-                refused.update(filter(None, reasons))
+                self.refuse(ACCESS, list(compress(peers, reasons)))
                 allowed = [reason is None for reason in reasons]
                 batch, peers = list(compress(batch, allowed)), list(compress(peers, allowed))
         # The rate per source comes first: what one source sends too much must not use up the rate of all.
         if self._sources is not None and peers:
             granted = self._sources.take_many(peers, self._reactor.seconds())
             if not all(granted):
-                refused["datagrams_per_source"] += granted.count(False)
+                self.refuse(PER_SOURCE, [peer for peer, may in zip(peers, granted, strict=True) if not may])
                 batch = list(compress(batch, granted))
         if self._all is not None and batch:
             taken = self._all.take_many(len(batch), self._reactor.seconds())
             if taken < len(batch):
-                refused["datagrams"] += len(batch) - taken
+                self.refuse(OF_ALL, [peer for _, peer in batch[taken:]])
                 batch = batch[:taken]
         return batch
 
@@ -248,28 +283,62 @@ class DatagramPort:
             return barred
         now = self._reactor.seconds()
         if self._sources is not None and self._sources.take(peer, now) is not None:
-            return "datagrams_per_source"
-        return "datagrams" if self._all is not None and not self._all.take(now) else None
+            return PER_SOURCE
+        return OF_ALL if self._all is not None and not self._all.take(now) else None
+
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        """Count one refusal for each of these peers, and log it at a bounded rate."""
+        if peers:
+            self._refuse(reason, peers, why or partial(self._why, reason, peers[0]))
+
+    def _why(self, reason: str, peer: Peer) -> str:
+        """What the counter's name of a refusal stands for with this peer, in words."""
+        if reason == ACCESS:
+            return self._senders.why(peer)
+        if reason == PER_SOURCE and self._sources is not None:
+            return self._sources.why(CONNECT_RATE, peer)
+        if reason == NO_ADDRESS:
+            return "its socket has no name" if peer.local else "it sent to a broadcast or multicast address"
+        return self._rate_words if reason == OF_ALL else ""
 
     def _deliver(self, batch: Batch) -> None:
         self._flusher.active = True
+        self._asked = batch
         try:
             self.protocol.datagrams(batch)
         except BaseException:  # noqa: BLE001
             self.failed("datagrams")
+        if self._credits is _SPENT:
+            self._asked, self._credits = (), None
+        else:
+            self._forget_asked()
         self._flusher.end()
 
     # -- out
 
     def send(self, data: bytes, peer: Peer) -> bool:
         """Answer a peer from the address that it sent to; False, and counted, where that is refused."""
+        if not peer.proved:
+            asked = self._asked
+            if (
+                len(asked) == 1
+                and len(data) <= len(asked[0][0])
+                and peer is asked[0][1]
+                and self._credits is None
+            ):
+                self._credits = _SPENT  # the usual answer: no longer than its question, and the only one
+            elif not self._affords(data, peer):
+                return False
+        return self._send(data, peer)
+
+    def _send(self, data: bytes, peer: Peer) -> bool:
         if peer.sockaddr is None:
-            self.counters.refused["no return address"] += 1
+            self.refuse(NO_ADDRESS, (peer,))
             return False
         if self._guarded:
             barred = self._senders.refusal(peer)  # its datagram may have come before a reload
             if barred is not None:
-                self.counters.refused[barred] += 1
+                self.refuse(barred, (peer,))
                 return False
         try:
             if peer.control:
@@ -277,7 +346,7 @@ class DatagramPort:
             else:
                 self.sock.sendto(data, peer.sockaddr)
         except OSError as error:
-            self.counters.refused[_word(error)] += 1
+            self.refuse(_word(error), (peer,), error.strerror or "")
             return False
         self.counters.datagrams_out += 1
         self.counters.bytes_out += len(data)
@@ -288,6 +357,10 @@ class DatagramPort:
         if len(replies) == 1:
             self.send(*replies[0])
             return
+        if replies is self._asked and self._credits is None:
+            self._credits = _SPENT  # as many bytes to each as came from it
+        elif self._bounded:
+            replies = [reply for reply in replies if reply[1].proved or self._affords(*reply)]
         for start in range(0, len(replies), DATAGRAMS_PER_EVENT):
             self._send_batch(replies[start : start + DATAGRAMS_PER_EVENT])
 
@@ -299,7 +372,7 @@ class DatagramPort:
                 self._count_sent(replies, size, refused)
                 return
         for data, peer in replies:
-            self.send(data, peer)
+            self._send(data, peer)
 
     def _bars(self, replies: Batch) -> bool:
         """Whether access bars the peer of one of these."""
@@ -307,10 +380,48 @@ class DatagramPort:
 
     def _count_sent(self, replies: Batch, size: int, refused: Sequence[tuple[int, OSError]]) -> None:
         for number, error in refused:
-            self.counters.refused[_word(error)] += 1
+            self.refuse(_word(error), (replies[number][1],), error.strerror or "")
             size -= len(replies[number][0])
         self.counters.datagrams_out += len(replies) - len(refused)
         self.counters.bytes_out += size
+
+    # -- amplification
+
+    def _affords(self, data: bytes, peer: Peer) -> bool:
+        """Whether a peer that has proved nothing may be sent this; if not, that is counted."""
+        if peer.sockaddr is None or (self._guarded and self._senders.refusal(peer) is not None):
+            return True  # it will be refused for that reason
+        if self._credits is None:
+            self._credits = self._counted()
+        size, left = len(data), self._credits.get(id(peer))
+        if left is None:
+            beyond = max(0, size - self._beyond)
+            if beyond > self._unanswered:
+                self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and nothing that came is to be answered")
+                return False
+            self._unanswered -= beyond
+        elif size > left:
+            self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and {left} may be sent")
+            return False
+        else:
+            self._credits[id(peer)] = left - size
+        return True
+
+    def _counted(self) -> dict[int, int]:
+        credit: dict[int, int] = {}
+        for datagram, each in self._asked:
+            credit[id(each)] = credit.get(id(each), 0) + len(datagram) + self._beyond
+        return credit
+
+    def _forget_asked(self) -> None:
+        """What was asked has been handled: what was not answered may be answered later."""
+        if self._bounded:
+            if self._credits is None:
+                left = sum([len(data) for data, _ in self._asked])
+            else:
+                left = max(0, sum(self._credits.values()) - self._beyond * len(self._asked))
+            self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
+        self._asked, self._credits = (), None
 
     def gone(self, peer: Peer) -> bool:
         """Whether nobody has the Unix peer's socket any more: connect(2) says so, and sends nothing."""
@@ -326,6 +437,10 @@ class DatagramPort:
 
     # -- endings
 
+    def enter_senders(self) -> Iterator[None]:
+        """Bring the accounts of the senders up to date; it may be interrupted wherever it yields."""
+        return self._senders.enter_all()
+
     def connectionLost(self, reason: Failure) -> None:  # noqa: N802
         """The reactor has given up this port, because of an exception that nothing caught."""
         self._reading = self._wanted = False
@@ -335,6 +450,8 @@ class DatagramPort:
         """Leave the reactor; the socket stays open."""
         self.read(False)
         self.count_drops()
+        for _ in self.enter_senders():
+            pass
 
 
 def _word(error: OSError) -> str:

@@ -27,9 +27,9 @@ FEW_DATAGRAMS = 2
 QUIET_READS = 8
 SINGLE_READS = 32
 
-# Datagrams, the keys of their senders, how many were taken from the socket (some may have been too long), and
-# whether there may be more.
-Received = tuple[Sequence[bytes], Sequence[Hashable], int, bool]
+# Datagrams, the keys of their senders, how many were taken from the socket, whether there may be more, and
+# the keys of the senders of those that were too long.
+Received = tuple[Sequence[bytes], Sequence[Hashable], int, bool, Sequence[Hashable]]
 
 
 class Receiver(Protocol):
@@ -74,7 +74,7 @@ class OneByOne:
 
     def receive(self, most: int) -> Received:  # noqa: ARG002
         data, key = self.receive_one()
-        return ((), (), 1, True) if data is None else ((data,), (key,), 1, True)
+        return ((), (), 1, True, (key,)) if data is None else ((data,), (key,), 1, True, ())
 
     def origin(self, key: tuple[Sockaddr, Ancillary]) -> tuple[Sockaddr, Ancillary]:
         return key
@@ -108,7 +108,7 @@ class InBatches:
 
     def receive(self, most: int) -> Received:
         asked = min(most, self._most)
-        datagrams, keys, lengths = self._inbox.receive(self._fileno(), asked)
+        datagrams, keys, lengths, truncated = self._inbox.receive(self._fileno(), asked)
         came = len(lengths)
         if max(lengths) > self._short:
             if sum(lengths) > _MEMORY_KEPT:
@@ -120,7 +120,7 @@ class InBatches:
             self._quiet = 0
         elif came < asked:
             self._seen_few()
-        return datagrams, keys, came, came == asked
+        return datagrams, keys, came, came == asked, truncated
 
     def _seen_few(self) -> None:
         self._quiet += 1

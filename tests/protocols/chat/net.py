@@ -59,6 +59,9 @@ class Net:
         for data, peer in replies:
             self.send(data, peer)
 
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
+
     def pauseProducing(self) -> None:
         self.paused = True
 

@@ -164,7 +164,6 @@ def test_a_client_of_another_protocol(net: Net, peer: Peer) -> None:
     assert net.heard(ERIN) == []
     assert [each.name for each in net.listener.members()] == ["erin"]
     assert net.counters.refused == {"speaks HTTP": 1}
-    assert net.logged[-1] == f"lobby: {peer.text} speaks HTTP, which is not served here"
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -34,6 +34,9 @@ class Transport:
         self.counters = Counters()
         self.sent: list[tuple[bytes, Peer]] = []
 
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        self.counters.refused[reason] += len(peers)
+
     def pauseProducing(self) -> None:
         raise AssertionError
 
@@ -130,11 +133,13 @@ def test_each_connection_begins_anew() -> None:
 
 
 def test_one_datagram_for_one() -> None:
-    """The same bytes, an empty one too; with a prefix, that before."""
+    """The same bytes, an empty one too; with a prefix, that before, where the kernel vouches for the peer."""
     peer = Peer.inet(("127.0.0.1", 40000))
     for data in (b"", b"hello", bytes(9000)):
         assert answered(data, peer) == ([(data, peer)], {})
-    assert answered(b"hello", peer, prefix="é ") == ([("é hello".encode(), peer)], {})
+    assert answered(b"hello", peer, prefix="é ") == ([(b"hello", peer)], {})
+    local = Peer.unix(1000, 1, "me.sock")
+    assert answered(b"hello", local, prefix="é ") == ([("é hello".encode(), local)], {})
 
 
 @pytest.mark.parametrize(
@@ -158,7 +163,7 @@ def test_peers_of_a_batch_that_are_answered() -> None:
     protocol.start(transport)
     friend, other, foe = (Peer.inet(("10.1.2.3", port)) for port in (40000, 40001, 7))
     protocol.datagrams([(b"1", foe), (b"2", friend), (b"3", foe), (b"4", other), (b"5", friend)])
-    assert transport.sent == [(b"> 2", friend), (b"> 4", other), (b"> 5", friend)]
+    assert transport.sent == [(b"2", friend), (b"4", other), (b"5", friend)]
     assert transport.counters.refused == {"source port below 1024": 2}
 
 

@@ -21,7 +21,11 @@ OTHER = Peer.unix(0, 7)
 
 def listening(sink: Any, max_line: int = 64, form: str = "text") -> LineLogDatagrams:
     protocol = LineLogDatagrams(sink, sink.backlog, records_for(form, "applog"), max_line, lambda: 0)
-    transport: Any = SimpleNamespace(counters=SimpleNamespace(refused=Counter()))
+    refused: Counter[str] = Counter()
+    transport: Any = SimpleNamespace(
+        counters=SimpleNamespace(refused=refused),
+        refuse=lambda reason, peers: refused.update({reason: len(peers)}),
+    )
     protocol.start(transport)
     return protocol
 

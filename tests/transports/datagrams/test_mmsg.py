@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockd.base.addresses import parse
-from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.access import Access
@@ -28,6 +27,7 @@ from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
+from tests.transports.datagrams.book import Book
 from tests.transports.loop import Loop
 
 CLIENTS = 4
@@ -60,7 +60,10 @@ class Side:
             if steps is None:
                 patch.setattr("sockd.transports.datagrams.receive.inbox", lambda *_: None)
                 patch.setattr("sockd.transports.datagrams.port.outbox", lambda *_: None)
-            self.port = DatagramPort(self.sock, self.turn, Counters(), self.failed, self.lost, *rates)
+            book = Book()
+            self.port = DatagramPort(
+                self.sock, self.turn, book.counters, book.refuse, book.enter, self.failed, self.lost, *rates
+            )
         if steps is not None:
             source: Any = self.port._source
             source._most = min(steps, source._inbox.count)
@@ -201,9 +204,9 @@ def test_cut_datagrams_are_left_out(pair: tuple[socket.socket, socket.socket]) -
     ours, theirs = pair
     for size in (10, 11, 3, 50):
         theirs.send(bytes(size))
-    datagrams, keys, lengths = an_inbox(10).receive(ours.fileno(), 8)
+    datagrams, keys, lengths, truncated = an_inbox(10).receive(ours.fileno(), 8)
     assert [len(data) for data in datagrams] == [10, 3]
-    assert len(keys) == 2
+    assert len(keys) == len(truncated) == 2
     assert len(lengths) == 4
 
 
@@ -216,7 +219,7 @@ def test_datagrams_of_one_length(pair: tuple[socket.socket, socket.socket], size
         sent = [bytes([number]) * length for number in range(8)]
         for data in sent:
             theirs.send(data)
-        datagrams, keys, lengths = inbox.receive(ours.fileno(), 8)
+        datagrams, keys, lengths, _ = inbox.receive(ours.fileno(), 8)
         assert datagrams == sent
         assert len(set(keys)) == 1
         assert lengths == (length,) * 8
@@ -227,9 +230,10 @@ def test_datagrams_that_are_all_too_long(pair: tuple[socket.socket, socket.socke
     ours, theirs = pair
     for _ in range(8):
         theirs.send(bytes(11))
-    datagrams, keys, lengths = an_inbox(10).receive(ours.fileno(), 8)
+    datagrams, keys, lengths, truncated = an_inbox(10).receive(ours.fileno(), 8)
     assert not datagrams
     assert not keys
+    assert len(truncated) == 8
     assert lengths == (10,) * 8
 
 

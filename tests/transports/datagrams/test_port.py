@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
 from sockd.base.addresses import Address, parse
-from sockd.base.metrics import Counters
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
 from sockd.limits.access import Access
@@ -24,6 +23,7 @@ from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
+from tests.transports.datagrams.book import Book
 from tests.transports.loop import Loop
 
 MOST_OVER_IPV4 = 65_507
@@ -38,6 +38,16 @@ def _way(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr("sockd.transports.datagrams.receive.inbox", lambda *_: None)
             patch.setattr("sockd.transports.datagrams.port.outbox", lambda *_: None)
         yield
+
+
+# A sender as recvfrom has it, with its ancillary data.
+LONG = (("127.0.0.1", 40000), ())
+
+
+def proved(peer: Peer) -> Peer:
+    """A peer that may be sent anything, asked or not."""
+    peer.proved = True
+    return peer
 
 
 class Echo:
@@ -78,8 +88,16 @@ class Open:
             if address.kind.local
             else open_inet(address, SocketOptions())
         )
+        self.book = book = Book()
         self.port = DatagramPort(
-            sock, Flusher(self.loop), Counters(), self.failures.append, self.lost, **rates
+            sock,
+            Flusher(self.loop),
+            book.counters,
+            book.refuse,
+            book.enter,
+            self.failures.append,
+            self.lost,
+            **rates,
         )
         self.port.protocol = self.echo
         self.echo.port = self.port
@@ -228,7 +246,7 @@ def test_few_are_read_one_by_one(opened: Any, monkeypatch: pytest.MonkeyPatch) -
     port = opened("udp://127.0.0.1:0", rate=Rate(3, 1.0))
     port.port._source.plain = True
     receive = port.port._source.receive_one
-    results: list[Any] = [BlockingIOError(), ConnectionRefusedError(errno.ECONNREFUSED, ""), (None, "")]
+    results: list[Any] = [BlockingIOError(), ConnectionRefusedError(errno.ECONNREFUSED, ""), (None, LONG)]
 
     def faulty() -> Any:
         if not results:
@@ -344,8 +362,8 @@ def test_what_asked_a_whole_network_is_not_answered(listening: str, asked: str, 
 def test_refusal_by_the_kernel_is_counted(opened: Any) -> None:
     """A datagram too long for its network isn't sent, and nothing else happens."""
     port = opened("udp://127.0.0.1:0")
-    assert not port.port.send(bytes(70_000), Peer.inet(("127.0.0.1", 9999)))
-    assert not port.port.send(b"x", Peer.inet(("127.0.0.1", 0)))
+    for data, number in ((bytes(70_000), 9999), (b"x", 0)):
+        assert not port.port.send(data, proved(Peer.inet(("127.0.0.1", number))))
     assert port.port.counters.refused == {"kernel: EMSGSIZE": 1, "kernel: EINVAL": 1}
     assert port.port.counters.datagrams_out == port.port.counters.bytes_out == 0
 
@@ -549,7 +567,103 @@ def test_whom_access_bars_is_not_sent_anything(opened: Any) -> None:
     assert not port.port.send(b"!", peer)
     assert port.port.counters.refused == {"access": 1}
     port.port.admit(None)
-    assert port.port.send(b"!", peer)
+    assert port.port.send(b"!", proved(peer))
+
+
+# -- amplification
+
+
+class Late:
+    """Answers what the test says, at once or when the test calls."""
+
+    def __init__(self, port: DatagramPort, answers: Any, *, together: bool = False) -> None:
+        self.port = port
+        self.answers = answers
+        self.together = together
+        self.peers: list[Peer] = []
+
+    def datagrams(self, batch: Sequence[tuple[bytes, Peer]]) -> None:
+        replies = []
+        for data, peer in batch:
+            self.peers.append(peer)
+            replies += [(answer, peer) for answer in self.answers(data)]
+        if self.together:
+            self.port.send_many(replies)
+        else:
+            for each in replies:
+                self.port.send(*each)
+
+
+def ask(port: Open, *questions: bytes) -> None:
+    client = port.client()
+    for question in questions:
+        client.sendto(question, ("127.0.0.1", port.number))
+    port.until_received(len(questions))
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        lambda data: [data + b"!"],
+        lambda data: [bytes(1000)],
+        lambda data: [data, b"!"],
+        lambda data: [data, data],
+    ],
+)
+def test_no_answer_over_udp_is_longer_than_what_was_asked(
+    together: bool, count: int, answers: Any, opened: Any
+) -> None:
+    """Its source may be forged: whatever the protocol does, sockd amplifies nothing."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.protocol = Late(port.port, answers, together=together)
+    ask(port, *[b"question"] * count)
+    counters = port.port.counters
+    assert counters.bytes_out <= counters.bytes_in
+    assert counters.refused["longer than what was asked"] >= count * (len(answers(b"")) - 1) or 1
+    assert sum(counters.refused.values()) + counters.datagrams_out == count * len(answers(b""))
+    assert port.book.whys
+
+
+def test_an_answer_may_be_longer_where_the_protocol_says_so(opened: Any) -> None:
+    """By so many bytes for each peer and event, and no more."""
+    port = opened("udp://127.0.0.1:0", answer_beyond=10)
+    port.port.protocol = Late(port.port, lambda data: [bytes(len(data) + 10)])
+    ask(port, b"", b"a")
+    assert not port.port.counters.refused
+    port.port.protocol = Late(port.port, lambda data: [bytes(len(data) + 11)])
+    ask(port, b"", b"a")
+    port.until_received(4)
+    counters = port.port.counters  # those that come together have what both of them may be answered
+    assert counters.refused["longer than what was asked"] in (1, 2)
+    assert counters.bytes_out <= counters.bytes_in + 10 * counters.datagrams_in
+
+
+def test_peers_that_are_known_may_be_sent_anything(opened: Any, tmp_path: Path) -> None:
+    """Those that have proved their address, and those that the kernel vouches for."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.protocol = late = Late(port.port, lambda data: [])
+    ask(port, b"x")
+    assert port.port.send(bytes(1000), proved(late.peers[0]))
+    local = opened(parse(f"unixgram://{tmp_path}/a.sock"))
+    local.port.protocol = Late(local.port, lambda data: [bytes(1000)])
+    client = local.client(str(tmp_path / "me.sock"), socket.AF_UNIX)
+    client.sendto(b"x", f"{tmp_path}/a.sock")
+    assert len(local.answer(client)[0]) == 1000
+
+
+def test_what_was_not_answered_may_be_answered_later(opened: Any) -> None:
+    """All together no more bytes than came; so a protocol may ask somebody else first."""
+    port = opened("udp://127.0.0.1:0")
+    port.port.protocol = late = Late(port.port, lambda data: [])
+    ask(port, b"12345", b"67890")
+    peer = late.peers[0]
+    assert port.port.send(bytes(7), peer)
+    assert not port.port.send(bytes(4), peer)
+    port.port.send_many([(b"123", peer), (b"4", peer)])
+    assert port.port.counters.bytes_out == 10
+    assert port.port.counters.refused == {"longer than what was asked": 2}
 
 
 # -- many at once
@@ -559,8 +673,8 @@ def test_send_many(opened: Any) -> None:
     """In order, each to its own; what the kernel refuses is counted, and the ones after it leave."""
     port = opened("udp://127.0.0.1:0")
     clients = [port.client("127.0.0.1") for _ in range(2)]
-    one, other = (Peer.inet(client.getsockname()) for client in clients)
-    nowhere, nobody = Peer.inet(("127.0.0.1", 0)), Peer(None, host="127.0.0.1", port=9)
+    one, other = (proved(Peer.inet(client.getsockname())) for client in clients)
+    nowhere, nobody = proved(Peer.inet(("127.0.0.1", 0))), Peer(None, host="127.0.0.1", port=9)
     replies = [(b"%d" % number, (one, other)[number % 2]) for number in range(2 * DATAGRAMS_PER_EVENT)]
     replies[3] = bytes(70_000), one
     replies[5] = b"5", nowhere
@@ -583,7 +697,7 @@ def test_send_many_to_some_whom_access_bars(opened: Any) -> None:
     rules = AccessPlan((), (ip_network("127.0.0.2/32"),), frozenset(), frozenset())
     port.port.admit(Access(rules))
     friend, foe = port.client("127.0.0.1"), port.client("127.0.0.2")
-    peers = [Peer.inet(client.getsockname()) for client in (friend, foe)]
+    peers = [proved(Peer.inet(client.getsockname())) for client in (friend, foe)]
     port.port.send_many([(b"x", peers[number % 2]) for number in range(DATAGRAMS_PER_EVENT)])
     assert port.port.counters.refused == {"access": DATAGRAMS_PER_EVENT // 2}
     assert port.answer(friend)[0] == b"x"

@@ -10,14 +10,19 @@ import pytest
 from sockd.base.peers import Ancillary, Peer
 from sockd.limits.access import Access
 from sockd.plan.plan import AccessPlan
-from sockd.transports.datagrams.senders import PEERS_KEPT, Senders, peer_of
+from sockd.transports.datagrams.senders import PEERS_KEPT, Broadcasts, Senders, peer_of
 
+HERE = ("127.0.0.1", 7007)
 V6 = ("2001:db8::9", 4000, 0, 0)
+
+
+def ignore(_peer: Peer) -> None:
+    """It is entered into no accounts."""
 
 
 def told(level: int, kind: int, data: bytes) -> Peer:
     """The Peer that comes of this ancillary data."""
-    return peer_of(V6, ((0, 0, b"unknown"), (level, kind, data)), local=False)
+    return peer_of(V6, ((0, 0, b"unknown"), (level, kind, data)), local=False, broadcasts=Broadcasts())
 
 
 @pytest.mark.parametrize(("asked", "interface"), [("2001:db8::1", 0), ("fe80::1", 3), ("::ffff:10.0.0.1", 0)])
@@ -47,7 +52,7 @@ def test_unknown_ancillary_data_is_ignored() -> None:
 
 def test_unknown_unix_sender() -> None:
     """Without credentials, which the kernel always gives, a sender is nobody known."""
-    assert peer_of(None, (), local=True).text == "uid=?,pid=?"
+    assert peer_of(None, (), local=True, broadcasts=Broadcasts()).text == "uid=?,pid=?"
 
 
 class Told:
@@ -64,7 +69,8 @@ class Told:
 def test_senders_are_found_again() -> None:
     """Each is met once, also among others who are new, and is the same object again."""
     kernel = Told()
-    senders = Senders(kernel, local=False)
+    entered: list[Peer] = []
+    senders = Senders(kernel, entered.append, HERE, local=False)
     first = senders.of([5, 6, 5])
     again = senders.of([6, 7, 5])
     assert [peer.port for peer in first + again] == [5, 6, 5, 6, 7, 5]
@@ -74,14 +80,14 @@ def test_senders_are_found_again() -> None:
 
 def test_senders_are_remembered_within_bounds() -> None:
     """A million senders take no more memory than a thousand."""
-    senders = Senders(Told(), local=False)
+    senders = Senders(Told(), ignore, HERE, local=False)
     assert [peer.port for peer in senders.of(range(PEERS_KEPT + 10))] == list(range(PEERS_KEPT + 10))
     assert len(senders) == 10
 
 
 def test_refusals() -> None:
     """Each gets its own verdict, in order, until the rules are others; they are bounded in number too."""
-    senders = Senders(Told(), local=False)
+    senders = Senders(Told(), ignore, HERE, local=False)
     friend, foe = Peer.inet(("192.0.2.1", 1)), Peer.inet(("198.51.100.1", 1))
     assert senders.refusals([friend, foe]) == [None, None]
     senders.admit(Access(AccessPlan((), (ip_network("198.51.100.0/24"),), frozenset(), frozenset())))
