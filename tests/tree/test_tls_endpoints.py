@@ -175,7 +175,7 @@ def test_certificate_that_is_not_trusted(
     [
         (b"GET / HTTP/1.1\r\n\r\n", "http request; the client speaks HTTP without TLS"),
         (
-            b"CONNECT example.org:443 HTTP/1.1\r\n",
+            b"CONNECT a:443 HTTP/1.1\r\n",
             "https proxy request; the client takes this for a proxy of HTTP",
         ),
         (b"EHLO example.org\r\n", "wrong version number; what came is no TLS"),
@@ -270,6 +270,10 @@ def test_versions_that_are_over(version: ssl.TLSVersion, house: House) -> None:
     client = house.tls(endpoint.listeners[0].address, version=version, context=context)
     house.loop.until(client.alert, client.tls)
     assert endpoint.listeners[0].counters.refused == {"TLS: unsupported protocol": 1}
+    client.tls.close()
+    house.until(lambda: ends(house))
+    newest = {ssl.TLSVersion.TLSv1: "TLS 1.0", ssl.TLSVersion.TLSv1_1: "TLS 1.1"}[version]
+    assert f"unsupported protocol; the client speaks {newest} at most" in house.log.messages()[-1]
 
 
 def negotiable(house: House, version: ssl.TLSVersion, ciphers: str) -> set[str]:
