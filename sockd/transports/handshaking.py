@@ -113,7 +113,7 @@ class Handshaking(Connection):
         try:
             data = inspection.pass_on(data)
         except HandshakeRefusedError as error:
-            self._refuse(str(error), b"" if inspection.encrypted else HANDSHAKE_FAILURE)
+            self._refuse(str(error), HANDSHAKE_FAILURE if error.honest else b"")
             return
         bio, done = self._bio_in, False
         bio.write(data)

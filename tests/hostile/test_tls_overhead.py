@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Made, made
+from tests.end_to_end.programs import Process
 from tests.hostile.ordeal import attacked
-from tests.hostile.scene import FULL, Attackers, Scene, until
+from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
 from tests.hostile.test_tls import client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger, KeyUpdates
-from tests.transports.test_inspection import FFDHE8192, keys, record
+from tests.transports.test_inspection import record
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +143,22 @@ def test_records_of_a_byte(scene: Scene) -> None:
     attacked(scene, "records of a byte", "records", send, memory=64)
 
 
+def openssl_hello(*options: str) -> bytes:
+    """What OpenSSL's own client sends first."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        loudly_skip("openssl is not installed (see .ci/run)")
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        where = f"127.0.0.1:{one.getsockname()[1]}"
+        process = Process([openssl, "s_client", "-connect", where, *options])
+        try:
+            accepted, _ = one.accept()
+            with accepted:
+                return accepted.recv(65_536)
+        finally:
+            process.end()
+
+
 def hellos(scene: Scene, name: str, data: bytes, why: str) -> None:
     """Send what is to be refused at once, on one connection after the other."""
 
@@ -160,13 +177,14 @@ def hellos(scene: Scene, name: str, data: bytes, why: str) -> None:
 
 def test_a_hello_of_tiny_records(scene: Scene) -> None:
     """64 KiB of them took 7 ms."""
-    data = record(HANDSHAKE, b"\1") + record(HANDSHAKE, b"\0") * 11_000
-    hellos(scene, "ClientHello in bytes", data, "the handshake takes more than * records")
+    hello = b"\1" + (11_000).to_bytes(3, "big") + bytes(11_000)
+    data = b"".join(record(HANDSHAKE, bytes([byte])) for byte in hello)
+    hellos(scene, "ClientHello in bytes", data, "the ClientHello takes more than * records")
 
 
 def test_keys_of_ffdhe(scene: Scene) -> None:
     """OpenSSL would compute with numbers of 8192 bits for 23 ms."""
-    data = record(HANDSHAKE, keys([FFDHE8192], [FFDHE8192]))
+    data = openssl_hello("-groups", "ffdhe8192", "-tls1_3")
     hellos(scene, "FFDHE-8192", data, "the client's key is of a group of FFDHE*")
 
 
