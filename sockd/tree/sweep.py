@@ -152,7 +152,7 @@ class Sweep:
         timed = limits.first_byte is not None or limits.lifetime is not None
         for connection in connections:
             if self._rechecks and self._recheck is not None:
-                self._recheck.check(connection)
+                self._recheck.check(connection, self._over_limit)
             draining = connection in drained
             if (timed or draining or not connection.ready) and self._judge_age(connection, now):
                 continue
