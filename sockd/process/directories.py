@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sockd.base.account import Account
 from sockd.base.errors import SockdError
-from sockd.base.paths import make_directory
+from sockd.base.paths import absolute, make_directory
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _first(value: str | None) -> Path | None:
     """The first of several directories, which colons separate; a relative one is below the current."""
     for path in (value or "").split(":"):
         if path:
-            return Path(path).absolute()
+            return absolute(path)
     return None
 
 
@@ -56,7 +56,7 @@ def _user(kind: str) -> Path:
         with warnings.catch_warnings():  # an administrator knows that there is no login session
             warnings.simplefilter("ignore")
             path: Path = getattr(platformdirs, kind)("sockd", appauthor=False)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where there is no home directory
         variable = "RUNTIME_DIRECTORY" if kind == "user_runtime_path" else "LOGS_DIRECTORY"
         raise SockdError(f"there is no safe directory of the user's ({error}): set {variable}") from error
     return path

@@ -4,6 +4,7 @@ import os
 import pwd
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sockd.base.errors import FileWrongError
@@ -26,7 +27,12 @@ def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], 
     A child process becomes that user, in twistd's way, and tries to `read` what a reload will.
     """
     receiving, sending = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(receiving)
+        os.close(sending)
+        return (f"no process can be started that tries what the user of --uid may read: {error.strerror}",)
     if not child:
         try:
             os.close(receiving)
@@ -38,7 +44,8 @@ def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], 
     os.close(sending)
     with open(receiving, "rb") as pipe:
         said = pipe.read()
-    os.waitpid(child, 0)
+    with suppress(ChildProcessError):  # SIGCHLD was ignored when we were started: the child is forgotten
+        os.waitpid(child, 0)
     return tuple(said.decode().splitlines())
 
 
