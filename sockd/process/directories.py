@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sockd.base.account import Account
 from sockd.base.errors import SockdError
-from sockd.base.paths import absolute, make_directory
+
+if TYPE_CHECKING:
+    from sockd.base.account import Account
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def _first(value: str | None) -> Path | None:
     """The first of several directories, which colons separate; a relative one is below the current."""
     for path in (value or "").split(":"):
         if path:
+            from sockd.base.paths import absolute  # noqa: PLC0415 - as below
+
             return absolute(path)
     return None
 
@@ -62,11 +66,13 @@ def _user(kind: str) -> Path:
     return path
 
 
-def make_directories(wanted: Directories, user: Account | None) -> None:
+def make_directories(wanted: Directories, user: "Account | None") -> None:
     """Make those that are missing; `user` is whom the daemon, while it is root, is going to run as.
 
     An error is ignored here: what then can't be opened has a message that names the address or the file.
     """
+    from sockd.base.paths import make_directory  # noqa: PLC0415 - `sockd status` does without
+
     for path in (wanted.runtime, wanted.logs):
         with suppress(OSError):
             make_directory(path, 0o755, user)

@@ -22,7 +22,7 @@ from sockd.process.directories import (
     make_directories,
     runtime_directories,
 )
-from sockd.process.user import is_root, refusal_as
+from sockd.process.user import is_root, refusal_as, said_by_child
 from sockd.program import exit_with, on_signal
 from tests.tree.house import raising
 
@@ -213,12 +213,25 @@ def test_a_child_that_is_forgotten() -> None:
         signal.signal(signal.SIGCHLD, before)
 
 
+def test_a_child_that_says_nothing() -> None:
+    """One that is killed, or fails, isn't taken for one that has found nothing wrong."""
+    assert said_by_child(lambda: ("one", "two")) == ("one", "two")
+    assert said_by_child(raising(ZeroDivisionError("oops"))) == ("ZeroDivisionError: oops",)
+
+    def die() -> tuple[str, ...]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ()
+
+    (told,) = said_by_child(die)
+    assert told.endswith("has ended before it could say")
+
+
 def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says so; nothing is left open."""
     open_before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(os, "fork", raising(OSError(errno.EAGAIN, "Resource temporarily unavailable")))
     (told,) = refusal_as(os.getuid(), None, False, lambda: None)
-    assert told.endswith("may read: Resource temporarily unavailable")
+    assert told.endswith("may do: Resource temporarily unavailable")
     assert os.listdir("/proc/self/fd") == open_before
 
 
