@@ -334,6 +334,8 @@ def read_file(file: Path, directories: Directories, options: TwistdOptions) -> P
         plan = descriptors.take(partial(read, file, directories))
     except OSError as error:  # of looking for what is installed
         raise SockdError(f"{file}: the file can't be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise SockdError(f"{file}: the file can't be read: there is too little memory") from error
     return budget.compared(plan, descriptors.limit()).run_as(options.get("uid"), options.get("gid"))
 
 

@@ -5,6 +5,7 @@ Other packages import these names from `sockd.api`.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,10 @@ class Options(BaseModel):
 
         Two endpoints of a file that claim the same are an error of that file.
         """
+        return ()
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
 
 

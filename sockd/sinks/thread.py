@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
@@ -43,7 +44,8 @@ class ShelteredThread(Thread):
     """A thread that takes no signals: one that it took right before exec would be lost to the new program."""
 
     def run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with suppress(OSError):  # of a sandbox
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         super().run()
 
 
