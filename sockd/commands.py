@@ -7,21 +7,20 @@ same name, which is called with the arguments once they have been checked.
 import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
-from operator import itemgetter
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.base.spelling import offer
+from sockd.control.answers import Afterwards, Rows
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
+from sockd.control.listing import Listing
 from sockd.control.server import Effect
 from sockd.control.sources import RANKINGS, sources
 from sockd.control.status import (
     Moments,
-    connection_value,
     disabled_value,
     endpoint_value,
-    member_value,
     program,
 )
 from sockd.control.who import Who
@@ -70,8 +69,8 @@ class Effects:
             **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
             "reload": daemon.reloading.last and daemon.reloading.last.value(),
             "upgrade": daemon.last_upgrade and daemon.last_upgrade.value(),
-            "endpoints": [endpoint_value(endpoint, moments, self._rights) for endpoint in daemon.endpoints],
-            "disabled": [disabled_value(plan) for plan in daemon.plan.disabled],
+            "endpoints": Rows(endpoint_value(each, moments, self._rights) for each in daemon.endpoints),
+            "disabled": Rows(map(disabled_value, daemon.plan.disabled)),
             "leaving": daemon.leaving,
             "control": {"refused": dict(daemon.controls.counters.refused)},
         }
@@ -81,21 +80,8 @@ class Effects:
 
     def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Json]:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
-        moments = self._moments()
-        found: list[tuple[int, Callable[[], dict[str, Json]]]] = []
-        for one in endpoints:
-            found += [
-                (connection.number, partial(connection_value, one, connection, moments))
-                for connection in one.connections
-                if connection.number > after
-            ]
-            found += [
-                (number, partial(member_value, one, number, listener, member, moments))
-                for number, listener, member in one.members()
-                if number > after
-            ]
-        found.sort(key=itemgetter(0))
-        return {"connections": [value() for _, value in found[:most]], "more": len(found) > most}
+        listing = Listing(endpoints, after, most, self._moments())
+        return {"connections": Rows(listing), "more": Afterwards(lambda: listing.more)}
 
     async def sources(self, *, endpoint: str | None, by: str, most: int) -> dict[str, Json]:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]

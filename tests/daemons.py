@@ -1,6 +1,7 @@
 """Daemons on a Loop: the file as it is next, what they are asked, what systemd and the log hear."""
 
 import gc
+import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from sockd.commands import commands
+from sockd.control.answers import pieces
 from sockd.control.language import Refused
 from sockd.daemon import Daemon
 from sockd.plan.plan import EndpointPlan, LogPlan, Plan
@@ -123,7 +125,7 @@ class Running:
         found: list[Any] = []
         asked.addBoth(found.append)
         self.house.run_clock(lambda: found)
-        return found[0].value if isinstance(found[0], Failure) else found[0]
+        return found[0].value if isinstance(found[0], Failure) else as_answered(found[0])
 
     def refused(self, asked: Deferred[Any]) -> tuple[int, tuple[str, ...]]:
         """Why it was: status and problems."""
@@ -179,3 +181,8 @@ class Daemons:
         if error is None:
             assert not self.house.loop.readers | self.house.loop.writers
             assert not self.house.loop.getDelayedCalls(), list(map(str, self.house.loop.getDelayedCalls()))
+
+
+def as_answered(result: Any) -> Any:
+    """A result as a client reads it."""
+    return json.loads("".join(pieces(result)))["result"]

@@ -19,10 +19,11 @@ from sockd.cli.status import show, status
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json
 
-_SHORTEST_WAIT = 0.001  # seconds, where the time for all portions is over
 _KICKED_SHOWN = 20  # ids; of more only the number is printed
 # Connections that are listed at most: whoever answers, they are kept in memory until they are shown.
 _MOST_LISTED = 100_000
+# Bytes that their values may take up; 100,000 usual ones have 60 MB.
+_MOST_KEPT = 128 * 1024 * 1024
 
 _JSON = click.option("--json", "for_programs", is_flag=True, help="Print the daemon's answer as JSON.")
 
@@ -68,22 +69,37 @@ def sources(daemon: RemoteDaemon, endpoint: str | None, by: str, most: int, *, f
 
 def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> tuple[list[Json], bool]:
     """All connections, asked for in portions, none of which takes the daemon long; whether there are more."""
+    from sockd.base.units import format_duration  # noqa: PLC0415
+    from sockd.control.language import Refused  # noqa: PLC0415
+
     where: dict[str, Json] = {} if endpoint is None else {"endpoint": endpoint}
-    deadline = time.monotonic() + (daemon.timeout or COMMANDS["connections"].timeout)
+    seconds = daemon.timeout or COMMANDS["connections"].timeout
+    deadline = time.monotonic() + seconds
     found: list[Json] = []
-    last = 0
-    while len(found) < _MOST_LISTED:
+    last = kept = 0
+    while len(found) < _MOST_LISTED and kept < _MOST_KEPT:
         left = deadline - time.monotonic()
-        result = daemon.ask("connections", within=max(left, _SHORTEST_WAIT), **where)
+        if left <= 0:
+            raise Refused(
+                os.EX_UNAVAILABLE, f"sockd did not list its connections within {format_duration(seconds)}"
+            )
+        result = daemon.ask("connections", within=left, **where)
         for one in result["connections"]:
             if one["id"] <= last:
                 raise ValueError("the ids of connections don't ascend")
             last = one["id"]
             found.append(one)
+            kept += _size_of(one)
         if not result["more"] or not result["connections"]:
             return found, False
         where["after"] = last
     return found, True
+
+
+def _size_of(value: Json) -> int:
+    """Bytes of memory that the value takes up, without the keys, which are few."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sys.getsizeof(value) + sum(map(_size_of, parts))
 
 
 # -- what is printed for each endpoint

@@ -59,6 +59,12 @@ class Interrupted(BaseException):
 class Commands(click.Group):
     """The subcommands, of which Ctrl-C ends each without a word."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **more)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

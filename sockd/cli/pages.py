@@ -8,6 +8,7 @@ from sockd.base.tables import laid_out, width_of, wrapped
 from sockd.base.text import visible
 from sockd.base.units import counted
 
+_LONGEST_CELL = 1000  # characters that a terminal is shown of a value; a pipe gets all of them
 _ESCAPE = "\x1b"
 _COLOURS = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}  # SGR, console_codes(4)
 
@@ -103,8 +104,9 @@ def _table(page: Page, width: int, *, colours: bool) -> list[list[str]]:
     """The lines of the head and of each row. The endpoint's name stands only in its first row."""
     if not page.rows:
         return []
-    rows = [page.head, *page.rows[:1]]
-    for before, (first, *others) in pairwise(page.rows):
+    short = [tuple(cell[:_LONGEST_CELL] for cell in row) for row in page.rows]
+    rows = [page.head, *short[:1]]
+    for before, (first, *others) in pairwise(short):
         rows.append(("" if first == before[0] else first, *others))
 
     def paint(row: int, column: int, piece: str) -> str:

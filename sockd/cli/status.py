@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -93,11 +94,13 @@ def _watch(daemon: RemoteDaemon, names: tuple[str, ...]) -> None:
 
 @contextmanager
 def _screen() -> Iterator[None]:
-    """A screen of its own for as long as something is watched."""
+    """A screen of its own for as long as something is watched, SIGTERM included."""
+    old = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     output.put(_ENTER, end="")
     try:
         yield
     finally:
+        signal.signal(signal.SIGTERM, old)
         output.put(_LEAVE, end="")
 
 

@@ -17,6 +17,7 @@ _STYLES = {
     "stopped": "dim",
     "starting": "yellow",
     "draining": "yellow",
+    "not responding": "red",
     "backing off": "red",
     "disabled": "dim",
 }
@@ -123,7 +124,9 @@ def _life(one: Mapping[str, Json], now: float) -> tuple[str, str]:
 def _notes(one: Mapping[str, Json]) -> Iterator[str]:
     again = f" ({counted(one['restarts'], 'restart')})" if one["restarts"] else ""
     if one["why"] or again:
-        yield f"{one['why'] or 'it has recovered'}{again}"
+        # An older daemon doesn't report what it has recovered from.
+        cause = one.get("recovered_from")
+        yield f"{one['why'] or (f'it has recovered from: {cause}' if cause else 'it has recovered')}{again}"
     if one.get("note"):
         yield one["note"]
     if one["refused"]:

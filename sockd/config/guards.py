@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from sockd.config.form import Section, no_default, wrong
 from sockd.config.hosts import Accounts, Names, PeerNames, SomeNetworks, SomeNetworksOrOff
-from sockd.config.types import FilePath, FilePathIfAny, FilePathOrOff, Version
+from sockd.config.types import FilePath, FilePathIfAny, FilePathOrOff, OptionalDuration, Version
 
 
 class Certificate(Section):
@@ -62,6 +62,11 @@ class Tls(Section):
         None,
         description="DNS names, IP addresses or URIs, one of which the peer's certificate must be valid for;"
         " `off`: any certificate by `client_ca`.",
+    )
+    recheck: OptionalDuration = Field(
+        None,
+        description="How often the certificates of connected clients are checked again. A connection is"
+        " closed if its client's has expired, or is no longer allowed after a reload. `off`: never.",
     )
     min_version: Version = Field("1.2", description="The oldest version of TLS to accept: 1.2 or 1.3.")
 

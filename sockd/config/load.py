@@ -123,9 +123,27 @@ def validate(
         return model.model_validate(value)
     except ValidationError as error:
         found += problems.of_model(error, model, root, at, options)
-        failed = {str(one["loc"][0]) for one in error.errors(include_url=False) if one["loc"]}
-        whole = failed and isinstance(value, dict)
-        return draft.model_validate({key: value[key] for key in value if key not in failed} if whole else {})
+        if not isinstance(value, Mapping):
+            return draft.model_validate({})
+        failed = [problems.steps_to(one) for one in error.errors(include_url=False)]
+        try:
+            return draft.model_validate(_without(value, failed))
+        except ValidationError:  # a key that is needed next to those that are wrong
+            wrong = {steps[:1] for steps in failed}
+            return draft.model_validate({key: value[key] for key in value if (key,) not in wrong})
+
+
+def _without(mapping: Mapping, failed: list[Steps]) -> Mapping:
+    """A mapping without the values at these steps, so that those next to them are checked all the same."""
+    right = Mapping(mapping.place)
+    right.keys_at = mapping.keys_at
+    for key, value in mapping.items():
+        inner = [steps[1:] for steps in failed if steps[:1] == (key,)]
+        if not inner:
+            right[key] = value
+        elif isinstance(value, Mapping) and all(steps and steps[0] in value for steps in inner):
+            right[key] = _without(value, inner)
+    return right
 
 
 def _without_outdented(
@@ -253,6 +271,8 @@ def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Ite
             problem = ""
             if isinstance(path, str):
                 problem = path
+            elif not _is_pattern(pattern) and os.path.realpath(path) == os.path.realpath(file):
+                problem = "this is the main file itself, which can't be included"
             elif os.path.realpath(path) not in seen:
                 if len(seen) > MAX_INCLUDED_FILES:
                     problem = f"more than {MAX_INCLUDED_FILES} files are included"
@@ -264,9 +284,13 @@ def _included(file: Path, top: Main, root: Mapping, found: list[Problem]) -> Ite
                 return
 
 
+def _is_pattern(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
 def _matches(directory: Path, pattern: str) -> list[Path] | list[str]:
     """The files of one pattern, or the one problem with it."""
-    if not any(character in pattern for character in "*?["):
+    if not _is_pattern(pattern):
         path = directory / pattern
         if path.is_dir():
             return [f"{path} is a directory: write {pattern.rstrip('/')}/*.yaml"]

@@ -64,14 +64,19 @@ def of_model(
     return [_problem(one, model, root, at, options) for one in error.errors(include_url=False)]
 
 
+def steps_to(error: Any) -> Steps:
+    """The steps to what an ErrorDetails of pydantic's is about, from the value that the model refused."""
+    *before, last = error["loc"] or ("<whole>",)
+    # A step in angle brackets is the tag of one of several forms, not of the file; an unknown key is its own.
+    inner = tuple(step for step in before if not str(step).startswith("<"))
+    return inner + ((last,) if error["type"] == "extra_forbidden" or not str(last).startswith("<") else ())
+
+
 # `error` is an ErrorDetails of pydantic's, and `context` its `ctx`, whose values have any type.
 def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps, options: Collection[str]) -> Problem:
     kind = error["type"]
     unknown = kind == "extra_forbidden"
-    *before, last = error["loc"] or ("<whole>",)
-    # A step in angle brackets is the tag of one of several forms, not of the file; an unknown key is its own.
-    inner = tuple(step for step in before if not str(step).startswith("<"))
-    inner += (last,) if unknown or not str(last).startswith("<") else ()
+    inner = steps_to(error)
     path = at + inner
     if unknown:
         known = keys.of_model(_model_at(model, inner[:-1]))

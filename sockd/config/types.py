@@ -267,7 +267,15 @@ def _read_path(value: object, _info: ValidationInfo) -> Path:
 def _read_log_path(value: object, info: ValidationInfo) -> Path:
     path = _read_path(value, info)
     directories = (info.context or {}).get("directories")
-    return path if directories is None else directories.logs / path
+    if directories is None:
+        return path
+    whole: Path = directories.logs / path
+    try:
+        if whole.is_dir():
+            raise ValueError(f"{shown(str(whole))} is a directory: write the path of a file in it")
+    except OSError:
+        pass  # what is there can't be known here
+    return whole
 
 
 def _read_version(value: object, _info: ValidationInfo) -> str:

@@ -1,8 +1,9 @@
 """One connection of the control socket: it reads a request, waits for the answer, and reads the next."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
@@ -11,7 +12,7 @@ from zope.interface import implementer
 
 from sockd.base.lines import TOO_LONG, LineSplitter
 from sockd.base.metrics import End
-from sockd.base.reactor import Clock, Timer
+from sockd.base.reactor import Clock, Later, Timer
 from sockd.base.units import format_duration
 from sockd.control import requests
 from sockd.control.language import MAX_REQUEST_BYTES, Json, Refused
@@ -48,8 +49,13 @@ class Allowed:
 
 
 # Seconds that a client may take to send a complete request, since it connected or was last answered, and to
-# receive an answer.
+# receive an answer, or each part of a long one.
 REQUEST_TIMEOUT = 30.0
+# Seconds that it may take to receive all parts: what an answer is made of is kept as long.
+ANSWER_TIMEOUT = 300.0
+# Seconds that making a part of an answer takes, and characters that it has, both by one piece more at most.
+PART_TIME = 0.00025
+PART_SIZE = 32 * 1024
 # Seconds that it may take to close its end after we have closed ours.
 LINGER_TIMEOUT = 5.0
 # Seconds that a client which has sent nothing may keep its place while others wait for one.
@@ -63,6 +69,9 @@ class Conversation(Protocol):
     While a request is being worked on, nothing is read and no deadline runs. If the client closes the
     connection in that time, the work goes on and its answer is dropped. The next request, which may have
     arrived already, is read when the answer has left.
+
+    A long answer leaves in parts (`answer_in_pieces`): each is made `later`, once the client has taken the
+    one before, so that no more of it is ever in memory.
     """
 
     transport: Connection
@@ -72,9 +81,14 @@ class Conversation(Protocol):
         clock: Clock,
         ask: Callable[["Conversation", Request], None],
         caller: Caller,
+        later: Later,
         command: str | None = None,
     ) -> None:
         self.caller = caller
+        self._later = later
+        self._pieces: Iterator[str] | None = None  # of the answer, those that are still to be made
+        self._failed: Callable[[], bytes] | None = None
+        self._must_end = 0.0  # when the client must have received all of them
         self.command = command  # that is being worked on
         self._busy = command is not None  # with a request, or with sending its answer
         self._clock = clock
@@ -106,6 +120,7 @@ class Conversation(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
         self._closing = True
+        self._pieces = None
         self._stop_timer()
 
     def _next(self) -> None:
@@ -145,6 +160,49 @@ class Conversation(Protocol):
             self.transport.write(line)
             self.transport.registerProducer(self, False)
 
+    def answer_in_pieces(self, pieces: Iterator[str], failed: Callable[[], bytes]) -> None:
+        """Send the pieces of an answer's line, made part by part; go on with the next request after them.
+
+        Making them may raise: `failed()` is called while the exception is being handled, and what it returns
+        is the answer if none of the pieces has been sent; else the connection is cut.
+        """
+        self.command = None
+        self._pieces, self._failed = pieces, failed
+        self._must_end = 0.0
+        self._send_part()
+
+    def _send_part(self) -> None:
+        pieces, failed = self._pieces, self._failed
+        if self._closing or pieces is None or failed is None:
+            self._pieces = None
+            return
+        part: list[str] = []
+        size, until = 0, perf_counter() + PART_TIME
+        try:
+            for piece in pieces:
+                part.append(piece)
+                size += len(piece)
+                if size >= PART_SIZE or perf_counter() > until:
+                    break
+            else:
+                self._pieces = None
+        except BaseException:  # noqa: BLE001 - whatever a third party's object raises when it is looked at
+            self._pieces = None
+            refusal = failed()
+            if self._must_end:
+                self.transport.cut(End.FAILED)
+            else:
+                self.reply(refusal)
+            return
+        now = self._clock.seconds()
+        first = not self._must_end
+        if first:
+            self._must_end = now + ANSWER_TIMEOUT
+        self._set_deadline(max(0.0, min(REQUEST_TIMEOUT, self._must_end - now)))
+        self.transport.write("".join(part).encode())
+        if first:
+            self.transport.registerProducer(self, False)
+
     def turn_away(self, refused: Refused) -> None:
         """Send a refusal, read no more requests and close the connection."""
         self.transport.write(requests.refusal(refused))
@@ -156,6 +214,10 @@ class Conversation(Protocol):
     # -- IPullProducer: the transport asks for more when it has sent everything
 
     def resumeProducing(self) -> None:  # noqa: N802
+        if self._pieces is not None:
+            self._stop_timer()  # from here on it waits for us
+            self._later(self._send_part)
+            return
         self.transport.unregisterProducer()
         self._busy = False
         self._set_deadline(REQUEST_TIMEOUT)

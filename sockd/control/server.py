@@ -15,7 +15,7 @@ from sockd.base.peers import Peer
 from sockd.base.reactor import Reactor, Timer
 from sockd.base.units import Rate
 from sockd.base.users import user_name
-from sockd.control import requests
+from sockd.control import answers, requests
 from sockd.control.commands import COMMANDS
 from sockd.control.conversation import Allowed, Caller, Conversation
 from sockd.control.language import MAX_ANSWER_BYTES, Json, Refused
@@ -113,7 +113,7 @@ class ControlServer:
     def _take(self, sock: socket.socket, _sockaddr: object) -> None:
         self.counters.accepted += 1
         caller = Caller.of(sock)
-        conversation = self._converse(sock, Conversation(self._reactor, self._ask, caller))
+        conversation = self._converse(sock, Conversation(self._reactor, self._ask, caller, self.later))
         if not self.allowed.admits(caller):
             self.counters.refused["not allowed"] += 1
             self._log_turned_away(caller)
@@ -175,10 +175,16 @@ class ControlServer:
     def _ask(self, conversation: Conversation, request: Request) -> None:
         if COMMANDS[request.command].changes:
             self._log_request(conversation.caller, request)
+        self.later(self._work_on, conversation, request)
+
+    def _work_on(self, conversation: Conversation, request: Request) -> None:
+        """Run the command, whose answer may be long: within the slice that all callers share."""
         asked = maybeDeferred(self._call, request)
-        asked.addCallback(requests.answer)
-        asked.addErrback(self._refusal, request)
-        asked.addCallback(conversation.reply)
+        asked.addCallback(self._answer, conversation, request)
+        asked.addErrback(lambda failure: conversation.reply(self._refusal(failure, request)))
+
+    def _answer(self, result: Json, conversation: Conversation, request: Request) -> None:
+        conversation.answer_in_pieces(answers.pieces(result), lambda: self._refusal(Failure(), request))
 
     def _call(self, request: Request) -> Json:
         effect = self._effects.get(request.command)
@@ -228,7 +234,7 @@ class ControlServer:
     def adopt(self, sock: socket.socket, state: State) -> Conversation:
         """Go on with such a connection in the new program, which has to `answer` or `refuse` it."""
         sock.setblocking(False)
-        conversation = Conversation(self._reactor, self._ask, Caller.of(sock), "upgrade")
+        conversation = Conversation(self._reactor, self._ask, Caller.of(sock), self.later, "upgrade")
         conversation.thaw(state)
         return self._converse(sock, conversation)
 

@@ -75,7 +75,6 @@ def program(uptime: float, file: str, state: str) -> dict[str, Json]:
 def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict[str, Json]:
     """One endpoint, its protocol's service and its listeners."""
     service = endpoint.service
-    there = Counter(connection.listener for connection in endpoint.connections)
     return {
         "name": endpoint.name,
         "protocol": endpoint.plan.protocol,
@@ -84,10 +83,7 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
         "limit": endpoint.plan.limits.connections,
         "refused": dict(endpoint.host.counters.refused),
         "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
-        "listeners": [
-            _listener_value(each, endpoint.causes, there[each.listener.listening], moments, rights)
-            for each in endpoint.watched
-        ],
+        "listeners": [_listener_value(each, endpoint.causes, moments, rights) for each in endpoint.watched],
     }
 
 
@@ -120,12 +116,13 @@ def _supervised(supervisor: Supervisor, causes: Iterable[Cause], moments: Moment
         "causes": sorted(map(str, causes)),
         "since": moments.text(supervisor.since),
         "why": supervisor.why,
+        "recovered_from": supervisor.recovered_from,
         "restarts": supervisor.restarts,
     }
 
 
 def _listener_value(
-    watched: Watched, causes: Iterable[Cause], connections: int, moments: Moments, rights: Rights
+    watched: Watched, causes: Iterable[Cause], moments: Moments, rights: Rights
 ) -> dict[str, Json]:
     listener, supervisor = watched.listener, watched.supervisor
     if isinstance(listener, DatagramListener):
@@ -135,7 +132,7 @@ def _listener_value(
     return {
         "address": real if listener.plan.address.kind is listener.address.kind else f"{asked} ({real})",
         **_supervised(supervisor, causes if supervisor.state is State.RUNNING else (), moments),
-        "connections": connections,
+        "connections": listener.listening.connections,
         "accepted": counters.accepted,
         "bytes_in": counters.bytes_in,
         "bytes_out": counters.bytes_out,
@@ -207,6 +204,8 @@ def in_words(endpoints: Iterable[Endpoint], leaving: int) -> str:
     parts = [counted(len(tree), "endpoint"), counted(len(supervisors), "listener")]
     if states[State.BACKING_OFF]:
         parts.append(f"{states[State.BACKING_OFF]} backing off")
+    if states[State.HANGING]:
+        parts.append(f"{states[State.HANGING]} not responding")
     if suspended:
         parts.append(f"{suspended} suspended")
     parts.append(counted(connections, "connection"))

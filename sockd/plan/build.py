@@ -148,6 +148,8 @@ class _Planner:
         if other is self.control_claim:
             return f"{claim.address} is taken by the control socket, {other.address.path} (daemon.control)"
         same = "is" if other.address == claim.address else f"overlaps {other.address}, which is"
+        if other.place == claim.place:
+            return f"{claim.address} {same} already used by another endpoint, which shares it by an alias"
         return f"{claim.address} {same} already used at {other.place}"
 
     def _account(

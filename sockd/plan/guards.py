@@ -108,6 +108,9 @@ class Guards:
         if tls.client_names and tls.client_ca is None:
             text = "these are names in certificates that client_ca vouches for, and there is no client_ca"
             self._report(written, "client_names", text)
+        if tls.recheck is not None and tls.client_ca is None:
+            text = "these are checks of certificates that client_ca vouches for, and there is no client_ca"
+            self._report(written, "recheck", text)
         self._check_client_names(written, tls.client_names or ())
         if not plans or len(plans) < len(named):
             return None
@@ -117,6 +120,7 @@ class Guards:
             client_ca=client_ca,
             client_names=tls.client_names or (),
             min_version=tls.min_version,
+            recheck=tls.recheck,
             names=tls.names or (),
             client_ca_file=None if tls.client_ca is None else self._whole(written, tls.client_ca),
         )

@@ -102,6 +102,8 @@ def tls_tree(tls: TlsPlan) -> Tree:
         tree["client_ca"] = str(tls.client_ca_file)
     if tls.client_names:
         tree["client_names"] = list(tls.client_names)
+    if tls.recheck is not None:
+        tree["recheck"] = format_duration(tls.recheck)
     return tree | {"min_version": tls.min_version}
 
 

@@ -52,6 +52,8 @@ class Host(Generic[OptionsT]):
     fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
+    # The service waits for something that doesn't answer, in words; "" when that goes on. It isn't held.
+    hangs: Callable[[str], None] = lambda _: None
     service: Any = None  # what the specification's `service` returned, whose type the protocol knows
     # Calls a function in a later turn, within the slice that the endpoint has of each. Where none is given,
     # as in a protocol's tests, the reactor's own timers do it.

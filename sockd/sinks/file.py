@@ -29,9 +29,10 @@ from twisted.python.failure import Failure
 from sockd.base.reactor import Timer
 from sockd.base.units import counted
 from sockd.sinks.appender import Appender
+from sockd.sinks.hanging import HANGS_AFTER, LOOK_INTERVAL, HangWatch
 from sockd.sinks.memory import keep_freed
 from sockd.sinks.opening import SinkError, Target
-from sockd.sinks.thread import Worker, WorkerThread
+from sockd.sinks.thread import ResultT, Worker, WorkerThread
 
 HIGH_WATER = 4 * 1024 * 1024  # bytes unwritten
 FLOOD = 6 * 1024 * 1024
@@ -55,7 +56,8 @@ class FileSink:
     """Writes records to a file, from `startService` on and until `stopService` has fired.
 
     When a write fails, `fail` is called with its error; `startService` then tries to go on at the byte where
-    it stopped. A subclass may have more to write than it has passed to `write`: see `expected`.
+    it stopped. When the disk doesn't answer for some seconds, `hangs` is called with that in words, and with
+    "" when it does again. A subclass may have more to write than it has passed to `write`: see `expected`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class FileSink:
         reactor: Any,  # a Reactor that Twisted's addTimeout and deferLater take: zope's IReactorTime
         log: Logger,
         fail: Callable[[Exception], None],
+        hangs: Callable[[str], None] = lambda _: None,
         worker: Worker | None = None,
     ) -> None:
         self._file = file
@@ -74,6 +77,8 @@ class FileSink:
         self._reactor = reactor
         self._log = log
         self._fail = fail
+        self._hangs = hangs
+        self._watch = HangWatch(reactor, self._busy, self._progress, self._report_hanging)
         self._sources: dict[Source, None] = {}
         self._paused: dict[Source, None] = {}  # of these; in the order in which they resume
         self._queue = file.queue
@@ -88,6 +93,23 @@ class FileSink:
         self._reported = False  # in the stop, that something is not written yet
         self._ended = False
         self.full = False
+
+    # -- the thread
+
+    def _run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
+        self._watch.begin()
+        return self._worker.run(job)
+
+    def _busy(self) -> bool:
+        return self._worker.unfinished > 0
+
+    def _progress(self) -> object:
+        return self._worker.finished, self._file.written
+
+    def _report_hanging(self, hangs: bool) -> None:
+        seconds = LOOK_INTERVAL * HANGS_AFTER
+        why = f"{self._file.path}: its disk, file server or reader has not answered for {seconds:g} seconds"
+        self._hangs(why if hangs else "")
 
     # -- from the protocol
 
@@ -157,7 +179,7 @@ class FileSink:
         if self._ended:
             return succeed(None)
         self._begin_to_write()  # what was accepted before belongs to the old file
-        return self._worker.run(self._file.reopen).addCallbacks(self._reopened, self._not_reopened)
+        return self._run(self._file.reopen).addCallbacks(self._reopened, self._not_reopened)
 
     def redirect(self, target: Target) -> Deferred[None]:
         """Go over to another file. When it can't be opened, fails with SinkError and keeps the old one.
@@ -196,7 +218,7 @@ class FileSink:
             return
         before = self._file.target
         try:
-            complaint = await self._worker.run(lambda: self._file.redirect(target, decide))
+            complaint = await self._run(lambda: self._file.redirect(target, decide))
         except SinkError as problem:
             if self._failed_before is None or self._failed_before.path != target.path or not decide():
                 raise
@@ -211,7 +233,7 @@ class FileSink:
 
     async def _back_to_failed(self, target: Target, problem: SinkError) -> None:
         self._failed_before = None
-        await self._worker.run(lambda: self._file.let_go(target))
+        await self._run(lambda: self._file.let_go(target))
         if self._up:
             self._up = False
             self._fail(problem)
@@ -238,17 +260,17 @@ class FileSink:
 
     async def _start(self) -> None:
         keep_freed()
-        await self._worker.run(self._file.open)
+        await self._run(self._file.open)
         if self._ended:
             raise SinkError(f"{self._file.path}: the endpoint has stopped")
-        await self._worker.run(self._file.write)
+        await self._run(self._file.write)
         self._up = not self._ended
         self._relieve()
         self._begin_to_write()
 
     def drain(self) -> None:
         """A stop begins, and `stopService` will follow: log what can't be written now."""
-        if self.unwritten and not self._up:
+        if self.unwritten and (not self._up or self._watch.hangs):
             self._report_unwritten(str(self._file.path))
 
     async def _stop(self) -> None:
@@ -258,13 +280,13 @@ class FileSink:
             locked = True
             while self.unwritten or self.expected:
                 try:
-                    await self._worker.run(self._file.open)
-                    await self._worker.run(self._file.write)
+                    await self._run(self._file.open)
+                    await self._run(self._file.write)
                 except SinkError as problem:
                     self._report_unwritten(str(problem))
                     await deferLater(self._reactor, RETRY_DELAY)
                 self._relieve()
-            await self._worker.run(self._file.close)
+            await self._run(self._file.close)
         except CancelledError:
             self.expect_no_more()
             self._report_lost(self._file.unwritten_lines(), "the deadline for stopping has passed")
@@ -274,6 +296,7 @@ class FileSink:
             self._ended = True
             self._up = False
             self._stop_waiting()
+            self._watch.stop()
             self._worker.end()
             if locked:
                 self._moves.release()
@@ -304,7 +327,7 @@ class FileSink:
             enough = 1
             while self._up and self.unwritten >= enough:
                 self._not_before = self._reactor.seconds() + GATHER_TIME
-                await self._worker.run(self._file.write)
+                await self._run(self._file.write)
                 self._relieve()
                 enough = GATHER_SIZE
             self._pumping = False

@@ -17,6 +17,14 @@ ResultT = TypeVar("ResultT")
 class Worker(Protocol):
     """Does jobs outside the reactor's thread, one after the other, in the order in which `run` was called."""
 
+    @property
+    def unfinished(self) -> int:
+        """How many jobs were given and have not come back."""
+
+    @property
+    def finished(self) -> int:
+        """How many jobs have come back, ever."""
+
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
         """Fires with the job's result or exception, in the reactor's thread.
 
@@ -50,7 +58,8 @@ class WorkerThread:
         # Any: each job has a result of its own type.
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Deferred[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._unfinished = 0
+        self.unfinished = 0
+        self.finished = 0
         self._waiting: list[Deferred[None]] = []
 
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
@@ -58,13 +67,13 @@ class WorkerThread:
             self._thread = ShelteredThread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         done: Deferred[ResultT] = Deferred()
-        self._unfinished += 1
+        self.unfinished += 1
         self._jobs.put((job, done))
         return done
 
     def idle(self) -> Deferred[None]:
         waits: Deferred[None] = Deferred(self._waiting.remove)
-        if self._unfinished:
+        if self.unfinished:
             self._waiting.append(waits)
         else:
             waits.callback(None)
@@ -85,7 +94,8 @@ class WorkerThread:
             del job, done, task, result  # or the last write's bytes live until the next
 
     def _finish(self, done: Deferred[Any], result: Any) -> None:
-        self._unfinished -= 1
-        while self._waiting and not self._unfinished:
+        self.unfinished -= 1
+        self.finished += 1
+        while self._waiting and not self.unfinished:
             self._waiting.pop(0).callback(None)
         done.callback(result)

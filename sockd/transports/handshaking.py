@@ -8,6 +8,7 @@ the protocol is made. What handshakes hold in memory is bounded, for each and fo
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.python.failure import Failure
 
@@ -22,6 +23,9 @@ from sockd.transports.inspection import HandshakeRefusedError, Inspection
 from sockd.transports.listening import Listening
 from sockd.transports.reading import BY_BACK_PRESSURE
 from sockd.transports.twisted import TwistedProtocol
+
+if TYPE_CHECKING:
+    from sockd.transports.chain import Chain  # cryptography is loaded where clients show certificates
 
 # Bytes that are read at a time in a handshake.
 HANDSHAKE_READ_SIZE = 16 * 1024
@@ -42,6 +46,8 @@ class Handshaking(Connection):
         "_preamble",
         "_said",
         "_tls",
+        "admitted_by",
+        "chain",
     )
 
     movable = False  # a TLS session can't go on in another program
@@ -71,6 +77,8 @@ class Handshaking(Connection):
         self._goodbye = False  # close_notify was sent, or the peer can't get it any more
         self._preamble: Callable[[bytes], bytes | None] | None = None
         self.ready = False
+        self.chain: Chain | None = None  # what the client has proved, and …
+        self.admitted_by: object = None  # … by whose rules it was enough
 
     @property
     def paused(self) -> bool:

@@ -10,8 +10,9 @@ class Listening:
     at the same address takes this over too, and the connections are then its own.
     """
 
-    __slots__ = ("counters", "name")
+    __slots__ = ("connections", "counters", "name")
 
     def __init__(self, name: str, counters: Counters | None = None) -> None:
         self.name = name
         self.counters = counters or Counters()
+        self.connections = 0  # that it has now

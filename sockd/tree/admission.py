@@ -17,15 +17,18 @@ from collections.abc import Iterable
 from socket import socket
 from typing import TYPE_CHECKING
 
+from sockd.base.errors import SockdError
 from sockd.base.peers import Peer
 from sockd.limits.access import REFUSED, Access, Networks
 from sockd.limits.sources import Sources
-from sockd.plan.plan import EndpointPlan
+from sockd.plan.plan import EndpointPlan, TlsPlan
 from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import groups_of
 
 if TYPE_CHECKING:
-    import ssl
+    from sockd.tree.clients import Clients
+    from sockd.tree.contexts import Contexts, Sessions
+    from sockd.tree.recheck import Recheck
 
 # The counter's name of connections that don't come from a proxy, or don't begin with a valid header.
 PROXY_HEADER = "proxy header"
@@ -48,27 +51,39 @@ class Admission:
             self.sources = Sources(*self.source_limits)
         # By the accepted socket: it is there before its Connection is built, and as long.
         self.counted: dict[socket, Peer] = {}
-        self.context: ssl.SSLContext | None = None
-        self.client_names: tuple[str, ...] | None = None  # None: clients show no certificate
+        self.contexts: Contexts | None = None
+        self.clients: Clients | None = None  # None: clients show no certificate
+        self.recheck: Recheck | None = None
         if plan.tls is not None:
-            # OpenSSL only where it is used.
-            from sockd.transports.openssl import TlsError  # noqa: PLC0415
-            from sockd.tree.contexts import server_context  # noqa: PLC0415
-
             try:
-                self.context = server_context(plan.tls)
-            except TlsError as error:
-                raise TlsError(f"{plan.name}: {error}") from error
-            if plan.tls.client_ca is not None:
-                # Now, as it takes a tenth of a second, and not when the first client comes.
-                import sockd.transports.identity  # noqa: F401, PLC0415
+                self._set_up(plan.tls)
+            except SockdError as error:  # TlsError, which only OpenSSL's module has
+                raise type(error)(f"{plan.name}: {error}") from error
 
-                self.client_names = plan.tls.client_names
+    def _set_up(self, tls: TlsPlan) -> None:
+        # OpenSSL only where it is used.
+        from sockd.tree.contexts import Contexts  # noqa: PLC0415
+
+        self.contexts = Contexts(tls)
+        if tls.client_ca is None:
+            return
+        # Now, as it takes a tenth of a second, and not when the first client comes.
+        from sockd.tree.clients import Clients  # noqa: PLC0415
+        from sockd.tree.recheck import Recheck  # noqa: PLC0415
+
+        self.clients = Clients(tls)
+        if tls.recheck is not None:
+            self.recheck = Recheck(self.clients, tls.recheck)
 
     @property
     def takes_time(self) -> bool:
         """Whether something comes before the protocol."""
-        return self.context is not None or self.proxied
+        return self.contexts is not None or self.proxied
+
+    def sessions(self) -> "Sessions":
+        """The context for a TLS connection that begins now, and its sessions."""
+        assert self.contexts is not None  # noqa: S101 - else the file was refused
+        return self.contexts.sessions()
 
     @property
     def proxied(self) -> bool:

@@ -63,9 +63,8 @@ class Connections:
         self.crowd = Lane(flusher)
         self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
-        handshakes = admission.takes_time
         self._sweep = Sweep(
-            flusher.reactor, self._connections, self._draining, self.over_limit, limits, handshakes=handshakes
+            flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
         )
         self.refusals = Refusals(endpoint, flusher.reactor, log)
         self._endings = Endings(endpoint, flusher.reactor, log)
@@ -82,7 +81,7 @@ class Connections:
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
         self.limits = limits
-        self._sweep.follow(limits, handshakes=self.admission.takes_time)
+        self._sweep.follow(limits, self.admission)
 
     def log_share(self, share: int | None) -> None:
         """From now on log one in `share` connections; with 0 only the refused, with None not even those."""
@@ -105,7 +104,7 @@ class Connections:
     def admit_anew(self, admission: Admission) -> None:
         """From now on this one says who may connect; connections that it doesn't allow are closed."""
         old, self.admission = self.admission, admission
-        self._sweep.follow(self.limits, handshakes=admission.takes_time)
+        self._sweep.follow(self.limits, admission)
         # A peer behind a proxy is checked once its PROXY header is complete.
         known = [connection for connection in self._connections if connection.admitted]
         admission.succeed(old, known)
@@ -152,6 +151,7 @@ class Connections:
     def _have(self, connection: Connection) -> None:
         connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
+        connection.listener.connections += 1
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
@@ -181,6 +181,7 @@ class Connections:
     def ended(self, connection: Connection, end: End) -> None:
         was_full = self.room() <= 0
         del self._connections[connection]
+        connection.listener.connections -= 1
         self._sweep.ended(connection)
         self.admission.left(connection.sock)
         self.refusals.accounts.connection_ended(

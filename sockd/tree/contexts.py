@@ -1,9 +1,61 @@
-"""OpenSSL's context for each certificate of an endpoint, chosen by the name that the client asks for."""
+"""OpenSSL's contexts for the certificates of an endpoint, and the sessions that may be resumed with them."""
 
 import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sockd.plan.plan import CertificatePlan, TlsPlan
 from sockd.transports.openssl import TlsError, context
+
+if TYPE_CHECKING:
+    from sockd.transports.chain import Chain
+
+# Sessions of TLS 1.2 that OpenSSL keeps for clients that take no tickets; a kilobyte each.
+SESSIONS_LIMIT = 1024
+# Bytes of client certificates that are kept: by OpenSSL in such sessions, parsed, and by us.
+CERTIFICATES_SIZE = 8 * 1024 * 1024
+# How many times its size a certificate takes when OpenSSL has parsed it.
+PARSED = 3
+
+
+class Sessions:
+    """A context, and what clients have proved in sessions that can be resumed with this context alone."""
+
+    def __init__(self, made: ssl.SSLContext) -> None:
+        self.context = made
+        self.chains: dict[bytes, Chain] = {}  # by the SHA-256 of the client's own certificate
+        self.size = 0  # bytes of client certificates, in `chains` and in OpenSSL's sessions
+
+    def keep(self, known: bytes, chain: "Chain") -> None:
+        """A full handshake has proved this chain; the client's later ones take the place of earlier ones."""
+        old = self.chains.get(known)
+        self.size += chain.size - (old.size if old is not None else 0)
+        self.chains[known] = chain
+
+    @property
+    def full(self) -> bool:
+        """Whether no more sessions are to be kept."""
+        return self.size > CERTIFICATES_SIZE or self.context.session_stats()["number"] > SESSIONS_LIMIT
+
+
+class Contexts:
+    """The context for each new connection. TlsError where OpenSSL refuses something of the plan.
+
+    OpenSSL would keep 20,480 sessions for two hours, and Python has no way to ask for fewer. So where there
+    are enough, connections get a new context from then on. The sessions of the old one can't be resumed any
+    more; it goes with the last connection that was made with it.
+    """
+
+    def __init__(self, plan: TlsPlan) -> None:
+        self._plan = plan
+        self._sessions = Sessions(server_context(plan))
+
+    def sessions(self) -> Sessions:
+        """For a connection that begins now."""
+        if self._sessions.full:
+            with suppress(TlsError):  # short of descriptors or memory: it may succeed for the next connection
+                self._sessions = Sessions(server_context(self._plan))
+        return self._sessions
 
 
 def server_context(plan: TlsPlan) -> ssl.SSLContext:

@@ -25,7 +25,7 @@ from sockd.tree.listener import Common, Listener
 from sockd.tree.protocol import Engine
 from sockd.tree.required import GiveUp
 from sockd.tree.sockets import Sockets, UdpPorts
-from sockd.tree.states import Cause, State, effect
+from sockd.tree.states import UP, Cause, State, effect
 from sockd.tree.streams import StreamListener
 from sockd.tree.supervisor import Child, Supervisor, cancellable
 
@@ -90,6 +90,7 @@ class Endpoint:
             reactor=self._reactor,
             log=self._log,
             fail=self._service_failed,
+            hangs=self._service_hangs,
             counters=counters,
             udp_ports=surroundings.udp_ports,
             later=self.connections.later,
@@ -156,6 +157,12 @@ class Endpoint:
     def _service_failed(self, error: BaseException) -> None:
         self.service.failed(error)
 
+    def _service_hangs(self, why: str) -> None:
+        if why:
+            self.service.hangs(why)
+        else:
+            self.service.responds()
+
     def _make_datagram_protocol(self) -> DatagramProtocol:
         assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
         return self.plan.specification.datagram(self.host)
@@ -191,7 +198,7 @@ class Endpoint:
     def causes(self) -> frozenset[Cause]:
         """Why its open listeners don't accept, if they don't."""
         causes = set()
-        if self.service.state is not State.RUNNING:
+        if self.service.state not in UP:
             causes.add(Cause.SERVICE_DOWN)
         if self.suspended:
             causes.add(Cause.BY_HAND)

@@ -39,7 +39,8 @@ class Entry:
         self._factory = factory
         self._connections = connections
         # Of the context that the handshake is with: a reload in between is for later connections.
-        self._client_names = connections.admission.client_names
+        self._admission = connections.admission
+        self._sessions = self._admission.sessions() if connection.secure else None
         self._header: Header | None = None  # while it is waited for
 
     def begin(self) -> None:
@@ -69,17 +70,17 @@ class Entry:
         return protocol
 
     def _shaken(self) -> TwistedProtocol:
-        """After the handshake: the client's name, and the protocol."""
-        if self._client_names is not None:
+        """After the handshake: the client's certificate, and the protocol."""
+        clients, sessions = self._admission.clients, self._sessions
+        if clients is not None and sessions is not None:
             # It imports cryptography: only where clients show certificates.
-            from sockd.transports.identity import IdentityError, verified_name  # noqa: PLC0415
+            from sockd.tree.clients import ClientRefusedError  # noqa: PLC0415
 
+            connection = cast("TlsConnection", self._connection)
             try:
-                certificate = cast("TlsConnection", self._connection).session.getpeercert(True)
-                assert certificate is not None  # noqa: S101 - the handshake demands one
-                self._connection.identity = verified_name(certificate, self._client_names)
-            except IdentityError as error:
-                self._connections.refused(self._connection, "TLS: certificate name", str(error))
+                clients.admit(connection, sessions)
+            except ClientRefusedError as error:
+                self._connections.refused(self._connection, error.counter, str(error))
                 self._connections.reject(self._connection, End.BARRED)
                 return None
         return self._build()

@@ -50,7 +50,7 @@ from sockd.tree.done import as_done
 from sockd.tree.endpoint import Endpoint, Surroundings, Watched
 from sockd.tree.listener import Listener
 from sockd.tree.moves import Leaving, Moves, Update, Wanted
-from sockd.tree.states import State
+from sockd.tree.states import UP, State
 from sockd.tree.supervisor import Supervisor, cancellable, describe
 
 T = TypeVar("T")
@@ -239,7 +239,7 @@ class Reconciliation:
             listener = wanted.watched.listener
             if not isinstance(listener, DatagramListener):
                 continue
-            if endpoint.service.state is State.RUNNING and listener.takes_datagrams:
+            if endpoint.service.state in UP and listener.takes_datagrams:
                 self._step("begin datagrams")
                 make = _maker(endpoint, hosts.get(endpoint) or endpoint.host)
                 self._contained(endpoint, partial(listener.begin, make))

@@ -16,6 +16,7 @@ class State(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"  # its start has begun, and has neither succeeded nor failed
     RUNNING = "running"
+    HANGING = "not responding"  # it runs, but what it waits for doesn't answer
     BACKING_OFF = "backing off"  # it failed, and is started again when a delay is over
     DRAINING = "draining"  # its stop has begun
 
@@ -25,6 +26,8 @@ class Event(StrEnum):
 
     START = "start"  # the tree wants it to run
     STARTED = "started"  # its start has succeeded
+    HANGS = "hangs"  # it reported that it waits for something that doesn't answer
+    RESPONDS = "responds"  # that has answered
     FAILED = "failed"  # its start has failed, or it reported a failure
     DUE = "due"  # the delay is over
     STOP = "stop"  # the tree wants it to end
@@ -40,10 +43,17 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.STOP): State.DRAINING,
     (State.RUNNING, Event.FAILED): State.BACKING_OFF,
     (State.RUNNING, Event.STOP): State.DRAINING,
+    (State.RUNNING, Event.HANGS): State.HANGING,
+    (State.HANGING, Event.RESPONDS): State.RUNNING,
+    (State.HANGING, Event.FAILED): State.BACKING_OFF,
+    (State.HANGING, Event.STOP): State.DRAINING,
     (State.BACKING_OFF, Event.DUE): State.STARTING,
     (State.BACKING_OFF, Event.STOP): State.DRAINING,
     (State.DRAINING, Event.ENDED): State.STOPPED,
 }
+
+# A service in one of these holds nobody up: peers are read from as long as the protocol doesn't pause them.
+UP = frozenset({State.RUNNING, State.HANGING})
 
 
 class Cause(StrEnum):

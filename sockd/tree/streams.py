@@ -103,8 +103,7 @@ class StreamListener(Listener):
             return Connection(sock, peer, flusher, connections, self.listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
-        context = connections.admission.context
-        assert context is not None  # noqa: S101 - else the file was refused
+        context = connections.admission.sessions().context
         return TlsConnection(sock, peer, flusher, connections, self.listening, context)
 
     def _short(self, error: OSError) -> None:

@@ -5,6 +5,8 @@ A child is an endpoint's service, or one of its listeners. Its state changes onl
 
     START, DUE    call `child.start`; wait for its Deferred, if it returns one
     STARTED       log it, if it had failed before
+    HANGS         log why
+    RESPONDS      log it
     FAILED        log why (once for each reason), and start again after a delay (`restart`)
     STOP          give up whatever is waited for, call `child.stop`, and wait for that
     ENDED         nothing
@@ -51,8 +53,9 @@ class Child(Protocol):
 class Supervisor:
     """Runs one child, whose failure concerns no other.
 
-    `changed()` is called after each change of `state`. `why` is the last error, `restarts` how often the
-    child was started again, `since` when the state began (seconds of the clock). `tried` fires when the first
+    `changed()` is called after each change of `state`. `why` is the last error while there is one, and
+    `recovered_from` the last one that is over. `restarts` is how often the child was started again, `since`
+    when the state began (seconds of the clock). `tried` fires when the first
     start has succeeded or failed, or takes too long.
     """
 
@@ -70,7 +73,7 @@ class Supervisor:
         self.endpoint = endpoint
         self.name = name
         self.state = State.STOPPED
-        self.why = ""
+        self.why = self.recovered_from = ""
         self.restarts = 0
         self.since: float = clock.seconds()
         self.tried: Deferred[None] = Deferred()
@@ -116,6 +119,25 @@ class Supervisor:
     def failed(self, error: BaseException) -> None:
         """The child can't go on: it reports this itself."""
         self._failed(Failure(error, type(error), error.__traceback__))
+
+    def hangs(self, why: str) -> None:
+        """The child waits for something that doesn't answer: it reports this, and that it `responds`."""
+        if self.state not in (State.STARTING, State.RUNNING):
+            return
+        self.why = why
+        self._log.warn(
+            "{endpoint}: {name} is not responding: {why}",
+            endpoint=self.endpoint, name=self.name, why=why, event="not responding",
+        )  # fmt: skip
+        self._move(Event.HANGS)  # a start that hangs is still one
+
+    def responds(self) -> None:
+        """What the child waited for has answered."""
+        was = self.why
+        if TRANSITIONS.get((self.state, Event.RESPONDS)) is not None:
+            self.why = ""
+            self._move(Event.RESPONDS)
+            self._log_recovered(was)
 
     async def stop(self) -> None:
         """Stop the child; returns when it has ended. Cancelling cancels the child's own stop."""
@@ -167,11 +189,15 @@ class Supervisor:
             self.why = ""
             self._move(Event.STARTED)
             if was:
-                self._log.info(
-                    "{endpoint}: {name} recovered; the cause was: {why}",
-                    endpoint=self.endpoint, name=self.name, why=was, event="recovered",
-                )  # fmt: skip
+                self._log_recovered(was)
             self._tried()
+
+    def _log_recovered(self, was: str) -> None:
+        self.recovered_from = was
+        self._log.info(
+            "{endpoint}: {name} recovered; the cause was: {why}",
+            endpoint=self.endpoint, name=self.name, why=was, event="recovered",
+        )  # fmt: skip
 
     def _start_failed(self, failure: Failure, starting: Deferred[object]) -> None:
         if self._starting is starting:

@@ -20,6 +20,7 @@ from sockd.base.units import format_duration
 from sockd.plan.plan import Limits
 from sockd.transports.connection import Connection
 from sockd.transports.flush import SLICE
+from sockd.tree.admission import Admission
 from sockd.tree.departures import departed
 from sockd.tree.draining import Draining
 from sockd.tree.timeouts import LINGER, overdue, verdict
@@ -52,8 +53,7 @@ class Sweep:
         draining: Draining,
         over_limit: Callable[[Connection, str, str], None],
         limits: Limits,
-        *,
-        handshakes: bool,
+        admission: Admission,
     ) -> None:
         self._clock = clock
         self._connections = connections
@@ -63,19 +63,22 @@ class Sweep:
         self._timer: Timer | None = None
         self._due = 0.0  # when the next sweep, or the one that goes on, was to begin
         self._looked = 0.0  # when the last slice of it ended
-        self.follow(limits, handshakes=handshakes)
+        self._rechecks = False  # in this sweep
+        self.follow(limits, admission)
 
-    def follow(self, limits: Limits, *, handshakes: bool) -> None:
-        """From now on these limits hold; `handshakes`: something comes before the protocol."""
+    def follow(self, limits: Limits, admission: Admission) -> None:
+        """From now on these limits hold, and these rules for clients."""
         self._limits = limits
-        self._handshakes = handshakes
+        self._handshakes = admission.takes_time
+        self._recheck = admission.recheck
         if not self._draining.connections:
             self._interval = self._pace()
 
     def _pace(self) -> float:
         limits = self._limits
         handshake = limits.handshake if self._handshakes else None
-        times = (limits.idle, limits.stall, handshake, limits.first_byte, limits.lifetime)
+        recheck = self._recheck.interval if self._recheck is not None else None
+        times = (limits.idle, limits.stall, handshake, limits.first_byte, limits.lifetime, recheck)
         shortest = min((time for time in times if time), default=LINGER)
         return min(_LONGEST_INTERVAL, max(_SHORTEST_INTERVAL, shortest / _LOOKS_A_LIMIT))
 
@@ -116,6 +119,7 @@ class Sweep:
             self._interval = self._pace()
         self._due = now + self._interval
         self._looked = now
+        self._rechecks = self._recheck is not None and self._recheck.begins(now)
         connections = tuple(self._connections)
         self._go_on(connections[n : n + PIECE] for n in range(0, len(connections), PIECE))
 
@@ -146,6 +150,8 @@ class Sweep:
         limits, drained = self._limits, self._draining.connections
         timed = limits.first_byte is not None or limits.lifetime is not None
         for connection in connections:
+            if self._rechecks and self._recheck is not None:
+                self._recheck.check(connection)
             draining = connection in drained
             if (timed or draining or not connection.ready) and self._judge_age(connection, now):
                 continue

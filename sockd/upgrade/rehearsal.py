@@ -5,19 +5,14 @@ program serves as before: with sockets that take and give nothing, in a reactor 
 fails here would have failed after exec, when there is no way back. Nothing is opened, sent or logged.
 """
 
-import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, cast
 
-from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from sockd.base.addresses import AddressError, parse
-from sockd.base.metrics import Counters, End
+from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher, later_by
 from sockd.plan.plan import EndpointPlan, Plan
@@ -27,90 +22,8 @@ from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.twisted import twisted_address
 from sockd.tree.supervisor import describe
+from sockd.upgrade.stand_ins import DeafPort, DeafSocket, StillConnection, StillReactor
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
-
-
-class StillReactor(Clock):
-    """A reactor in which no time passes and nothing happens. Any: as in Twisted's, it calls what it gets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.advance(time.monotonic())  # the clock of all times that are handed over
-
-    def callFromThread(self, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
-        self.callLater(0, method, *args, **kwargs)
-
-    callInThread = callFromThread  # noqa: N815
-
-    def getThreadPool(self) -> Any:  # noqa: N802
-        return self
-
-    def callInThreadWithCallback(self, _done: Any, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
-        self.callLater(0, method, *args, **kwargs)
-
-    def callWhenRunning(self, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
-        self.callLater(0, method, *args, **kwargs)
-
-    def addReader(self, _reader: object) -> None:  # noqa: N802
-        """Nothing is ever read."""
-
-    removeReader = addWriter = removeWriter = addReader  # noqa: N815
-
-
-class DeafSocket:
-    """A connection's socket that neither sends nor receives."""
-
-    def __init__(self, peer: Peer, listener: str) -> None:
-        self.family = _family(peer)
-        self._here: Any = None
-        if not peer.local:
-            with suppress(AddressError):
-                self._here = (peer.host, parse(listener).port)
-
-    def fileno(self) -> int:
-        return -1
-
-    def recv(self, _size: int) -> bytes:
-        raise BlockingIOError
-
-    def send(self, _data: object) -> int:
-        raise BlockingIOError
-
-    def getsockname(self) -> Any:
-        return self._here
-
-    def getsockopt(self, *_what: object) -> int:
-        return 0
-
-    def setsockopt(self, *_what: object) -> None:
-        """It has no options."""
-
-    shutdown = setsockopt
-
-
-def _family(peer: Peer) -> socket.AddressFamily:
-    if peer.local:
-        return socket.AF_UNIX
-    return socket.AF_INET6 if ":" in peer.sockaddr[0] else socket.AF_INET
-
-
-class DeafPort:
-    """A datagram protocol's transport that sends nothing."""
-
-    def __init__(self, failed: Callable[[str], None]) -> None:
-        self.counters = Counters()
-        self.failed = failed
-
-    def send(self, _data: bytes, _peer: Peer) -> bool:
-        return True
-
-    def refuse(self, _reason: str, _peers: object, _why: str = "") -> None:
-        """Nothing comes that could be refused."""
-
-    def pauseProducing(self) -> None:  # noqa: N802
-        """Nothing is ever read."""
-
-    resumeProducing = pauseProducing  # noqa: N815
 
 
 def problems(handover: Handover, plan: Plan) -> list[str]:
@@ -180,7 +93,9 @@ class _Rehearsal:
     def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
         sock: Any = DeafSocket(peer, state.transport["listener"])
-        connection = Connection.take_over(state.transport, sock, self._flusher, self, Listening("rehearsal"))
+        connection = StillConnection.take_over(
+            state.transport, sock, self._flusher, self, Listening("rehearsal")
+        )
         protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")

@@ -63,6 +63,19 @@ def test_check(file: Path) -> None:
     )
 
 
+def test_the_file_as_an_argument(file: Path) -> None:
+    """As with -c; with two files nobody knows which is meant. $SOCKD_CONFIG gives way to both."""
+    file.write_text(RIGHT)
+    expected = invoke("check", "-c", "my.yaml").stdout
+    assert invoke("check", "my.yaml").stdout == expected
+    assert (
+        CliRunner().invoke(cli.command, ["check", "my.yaml"], env={"SOCKD_CONFIG": "/x"}).stdout == expected
+    )
+    result = invoke("check", "-c", "other.yaml", "my.yaml")
+    assert result.exit_code == 2
+    assert "two files are named, 'other.yaml' and 'my.yaml': name one" in result.stderr
+
+
 def test_check_takes_the_file_from_the_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$SOCKD_CONFIG names the file where the option does not."""
     file.write_text(RIGHT)
@@ -123,8 +136,9 @@ def test_run_hands_over(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
     monkeypatch.setattr(twistd, "run", asked.append)
     assert invoke("run", "-c", "my.yaml").exit_code == 0
+    assert invoke("run", "my.yaml").exit_code == 0
     assert invoke("run").exit_code == 0
-    assert asked == [file, Path("/etc/sockd/sockd.yaml")]
+    assert asked == [file, file, Path("/etc/sockd/sockd.yaml")]
 
 
 def test_version_and_usage() -> None:
@@ -193,39 +207,6 @@ def test_main(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr(build, "read", fail)
     assert main(monkeypatch, "check", "-c", "my.yaml") == 74
     assert capsys.readouterr().err == "sockd: No space left on device\n"
-
-
-def test_output_that_nobody_takes(file: Path) -> None:
-    """A full disk, a closed output and a reader who left end without a traceback."""
-    file.write_text(RIGHT)
-    with Path("/dev/full").open("wb") as full:
-        result = subprocess.run(
-            [sys.executable, "-m", "sockd", "schema"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=60,
-        )
-    assert (result.returncode, result.stderr) == (74, b"sockd: No space left on device\n")
-    reader, writer = os.pipe()
-    os.close(reader)
-    result = subprocess.run(
-        [sys.executable, "-m", "sockd", "schema"],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=60,
-    )
-    os.close(writer)
-    assert result.stderr == b""
-    closed = subprocess.run(
-        ["/bin/sh", "-c", f"exec {sys.executable} -m sockd check -c my.yaml >&-"],
-        env=ENVIRON,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=60,
-    )
-    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 def test_terminal_that_does_not_know_a_character(file: Path) -> None:

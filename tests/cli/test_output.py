@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -68,7 +69,7 @@ class Asked:
         def ask(*_: object, **__: object) -> Any:
             if isinstance(answer, BaseException):
                 raise answer
-            return answer
+            return answer() if callable(answer) else answer
 
         self._monkeypatch.setattr(client, "ask", ask)
         self._monkeypatch.setattr(sys, "argv", ["sockd", *words.split()])
@@ -174,6 +175,26 @@ def test_what_never_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = asked("connections", {"connections": [connection(1)], "more": True})
     assert code == 76
     assert err == "sockd's answer can't be shown: ValueError: the ids of connections don't ascend\n"
+
+
+def test_what_takes_for_ever(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that come in time one by one: the command waits no longer than it says, and keeps so many."""
+    clock = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    last = 0
+
+    def ask(*_: object, **__: object) -> Any:
+        nonlocal last
+        last += 1
+        return {"connections": [connection(last, peer="x" * size)], "more": True}
+
+    size = 10
+    code, _, err = asked("connections --timeout 5s", ask)
+    assert (code, last, err) == (69, 4, "sockd did not list its connections within 5s\n")
+    monkeypatch.setattr(control, "_MOST_KEPT", 100_000)
+    size, last = 30_000, 0
+    assert asked("connections --json", ask)[0] == 0
+    assert last == 4
 
 
 def test_too_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,8 @@ def test_something_that_failed_before() -> None:
     """Restarts are shown even if nothing is wrong any more."""
     page = tables.status(status(endpoint("echo", restarts=2)), NOW)
     assert page.notes == ("echo: it has recovered (2 restarts)",)
+    page = tables.status(status(endpoint("echo", restarts=1, recovered_from="the disk was full")), NOW)
+    assert page.notes == ("echo: it has recovered from: the disk was full (1 restart)",)
 
 
 def test_a_note() -> None:

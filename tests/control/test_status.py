@@ -128,6 +128,11 @@ def test_a_service_that_is_down(house: House) -> None:
     assert (found["state"], found["why"], found["restarts"]) == ("backing off", "the disk is full", 2)
     assert found["causes"] == ["held"]
     assert found["listeners"][0]["causes"] == ["held"]  # type: ignore[index]
+    endpoint.service.retry()  # the last failure
+    house.run_clock(lambda: endpoint.service.restarts == 4)
+    found = value(house, endpoint)
+    assert (found["state"], found["why"]) == ("running", "")
+    assert found["recovered_from"] == "the disk is full"
 
 
 def test_what_could_not_be_opened_again(house: House, tmp_path: Path) -> None:

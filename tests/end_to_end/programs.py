@@ -87,6 +87,11 @@ class Process:
         return self.output.decode(errors="backslashreplace")
 
     @property
+    def terminal(self) -> int:
+        """The descriptor of its terminal, where it has one."""
+        return self._keyboard
+
+    @property
     def pid(self) -> int:
         return self.process.pid
 

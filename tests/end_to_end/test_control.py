@@ -262,6 +262,6 @@ def test_watching_through_a_restart(serve: Serve) -> None:
         second = serve(FILE)
         watching.until(lambda output: f"pid {second.pid}".encode() in output, "the second daemon")
         watching.signal(signal.SIGINT)
-        assert watching.wait() == 0
+        assert watching.wait() == 130
     finally:
         watching.end()

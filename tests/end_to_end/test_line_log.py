@@ -184,6 +184,37 @@ def test_a_stop_while_the_disk_is_full_says_what_is_lost(serve: Serve, small_dis
     assert 0 < int(match[1]) <= 3000 - written
 
 
+def test_a_write_that_hangs_is_a_state_on_which_required_acts(serve: Serve, directory: Path) -> None:
+    """Nobody reads the FIFO: the endpoint is reported, and goes on; the second time sockd gives up."""
+    fifo = directory / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = serve(f"""
+daemon: {{drain: 300ms, log: {{format: json}}}}
+endpoints:
+  applog:
+    listen: 'tcp://127.0.0.1:0'
+    protocol: line-log
+    required: {{give_up_after: 2s}}
+    restart: {{delay: 10ms, max_delay: 10ms}}
+    options: {{path: {fifo}, format: raw}}
+""")
+    with daemon.connect("applog") as one:
+        lines = numbered(4000)
+        one.sendall(lines)
+        event = daemon.event("not responding", endpoint="applog")
+        assert event["why"] == f"{fifo}: its disk, file server or reader has not answered for 3 seconds"
+        got = 0
+        while got < len(lines):
+            with contextlib.suppress(BlockingIOError):
+                got += len(os.read(reader, 1 << 20))
+        daemon.event("recovered", endpoint="applog")
+        one.sendall(lines)
+        assert daemon.wait() == os.EX_UNAVAILABLE
+    assert daemon.event("gave up")["why"] == event["why"]
+    os.close(reader)
+
+
 def test_a_torn_line_is_ended_and_marked(serve: Serve) -> None:
     """After a kill -9 that tore the last line, the next start ends it, marks it, and goes on below."""
     daemon = serve(TEXT)

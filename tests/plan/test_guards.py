@@ -62,6 +62,7 @@ endpoints:
       client_ca: ca.pem
       client_names: [a.example.org]
       min_version: 1.3
+      recheck: 5m
   b:
     listen: {address: systemd://c, tls: true}
     protocol: sample
@@ -76,6 +77,7 @@ endpoints:
         client_ca=pem(root()),
         client_names=("a.example.org",),
         min_version="1.3",
+        recheck=300.0,
     )
     assert first.tls
     assert (first.tls.names, first.tls.client_ca_file) == (

@@ -69,7 +69,8 @@ tls = st.builds(
         client_ca=st.just("ca.pem"),
         min_version=st.sampled_from(["1.2", "1.3"]),
     )
-    | st.just({"client_ca": "ca.pem", "client_names": "a.example.org"}),
+    | st.just({"client_ca": "ca.pem", "client_names": "a.example.org"})
+    | or_off.map(lambda often: {"client_ca": "ca.pem", "recheck": often}),
 )
 
 FILES = {

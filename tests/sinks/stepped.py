@@ -23,7 +23,12 @@ class StepWorker:
         self._clock = clock
         self.jobs: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self.ended = False
+        self.finished = 0
         self.waiting: list[Deferred[None]] = []
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.jobs)
 
     def idle(self) -> Deferred[None]:
         waits: Deferred[None] = Deferred(self.waiting.remove)
@@ -48,6 +53,7 @@ class StepWorker:
             result = job()
         except Exception:  # noqa: BLE001
             result = Failure()
+        self.finished += 1
         while self.waiting and not self.jobs:
             self.waiting.pop(0).callback(None)
         done.callback(result)
@@ -94,6 +100,7 @@ class Stepped:
         self.worker = StepWorker(self.clock)
         self.disk = FullDisk(path, 0o640, lambda: b" (torn)\n")
         self.failed: list[Exception] = []
+        self.hangs: list[str] = []
         self.after_failure: Callable[[], object] = lambda: None
         self.up = False  # it has started, and nothing has failed since
         self.logged: list[str] = []
@@ -104,6 +111,7 @@ class Stepped:
             reactor=self.clock,
             log=log,
             fail=self._fail,
+            hangs=self.hangs.append,
             worker=self.worker,
         )
 
@@ -122,6 +130,12 @@ class Stepped:
         done = self.begin()
         self.worker.steps()
         return done
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a write is due soon; once a second the sink looks whether its disk hangs."""
+        soon = self.clock.seconds() + GATHER_TIME
+        return any(call.getTime() <= soon for call in self.clock.getDelayedCalls())
 
     @property
     def content(self) -> bytes:

@@ -13,7 +13,8 @@ from twisted.logger import Logger
 
 from sockd.sinks.appender import Appender
 from sockd.sinks.file import FLOOD, GATHER_SIZE, GATHER_TIME, HIGH_WATER, LOW_WATER, RETRY_DELAY, FileSink
-from sockd.sinks.opening import SinkError
+from sockd.sinks.hanging import HANGS_AFTER, LOOK_INTERVAL
+from sockd.sinks.opening import SinkError, Target
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -71,7 +72,7 @@ def test_little_waits_for_more(one: Stepped) -> None:
     assert len(one.worker.jobs) == 1
     one.worker.step()
     assert one.content == b"0\n1\n2\n3\n"
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
     one.clock.advance(GATHER_TIME)
     one.sink.write(b"4\n")
     assert len(one.worker.jobs) == 1
@@ -94,7 +95,7 @@ def test_enough_does_not_wait(one: Stepped) -> None:
     """These many bytes are handed over immediately, also those that came while others were written."""
     just_written(one)
     one.sink.write(bytes(GATHER_SIZE - 1) + b"\n")
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
     job, done = one.worker.jobs.popleft()
     job()
     one.sink.write(bytes(GATHER_SIZE - 1) + b"\n")
@@ -122,7 +123,7 @@ def test_a_stop_does_not_wait(one: Stepped) -> None:
         told.callback(None)
     assert result(done) is None
     assert one.content == b"first\nsecond\n"
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
 
 
 def test_a_clock_that_was_set_back(one: Stepped) -> None:
@@ -372,7 +373,7 @@ def test_the_deadline_of_a_stop(one: Stepped) -> None:
     assert one.logged[2:] == [f"applog: {one.path}: 1 line was lost: the endpoint has stopped"]
     assert result(one.sink.reopen()) is None
     assert not one.worker.jobs
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
 
 
 def test_the_deadline_of_a_stop_with_a_stuck_disk(one: Stepped) -> None:
@@ -500,3 +501,80 @@ async def test_on_a_real_thread(tmp_path: Path) -> None:
     text = b"".join(file.read_bytes() for file in [*files, path])
     assert text == b"".join(b"%d\n" % number for number in range(2000))
     assert failed == []
+
+
+# -- a disk that doesn't answer
+
+
+def looks(one: Stepped, count: int = 1) -> None:
+    for _ in range(count):
+        one.clock.advance(LOOK_INTERVAL)
+
+
+def test_a_write_that_does_not_come_back_is_reported(one: Stepped) -> None:
+    """After some seconds, once; then that it has come back."""
+    one.start()
+    one.sink.write(b"one\n")
+    looks(one, HANGS_AFTER + 1)  # the first one sees that the start has moved
+    why = f"{one.path}: its disk, file server or reader has not answered for 3 seconds"
+    assert one.hangs == [why]
+    looks(one, 30)
+    assert one.hangs == [why]
+    one.worker.steps()
+    looks(one)
+    assert one.hangs == [why, ""]
+    assert one.content == b"one\n"
+    looks(one)
+    assert not one.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("job", ["open", "reopen", "redirect"])
+def test_so_is_any_other_call(one: Stepped, job: str, tmp_path: Path) -> None:
+    """Opening the file at a start, opening it anew, going over to another."""
+    if job == "open":
+        one.begin()
+    else:
+        one.start()
+        looks(one)
+        if job == "reopen":
+            one.sink.reopen()
+        else:
+            one.sink.redirect(Target(tmp_path / "new.log", 0o640, lambda: b""))
+    looks(one, HANGS_AFTER + 1)
+    assert len(one.hangs) == 1
+
+
+def test_a_slow_disk_does_not_hang(one: Stepped) -> None:
+    """Where job after job, or byte after byte, goes on, nothing is reported."""
+    one.start()
+    for _ in range(10):
+        one.sink.write(b"one\n")
+        looks(one, HANGS_AFTER - 1)
+        one.worker.step()
+    one.sink.write(b"one\n")
+    for _ in range(10):
+        looks(one)
+        one.disk.written += 1  # as the thread does, portion by portion
+    assert not one.hangs
+
+
+def test_a_process_that_was_stopped_blames_nobody(one: Stepped) -> None:
+    """However long that was, it is one look."""
+    one.start()
+    one.sink.write(b"one\n")
+    one.clock.advance(1000.0)
+    assert not one.hangs
+
+
+def test_a_stop_while_the_disk_hangs(one: Stepped) -> None:
+    """It says immediately what waits, then how much is lost at its deadline, and asks no more."""
+    one.start()
+    one.sink.write(b"one\n")
+    looks(one, HANGS_AFTER + 1)
+    one.sink.drain()
+    stopping = one.sink.stopService()
+    stopping.cancel()
+    assert result(stopping) is None
+    assert "4 bytes are not written yet" in one.logged[0]
+    assert "1 line was lost" in one.logged[1]
+    assert not one.clock.getDelayedCalls()

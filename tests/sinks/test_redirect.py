@@ -43,7 +43,7 @@ def test_what_was_accepted_before_goes_to_the_old_file(one: Stepped, tmp_path: P
     assert (tmp_path / "new.log").read_bytes() == b"three\n"
     assert (tmp_path / "new.log").stat().st_mode & 0o777 == 0o600
     assert one.sink.unwritten == 0
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
     assert not one.logged
 
 
@@ -190,7 +190,7 @@ def test_a_disk_that_does_not_answer(one: Stepped, tmp_path: Path, cancelled: bo
     assert result(same) is None
     assert one.content == b"one\n"
     assert (tmp_path / "new.log").read_bytes() == b""
-    assert not one.clock.getDelayedCalls()
+    assert not one.gathers
 
 
 def test_a_change_of_mode_that_comes_too_late(one: Stepped, tmp_path: Path) -> None:

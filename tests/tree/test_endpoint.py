@@ -16,7 +16,7 @@ from sockd.base.metrics import End
 from sockd.transports.acceptor import SHORTAGE_PAUSE
 from sockd.tree.states import Cause, State
 from tests.transports.loop import Probe, echo
-from tests.tree.house import DELAY, MOST, Datagrams, House, Probes, Service, in_turn, raising
+from tests.tree.house import DELAY, MOST, Datagrams, House, Probes, Service, connected, in_turn, raising
 
 TCP = "tcp://127.0.0.1:0"
 UDP = "udp://127.0.0.1:0"
@@ -499,3 +499,19 @@ def test_reopening(house: House) -> None:
     house.run(TCP, stream=Probes()).reopen()
     assert len(asked) == 2
     assert [event["where"] for event in house.log.named("protocol failed")] == ["reopen"]
+
+
+def test_a_service_that_hangs_is_a_state_and_holds_nobody(house: House) -> None:
+    """Its peers are served as far as the protocol takes them; `required` counts it as not running."""
+    endpoint = house.run(
+        TCP, UDP, stream=Probes(), datagram=Datagrams(), service=Service(), give_up_after=20.0
+    )
+    house.run_clock(lambda: house.loop.seconds() > 100.0)
+    endpoint.host.hangs("the disk doesn't answer")
+    assert (endpoint.service.state, endpoint.service.why) == (State.HANGING, "the disk doesn't answer")
+    assert (endpoint.running, endpoint.causes) == (False, frozenset())
+    connected(house, endpoint)
+    endpoint.host.hangs("")
+    assert endpoint.running
+    endpoint.host.hangs("the disk doesn't answer")
+    assert house.run_clock(lambda: house.gave_up) == pytest.approx(20.0, abs=0.1)

@@ -102,6 +102,11 @@ def backing_off(world: World) -> None:
     world.supervisor.failed(TROUBLE)
 
 
+def hanging(world: World) -> None:
+    running(world)
+    world.supervisor.hangs("the disk doesn't answer")
+
+
 def draining(world: World) -> None:
     running(world)
     world.stop()
@@ -111,6 +116,7 @@ REACH: dict[State, Callable[[World], None]] = {
     State.STOPPED: lambda world: None,
     State.STARTING: starting,
     State.RUNNING: running,
+    State.HANGING: hanging,
     State.BACKING_OFF: backing_off,
     State.DRAINING: draining,
 }
@@ -122,6 +128,10 @@ ROWS: dict[tuple[State, Event], Callable[[World], None]] = {
     (State.STARTING, Event.STOP): World.stop,
     (State.RUNNING, Event.FAILED): lambda world: world.supervisor.failed(TROUBLE),
     (State.RUNNING, Event.STOP): World.stop,
+    (State.RUNNING, Event.HANGS): lambda world: world.supervisor.hangs("it doesn't answer"),
+    (State.HANGING, Event.RESPONDS): lambda world: world.supervisor.responds(),
+    (State.HANGING, Event.FAILED): lambda world: world.supervisor.failed(TROUBLE),
+    (State.HANGING, Event.STOP): World.stop,
     (State.BACKING_OFF, Event.DUE): lambda world: world.clock.advance(DELAY),
     (State.BACKING_OFF, Event.STOP): World.stop,
     (State.DRAINING, Event.ENDED): lambda world: world.child.stops[-1].callback(None),
@@ -432,3 +442,29 @@ def test_describe_is_bounded_and_keeps_to_the_error() -> None:
     noted = ValueError("the matter")
     noted.add_note("a note")
     assert describe(noted).startswith("ValueError: the matter")
+
+
+def test_a_child_that_hangs_is_reported_and_so_is_its_recovery(world: World) -> None:
+    """Once each, with the reason, which the status shows for as long; a second report changes nothing."""
+    running(world)
+    world.supervisor.hangs("the disk doesn't answer")
+    world.supervisor.hangs("the disk doesn't answer")
+    assert world.supervisor.why == "the disk doesn't answer"
+    world.supervisor.responds()
+    world.supervisor.responds()
+    assert world.supervisor.why == ""
+    assert world.messages() == [
+        "applog: service is not responding: the disk doesn't answer",
+        "applog: service recovered; the cause was: the disk doesn't answer",
+    ]
+
+
+def test_a_start_that_hangs_says_why(world: World) -> None:
+    """It stays a start, and is reported as recovered once it has succeeded."""
+    starting(world)
+    world.supervisor.hangs("the disk doesn't answer")
+    assert (world.state, world.supervisor.why) == (State.STARTING, "the disk doesn't answer")
+    world.supervisor.responds()
+    world.child.starts[-1].callback(None)
+    assert world.at(State.RUNNING)
+    assert world.messages()[-1] == "applog: service recovered; the cause was: the disk doesn't answer"

@@ -1,20 +1,33 @@
 """What a rehearsal finds: each reason in a line, and nothing is opened or started."""
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.interfaces import (
+    IConsumer,
+    IPushProducer,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorThreads,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol
+from zope.interface.interface import InterfaceClass
 
 from sockd.base.peers import Peer
+from sockd.base.reactor import Reactor
 from sockd.plan.build import read
 from sockd.plan.plan import EndpointPlan, LogPlan, Plan
 from sockd.process.directories import Directories
-from sockd.protocols.contract import DatagramProtocol, Host
+from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, StreamTransport
 from sockd.upgrade.passing import decode, encode
-from sockd.upgrade.rehearsal import DeafPort, DeafSocket, StillReactor, problems
+from sockd.upgrade.rehearsal import problems
+from sockd.upgrade.stand_ins import DeafPort, DeafSocket, StillConnection, StillReactor
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
 from tests.transports.loop import Exchange, Probe
 from tests.tree.house import House
@@ -252,20 +265,73 @@ def test_the_file_must_be_the_one_that_runs(frozen: Any) -> None:
     ]
 
 
-def test_nothing_happens_on_the_stage() -> None:
-    """Protocols may ask their reactor for anything that one has."""
-    reactor = StillReactor()
+def names(*kinds: Any) -> set[str]:
+    """What these interfaces and classes offer: names without an underscore."""
+    found: set[str] = set()
+    for kind in kinds:
+        found |= set(kind.names(all=True)) if isinstance(kind, InterfaceClass) else {
+            name for base in kind.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))
+        }  # fmt: skip
+    return {name for name in found if not name.startswith("_")}
+
+
+def as_promised(port: DeafPort, reactor: StillReactor) -> tuple[DatagramTransport, Reactor]:
+    """Never called: for mypy, which knows the arguments as well."""
+    return port, reactor
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "promises"),
+    [
+        (StillReactor(), names(Reactor, IReactorCore, IReactorTime, IReactorFDSet, IReactorThreads)),
+        (DeafPort(broken), names(DatagramTransport)),
+        (DeafSocket(Peer.inet(("127.0.0.1", 9)), ADDRESS), names(socket.socket)),
+        (StillConnection, names(StreamTransport, ITCPTransport, IConsumer, IPushProducer)),
+    ],
+    ids=["reactor", "port", "socket", "connection"],
+)
+def test_stand_ins_are_complete(stand_in: Any, promises: set[str]) -> None:
+    """A protocol may use all that the contract and Twisted's interfaces offer it."""
+    assert promises <= set(dir(stand_in))
+
+
+def test_nothing_happens_on_the_stage(frozen: Any) -> None:
+    """A thawed protocol may do whatever a transport, a port and a reactor are for: nothing comes of it."""
     called: list[object] = []
-    reactor.callFromThread(called.append, 1)
-    reactor.callInThread(called.append, 1)
-    reactor.callWhenRunning(called.append, 1)
-    reactor.getThreadPool().callInThreadWithCallback(None, called.append, 1)
-    sock = DeafSocket(Peer.inet(("2001:db8::1", 1)), "no address")
-    for add in (reactor.addReader, reactor.addWriter, reactor.removeReader, reactor.removeWriter):
-        add(sock)
-    assert (sock.fileno(), sock.getsockname(), called) == (-1, None, [])
-    with pytest.raises(BlockingIOError):
-        sock.recv(1)
+
+    def connection(transport: Any, _: Any) -> None:
+        transport.write(b"x" * 100_000)
+        sock = transport.getHandle()
+        for method in (sock.recv, sock.sendmsg, sock.accept):
+            with pytest.raises(BlockingIOError):
+                method(1)
+        assert sock.getpeername() == ("192.0.2.1", 50)
+        assert sock.getsockopt(1, 2, 8) == bytes(8)
+        sock.settimeout(3)
+        transport.name = "somebody"
+        called.append(transport.unsent)
+
+    def datagrams(host: Host[Any]) -> Any:
+        reactor: Any = host.reactor
+
+        class Datagrams(DatagramProtocol):
+            def thaw(self, _state: Any) -> None:
+                self.transport.send_many([(b"x", Peer.inet(("127.0.0.1", 9)))] * 3)
+                reactor.addSystemEventTrigger("before", "shutdown", called.append, 1)
+                reactor.callInThread(called.append, 1)
+                reactor.getThreadPool().callInThreadWithCallback(None, called.append, 1)
+                reactor.resolve("nowhere").addBoth(called.append)
+                host.later(called.append, 1)
+                called.append(reactor.running)
+
+        return Datagrams()
+
+    plan = lobby(stream=factory(connection), datagram=datagrams)
+    state = HandedEndpoint(
+        "probe", connections=(frozen(None, Peer.inet(("192.0.2.1", 50))),), datagrams={ADDRESS: [None]}
+    )
+    assert rehearse(plan, lobby=state) == []
+    assert called == [100_000, True]
 
 
 def test_the_shipped_protocols_rehearse(tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ class LineLogService(FileSink):
 
     def __init__(self, host: Host[LineLogOptions]) -> None:
         file = Appender(*_target(host.options, host.endpoint))
-        super().__init__(file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail)
+        super().__init__(
+            file, endpoint=host.endpoint, reactor=host.reactor, log=host.log, fail=host.fail, hangs=host.hangs
+        )
         self.backlog = Backlog(host.later)
         self.attach(self.backlog)
 

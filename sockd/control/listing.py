@@ -1,0 +1,53 @@
+"""The connections of some endpoints, and members that come by datagrams, in the order of their numbers."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from heapq import merge
+from operator import attrgetter, itemgetter
+
+from sockd.control.language import Json
+from sockd.control.status import Moments, connection_value, member_value
+from sockd.transports.connection import Connection
+from sockd.tree.endpoint import Endpoint
+
+Numbered = Iterator[tuple[int, Callable[[], Json]]]  # a number, and what makes the value
+
+_number = attrgetter("number")
+
+
+class Listing:
+    """Iterates once over those there are now, beyond the number `after`, but at most `most` of them.
+
+    The values are made while it is iterated, which may take many turns of the reactor; what has ended by then
+    is left out. `more` says at the end whether there were more than `most`.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], after: int, most: int, moments: Moments) -> None:
+        self.more = False
+        self._after = after
+        self._most = most
+        self._moments = moments
+        # Only copied, which takes 3 µs for a thousand of them; `_streams` looks at them.
+        self._connections = [(endpoint, tuple(endpoint.connections)) for endpoint in endpoints]
+        self._endpoints = endpoints
+
+    def __iter__(self) -> Iterator[Json]:
+        parts = [self._streams(*each) for each in self._connections]
+        parts += [self._members(each) for each in self._endpoints]
+        left = self._most
+        for _, value in merge(*parts, key=itemgetter(0)):
+            if not left:
+                self.more = True
+                return
+            left -= 1
+            yield value()
+
+    def _streams(self, endpoint: Endpoint, connections: Sequence[Connection]) -> Numbered:
+        for connection in sorted(connections, key=_number):
+            if connection.number > self._after and connection.fileno() >= 0:
+                yield connection.number, partial(connection_value, endpoint, connection, self._moments)
+
+    def _members(self, endpoint: Endpoint) -> Numbered:
+        for number, listener, member in sorted(endpoint.members(), key=itemgetter(0)):
+            if number > self._after:
+                yield number, partial(member_value, endpoint, number, listener, member, self._moments)
