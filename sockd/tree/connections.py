@@ -93,6 +93,16 @@ class Connections:
         self.limits = limits
         self._sweep.follow(limits, self.admission)
 
+    def log_share(self, share: int | None) -> None:
+        """From now on log one in `share` connections; with 0 only the refused, with None not even those."""
+        self._endings.log_unlogged()
+        self._endings.share = share
+        self.refusals.lines = share is not None
+
+    def log_unlogged(self) -> None:
+        """Log how many connections had no line of their own because only a share of them has."""
+        self._endings.log_unlogged()
+
     def room(self) -> int:
         """How many more connections there may be."""
         return self.limits.connections - len(self._connections)

@@ -109,6 +109,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
             "options": draw(options),
             "limits": draw(limits),
             "restart": {"delay": "10ms", "max_delay": draw(durations)},
+            "log": {"connections": draw(st.sampled_from(["all", "refused", "off", "1/7"]))},
             **draw(keys(proxy_protocol=st.just({"from": "10.0.0.0/8"}))),
             "required": draw(st.booleans() | keys(give_up_after=durations)),
         }
@@ -190,6 +191,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
     required:
       give_up_after: 1m
   other:
@@ -204,6 +207,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
 """
 
 SHARED = """
