@@ -81,9 +81,7 @@ async def test_the_place_of_what_is_wrong_in_a_program(tmp_path: Path) -> None:
         f"the new program doesn't start: ZeroDivisionError: division by zero ({file}:2)",
     )
     file.write_text("x = 1\ny = = 2\n")
-    assert await refused(load) == (
-        f"the new program doesn't start: SyntaxError: invalid syntax ({file}:2)",
-    )
+    assert await refused(load) == (f"the new program doesn't start: SyntaxError: invalid syntax ({file}:2)",)
 
 
 @pytest_twisted.ensureDeferred
