@@ -19,6 +19,7 @@ from sockd.config.source import DEFAULT_FILE
 from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
+    from sockd.plan.plan import Plan
     from sockd.process.directories import Directories
     from sockd.protocols.contract import Specification
 
@@ -117,7 +118,7 @@ def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
 
     directories = directories_of(os.environ, os.getuid())
     read = budget.compared(build.read(file, directories), descriptors.limit())
-    output.complain(*map(str, read.warnings), *_seen_by(user, file, directories))
+    output.complain(*map(str, read.warnings), *_seen_by(user, read, directories))
     if as_yaml:
         output.show(*show.render(read).splitlines())
     elif read.endpoints or read.disabled:
@@ -125,7 +126,7 @@ def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
         output.show("", f"Relative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 
-def _seen_by(user: str | None, file: Path, directories: "Directories") -> Iterator[str]:
+def _seen_by(user: str | None, plan: "Plan", directories: "Directories") -> Iterator[str]:
     """What the daemon's user can't do: warnings, or Refused where that `user` is named."""
     if user is None and os.geteuid() != 0:
         return
@@ -134,14 +135,14 @@ def _seen_by(user: str | None, file: Path, directories: "Directories") -> Iterat
     from sockd.control.language import Refused  # noqa: PLC0415
     from sockd.plan import build  # noqa: PLC0415
 
-    daemon = RemoteDaemon(os.environ.get("SOCKD_CONTROL"), _DAEMON_TIMEOUT, file)
-    ask = partial(daemon.ask, "status")
-    view = viewpoint.found(file, ask) if user is None else viewpoint.named(user, ask)
+    control = os.environ.get("SOCKD_CONTROL") or (None if plan.control is None else plan.control.path)
+    ask = partial(RemoteDaemon(control, _DAEMON_TIMEOUT).ask, "status")
+    view = viewpoint.found(plan.file, ask) if user is None else viewpoint.named(user, ask)
     if view is None or (user is None and view.account.uid == 0):
         return
     if os.geteuid() not in (0, view.account.uid):
         raise Refused(os.EX_NOPERM, "only root can see the file as another user does (--as)")
-    problems = viewpoint.problems(view, file, lambda file: build.read(file, directories))
+    problems = viewpoint.problems(view, plan.file, lambda file: build.read(file, directories))
     if problems and user is not None:
         raise Refused(os.EX_NOPERM, *problems)
     yield from (f"warning: {problem}" for problem in problems)
