@@ -16,6 +16,7 @@ from sockd.base.account import Account
 from sockd.base.errors import SockdError
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
+from sockd.process import only_reactor
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
 from sockd.process.pid_file import PidFile
@@ -59,6 +60,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
 
     refuse_replacements()
     settle(reactor, ShelteredThread)
+    only_reactor.keep(reactor)
     switches = Switches(reactor)
     switches.prepare()
     try:
