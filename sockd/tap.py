@@ -17,6 +17,7 @@ from sockd.base.errors import SockdError
 from sockd.base.paths import absolute
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
+from sockd.process import only_reactor
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
 from sockd.process.pid_file import PidFile
@@ -77,6 +78,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
         raise SystemExit(os.EX_OSERR)
     refuse_replacements()
     settle(reactor, PoolThread)
+    only_reactor.keep(reactor)
     switches = Switches(reactor)
     switches.prepare()
     try:
