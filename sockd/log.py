@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
+from sockd.base.errors import SockdError
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
@@ -264,7 +265,10 @@ def destination(
         sys.exit("Daemons cannot log to stdout, exiting!")
     if logfile == "-" or (foreground and not logfile):
         return Destination()
-    path = Path(logfile or "twistd.log").absolute()
+    try:
+        path = paths.absolute(logfile or "twistd.log")
+    except SockdError as error:
+        sys.exit(f"--logfile: {error}")
     try:
         return Destination(path, user=user)
     except OSError as error:

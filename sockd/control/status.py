@@ -18,6 +18,7 @@ from sockd.protocols.contract import Member
 from sockd.transports.connection import Connection
 from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint, Watched
+from sockd.tree.holds import Longest
 from sockd.tree.listener import Listener
 from sockd.tree.states import Cause, State
 from sockd.tree.supervisor import Supervisor
@@ -84,6 +85,16 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
         "refused": dict(endpoint.host.counters.refused),
         "certificates": [_certificate_value(each) for each in _certificates(endpoint)],
         "listeners": [_listener_value(each, endpoint.causes, moments, rights) for each in endpoint.watched],
+    }
+
+
+def hold_value(hold: Longest, moments: Moments) -> dict[str, Json]:
+    """The longest time that an event held the loop; `endpoint` is "" where it isn't known."""
+    return {
+        "seconds": round(hold.seconds, 3),
+        "endpoint": hold.endpoint,
+        "call": hold.call,
+        "at": moments.text(hold.at),
     }
 
 

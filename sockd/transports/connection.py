@@ -182,6 +182,7 @@ class Connection(Movable, TwistedSocket):
         elif size > READ_SIZE:
             self._read_size = READ_SIZE
         self.received += count
+        self._sent_before = self.sent
         self.counters.bytes_in += count
         flusher = self._flusher
         flusher.active = True

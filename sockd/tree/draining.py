@@ -3,7 +3,9 @@
 Draining takes nothing away from a connection: it is read from and written to as before. A stream protocol may
 have a method `drain`, which is called once, after its handshake; then the protocol itself says goodbye and
 closes. A connection whose protocol has none is closed by the sweep as soon as nothing has come for a quarter
-of a second and nothing is unsent (`timeouts`). A connection that is left at a drain's deadline is cut.
+of a second, nothing is unsent (`timeouts`) and no answer is to be expected: its protocol doesn't say that it
+is `busy`, and the peer was not the last to speak, unless the protocol only receives. A connection that is
+left at a drain's deadline is cut, and counted as closed by sockd.
 """
 
 from collections.abc import Callable, Iterable

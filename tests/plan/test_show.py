@@ -50,6 +50,7 @@ limits = keys(
     connections=st.integers(1, 10**6),
     idle=or_off,
     stall=or_off,
+    unsent=st.sampled_from(["4KiB", "1GiB"]),
     datagrams=rates,
     datagrams_per_source=rates,
     connections_per_source=st.integers(1, 10**6) | st.just("off"),
@@ -108,6 +109,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
             "options": draw(options),
             "limits": draw(limits),
             "restart": {"delay": "10ms", "max_delay": draw(durations)},
+            "log": {"connections": draw(st.sampled_from(["all", "refused", "off", "1/7"]))},
             **draw(keys(proxy_protocol=st.just({"from": "10.0.0.0/8"}))),
             "required": draw(st.booleans() | keys(give_up_after=durations)),
         }
@@ -179,6 +181,7 @@ endpoints:
       connections: 1000
       idle: off
       stall: 1m
+      unsent: 16MiB
       connections_per_source: off
       connect_rate: off
       handshake: 10s
@@ -188,6 +191,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
     required:
       give_up_after: 1m
   other:
@@ -202,6 +207,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
 """
 
 SHARED = """

@@ -234,6 +234,11 @@ class ChatConnection(StreamProtocol):
         end = self.transport.end or (End.PEER if reason.check(ConnectionDone) else End.RESET)
         self._depart(_REASONS.get(end, str(end)), announced=True)
 
+    @property
+    def busy(self) -> bool:
+        """Whether lines that the member has sent still wait for their time."""
+        return self._timer is not None
+
     def last_word(self, reason: str) -> None:
         """Sockd closes the connection. The member is told why; the room hears it when it is lost."""
         if self._member.present:
