@@ -12,9 +12,9 @@ no more from the member until a timer fires, for one of three reasons:
 - What was delivered in this event has taken long enough. The timer fires in a later turn of the reactor, so
   that a `rate` of thousands can't make all others wait.
 
-A connection becomes a member's when its first line is one of a chat's (`strangers`), or after
-GREETING_DELAY: people are greeted before they type, while a browser has sent its request by then, and gets an
-answer that it understands. Until then nobody hears of it.
+A connection becomes a member's when its first line is one of a chat's (`strangers`), or when not even the
+beginning of one has come within GREETING_DELAY: people are greeted before they type, while a browser sends
+its request at once, and gets an answer that it understands. Until then nobody hears of the connection.
 
 The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
 due in the same moment.
@@ -97,7 +97,8 @@ class ChatConnection(StreamProtocol):
 
     def _greeting_due(self) -> None:
         self._greeting = None
-        self._greet()
+        if not self._lines.unfinished:  # else the end of its first line decides
+            self._greet()
 
     def freeze(self) -> State:
         member, held = self._member, self._held
