@@ -213,7 +213,7 @@ def main() -> None:
 
 def _status() -> int:
     """Run the command that the command line asks for; what it ends with."""
-    from sockd.base.errors import FileWrongError, SockdError  # noqa: PLC0415
+    from sockd.base.errors import SockdError  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 
     try:
@@ -232,14 +232,11 @@ def _status() -> int:
         error.show(file=text)
         output.complain(*text.getvalue().rstrip("\n").split("\n"))
         return error.exit_code
-    except (Refused, FileWrongError) as error:
-        output.complain(*map(str, error.problems))
-        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except output.OutputError as error:
         return _fail(error)
     except SockdError as error:
-        output.complain(str(error))
-        return os.EX_CONFIG
+        output.complain(*error.lines)
+        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except OSError as error:
         output.complain(f"sockd: {error.strerror or error}")
         return os.EX_IOERR
