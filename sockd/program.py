@@ -152,7 +152,7 @@ class Program(Daemon):
             return
         if again is None:
             self.log.warn(  # noqa: G010
-                "no thread can be started to watch over a stop; trying again every {delay:g}s",
+                "there is no thread to watch over a stop; trying again every {delay:g}s",
                 delay=_WATCH_RETRY, event="short",
             )  # fmt: skip
         self._watch_again = self._reactor.callLater(_WATCH_RETRY, self._watch_stops, last_resort)
@@ -291,6 +291,8 @@ class Program(Daemon):
         tell = log.warn if self._stopped_in_order else log.critical
         try:
             tell("{why}; sockd ends without waiting for it", why=why, event="forced")
+            for endpoint in self.everywhere:
+                endpoint.log_lost(log)
             if self._carried.pid_file is not None:
                 self._carried.pid_file.remove()
         finally:
