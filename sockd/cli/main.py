@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sockd import __version__
+from sockd.base import descriptors
 from sockd.cli import output
 from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import DEFAULT_FILE
@@ -112,7 +113,6 @@ def run(file: Path) -> None:
 def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
     """Show what the file would run, or everything that is wrong with it."""
     disable_collection()  # its memory is bounded by the file's, and goes with the process
-    from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
 
@@ -196,6 +196,7 @@ def main() -> None:
     from sockd.base.descriptors import open_standard  # noqa: PLC0415
 
     open_standard()
+    descriptors.open_standard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
