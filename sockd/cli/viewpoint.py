@@ -54,7 +54,7 @@ def named(text: str, ask: Callable[[], Json]) -> Viewpoint:
         account = Account.of(uid, uid if user.isdecimal() and not _known(uid) else None)
         groups = [_group(name) for name in more.split(",") if name]
     except KeyError as error:
-        # `pwd` and `grp` say whom they looked for: "getpwnam(): name not found: 'ann'"
+        # `pwd` and `grp` say what they looked for: "getpwnam(): name not found: 'ann'"
         why = str(error.args[0]).partition(": ")[2]
         raise SockdError(
             f"--as {text}: {why} (the user of a unit with DynamicUser= exists only while the unit runs)"
