@@ -1,13 +1,11 @@
 """What sockd asks of OpenSSL once for each certificate: a context for servers."""
 
-import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from sockd.base import descriptors
+from sockd.base.anonymous import path_to
 from sockd.base.errors import SockdError
 
 # The ciphers of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2); 1.3 has no others.
@@ -74,16 +72,6 @@ def _note_certificates(  # Any: whatever Python makes of what OpenSSL reports
 
 
 def _load(made: ssl.SSLContext, chain: bytes, key: bytes) -> None:
-    with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
+    # OpenSSL reads keys from files only, and the real file may have changed.
+    with path_to(chain, "sockd-chain") as chain_path, path_to(key, "sockd-key") as key_path:
         made.load_cert_chain(chain_path, key_path)
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """A path to this content. OpenSSL reads keys from files only, and the real file may have changed."""
-    descriptor = os.memfd_create("sockd-key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
