@@ -337,8 +337,10 @@ def test_check_of_expired_keys(served: Daemon, directory: Path) -> None:
 
 
 def test_an_upgrade_lets_them_finish(served: Daemon) -> None:
-    """TLS can't pass to another program: its connections are drained, later ones come to the new program."""
+    """TLS can't pass to another program: its connections are drained, and its sessions can't be resumed."""
     before = connected(served, "test authority")
+    session = before.session
+    assert resumed(served, before.context, session)
     upgrading = subprocess.Popen(
         [*SOCKD, "upgrade"],
         env={**os.environ, "RUNTIME_DIRECTORY": str(served.runtime)},
@@ -350,7 +352,16 @@ def test_an_upgrade_lets_them_finish(served: Daemon) -> None:
         assert before.recv(1) == b""
     said, _ = upgrading.communicate(timeout=BOUND)
     assert upgrading.returncode == 0, said
-    connected(served, "test authority").close()
+    assert not resumed(served, before.context, session)
+
+
+def resumed(daemon: Daemon, context: ssl.SSLContext, session: ssl.SSLSession | None) -> bool:
+    """Whether a connection that is served resumes this session."""
+    plain = socket.create_connection(("127.0.0.1", daemon.port("echo", "tls")), BOUND)
+    with context.wrap_socket(plain, server_hostname="localhost", session=session) as one:
+        one.sendall(b"x")
+        assert one.recv(1) == b"x"
+        return bool(one.session_reused)
 
 
 # -- a scanner
