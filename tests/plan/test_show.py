@@ -166,6 +166,7 @@ daemon:
   log:
     level: info
     format: auto
+    to: auto
 endpoints:
   lobby:
     listen:
