@@ -5,8 +5,9 @@ same name, which is called with the arguments once they have been checked.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from time import perf_counter
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
@@ -21,16 +22,15 @@ from sockd.control.status import (
     Moments,
     disabled_value,
     endpoint_value,
+    hold_value,
     program,
 )
 from sockd.control.who import Who
 from sockd.daemon import Daemon
 from sockd.process.rights import Rights
 from sockd.transports.connection import Connection
+from sockd.transports.flush import SLICE
 from sockd.tree.endpoint import Endpoint
-
-# Connections that are ended in one turn of the reactor: what follows them is work for their protocols.
-_KICKED_AT_ONCE = 50
 
 
 def commands(daemon: Daemon, upgrade: Effect) -> Mapping[str, Effect]:
@@ -65,6 +65,7 @@ class Effects:
 
     def status(self) -> dict[str, Json]:
         daemon, moments = self._daemon, self._moments()
+        longest = daemon.holds.longest
         return {
             **program(daemon.seconds() - daemon.began, str(daemon.plan.file), daemon.state),
             "reload": daemon.reloading.last and daemon.reloading.last.value(),
@@ -72,6 +73,7 @@ class Effects:
             "endpoints": Rows(endpoint_value(each, moments, self._rights) for each in daemon.endpoints),
             "disabled": Rows(map(disabled_value, daemon.plan.disabled)),
             "leaving": daemon.leaving,
+            "longest_hold": longest and hold_value(longest, moments),
             "control": {"refused": dict(daemon.controls.counters.refused)},
         }
 
@@ -121,33 +123,33 @@ class Effects:
         kicked: set[int] = set()
         met: set[str] = set()  # words that mean somebody
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
-        for number, peer, name, kick in self._kickable(endpoints):
+        until = perf_counter() + SLICE
+        for number, peer, name, kick in _kickable(endpoints):
             meant = words.meant(number, peer, name) if who else ()
             if (number in wanted or meant) and kick():
                 kicked.add(number)
                 met.update(meant)
-                if len(kicked) % _KICKED_AT_ONCE == 0:
-                    await self._daemon.breath()
+            if perf_counter() > until:
+                await self._daemon.breath()
+                until = perf_counter() + SLICE
         unknown: list[Json] = [*sorted(wanted - kicked), *(word for word in who or () if word not in met)]
         return {"kicked": sorted(kicked), "unknown": unknown}
 
-    @staticmethod
-    def _kickable(endpoints: Iterable[Endpoint]) -> list[tuple[int, Peer, str, Callable[[], bool]]]:
-        """All that can be kicked now: number, peer, name, and what kicks it, which says whether it did."""
-        found: list[tuple[int, Peer, str, Callable[[], bool]]] = []
-        for endpoint in endpoints:
-            found += [
-                (each.number, each.peer, each.name, partial(_cut, each)) for each in endpoint.connections
-            ]
-            found += [
-                (number, member.peer, member.name, partial(listener.kick, member))
-                for number, listener, member in endpoint.members()
-            ]
-        return found
+
+def _kickable(endpoints: Sequence[Endpoint]) -> Iterator[tuple[int, Peer, str, Callable[[], bool]]]:
+    """All that can be kicked: number, peer, name, and what kicks it, which says whether it did."""
+    # Only copied at first: it may take many turns of the reactor to look at all of them.
+    connections = [tuple(endpoint.connections) for endpoint in endpoints]
+    for found in connections:
+        for each in found:
+            yield each.number, each.peer, each.name, partial(_cut, each)
+    for endpoint in endpoints:
+        for number, listener, member in endpoint.members():
+            yield number, member.peer, member.name, partial(listener.kick, member)
 
 
 def _cut(connection: Connection) -> bool:
-    if connection.end is End.KICKED:
-        return False  # it was, and is about to be gone
+    if connection.end is End.KICKED or connection.fileno() < 0:
+        return False  # it is gone, or about to be
     connection.cut(End.KICKED)
     return True

@@ -25,12 +25,14 @@ from sockd.control.status import Outcome, in_words
 from sockd.plan.changes import Changes
 from sockd.plan.plan import Plan
 from sockd.reload import Reloading
+from sockd.sinks.thread import ShelteredThread
 from sockd.systemd.notify import Notify
 from sockd.systemd.reports import Reports
 from sockd.transports.flush import Flusher
 from sockd.transports.sockets.inet import OpenError
 from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
+from sockd.tree.holds import Holds
 from sockd.tree.refusals import REFUSALS_INTERVAL
 from sockd.tree.sockets import Sockets
 from sockd.tree.states import State
@@ -86,6 +88,7 @@ class Daemon(Service):
         self.reports = Reports(notify or Notify("", reactor, self.log), reactor, self._words)
         self.reloading = Reloading(self, read or (lambda: plan), self.reports)
         self.expiry = Expiry(reactor, self.log)
+        self.holds = Holds(reactor, self.log, lambda: self.everywhere, ShelteredThread)
         self.last_upgrade: Outcome | None = None
         self.upgrading = False
         self._tried = False

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from math import isfinite
 from pathlib import Path
@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
+from sockd.base.errors import SockdError
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
@@ -123,12 +124,15 @@ def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def complain(text: str, environ: Mapping[str, str]) -> None:
+def complain(lines: Iterable[str], environ: Mapping[str, str]) -> None:
     """Print on standard error why there is no daemon; in the journal these lines are errors."""
+    if sys.stderr is None:
+        return
     mark = ""
-    with suppress(OSError, ValueError):  # there may be no standard error
+    with suppress(OSError, ValueError):  # it may be no file
         mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
-    print("\n".join(mark + visible(line) for line in text.splitlines()), file=sys.stderr)  # noqa: T201
+    with suppress(OSError, ValueError):  # nobody may be able to read it
+        print("\n".join(mark + visible(line) for line in lines), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _open(path: Path, user: Account | None = None) -> int:
@@ -277,7 +281,10 @@ def destination(
         sys.exit(f"a daemon in the background has no {to}: set daemon.log.to, or --logfile, to a file")
     if logfile == "-" or (foreground and not logfile and to == "auto"):
         return Destination()
-    path = Path(logfile or ("twistd.log" if to == "auto" else to)).absolute()
+    try:
+        path = paths.absolute(logfile or ("twistd.log" if to == "auto" else to))
+    except SockdError as error:
+        sys.exit(f"--logfile: {error}")
     try:
         return Destination(path, user=user) if logfile else planned(to if to != "auto" else str(path), user)
     except OSError as error:
@@ -334,10 +341,14 @@ class OwnLog:
     def _move(self, to: str) -> None:
         if to in _DESCRIPTORS and not self._foreground:
             raise OSError(errno.EBADF, f"a daemon in the background has no {to}")
+        where = to
         if to == "auto" and not self._foreground:
-            to = str(Path("twistd.log").absolute())
+            try:
+                where = str(paths.absolute("twistd.log"))
+            except SockdError as error:
+                raise OSError(errno.ENOENT, str(error)) from error
         old = self._destination
-        new = Destination() if to == "auto" else descriptors.take(lambda: planned(to))
+        new = Destination() if where == "auto" else descriptors.take(lambda: planned(where))
         new.lost = old.lost
         self._destination, self._to = new, to
         self.observer.move(new)

@@ -52,6 +52,7 @@ def status(*endpoints: dict[str, Any], **more: Any) -> dict[str, Any]:
         "upgrade": None,
         "endpoints": list(endpoints),
         "leaving": 0,
+        "longest_hold": None,
     } | more
 
 

@@ -98,6 +98,7 @@ def test_status(two: Running) -> None:
         "upgrade": None,
         "disabled": [],
         "leaving": 0,
+        "longest_hold": None,
         "control": {"refused": {}},
     }  # fmt: skip
 

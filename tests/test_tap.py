@@ -19,7 +19,9 @@ from sockd import program, tap
 from sockd.base import descriptors
 from sockd.base.account import acts_as_root
 from sockd.base.reactor import Clock
+from sockd.log import destination
 from sockd.plan.plan import Plan
+from sockd.process import only_reactor
 from sockd.process.directories import Directories
 from sockd.process.switches import OFF_LIMIT, Switches
 from sockd.upgrade import passing
@@ -53,6 +55,7 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tap, "Switches", Kept)
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
+    only_reactor.release()
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
     for each in switches:
@@ -235,6 +238,31 @@ def test_the_pid_file_is_not_twistds(file: Path, tmp_path: Path) -> None:
         tap.makeService(chosen)
     assert caught.value.code == 1
     assert service.name == "sockd"
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named relative to it is named in the line."""
+    here = tmp_path / "gone"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(SystemExit, match=r"^--pidfile: twistd.pid is relative to the current directory"):
+        options(pidfile="twistd.pid")
+    with pytest.raises(SystemExit, match=r"^--logfile: twistd.log is relative to the current directory"):
+        destination("twistd.log", False)
+
+
+def test_too_few_descriptors_to_run(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line says how many are needed, and how many there are."""
+    monkeypatch.setattr(descriptors, "limit", lambda: 20)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", str(file)))
+    assert caught.value.code == 71
+    assert capsys.readouterr().err == (
+        "sockd needs 32 file descriptors or more, and the process may have 20 (ulimit -Hn, LimitNOFILE=)\n"
+    )
 
 
 def test_a_start_that_fails_leaves_no_pid_file(file: Path, tmp_path: Path) -> None:

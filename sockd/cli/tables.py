@@ -104,7 +104,11 @@ def _summary(result: Mapping[str, Json], now: float) -> Iterator[str]:
             yield f"last {what}: {age(now - _seconds(last['at']))} ago, {done}{message}"
     if result["leaving"]:
         yield f"leaving: {counted(result['leaving'], 'connection')} of removed endpoints and listeners"
-    # An older daemon doesn't report it.
+    # An older daemon reports neither.
+    if hold := result.get("longest_hold"):
+        whose = f" by {hold['endpoint']}" if hold["endpoint"] else ""
+        ago = age(now - _seconds(hold["at"]))
+        yield f"loop held: {hold['seconds']:.2f}s at the longest{whose}, {ago} ago, in {hold['call']}"
     if refused := result.get("control", {}).get("refused"):
         yield f"control socket: refused: {summary(Counter(refused))}"
 

@@ -150,6 +150,12 @@ class Limits(Section):
         30.0,
         description="How long a peer may take nothing of what is unsent before sockd closes the connection.",
     )
+    unsent: Annotated[int, size(4096)] = Field(
+        16 * 1024 * 1024,
+        description="How many bytes may wait for a peer to read them. A longer answer is sent as well, while"
+        " the peer takes 64 KiB of it within `stall`; what is written after it may only replace what the peer"
+        " has taken. A protocol may have a smaller bound of its own.",
+    )
     datagrams: OptionalRate = Field(
         None,
         description="How many datagrams are accepted from all peers together. The default is the protocol's.",

@@ -1,5 +1,6 @@
 """The connections of some endpoints, and members that come by datagrams, in the order of their numbers."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from heapq import merge
@@ -43,8 +44,10 @@ class Listing:
             yield value()
 
     def _streams(self, endpoint: Endpoint, connections: Sequence[Connection]) -> Numbered:
-        for connection in sorted(connections, key=_number):
-            if connection.number > self._after and connection.fileno() >= 0:
+        if not endpoint.connections.in_order:
+            connections = sorted(connections, key=_number)
+        for connection in connections[bisect_right(connections, self._after, key=_number) :]:
+            if connection.fileno() >= 0:
                 yield connection.number, partial(connection_value, endpoint, connection, self._moments)
 
     def _members(self, endpoint: Endpoint) -> Numbered:

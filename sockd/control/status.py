@@ -18,6 +18,7 @@ from sockd.protocols.contract import Member
 from sockd.transports.connection import Connection
 from sockd.tree.datagrams import DatagramListener
 from sockd.tree.endpoint import Endpoint, Watched
+from sockd.tree.holds import Longest
 from sockd.tree.listener import Listener
 from sockd.tree.states import Cause, State
 from sockd.tree.supervisor import Supervisor
@@ -87,6 +88,16 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
     }
 
 
+def hold_value(hold: Longest, moments: Moments) -> dict[str, Json]:
+    """The longest time that an event held the loop; `endpoint` is "" where it isn't known."""
+    return {
+        "seconds": round(hold.seconds, 3),
+        "endpoint": hold.endpoint,
+        "call": hold.call,
+        "at": moments.text(hold.at),
+    }
+
+
 def disabled_value(plan: EndpointPlan) -> dict[str, Json]:
     """An endpoint that the file has, and that isn't enabled."""
     return {
@@ -125,13 +136,15 @@ def _listener_value(
     watched: Watched, causes: Iterable[Cause], moments: Moments, rights: Rights
 ) -> dict[str, Json]:
     listener, supervisor = watched.listener, watched.supervisor
+    # A UDP socket takes datagrams, however many connections there are.
+    causes = filter(listener.held_by, causes if supervisor.state is State.RUNNING else ())
     if isinstance(listener, DatagramListener):
         listener.count_drops()
     counters = listener.counters
     asked, real = str(listener.plan.address), str(listener.address)
     return {
         "address": real if listener.plan.address.kind is listener.address.kind else f"{asked} ({real})",
-        **_supervised(supervisor, causes if supervisor.state is State.RUNNING else (), moments),
+        **_supervised(supervisor, causes, moments),
         "connections": listener.listening.connections,
         "accepted": counters.accepted,
         "bytes_in": counters.bytes_in,

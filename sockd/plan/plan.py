@@ -36,6 +36,7 @@ class Limits:
     handshake: float = 10.0
     first_byte: float | None = None
     lifetime: float | None = None
+    unsent: int = 16 * 1024 * 1024  # bytes
     exempt: tuple[Network, ...] = ()  # the limits of one source don't apply to peers in these
 
 

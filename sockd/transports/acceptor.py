@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Callable
+from time import perf_counter
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
@@ -11,6 +12,7 @@ from zope.interface import implementer
 from sockd.base import descriptors
 from sockd.base.peers import Sockaddr
 from sockd.base.reactor import Reactor, Timer
+from sockd.transports.flush import SLICE
 
 # Connections that one event accepts before other transports have their turn. In a storm of 15,000 connections
 # a second that turn came 3 ms later with 64, and half a millisecond with 8; as many were accepted.
@@ -83,10 +85,12 @@ class Acceptor:
                 self._reactor.removeReader(self)
 
     def doRead(self) -> None:  # noqa: N802
+        until = perf_counter() + SLICE
         for _ in range(ACCEPTS_PER_EVENT):
             if not self._reading or self._room() <= 0:
                 return
-            if not self._accept_one():
+            # A newcomer may cost much: a room of a thousand is told of it.
+            if not self._accept_one() or perf_counter() > until:
                 return
 
     def take_queued(self, most: int) -> None:

@@ -17,6 +17,7 @@ from sockd.plan.plan import Limits
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
+from sockd.transports.fields import UNSENT_LIMIT
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
@@ -59,9 +60,12 @@ class Connections:
         self._room_changed = room_changed
         self.numbers = numbers
         self._connections: dict[Connection, None] = {}
+        self.in_order = True  # iterating over them gives their numbers in order
+        self._newest = 0
         self._held = False
         self.crowd = Lane(flusher)
-        self.later = ContinuedWork(flusher, self.protocol_failed, self.crowd).later
+        self.work = ContinuedWork(flusher, self.protocol_failed, self.crowd)
+        self.later = self.work.later
         self._draining = Draining(flusher.reactor, self.protocol_failed)
         self._sweep = Sweep(
             flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
@@ -76,10 +80,16 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._connections)
 
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._connections
+
     # -- admission
 
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
+        if limits.unsent != self.limits.unsent:
+            for connection in self._connections:
+                connection.bound_unsent(limits.unsent)
         self.limits = limits
         self._sweep.follow(limits, self.admission)
 
@@ -152,6 +162,10 @@ class Connections:
         connection.number = connection.number or next(self.numbers)
         self._connections[connection] = None
         connection.listener.connections += 1
+        self.in_order = self.in_order and connection.number > self._newest
+        self._newest = connection.number
+        if self.limits.unsent != UNSENT_LIMIT:
+            connection.bound_unsent(self.limits.unsent)
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
@@ -179,6 +193,8 @@ class Connections:
         return self._reactor if direct else self.crowd
 
     def ended(self, connection: Connection, end: End) -> None:
+        if end is End.DONE and self.draining(connection):
+            end = End.DRAINED  # its protocol closed it because it was asked to, or would have been soon
         was_full = self.room() <= 0
         del self._connections[connection]
         connection.listener.connections -= 1

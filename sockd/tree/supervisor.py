@@ -55,8 +55,8 @@ class Supervisor:
 
     `changed()` is called after each change of `state`. `why` is the last error while there is one, and
     `recovered_from` the last one that is over. `restarts` is how often the child was started again, `since`
-    when the state began (seconds of the clock). `tried` fires when the first
-    start has succeeded or failed, or takes too long.
+    when the state began (seconds of the clock). `tried` fires when the first start has succeeded or failed,
+    or takes too long.
     """
 
     def __init__(

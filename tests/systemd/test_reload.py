@@ -51,6 +51,17 @@ def test_the_unit_is_reloading_meanwhile(service: Service) -> None:
     assert (service.show("ActiveState"), service.pid) == ("active", pid)
 
 
+def test_a_control_socket_that_is_elsewhere(service: Service) -> None:
+    """`systemctl reload` finds it by the file; where it is off, or about to move, SIGHUP does the same."""
+    service.start("daemon: {control: other.sock}\n" + FILE % 7007)
+    for control, port in (("off", 7008), ("control.sock", 7009)):
+        service.write(f"daemon: {{control: {control}}}\n" + FILE % port)
+        service.machine.systemctl("reload", "sockd")
+        service.says("reloaded: 1 rebound")
+        assert service.echoes(f"tcp://127.0.0.1:{port}")
+    assert "tcp://127.0.0.1:7009" in service.machine.run("/opt/sockd/bin/sockd", "status").stdout
+
+
 def test_what_a_reload_opens_is_kept_and_what_it_closes_is_not(service: Service) -> None:
     """A crash after a reload: the new address comes back as the same socket, the old one doesn't."""
     service.drop_in("[Service]\nRestartSec=100ms\n")
