@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 from sockd.protocols.chat.lines import LONGEST_LINE
 
-_WEB = b"This is a chat, not a web site. Programs that send lines speak with it: nc, telnet, rlwrap ncat.\n"
-
-
 NO_CHAT = "not a chat"  # the counter's name of what is refused here
+
+_WEB = b"This is a chat, not a web site. Programs that send lines speak with it: nc, telnet, rlwrap ncat.\n"
 
 
 class Stranger(NamedTuple):
