@@ -33,6 +33,7 @@ from sockd.plan import budget
 from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
+from sockd.process import only_reactor
 from sockd.process.directories import Directories
 from sockd.process.last_resort import LastResort
 from sockd.process.pid_file import PidFile
@@ -107,7 +108,7 @@ class Program(Daemon):
         self._carried = Carried.of(options, directories, handed, pid_file)
         self._course = Course(self, self._process_values, os.environ, self._before_exec)
         self.commands = commands(self, self._course.upgrade)
-        self._stop_reactor = reactor.stop
+        self._stop_reactor = only_reactor.stopping(reactor)
         self._stop_asked = False
         self._stopped_in_order = False
         self._status = os.EX_OK  # that the process is to end with
@@ -151,7 +152,7 @@ class Program(Daemon):
             return
         if again is None:
             self.log.warn(  # noqa: G010
-                "no thread can be started to watch over a stop; trying again every {delay:g}s",
+                "there is no thread to watch over a stop; trying again every {delay:g}s",
                 delay=_WATCH_RETRY, event="short",
             )  # fmt: skip
         self._watch_again = self._reactor.callLater(_WATCH_RETRY, self._watch_stops, last_resort)
@@ -178,6 +179,7 @@ class Program(Daemon):
         self._watchdog.start()
         self.holds.follow(self.plan)
         self._switches.start()
+        only_reactor.hand_over()
 
     def _warn_of_rights(self) -> None:
         """Log which rights left to the process are a risk, and what those it has lost make impossible."""
@@ -289,6 +291,8 @@ class Program(Daemon):
         tell = log.warn if self._stopped_in_order else log.critical
         try:
             tell("{why}; sockd ends without waiting for it", why=why, event="forced")
+            for endpoint in self.everywhere:
+                endpoint.log_lost(log)
             if self._carried.pid_file is not None:
                 self._carried.pid_file.remove()
         finally:

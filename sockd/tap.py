@@ -17,6 +17,7 @@ from sockd.base.errors import SockdError
 from sockd.base.paths import absolute
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
+from sockd.process import only_reactor
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
 from sockd.process.pid_file import PidFile
@@ -77,6 +78,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
         raise SystemExit(os.EX_OSERR)
     refuse_replacements()
     settle(reactor, PoolThread)
+    only_reactor.keep(reactor)
     switches = Switches(reactor)
     switches.prepare()
     try:
@@ -102,13 +104,13 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
         plan = read_file(file, directories, parent)
         sockets = passing.adopt(handed) if handed else {}
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         # All was right in the rehearsal a moment ago: systemd is to start sockd anew.
         raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
     # twistd changes its directory before the service starts, and a reload comes later still.
     file = absolute(file)
     if handed is None and (why := refusal(file, directories, parent)):
-        log.complain("\n".join(why), os.environ)
+        log.complain(why, os.environ)
         raise SystemExit(os.EX_NOPERM)
     descriptors.reserve()
     user = _user(parent)
@@ -118,7 +120,7 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
     try:
         pid_file = None if options.pid_file is None else PidFile.take(options.pid_file, _mode(parent), user)
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         raise SystemExit(1) from None  # as twistd ends where its pid file is another daemon's
     try:
         return Program(plan, reactor, parent, read, directories, switches, handed, sockets, user, pid_file)

@@ -21,6 +21,7 @@ from sockd.base.account import acts_as_root
 from sockd.base.reactor import Clock
 from sockd.log import destination
 from sockd.plan.plan import Plan
+from sockd.process import only_reactor
 from sockd.process.directories import Directories
 from sockd.process.switches import OFF_LIMIT, Switches
 from sockd.upgrade import passing
@@ -54,6 +55,7 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(tap, "Switches", Kept)
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
+    only_reactor.release()
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
     for each in switches:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sockd import __version__
+from sockd.base import descriptors
 from sockd.cli import output
 from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
+    from sockd.plan.plan import Plan
     from sockd.process.directories import Directories
     from sockd.protocols.contract import Specification
 
@@ -111,13 +113,12 @@ def run(file: Path) -> None:
 def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
     """Show what the file would run, or everything that is wrong with it."""
     disable_collection()  # its memory is bounded by the file's, and goes with the process
-    from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
 
     directories = directories_of(os.environ, os.getuid())
     read = budget.compared(build.read(file, directories), descriptors.limit())
-    output.complain(*map(str, read.warnings), *_seen_by(user, file, directories))
+    output.complain(*map(str, read.warnings), *_seen_by(user, read, directories))
     if as_yaml:
         output.show(*show.render(read).splitlines())
     elif read.endpoints or read.disabled:
@@ -125,7 +126,7 @@ def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
         output.show("", f"Relative paths: sockets in {directories.runtime}, files in {directories.logs}")
 
 
-def _seen_by(user: str | None, file: Path, directories: "Directories") -> Iterator[str]:
+def _seen_by(user: str | None, plan: "Plan", directories: "Directories") -> Iterator[str]:
     """What the daemon's user can't do: warnings, or Refused where that `user` is named."""
     if user is None and os.geteuid() != 0:
         return
@@ -134,14 +135,14 @@ def _seen_by(user: str | None, file: Path, directories: "Directories") -> Iterat
     from sockd.control.language import Refused  # noqa: PLC0415
     from sockd.plan import build  # noqa: PLC0415
 
-    daemon = RemoteDaemon(os.environ.get("SOCKD_CONTROL"), _DAEMON_TIMEOUT, file)
-    ask = partial(daemon.ask, "status")
-    view = viewpoint.found(file, ask) if user is None else viewpoint.named(user, ask)
+    control = os.environ.get("SOCKD_CONTROL") or (None if plan.control is None else plan.control.path)
+    ask = partial(RemoteDaemon(control, _DAEMON_TIMEOUT).ask, "status")
+    view = viewpoint.found(plan.file, ask) if user is None else viewpoint.named(user, ask)
     if view is None or (user is None and view.account.uid == 0):
         return
     if os.geteuid() not in (0, view.account.uid):
         raise Refused(os.EX_NOPERM, "only root can see the file as another user does (--as)")
-    problems = viewpoint.problems(view, file, lambda file: build.read(file, directories))
+    problems = viewpoint.problems(view, plan.file, lambda file: build.read(file, directories))
     if problems and user is not None:
         raise Refused(os.EX_NOPERM, *problems)
     yield from (f"warning: {problem}" for problem in problems)
@@ -195,6 +196,7 @@ def main() -> None:
     from sockd.base.descriptors import open_standard  # noqa: PLC0415
 
     open_standard()
+    descriptors.open_standard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -212,7 +214,7 @@ def main() -> None:
 
 def _status() -> int:
     """Run the command that the command line asks for; what it ends with."""
-    from sockd.base.errors import FileWrongError, SockdError  # noqa: PLC0415
+    from sockd.base.errors import SockdError  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 
     try:
@@ -231,14 +233,11 @@ def _status() -> int:
         error.show(file=text)
         output.complain(*text.getvalue().rstrip("\n").split("\n"))
         return error.exit_code
-    except (Refused, FileWrongError) as error:
-        output.complain(*map(str, error.problems))
-        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except output.OutputError as error:
         return _fail(error)
     except SockdError as error:
-        output.complain(str(error))
-        return os.EX_CONFIG
+        output.complain(*error.lines)
+        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except OSError as error:
         output.complain(f"sockd: {error.strerror or error}")
         return os.EX_IOERR

@@ -38,7 +38,7 @@ def run(file: Path) -> None:
     try:
         handed = passing.peek(os.environ)
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         sys.exit(os.EX_SOFTWARE)
     if handed is not None:
         take_name(handed.comm)

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from sockd.base import descriptors
 from sockd.sinks.thread import ThreadError, start_thread
 
 # Seconds on top of `daemon.drain` for a main thread that answers, as services have their half second and the
@@ -88,7 +89,10 @@ class LastResort:
             self._twisteds = os.dup(before)
 
     def _begin(self) -> bool:
-        self._read, write = os.pipe()
+        try:
+            self._read, write = descriptors.take(os.pipe)
+        except OSError:
+            return False
         os.set_blocking(write, False)
         try:
             start_thread("sockd-stop", self._work)
@@ -101,7 +105,7 @@ class LastResort:
 
     @property
     def watching(self) -> bool:
-        """Whether it has begun: the system may have had no thread for it."""
+        """Whether it has begun: the system may have had no thread or no descriptors for it."""
         return self._write >= 0
 
     def handle(self, number: int) -> None:
@@ -111,6 +115,8 @@ class LastResort:
     def stopping(self) -> None:
         """A stop has begun, whoever asked for it."""
         self._note(0)
+        if self.watching and not self._begun:
+            self._begin_to_count()  # here, as the next call may keep Python's lock from the thread
 
     def stopped(self) -> None:
         """The stop is done. What still keeps the process isn't sockd's, and has EXIT_TIME."""
@@ -147,12 +153,15 @@ class LastResort:
         if _HANDLED | _DONE in data:
             self._done = now
         if asked and not self._begun:
-            self._begun = self._answered = now
-            self._arm()
+            self._begin_to_count()
         if asked > 1 and not self._hurried:
             self._hurried = now
             self._arm()
             self._have_called(self._again)
+
+    def _begin_to_count(self) -> None:
+        self._begun = self._answered = time.monotonic()
+        self._arm()
 
     def _have_called(self, method: Callable[[], object]) -> None:
         with suppress(Exception):  # the reactor has ended

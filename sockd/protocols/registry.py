@@ -1,6 +1,7 @@
 """The protocols that are installed, each loaded when it is asked for by name."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -10,6 +11,9 @@ from sockd.base.spelling import offer
 from sockd.protocols.contract import Specification
 
 GROUP = "sockd.protocols"
+_REACTOR = "twisted.internet.reactor"
+# What installs a reactor when it is loaded, and its name: a module does so only when it is imported first.
+_taken: dict[str, str] = {}
 OURS = "sockd"  # the distribution whose protocols a name means first
 
 
@@ -128,16 +132,32 @@ def _normal(distribution: str) -> str:
 
 
 def _load(point: EntryPoint) -> Specification:
+    before = sys.modules.get(_REACTOR)
     try:
         specification = point.load()
     except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         text = f"the protocol {point.name!r} of {_origin(point)} can't be loaded: {reason[:300]}"
         raise ProtocolUnavailableError(text) from error
+    if other := _reactor_of_its_own(point, before):
+        text = (
+            f"the protocol {point.name!r} of {_origin(point)} can't be served: its module installs a reactor"
+            f" of its own, {other}; there can only be one, which is sockd's"
+        )
+        raise ProtocolUnavailableError(text)
     if not isinstance(specification, Specification):
         text = f"the protocol {point.name!r} of {_origin(point)}: {point.value} is not a Specification"
         raise ProtocolUnavailableError(text)
     return specification
+
+
+def _reactor_of_its_own(point: EntryPoint, before: object) -> str:
+    """The name of the reactor that loading this has installed, if it isn't Twisted's usual one; else ""."""
+    there = sys.modules.get(_REACTOR)
+    usual = type(there).__module__ in ("twisted.internet.epollreactor", "sockd.process.reactor")
+    if there is not before and not (usual and before is None):
+        _taken[point.value] = type(there).__name__
+    return _taken.get(point.value, "")
 
 
 def _origin(point: EntryPoint) -> str:

@@ -193,6 +193,8 @@ class Connections:
         return self._reactor if direct else self.crowd
 
     def ended(self, connection: Connection, end: End) -> None:
+        if end is End.DONE and self.draining(connection):
+            end = End.DRAINED  # its protocol closed it because it was asked to, or would have been soon
         was_full = self.room() <= 0
         del self._connections[connection]
         connection.listener.connections -= 1

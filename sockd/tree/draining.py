@@ -17,11 +17,17 @@ from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Timer
 from sockd.transports.connection import Connection
 
+# Ends that are sockd's, and come whether or not a connection has finished.
+_NOT_FINISHED = frozenset({
+    End.CUT, End.STALLED, End.SLOW, End.KICKED, End.BARRED, End.FAILED, End.LIFETIME
+})  # fmt: skip
+
 
 class Drain:
     """Some connections that are to finish; `done` fires when all have ended.
 
-    `finished` of them had finished by then; `cut` of them had not, and were cut at the deadline.
+    `finished` of them had finished by then; `cut` of them had not, and were closed by sockd, most of them at
+    the deadline.
     """
 
     def __init__(self, connections: Iterable[Connection]) -> None:
@@ -39,7 +45,7 @@ class Drain:
         """A connection has ended, perhaps one of these."""
         if connection in self.connections:
             del self.connections[connection]
-            if end is End.CUT:
+            if end in _NOT_FINISHED:
                 self.cut += 1
             else:
                 self.finished += 1

@@ -375,6 +375,15 @@ class Endpoint:
             listener.count_drops()
         self.connections.refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
 
+    def log_lost(self, log: Logger) -> None:
+        """Log what the service has accepted and not written; from any thread, as the process ends at once."""
+        lost = getattr(self.host.service, "unwritten", 0)
+        if isinstance(lost, int) and lost > 0:
+            log.error(
+                "{endpoint}: {unwritten} bytes that were accepted are lost: they were not written yet",
+                endpoint=self.name, unwritten=lost, event="lost",
+            )  # fmt: skip
+
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""
         self._call_service("reopen")

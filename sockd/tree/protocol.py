@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import maybeDeferred
 
+from sockd.process import only_reactor
 from sockd.protocols.contract import AnyHost, Options, Specification, State, StreamFactory, Surviving
 
 
@@ -24,8 +25,11 @@ class Engine:
 
     def start(self) -> object:
         """Build what isn't built yet, then start the service; may return a Deferred."""
-        self._build()
-        return None if self.host.service is None else self.host.service.startService()
+        try:
+            self._build()
+            return None if self.host.service is None else self.host.service.startService()
+        finally:
+            only_reactor.check()
 
     def _build(self) -> None:
         if self._built:

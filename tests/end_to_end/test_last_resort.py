@@ -1,5 +1,6 @@
 """A daemon that is told to stop ends in time, whatever a protocol does to the thread that all runs in."""
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -167,3 +168,24 @@ def test_nobodys_threads_are_waited_for(serve: Serve, environment: dict[str, str
     assert [event["event"] for event in daemon.events if event.get("event") in ("stopped", "forced")] == (
         ["stopped"] if what == "pool" else ["stopped", "forced"]
     )
+
+
+def test_what_a_sink_had_not_written_is_logged(
+    serve: Serve, environment: dict[str, str], directory: Path
+) -> None:
+    """The process is ended from outside: lines of line-log are lost, but not in silence."""
+    fifo = directory / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = serve(
+        f"{FILE}  applog: {{listen: 'tcp://127.0.0.1:0', protocol: line-log, options: {{path: {fifo}}}}}\n",
+        door=SOCKD,
+        environment=environment,
+        tracebacks=True,
+    )
+    with daemon.connect("applog") as one:
+        one.sendall(b"line\n" * 100_000)
+        stuck(daemon, "wait")
+        assert daemon.stop() == 70
+    assert daemon.event("lost", endpoint="applog")["unwritten"] > 0
+    os.close(reader)

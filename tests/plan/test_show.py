@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockd.base.text import UNSAFE
 from sockd.plan.build import read
 from sockd.plan.plan import Plan
 from sockd.plan.show import render, table
@@ -142,6 +143,19 @@ def test_gives_the_same_plan(tree: dict[str, Any]) -> None:
         assert again == plan
         assert render(again) == text
         assert all(line.isprintable() for line in table(plan, 0.0).split("\n"))
+        assert not UNSAFE.search(text.replace("\n", ""))
+
+
+def test_what_drives_a_terminal_is_escaped(tmp_path: Path) -> None:
+    """C1 controls and changes of direction are values that a file may have: they are printed as escapes."""
+    word = '"\\u009b2J\\u202e\\x7fö漢"'
+    text = f"endpoints: {{a: {{listen: 'tcp://*:1', protocol: sample, options: {{word: {word}}}}}}}\n"
+    plan = read_text(tmp_path, text)
+    printed = render(plan)
+    assert "ö漢" in printed
+    assert not UNSAFE.search(printed.replace("\n", ""))
+    assert not UNSAFE.search(table(plan, 0.0).replace("\n", ""))
+    assert read_text(tmp_path, printed) == plan
 
 
 FILE = """

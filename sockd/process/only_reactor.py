@@ -1,0 +1,97 @@
+"""The process has one reactor, which sockd alone runs and stops, whatever a hosted protocol imports or calls.
+
+Twisted keeps its reactor as a module, `twisted.internet.reactor`, that everything imports when it needs it. A
+module that installs another one in its place, as importing daphne does, cuts all of them off from the loop
+that runs: threads, time-outs and child processes never answer again. And a protocol that stops the reactor
+stops every other endpoint. Both are refused, with an exception where it happens: in a start it holds that
+endpoint, with the reason; in an event it costs that connection.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import twisted.internet
+from twisted.internet import main
+
+from sockd.base.errors import SockdError
+
+MODULE = "twisted.internet.reactor"
+
+_install = main.installReactor
+
+# Any: Twisted's reactor, which hides behind interfaces of zope.
+_kept: Any = None
+
+
+class ReactorTakenError(SockdError):
+    """A protocol did with the reactor what is sockd's alone to do."""
+
+
+_stop: Callable[[], None] | None = None
+
+
+def keep(reactor: Any) -> None:
+    """From now on nobody else may replace, run or stop this one."""
+    global _kept, _stop
+    _kept, _stop = reactor, reactor.stop
+    main.installReactor = _refuse_another
+    reactor.stop = _refusal("stop")
+    reactor.crash = _refusal("crash")
+    reactor.run = _refusal("run")
+
+
+def release() -> None:
+    """Leave the reactor to others again: for a process that goes on without sockd."""
+    global _kept, _stop  # noqa: PLW0603
+    if _kept is not None:
+        for name in ("run", "stop", "crash"):
+            vars(_kept).pop(name, None)
+    main.installReactor = _install
+    _kept = _stop = None
+
+
+def stopping(reactor: Any) -> Callable[[], None]:
+    """What stops this reactor: for sockd alone, if it is kept."""
+    return _stop if reactor is _kept and _stop is not None else reactor.stop
+
+
+def hand_over() -> None:
+    """twistd may run it now. While it runs, it refuses by itself to run twice."""
+    if _kept is not None:
+        vars(_kept).pop("run", None)
+
+
+def check() -> None:
+    """ReactorTakenError where another has taken its place by now, which it loses again."""
+    there = sys.modules.get(MODULE)
+    if _kept is not None and there is not _kept:
+        _restore()
+        raise ReactorTakenError(_replaced(there))
+
+
+def _restore() -> None:
+    sys.modules[MODULE] = _kept
+    vars(twisted.internet)["reactor"] = _kept
+
+
+def _refuse_another(reactor: Any = None) -> None:
+    """In place of Twisted's `installReactor`."""
+    _restore()
+    raise ReactorTakenError(_replaced(reactor))
+
+
+def _replaced(other: Any) -> str:
+    return (
+        f"it installs a reactor of its own, {type(other).__name__}; there can only be one, which is sockd's,"
+        f" {type(_kept).__name__}"
+    )
+
+
+def _refusal(what: str) -> Callable[..., NoReturn]:
+    def refuse(*_arguments: object, **_named: object) -> NoReturn:
+        raise ReactorTakenError(
+            f"it calls reactor.{what}(), which is sockd's alone: a protocol that can't go on calls host.fail"
+        )
+
+    return refuse
