@@ -148,8 +148,8 @@ def _running(ask: Callable[[], Json], file: Path | None = None) -> Viewpoint | N
         pid = int(status["pid"])
         same = file is None or os.path.samefile(file, status["file"])
         account = _account_of(pid)
-    except (Refused, OSError, LookupError, TypeError, ValueError):
-        return None
+    except (Refused, OSError, LookupError, TypeError, ValueError, ArithmeticError):
+        return None  # nobody answers, or it isn't sockd
     words = f"the user {account.name}, with the groups that the running daemon has (process {pid})"
     return Viewpoint(account, words, pid) if same else None
 
