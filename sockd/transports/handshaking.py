@@ -122,12 +122,14 @@ class Handshaking(Connection):
         except ssl.SSLError as error:
             self._tls_failed(error)
         finally:
-            early = bio.read()
+            early = bio.read() + inspection.excess
             if said := self._bio_out.read():
                 inspection.answered(said)
                 self._hear(said)
         if not done:
-            if self.connected:
+            if self.connected and inspection.excess:
+                self._refuse(inspection.limit)
+            elif self.connected:
                 self._handshakes.hold(self, inspection.memory)
         elif self._shaken() and early:
             self.give(early)

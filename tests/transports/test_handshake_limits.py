@@ -14,6 +14,7 @@ from sockd.transports.inspection import CERTIFICATES_SIZE, HELLO_SIZE
 from tests.transports.loop import Probe, echo
 from tests.transports.test_inspection import FFDHE8192, HANDSHAKE, keys, record
 from tests.transports.test_tls import Link
+from tests.transports.test_tls_paused import Words
 
 
 class Talk:
@@ -127,6 +128,20 @@ def test_a_client_that_is_asked_for_another_key() -> None:
     link.client.tls.send(b"hello")
     link.until(lambda: link.client.data == b"hello")
     link.close()
+
+
+@pytest.mark.parametrize("size", [1, 5_000])
+def test_data_with_the_last_of_the_handshake(size: int) -> None:
+    """It isn't taken for a part of the handshake, however much it is and in however many records."""
+    words = Words(Probe())
+    for _ in range(12_000 // size if size > 1 else 300):
+        words.write(b"x" * size)
+    sent = 300 if size == 1 else 10_000
+    words.send()
+    words.link.loop.until(lambda: words.connection.ready)
+    words.link.loop.until(lambda: words.connection.received == sent)
+    assert not words.link.counters.refused
+    words.close()
 
 
 class Holder:
