@@ -130,6 +130,19 @@ def test_a_reload_ends_the_sessions(version: ssl.TLSVersion, after: TlsPlan, hou
     assert not client.tls.session_reused
 
 
+@BOTH
+def test_a_reload_of_the_rest_ends_none(version: ssl.TLSVersion, house: House) -> None:
+    """What doesn't touch `tls` leaves the sessions as they are."""
+    endpoint = asking(house, plan())
+    context, session = resumable(house, endpoint, version)
+    anew = Admission(house.plan(TLS, tls=plan(), connections_per_source=5))
+    endpoint.connections.admit_anew(anew)
+    client = resume(house, endpoint, version, context, session)
+    assert client.tls.session_reused
+    house.until(lambda: len(endpoint.connections) and all(one.ready for one in endpoint.connections))
+    assert [server.identity for server in endpoint.connections] == ["anna.example"]
+
+
 # -- connections that live on
 
 
