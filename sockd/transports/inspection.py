@@ -103,6 +103,11 @@ class Inspection:
             return CERTIFICATES_SIZE
         return len(self._held) or self._expected
 
+    @property
+    def hidden(self) -> int:
+        """Bytes that have come encrypted, as certificates do in TLS 1.3."""
+        return self._flight if self._kind == _DATA else 0
+
     def answered(self, data: bytes) -> None:
         """This is the server's answer to the ClientHello."""
         self._retried = data[_RANDOM_AT : _RANDOM_AT + len(_RETRY)] == _RETRY
