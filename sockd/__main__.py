@@ -1,6 +1,7 @@
 """`python -m sockd` is the sockd command, and so is the installed `sockd`."""
 
 import os
+import sys
 
 
 def main() -> None:
@@ -9,6 +10,10 @@ def main() -> None:
         from sockd.cli.main import main as command  # noqa: PLC0415
     except KeyboardInterrupt:
         os._exit(130)
+    except (ImportError, MemoryError, OSError) as error:  # too little memory, or a sandbox's refusal
+        why = f"{type(error).__name__}: {error}"
+        print(f"sockd: Python can't load what sockd needs: {why}", file=sys.stderr)  # noqa: T201
+        sys.exit(os.EX_OSERR)
     command()
 
 

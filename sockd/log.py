@@ -5,7 +5,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from math import isfinite
 from pathlib import Path
@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
+from sockd.base.errors import SockdError
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
@@ -121,12 +122,15 @@ def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def complain(text: str, environ: Mapping[str, str]) -> None:
+def complain(lines: Iterable[str], environ: Mapping[str, str]) -> None:
     """Print on standard error why there is no daemon; in the journal these lines are errors."""
+    if sys.stderr is None:
+        return
     mark = ""
-    with suppress(OSError, ValueError):  # there may be no standard error
+    with suppress(OSError, ValueError):  # it may be no file
         mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
-    print("\n".join(mark + visible(line) for line in text.splitlines()), file=sys.stderr)  # noqa: T201
+    with suppress(OSError, ValueError):  # nobody may be able to read it
+        print("\n".join(mark + visible(line) for line in lines), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _open(path: Path, user: Account | None = None) -> int:
@@ -264,7 +268,10 @@ def destination(
         sys.exit("Daemons cannot log to stdout, exiting!")
     if logfile == "-" or (foreground and not logfile):
         return Destination()
-    path = Path(logfile or "twistd.log").absolute()
+    try:
+        path = paths.absolute(logfile or "twistd.log")
+    except SockdError as error:
+        sys.exit(f"--logfile: {error}")
     try:
         return Destination(path, user=user)
     except OSError as error:

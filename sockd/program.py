@@ -15,14 +15,13 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, Logger
 
 import sockd
 from sockd.base import descriptors
 from sockd.base.account import Account
 from sockd.base.errors import SockdError
-from sockd.base.reactor import MainReactor, ProcessReactor
+from sockd.base.reactor import MainReactor, ProcessReactor, Timer
 from sockd.base.units import counted
 from sockd.commands import commands
 from sockd.control.conversation import Conversation
@@ -41,6 +40,7 @@ from sockd.process.pid_file import PidFile
 from sockd.process.rights import Rights
 from sockd.process.switches import Switches
 from sockd.process.user import is_root, refusal_as
+from sockd.sinks.thread import WorkerThread
 from sockd.systemd.inherited import environment_at_exec, take
 from sockd.systemd.notify import Notify, Watchdog, fd_store_size
 from sockd.systemd.store import FdStore, adopt
@@ -55,6 +55,8 @@ TwistdOptions = Mapping[str, Any]
 
 # Seconds for which systemd's watchdog waits for the new program of an upgrade: the shipped units' interval.
 _UPGRADE_WATCHDOG = 30.0
+# Seconds between two tries to have a thread watch over stops.
+_WATCH_RETRY = 5.0
 
 
 class Program(Daemon):
@@ -108,7 +110,10 @@ class Program(Daemon):
         self.commands = commands(self, self._course.upgrade)
         self._stop_reactor = only_reactor.stopping(reactor)
         self._stop_asked = False
+        self._stopped_in_order = False
+        self._status = os.EX_OK  # that the process is to end with
         self.last_resort: LastResort | None = None  # of a process that has nothing but this program
+        self._watch_again: Timer | None = None
         self._started_in = working_directory()
         self.around.sockets.user = user
         self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ, user)
@@ -119,20 +124,38 @@ class Program(Daemon):
             parent.setComponent(ILogObserver, self._own_log.observer)
 
     async def _read_in_thread(self) -> Plan:
-        with self._switches.held():
-            return await deferToThread(self._read_plan)
+        # Of its own: hosted protocols may have all threads of the reactor's pool busy.
+        worker = WorkerThread(self._reactor, "reads the file")
+        try:
+            with self._switches.held():
+                return await worker.run(self._read_plan)
+        finally:
+            worker.end()
 
     # -- start
 
     def take_signals(self) -> None:
         """SIGTERM and SIGINT stop it, with status 0; HUP reloads, USR1 reopens files, USR2 upgrades."""
         if self.last_resort is not None and self.running:
-            self.last_resort.watch()
+            self._watch_stops(self.last_resort)
         for number in (signal.SIGTERM, signal.SIGINT):
             on_signal(self._reactor, number, self._stop_or_hurry, self.last_resort)
         on_signal(self._reactor, signal.SIGHUP, self.reloading.by_signal)
         on_signal(self._reactor, signal.SIGUSR1, self.reopen)
         on_signal(self._reactor, signal.SIGUSR2, self._course.by_signal)
+
+    def _watch_stops(self, last_resort: LastResort) -> None:
+        """Have it watch; again later, where the system has no thread for it now."""
+        last_resort.watch()
+        again = self._watch_again
+        if last_resort.watching or (again is not None and again.active()):
+            return
+        if again is None:
+            self.log.warn(  # noqa: G010
+                "there is no thread to watch over a stop; trying again every {delay:g}s",
+                delay=_WATCH_RETRY, event="short",
+            )  # fmt: skip
+        self._watch_again = self._reactor.callLater(_WATCH_RETRY, self._watch_stops, last_resort)
 
     def privilegedStartService(self) -> None:  # noqa: N802
         """Bind the addresses; daemonizing is over, so that the pid is the one that stays."""
@@ -143,7 +166,7 @@ class Program(Daemon):
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
         if self.last_resort is not None:
-            self.last_resort.watch()
+            self._watch_stops(self.last_resort)
         super().startService()
         if self._handed is None:
             self._warn_of_rights()
@@ -262,14 +285,21 @@ class Program(Daemon):
 
     def _end_by_force(self, why: str) -> NoReturn:
         """Called in a thread: the main one does not come back."""
+        log = self.log
+        if self._stopped_in_order and self._own_log is not None:
+            log = Logger("sockd", observer=self._own_log.observer)  # twistd has stopped its own
+        tell = log.warn if self._stopped_in_order else log.critical
         try:
-            self.log.critical("{why}; sockd ends without waiting for it", why=why, event="forced")
+            tell("{why}; sockd ends without waiting for it", why=why, event="forced")
+            for endpoint in self.everywhere:
+                endpoint.log_lost(log)
             if self._carried.pid_file is not None:
                 self._carried.pid_file.remove()
         finally:
-            os._exit(os.EX_SOFTWARE)
+            os._exit(self._status if self._stopped_in_order else os.EX_SOFTWARE)
 
     def _leave(self, status: int) -> None:
+        self._status = status
         exit_with(status)
         if not self._stop_asked:
             self._stop_or_hurry()
@@ -284,6 +314,9 @@ class Program(Daemon):
 
     def _stopped(self) -> None:
         self.holds.stop()
+        self._stopped_in_order = True
+        if self.last_resort is not None:
+            self.last_resort.stopped()
         if self._watchdog is not None:
             self._watchdog.stop()
         self._switches.stop()
@@ -305,6 +338,8 @@ def read_file(file: Path, directories: Directories, options: TwistdOptions) -> P
         plan = descriptors.take(partial(read, file, directories))
     except OSError as error:  # of looking for what is installed
         raise SockdError(f"{file}: the file can't be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise SockdError(f"{file}: the file can't be read: there is too little memory") from error
     return budget.compared(plan, descriptors.limit()).run_as(options.get("uid"), options.get("gid"))
 
 

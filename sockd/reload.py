@@ -22,6 +22,7 @@ from sockd.plan.changes import Changes
 from sockd.plan.diff import diff
 from sockd.plan.plan import Plan
 from sockd.process.replaced import ReplacedError
+from sockd.sinks.thread import ThreadError
 from sockd.systemd.reports import Reports
 from sockd.tree.certificate_expiry import Expiry
 from sockd.tree.endpoint import Endpoint, Surroundings, log_listening
@@ -173,6 +174,8 @@ class Reloading:
                 os.EX_TEMPFAIL,
                 f"reading the file takes longer than {READ_TIMEOUT:g}s, and goes on; try again later",
             ) from None
+        except ThreadError as error:
+            raise Refused(os.EX_TEMPFAIL, f"the file can't be read: {error}; try again later") from None
         except FileWrongError as error:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
         except ReplacedError as error:

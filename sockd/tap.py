@@ -14,6 +14,7 @@ from sockd import log
 from sockd.base import descriptors
 from sockd.base.account import Account
 from sockd.base.errors import SockdError
+from sockd.base.paths import absolute
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
 from sockd.process import only_reactor
@@ -23,7 +24,7 @@ from sockd.process.pid_file import PidFile
 from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
-from sockd.sinks.thread import ShelteredThread
+from sockd.sinks.thread import PoolThread
 from sockd.upgrade import passing
 from sockd.upgrade.signals import resume_signals
 
@@ -41,11 +42,18 @@ class Options(usage.Options):
 
     pid_file: Path | None = None
 
+    def __init__(self) -> None:
+        descriptors.open_standard()
+        super().__init__()
+
     def postOptions(self) -> None:  # noqa: N802
         """Take the pid file over from twistd, which would open and remove it as root through any link."""
         parent: Any = self.parent or {}  # twistd's options
         if parent.get("pidfile"):
-            self.pid_file = Path(parent["pidfile"]).absolute()
+            try:
+                self.pid_file = absolute(parent["pidfile"])
+            except SockdError as error:
+                sys.exit(f"--pidfile: {error}")
             parent["pidfile"] = ""
 
     def opt_version(self) -> None:
@@ -56,10 +64,20 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> Program:  # noqa: N802
     """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
-    from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
-
+    try:
+        from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
+    except OSError as error:
+        log.complain(f"Twisted's reactor can't be made: {error.strerror or error}", os.environ)
+        raise SystemExit(os.EX_OSERR) from None
+    if descriptors.limit() < descriptors.LEAST:
+        log.complain(
+            f"sockd needs {descriptors.LEAST} file descriptors or more, and the process may have "
+            f"{descriptors.limit()} (ulimit -Hn, LimitNOFILE=)",
+            os.environ,
+        )
+        raise SystemExit(os.EX_OSERR)
     refuse_replacements()
-    settle(reactor, ShelteredThread)
+    settle(reactor, PoolThread)
     only_reactor.keep(reactor)
     switches = Switches(reactor)
     switches.prepare()
@@ -86,13 +104,13 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
         plan = read_file(file, directories, parent)
         sockets = passing.adopt(handed) if handed else {}
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         # All was right in the rehearsal a moment ago: systemd is to start sockd anew.
         raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
     # twistd changes its directory before the service starts, and a reload comes later still.
-    file = file.absolute()
+    file = absolute(file)
     if handed is None and (why := refusal(file, directories, parent)):
-        log.complain("\n".join(why), os.environ)
+        log.complain(why, os.environ)
         raise SystemExit(os.EX_NOPERM)
     descriptors.reserve()
     user = _user(parent)
@@ -102,7 +120,7 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
     try:
         pid_file = None if options.pid_file is None else PidFile.take(options.pid_file, _mode(parent), user)
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         raise SystemExit(1) from None  # as twistd ends where its pid file is another daemon's
     try:
         return Program(plan, reactor, parent, read, directories, switches, handed, sockets, user, pid_file)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pty
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from sockd.log import (
     Observer,
     OwnLog,
     chosen_format,
+    complain,
     destination,
     own_log,
     timestamp,
@@ -471,3 +473,12 @@ def test_a_log_that_follows_the_plan(foreground: bool, path: Path) -> None:
 def test_a_log_of_twistds(other: str) -> None:
     """Then there is none of the daemon's own."""
     assert own_log({other: "x"}, LogPlan("info", "auto"), None, {}) is None
+
+
+def test_why_there_is_no_daemon(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reason is a line, whatever is in a file's name; without a standard error nobody is told."""
+    complain(["/tmp/a\x1b[2J\u202e\nforged: no such file", "two"], {})
+    assert capsys.readouterr().err == "/tmp/a\\x1b[2J\\u{202e}\\x0aforged: no such file\ntwo\n"
+    monkeypatch.setattr(sys, "stderr", None)
+    complain(["one"], {})
+    assert capsys.readouterr() == ("", "")

@@ -65,10 +65,23 @@ class Reactor:
         assert self.stops == 1, "Can't stop reactor that isn't running."
 
 
+class HereAndNow:
+    """A worker without a thread."""
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        pass
+
+    def run(self, job: Any) -> Any:
+        return succeed(None).addCallback(lambda _: job())
+
+    def end(self) -> None:
+        pass
+
+
 @pytest.fixture(autouse=True)
 def signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Those that a test has taken are given back; a file is read here and now."""
-    monkeypatch.setattr(program, "deferToThread", lambda read: succeed(None).addCallback(lambda _: read()))
+    monkeypatch.setattr(program, "WorkerThread", HereAndNow)
     before = [signal.getsignal(number) for number in SIGNALS]
     yield
     for number, handler in zip(SIGNALS, before, strict=True):

@@ -16,6 +16,7 @@ from sockd.daemon import SERVICE_GRACE
 from sockd.plan.changes import Setting
 from sockd.plan.plan import LogPlan, Plan
 from sockd.reload import MAX_LOGGED_PROBLEMS, READ_TIMEOUT
+from sockd.sinks.thread import ThreadError
 from sockd.tree import reconcile
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import House, Probes, Service, raising
@@ -197,6 +198,14 @@ def test_a_file_that_can_not_be_had(house: House, run: Daemons) -> None:
     running = run(house.plan(TCP, stream=Probes())).start()
     running.file = raising(SockdError("sockd.yaml: Permission denied"))
     assert running.refused(running.ask("reload")) == (78, ("sockd.yaml: Permission denied",))
+
+
+def test_no_thread_to_read_the_file_in(house: House, run: Daemons) -> None:
+    """A refusal in words, to be tried again: the file may be right."""
+    running = run(house.plan(TCP, stream=Probes())).start()
+    running.file = raising(ThreadError("no thread can be started"))
+    why = "the file can't be read: no thread can be started; try again later"
+    assert running.refused(running.ask("reload")) == (os.EX_TEMPFAIL, (why,))
 
 
 def test_an_address_that_is_in_use(house: House, run: Daemons) -> None:

@@ -19,6 +19,7 @@ from sockd import program, tap
 from sockd.base import descriptors
 from sockd.base.account import acts_as_root
 from sockd.base.reactor import Clock
+from sockd.log import destination
 from sockd.plan.plan import Plan
 from sockd.process import only_reactor
 from sockd.process.directories import Directories
@@ -237,6 +238,31 @@ def test_the_pid_file_is_not_twistds(file: Path, tmp_path: Path) -> None:
         tap.makeService(chosen)
     assert caught.value.code == 1
     assert service.name == "sockd"
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is named relative to it is named in the line."""
+    here = tmp_path / "gone"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(SystemExit, match=r"^--pidfile: twistd.pid is relative to the current directory"):
+        options(pidfile="twistd.pid")
+    with pytest.raises(SystemExit, match=r"^--logfile: twistd.log is relative to the current directory"):
+        destination("twistd.log", False)
+
+
+def test_too_few_descriptors_to_run(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line says how many are needed, and how many there are."""
+    monkeypatch.setattr(descriptors, "limit", lambda: 20)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", str(file)))
+    assert caught.value.code == 71
+    assert capsys.readouterr().err == (
+        "sockd needs 32 file descriptors or more, and the process may have 20 (ulimit -Hn, LimitNOFILE=)\n"
+    )
 
 
 def test_a_start_that_fails_leaves_no_pid_file(file: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def parse(text: str) -> Address:
     """The address that a text is; AddressError, with what was probably meant, if it is none."""
     _check(text)
     several = re.split("[, ]+", text)
-    if several[1:] and all(_like_address(one.removeprefix("-")) for one in several):
+    if several[1:] and _are_addresses(several):
         if text.startswith("-"):
             raise AddressError("a space belongs after each '-' that begins an address")
         raise AddressError(f"these are {len(several)} addresses: write a list, [{', '.join(several)[:200]}]")
@@ -218,6 +218,13 @@ _NETWORK = re.compile(r"[0-9a-f:]\]?/[0-9]+\]?(?::|$)")
 
 def _no_network(text: str) -> str:
     return f"{text!r} is a network, not an address: write one address of this machine, or * for all of them"
+
+
+def _are_addresses(several: list[str]) -> bool:
+    """Whether a text is several addresses; a path may hold spaces and commas, but hardly `://`."""
+    words = [one.removeprefix("-") for one in several]
+    path = words[0].startswith(("unix://", "unixgram://"))
+    return all((not path or "://" in word) and _like_address(word) for word in words)
 
 
 def _like_address(text: str) -> bool:

@@ -6,6 +6,7 @@ peers doesn't, so that a flood of them never takes the last descriptors.
 """
 
 import errno
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,25 @@ from typing import TypeVar
 
 # Enough for the control socket's 32 connections, and a few files that are opened at the same time.
 MAX_RESERVED = 40
+LEAST = 32  # descriptors, with which sockd can run at all
+_USUAL = 1024  # the soft limit of most systems
 
 T = TypeVar("T")
 
 _lock = Lock()
 _inside = 0  # how many threads, or calls within them, use the reserved descriptors now
 _soft = 0  # the soft limit without them
+
+
+def open_standard() -> None:
+    """Have /dev/null in the place of each standard stream that was closed when we were started.
+
+    Otherwise what is opened next gets its number: then the log, which goes to 1, could reach a client.
+    """
+    with suppress(OSError):
+        while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(fd, True)
+        os.close(fd)
 
 
 def reserved(hard: int) -> int:
@@ -29,7 +43,15 @@ def reserved(hard: int) -> int:
 
 def limit() -> int:
     """The hard limit: how many descriptors the process may have, the reserved ones included."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return _limits()[1]
+
+
+def _limits() -> tuple[int, int]:
+    """The soft and the hard one; where a sandbox forbids to ask, what is usual."""
+    try:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:
+        return _USUAL, _USUAL
 
 
 def reserve() -> None:
@@ -48,7 +70,7 @@ def beyond() -> Iterator[None]:
     """A context in which the reserved descriptors can be had as well."""
     global _inside, _soft  # noqa: PLW0603 - the limit is one for the process
     with _lock:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        soft, hard = _limits()
         if not _inside:
             _soft = soft
             _set(hard, hard)

@@ -4,7 +4,15 @@ from dataclasses import dataclass, replace
 
 
 class SockdError(Exception):
-    """An error that an administrator can act on: its text is one line that says how."""
+    """An error that an administrator can act on: its text is one line that says how.
+
+    An error that has `problems` has a line for each of them.
+    """
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print of it; a newline within one of these came from elsewhere, and forges no other."""
+        return tuple(map(str, getattr(self, "problems", ()))) or (str(self),)
 
 
 @dataclass(frozen=True, order=True, slots=True)

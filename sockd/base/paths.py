@@ -25,11 +25,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sockd.base.account import Account, acts_as_root
+from sockd.base.errors import SockdError
 
 _LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
 _TRIES = 10  # where what has the name changes under our eyes
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root; SockdError where it is relative to a directory that is gone."""
+    try:
+        return Path(path).absolute()
+    except OSError as error:
+        raise SockdError(
+            f"{path} is relative to the current directory, which can't be found: {error.strerror}"
+        ) from None
 
 
 class PreparedError(PermissionError):

@@ -38,6 +38,8 @@ def places(control: str | None, file: Path | None) -> Places:
 
 def _of_file(file: Path) -> tuple[list[str], str]:
     """The paths that `daemon.control` may mean, and in words where the file says `off`."""
+    if _missing(str(file)):
+        return [], ""
     from sockd.config import document  # noqa: PLC0415 - seldom needed
 
     root = document.read(file).root

@@ -5,21 +5,26 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sockd import __version__
+from sockd.base import descriptors
 from sockd.cli import output
 from sockd.cli.control import SUBCOMMANDS
 from sockd.config.source import DEFAULT_FILE
 from sockd.process.switches import disable_collection
 
 if TYPE_CHECKING:
+    from sockd.plan.plan import Plan
+    from sockd.process.directories import Directories
     from sockd.protocols.contract import Specification
+
+_DAEMON_TIMEOUT = 2.0  # seconds that `check` waits for a daemon to say who it is
 
 # The function of a subcommand: click calls it with whatever options and arguments it declares.
 Function = Callable[..., Any]
@@ -98,21 +103,49 @@ def run(file: Path) -> None:
     is_flag=True,
     help="Print a file that gives the same plan, with nothing inherited or included.",
 )
-def check(file: Path, *, as_yaml: bool) -> None:
+@click.option(
+    "--as",
+    "user",
+    metavar="USER[:GROUP,...]",
+    help="See it as this user does, with the user's groups and these: what it can't read, and where it can't "
+    "write. Without it, root is warned of what the daemon's user can't, where that is known.",
+)
+def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
     """Show what the file would run, or everything that is wrong with it."""
     disable_collection()  # its memory is bounded by the file's, and goes with the process
-    from sockd.base import descriptors  # noqa: PLC0415
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
 
     directories = directories_of(os.environ, os.getuid())
     read = budget.compared(build.read(file, directories), descriptors.limit())
-    output.complain(*map(str, read.warnings))
+    output.complain(*map(str, read.warnings), *_seen_by(user, read, directories))
     if as_yaml:
         output.show(*show.render(read).splitlines())
     elif read.endpoints or read.disabled:
         output.show(*show.table(read, time.time(), output.terminal_width()).split("\n"))
         output.show("", f"Relative paths: sockets in {directories.runtime}, files in {directories.logs}")
+
+
+def _seen_by(user: str | None, plan: "Plan", directories: "Directories") -> Iterator[str]:
+    """What the daemon's user can't do: warnings, or Refused where that `user` is named."""
+    if user is None and os.geteuid() != 0:
+        return
+    from sockd.cli import viewpoint  # noqa: PLC0415
+    from sockd.cli.asking import RemoteDaemon  # noqa: PLC0415
+    from sockd.control.language import Refused  # noqa: PLC0415
+    from sockd.plan import build  # noqa: PLC0415
+
+    control = os.environ.get("SOCKD_CONTROL") or (None if plan.control is None else plan.control.path)
+    ask = partial(RemoteDaemon(control, _DAEMON_TIMEOUT).ask, "status")
+    view = viewpoint.found(plan.file, ask) if user is None else viewpoint.named(user, ask)
+    if view is None or (user is None and view.account.uid == 0):
+        return
+    if os.geteuid() not in (0, view.account.uid):
+        raise Refused(os.EX_NOPERM, "only root can see the file as another user does (--as)")
+    problems = viewpoint.problems(view, plan.file, lambda file: build.read(file, directories))
+    if problems and user is not None:
+        raise Refused(os.EX_NOPERM, *problems)
+    yield from (f"warning: {problem}" for problem in problems)
 
 
 @command.command(hidden=True)
@@ -160,6 +193,10 @@ def _kinds(specification: "Specification") -> str:
 
 def main() -> None:
     """The program. Every error that it expects ends in a line and an exit status, not in a traceback."""
+    from sockd.base.descriptors import open_standard  # noqa: PLC0415
+
+    open_standard()
+    descriptors.open_standard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -177,7 +214,7 @@ def main() -> None:
 
 def _status() -> int:
     """Run the command that the command line asks for; what it ends with."""
-    from sockd.base.errors import FileWrongError, SockdError  # noqa: PLC0415
+    from sockd.base.errors import SockdError  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 
     try:
@@ -196,14 +233,11 @@ def _status() -> int:
         error.show(file=text)
         output.complain(*text.getvalue().rstrip("\n").split("\n"))
         return error.exit_code
-    except (Refused, FileWrongError) as error:
-        output.complain(*map(str, error.problems))
-        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except output.OutputError as error:
         return _fail(error)
     except SockdError as error:
-        output.complain(str(error))
-        return os.EX_CONFIG
+        output.complain(*error.lines)
+        return error.status if isinstance(error, Refused) else os.EX_CONFIG
     except OSError as error:
         output.complain(f"sockd: {error.strerror or error}")
         return os.EX_IOERR

@@ -38,7 +38,7 @@ def run(file: Path) -> None:
     try:
         handed = passing.peek(os.environ)
     except SockdError as error:
-        log.complain(str(error), os.environ)
+        log.complain(error.lines, os.environ)
         sys.exit(os.EX_SOFTWARE)
     if handed is not None:
         take_name(handed.comm)
@@ -46,7 +46,12 @@ def run(file: Path) -> None:
     if hasattr(select, "epoll") and (handed is None or not _names_reactor(handed.options)):
         from sockd.process import reactor  # noqa: PLC0415
 
-        reactor.install()  # by its name twistd would look for it among all plugins
+        try:
+            reactor.install()  # by its name twistd would look for it among all plugins
+        except OSError as error:
+            why = error.strerror or str(error)
+            log.complain(f"sockd's reactor, which needs epoll(7) and pipes, can't be made: {why}", os.environ)
+            sys.exit(os.EX_OSERR)
     app.run(runApp, Twistd)
 
 

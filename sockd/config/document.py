@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import yaml
 
 from sockd.base.errors import Place, Problem
-from sockd.config import source, syntax
+from sockd.config import source
 from sockd.config.values import Items, Mapping, Scalar, Value, shown
 
 MAX_DEPTH = 32  # lists and mappings within each other
@@ -46,6 +46,8 @@ def parse(text: str, name: str) -> Document:
     try:
         builder.build(yaml.parse(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
+        from sockd.config import syntax  # noqa: PLC0415 - most files are YAML
+
         builder.problems.append(syntax.problem_of(error, text, name))
         return Document(None, tuple(builder.problems))
     except _StopError:

@@ -9,7 +9,7 @@ from sockd.base import addresses
 from sockd.base.addresses import Address, Kind
 from sockd.config.form import MEANT_AS_OFF, Form, Section, wrong
 from sockd.config.guards import Access, Tls
-from sockd.config.model import NAME, Endpoint, Limits, Restart, Socket
+from sockd.config.model import NAME, Endpoint, EndpointLog, Limits, Restart, Socket
 from sockd.config.types import Account, duration, read_text
 from sockd.config.values import shown
 
@@ -81,6 +81,7 @@ class Defaults(Section):
     access: Access = Field(Access(), description="Defaults of the endpoints' `access`.")
     limits: Limits = Field(Limits(), description="Defaults of the endpoints' `limits`.")
     restart: Restart = Field(Restart(), description="Defaults of the endpoints' `restart`.")
+    log: EndpointLog = Field(EndpointLog(), description="Defaults of the endpoints' `log`.")
 
 
 def _read_include(value: object) -> object:

@@ -1,5 +1,6 @@
 """The keys of an endpoint: the form, the default and the description of each."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from sockd.config.types import (
     number,
     size,
 )
-from sockd.config.values import read_as
+from sockd.config.values import read_as, shown
 
 NAME = r"^[a-z][a-z0-9._-]{0,62}$"
 GIVE_UP_AFTER = 60.0  # seconds: the value for `required: true`
@@ -149,6 +150,12 @@ class Limits(Section):
         30.0,
         description="How long a peer may take nothing of what is unsent before sockd closes the connection.",
     )
+    unsent: Annotated[int, size(4096)] = Field(
+        16 * 1024 * 1024,
+        description="How many bytes may wait for a peer to read them. A longer answer is sent as well, while"
+        " the peer takes 64 KiB of it within `stall`; what is written after it may only replace what the peer"
+        " has taken. A protocol may have a smaller bound of its own.",
+    )
     datagrams: OptionalRate = Field(
         None,
         description="How many datagrams are accepted from all peers together. The default is the protocol's.",
@@ -178,6 +185,53 @@ class Limits(Section):
     )
     exempt: SomeNetworksOrOff = Field(
         None, description="Networks whose addresses the limits of one source do not apply to."
+    )
+
+
+# How many connections there are for each that is logged: `all` is 1, `1/100` is 100, `refused` is 0, `off`
+# is None.
+_SHARES = {"all": 1, "refused": 0}
+_SHARE = "1/([1-9][0-9]{0,5})"
+
+
+def _read_share(value: object, _info: object) -> int:
+    if isinstance(value, int):
+        return value
+    text = str(value)
+    found = re.fullmatch(_SHARE, text) if read_as(value) == "string" else None
+    if found:
+        return int(found[1])
+    if text not in _SHARES:
+        raise wrong(f"{shown(text)} says nothing about connections: write all, refused, off, or 1/100")
+    return _SHARES[text]
+
+
+def _write_share(share: int) -> str:
+    return next((word for word, number in _SHARES.items() if number == share), f"1/{share}")
+
+
+Share = Annotated[
+    int | None,
+    Form(
+        _read_share,
+        _write_share,
+        {
+            "title": "all, refused, or a share like 1/100",
+            "type": "string",
+            "pattern": f"^(?:all|refused|{_SHARE})$",
+        },
+        off=True,
+    ),
+]
+
+
+class EndpointLog(Section):
+    """What is logged of an endpoint's connections. What failed is always logged."""
+
+    connections: Share = Field(
+        1,
+        description="Which have a line: `all`; `1/100`, one in a hundred and those that were refused; only"
+        " the `refused`; or `off`, none.",
     )
 
 
@@ -281,6 +335,7 @@ class Endpoint(Section):
     )
     limits: Limits = Field(Limits(), description="How much the endpoint accepts, and for how long.")
     restart: Restart = Field(Restart(), description="When a failed listener or protocol is tried again.")
+    log: EndpointLog = Field(EndpointLog(), description="What is logged of the connections.")
     required: Requirement = Field(
         None,
         description="Whether the daemon stops, with status 69, if the endpoint does not run for a time;"

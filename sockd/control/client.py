@@ -17,6 +17,9 @@ _CHUNK_BYTES = 256 * 1024
 # Values in an answer, as commas and brackets count them: ten times what 10,000 connections have. A program
 # that isn't sockd could answer with 5 million empty lists, which take up 400 MB.
 _MOST_VALUES = 2_000_000
+# How often a question is asked: an upgrade closes the connection of one that is not answered yet, and the new
+# program answers the next. What changes something is asked for once, as it may have been done.
+_ATTEMPTS = 3
 # Of a refusal: how many lines are shown, and how many characters of each.
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 1000, 4000
 _TIMEVAL = struct.Struct("@ll")
@@ -37,18 +40,22 @@ def ask(path: str, command: str, timeout: float | None = None, **arguments: Json
         )
     deadline = time.monotonic() + seconds
     shown = visible(path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    attempts = 1 if COMMANDS[command].changes else _ATTEMPTS
+    while True:
+        attempts -= 1
         try:
-            _connect(sock, path, seconds)
-            return _result(shown, _exchange(sock, line, deadline))
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                _connect(sock, path, _left(deadline))
+                return _result(shown, _exchange(sock, line, deadline))
         except TimeoutError:
             raise Refused(
                 os.EX_UNAVAILABLE, f"sockd did not answer within {format_duration(seconds)} at {shown}"
             ) from None
         except ConnectionError:
-            raise Refused(
-                os.EX_UNAVAILABLE, f"sockd closed the connection before it answered at {shown}"
-            ) from None
+            if not attempts:
+                raise Refused(
+                    os.EX_UNAVAILABLE, f"sockd closed the connection before it answered at {shown}"
+                ) from None
 
 
 def _connect(sock: socket.socket, path: str, seconds: float) -> None:
@@ -115,10 +122,15 @@ def _exchange(sock: socket.socket, line: bytes, deadline: float) -> bytes:
 
 
 def _wait_until(sock: socket.socket, deadline: float) -> None:
+    sock.settimeout(_left(deadline))
+
+
+def _left(deadline: float) -> float:
+    """The seconds until then; TimeoutError where there are none."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    sock.settimeout(left)
+    return left
 
 
 def _result(shown: str, line: bytes) -> Json:

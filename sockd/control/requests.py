@@ -137,8 +137,10 @@ def _problems(command: str, error: ValidationError) -> list[str]:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     lines = []
     for one in found[:_MAX_PROBLEMS]:
-        name, *index = one["loc"]
-        if one["type"] == "missing":
+        name, *index = one["loc"] or ("",)
+        if not one["loc"]:
+            text = "the name of an argument is no text: it holds half of a character"
+        elif one["type"] == "missing":
             text = f"{command} needs the argument {name}"
         elif one["type"] == "extra_forbidden":
             text = f"{command} has no argument {name}"

@@ -14,11 +14,13 @@ from sockd.base.metrics import Counters, End, summary
 from sockd.base.peers import Peer
 from sockd.base.reactor import Reactor, Timer
 from sockd.base.units import Rate
+from sockd.base.users import user_name
 from sockd.control import answers, requests
 from sockd.control.commands import COMMANDS
 from sockd.control.conversation import Allowed, Caller, Conversation
 from sockd.control.language import MAX_ANSWER_BYTES, Json, Refused
 from sockd.control.requests import Request
+from sockd.limits.rates import Buckets
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import State
 from sockd.transports.acceptor import SHORTAGE_PAUSE, Acceptor
@@ -30,7 +32,9 @@ from sockd.transports.listening import Listening
 # Connections at a time; further ones wait in the backlog.
 MAX_CONNECTIONS = 32
 _REQUESTS_LOGGED = Rate(10, 1.0)  # lines about requests, one for each
-_WARNINGS_LOGGED = Rate(1, 60.0)  # lines of each sort: a caller was refused, accepting failed
+_WARNINGS_LOGGED = Rate(1, 60.0)  # lines about accepting that failed
+_TURNED_AWAY_LOGGED = Rate(3, 60.0)  # lines about a user who may not use the socket
+_USERS_TURNED_AWAY = 256  # that have lines of their own; others share
 
 # What a command does. It is called with the arguments that the command declares (commands.py), by their
 # names; what it returns, or what its Deferred or coroutine comes to, is the answer's result. It raises
@@ -67,6 +71,7 @@ class ControlServer:
         self._again: Timer | None = None
         self._requests = LogLimiter(flusher.reactor, _REQUESTS_LOGGED, self._summarise)
         self._warnings = LogLimiter(flusher.reactor, _WARNINGS_LOGGED)
+        self._turned_away: Buckets[int] = Buckets(_TURNED_AWAY_LOGGED, _USERS_TURNED_AWAY)
 
     def __len__(self) -> int:
         return len(self._conversations)
@@ -111,7 +116,7 @@ class ControlServer:
         conversation = self._converse(sock, Conversation(self._reactor, self._ask, caller, self.later))
         if not self.allowed.admits(caller):
             self.counters.refused["not allowed"] += 1
-            self._warn("control: uid={uid},pid={pid} is not allowed", uid=caller.uid, pid=caller.pid)
+            self._log_turned_away(caller)
             conversation.turn_away(
                 Refused(os.EX_NOPERM, f"uid {caller.uid} is not allowed to use the control socket")
             )
@@ -195,12 +200,20 @@ class ControlServer:
         what = f"{request.command} failed: {type(failure.value).__name__}: {failure.getErrorMessage()}"
         return requests.refusal(Refused(os.EX_SOFTWARE, " ".join(what.split())[:300]))
 
+    def _log_turned_away(self, caller: Caller) -> None:
+        """Log who may not use the socket: each user a few times, however often another one tries."""
+        if self._turned_away.take(caller.uid, self._reactor.seconds()):
+            who, fields = _who(caller)
+            self._log.warn(
+                f"control: {who} is not allowed: neither root, nor sockd's user, nor in daemon.control_group",
+                **fields,
+                event="control",
+            )
+
     def _log_request(self, caller: Caller, request: Request) -> None:
         if self._requests.allows(request.command):
-            self._log.info(
-                "control: uid={uid},pid={pid}: {request}",
-                uid=caller.uid, pid=caller.pid, request=str(request), event="control",
-            )  # fmt: skip
+            who, fields = _who(caller)
+            self._log.info(f"control: {who}: {{request}}", request=str(request), event="control", **fields)
 
     def _summarise(self, suppressed: Counter[str]) -> None:
         self._log.info(
@@ -224,3 +237,12 @@ class ControlServer:
         conversation = Conversation(self._reactor, self._ask, Caller.of(sock), self.later, "upgrade")
         conversation.thaw(state)
         return self._converse(sock, conversation)
+
+
+def _who(caller: Caller) -> tuple[str, dict[str, object]]:
+    """The caller as lines of the log show it, and the fields of that format."""
+    fields: dict[str, object] = {"uid": caller.uid, "pid": caller.pid}
+    name = user_name(caller.uid)
+    if not name:
+        return "uid={uid},pid={pid}", fields
+    return "uid={uid},pid={pid} ({user})", fields | {"user": name}

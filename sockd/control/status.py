@@ -136,13 +136,15 @@ def _listener_value(
     watched: Watched, causes: Iterable[Cause], moments: Moments, rights: Rights
 ) -> dict[str, Json]:
     listener, supervisor = watched.listener, watched.supervisor
+    # A UDP socket takes datagrams, however many connections there are.
+    causes = filter(listener.held_by, causes if supervisor.state is State.RUNNING else ())
     if isinstance(listener, DatagramListener):
         listener.count_drops()
     counters = listener.counters
     asked, real = str(listener.plan.address), str(listener.address)
     return {
         "address": real if listener.plan.address.kind is listener.address.kind else f"{asked} ({real})",
-        **_supervised(supervisor, causes if supervisor.state is State.RUNNING else (), moments),
+        **_supervised(supervisor, causes, moments),
         "connections": listener.listening.connections,
         "accepted": counters.accepted,
         "bytes_in": counters.bytes_in,

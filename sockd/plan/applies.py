@@ -33,6 +33,7 @@ _LIMITS = {
     "connections": _STREAMS,
     "idle": _STREAMS,
     "stall": _STREAMS,
+    "unsent": _STREAMS,
     "datagrams": _DATAGRAMS,
     "datagrams_per_source": _DATAGRAMS,
     "connections_per_source": _STREAMS,

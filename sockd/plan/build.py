@@ -122,6 +122,7 @@ class _Planner:
             tls=tls,
             access=access,
             proxy_from=endpoint.proxy_protocol.from_,
+            log=merge(self.loaded.defaults.log, endpoint.log),
         )
 
     def _listener(self, written: Written, number: int) -> ListenerPlan | None:

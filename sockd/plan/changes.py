@@ -51,6 +51,7 @@ class Part(StrEnum):
     PROXIES = "proxies"
     RESTART = "restart"
     REQUIRED = "required"
+    LOG = "log"
 
 
 class Setting(StrEnum):

@@ -119,6 +119,8 @@ def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
         yield Part.RESTART
     if old.give_up_after != new.give_up_after:
         yield Part.REQUIRED
+    if old.log != new.log:
+        yield Part.LOG
 
 
 _LIMITS = tuple(field.name for field in fields(Limits))

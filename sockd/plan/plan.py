@@ -11,7 +11,7 @@ from pathlib import Path
 from sockd.base.addresses import Address
 from sockd.base.errors import Place, Problem
 from sockd.base.units import Rate
-from sockd.config.model import Restart
+from sockd.config.model import EndpointLog, Restart
 from sockd.protocols.contract import Options, Specification
 from sockd.transports.sockets.options import SocketOptions
 
@@ -36,6 +36,7 @@ class Limits:
     handshake: float = 10.0
     first_byte: float | None = None
     lifetime: float | None = None
+    unsent: int = 16 * 1024 * 1024  # bytes
     exempt: tuple[Network, ...] = ()  # the limits of one source don't apply to peers in these
 
 
@@ -102,6 +103,7 @@ class EndpointPlan:
     tls: TlsPlan | None = None
     access: AccessPlan | None = None
     proxy_from: tuple[Network, ...] = ()  # of proxies, whose connections begin with a PROXY header
+    log: EndpointLog = field(default_factory=EndpointLog)
 
 
 @dataclass(frozen=True)

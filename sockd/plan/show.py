@@ -192,6 +192,7 @@ def _endpoint(endpoint: EndpointPlan, *, enabled: bool) -> Tree:
     tree |= guards_tree(endpoint)
     tree["limits"] = _limits(endpoint)
     tree["restart"] = endpoint.restart.model_dump(mode="json")
+    tree["log"] = endpoint.log.model_dump(mode="json")
     if endpoint.give_up_after is not None:
         tree["required"] = required_tree(endpoint.give_up_after)
     return tree
@@ -224,9 +225,11 @@ def _unusual(endpoint: EndpointPlan) -> Tree:
     tree = _endpoint(endpoint, enabled=True)
     limits = usual_limits(endpoint.specification).model_dump(mode="json")
     restart = model.Restart().model_dump(mode="json")
+    log = model.EndpointLog().model_dump(mode="json")
     unusual = dict(tree.get("options", {}))
     unusual |= _different(tree["limits"], limits)
     unusual |= {f"restart.{key}": value for key, value in _different(tree["restart"], restart).items()}
+    unusual |= {f"log.{key}": value for key, value in _different(tree["log"], log).items()}
     if tree.get("tls", {}).get("min_version") == Tls().min_version:
         del tree["tls"]["min_version"]
     for section, key in _GUARDS:

@@ -141,6 +141,9 @@ def _parts(parts: frozenset[Part], old: EndpointPlan, new: EndpointPlan) -> Iter
     if Part.RESTART in parts:
         before, after = ({"restart": one.restart.model_dump(mode="json")} for one in (old, new))
         yield from _lines(before, after)
+    if Part.LOG in parts:
+        before, after = ({"log": one.log.model_dump(mode="json")} for one in (old, new))
+        yield from _lines(before, after)
     if Part.REQUIRED in parts:
         before, after = ({"required": required_tree(one.give_up_after)} for one in (old, new))
         yield from _lines(before, after)

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sockd.base.account import Account
 from sockd.base.errors import SockdError
-from sockd.base.paths import make_directory
+
+if TYPE_CHECKING:
+    from sockd.base.account import Account
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def _first(value: str | None) -> Path | None:
     """The first of several directories, which colons separate; a relative one is below the current."""
     for path in (value or "").split(":"):
         if path:
-            return Path(path).absolute()
+            from sockd.base.paths import absolute  # noqa: PLC0415 - as below
+
+            return absolute(path)
     return None
 
 
@@ -56,17 +60,19 @@ def _user(kind: str) -> Path:
         with warnings.catch_warnings():  # an administrator knows that there is no login session
             warnings.simplefilter("ignore")
             path: Path = getattr(platformdirs, kind)("sockd", appauthor=False)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter where there is no home directory
         variable = "RUNTIME_DIRECTORY" if kind == "user_runtime_path" else "LOGS_DIRECTORY"
         raise SockdError(f"there is no safe directory of the user's ({error}): set {variable}") from error
     return path
 
 
-def make_directories(wanted: Directories, user: Account | None) -> None:
+def make_directories(wanted: Directories, user: "Account | None") -> None:
     """Make those that are missing; `user` is whom the daemon, while it is root, is going to run as.
 
     An error is ignored here: what then can't be opened has a message that names the address or the file.
     """
+    from sockd.base.paths import make_directory  # noqa: PLC0415 - `sockd status` does without
+
     for path in (wanted.runtime, wanted.logs):
         with suppress(OSError):
             make_directory(path, 0o755, user)

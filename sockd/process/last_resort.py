@@ -30,13 +30,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from sockd.sinks.thread import ShelteredThread
+from sockd.base import descriptors
+from sockd.sinks.thread import ThreadError, start_thread
 
 # Seconds on top of `daemon.drain` for a main thread that answers, as services have their half second and the
 # exit takes time; and for one that doesn't.
 GRACE, SILENT_GRACE = 1.6, 1.0
 # The same after a second request, from when it came.
 HURRIED, SILENT_HURRIED = 2.0, 0.5
+# Seconds for Python's own exit once the stop is done: it waits for threads and exit handlers of hosted code.
+EXIT_TIME = 1.0
 # Seconds between two looks at whether it answers, and how long it has for that.
 _PING_INTERVAL = 0.1
 _ANSWER_TIME = 0.5
@@ -45,6 +48,7 @@ _LOCK_GRACE = 0.1
 
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 _HANDLED = 0x80  # marks what Python's own code wrote into the pipe
+_DONE = 0x7F  # no signal has this number
 
 
 class LastResort:
@@ -71,19 +75,38 @@ class LastResort:
         self._signals = self._handled = 0  # as C and as Python counted them
         self._begun = 0.0  # when the stop was asked for; 0: it was not
         self._hurried = 0.0  # when it was asked for again
+        self._done = 0.0  # when the stop was done
         self._answered = 0.0
 
     # -- in the main thread
 
     def watch(self) -> None:
         """Begin, or take the signals' pipe back from a reactor that has just started."""
-        if self._write < 0:
-            self._read, self._write = os.pipe()
-            os.set_blocking(self._write, False)
-            ShelteredThread(target=self._work, name="sockd-stop", daemon=True).start()
+        if self._write < 0 and not self._begin():
+            return
         before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         if before not in (-1, self._write):
             self._twisteds = os.dup(before)
+
+    def _begin(self) -> bool:
+        try:
+            self._read, write = descriptors.take(os.pipe)
+        except OSError:
+            return False
+        os.set_blocking(write, False)
+        try:
+            start_thread("sockd-stop", self._work)
+        except ThreadError:
+            os.close(self._read)
+            os.close(write)
+            return False
+        self._write = write
+        return True
+
+    @property
+    def watching(self) -> bool:
+        """Whether it has begun: the system may have had no thread or no descriptors for it."""
+        return self._write >= 0
 
     def handle(self, number: int) -> None:
         """A handler of Python's got this signal."""
@@ -92,6 +115,12 @@ class LastResort:
     def stopping(self) -> None:
         """A stop has begun, whoever asked for it."""
         self._note(0)
+        if self.watching and not self._begun:
+            self._begin_to_count()  # here, as the next call may keep Python's lock from the thread
+
+    def stopped(self) -> None:
+        """The stop is done. What still keeps the process isn't sockd's, and has EXIT_TIME."""
+        self._note(_DONE)
 
     def _note(self, number: int) -> None:
         if self._write >= 0:
@@ -121,13 +150,18 @@ class LastResort:
         self._handled += sum(number & ~_HANDLED in _STOPS for number in data if number >= _HANDLED)
         asked = max(self._signals, self._handled, _HANDLED in data)
         now = time.monotonic()
+        if _HANDLED | _DONE in data:
+            self._done = now
         if asked and not self._begun:
-            self._begun = self._answered = now
-            self._arm()
+            self._begin_to_count()
         if asked > 1 and not self._hurried:
             self._hurried = now
             self._arm()
             self._have_called(self._again)
+
+    def _begin_to_count(self) -> None:
+        self._begun = self._answered = time.monotonic()
+        self._arm()
 
     def _have_called(self, method: Callable[[], object]) -> None:
         with suppress(Exception):  # the reactor has ended
@@ -139,6 +173,8 @@ class LastResort:
     def _due(self, *, silent: bool) -> float:
         """When the process is to end, in seconds of the monotonic clock; `silent`: nothing answers."""
         due = self._begun + self._limit() + (SILENT_GRACE if silent else GRACE)
+        if self._done:
+            due = min(due, self._done + EXIT_TIME)
         if self._hurried:
             due = min(due, self._hurried + (SILENT_HURRIED if silent else HURRIED))
         return due
@@ -146,7 +182,8 @@ class LastResort:
     def _arm(self) -> None:
         """Should Python's lock be kept from us: C ends the process, with a traceback on standard error."""
         left = self._due(silent=False) - time.monotonic() + _LOCK_GRACE
-        faulthandler.dump_traceback_later(max(_LOCK_GRACE, left), exit=True, file=2)
+        with suppress(RuntimeError):  # the system has no thread for it now: only a held lock goes unseen
+            faulthandler.dump_traceback_later(max(_LOCK_GRACE, left), exit=True, file=2)
 
     def _give_up(self) -> None:
         asked = "again " if self._hurried else ""

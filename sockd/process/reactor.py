@@ -47,6 +47,10 @@ class Alarm:
         self.fileno = create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self.fileno < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        if self._settime(self.fileno, 0, _Itimerspec(), None) < 0:
+            number = ctypes.get_errno()
+            self.close()
+            raise OSError(number, os.strerror(number))
 
     def set(self, seconds: float) -> None:
         """Ring after these seconds, in place of what was set before."""

@@ -3,10 +3,13 @@
 import os
 import pwd
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sockd.base.errors import FileWrongError
+
+_END = b"\0"  # after all that a child has said
 
 
 def is_root() -> bool:
@@ -25,21 +28,42 @@ def refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], 
 
     A child process becomes that user, in twistd's way, and tries to `read` what a reload will.
     """
+    return said_by_child(lambda: _refusal_as(uid, gid, euid, read))
+
+
+def said_by_child(say: Callable[[], Iterable[str]]) -> tuple[str, ...]:
+    """The lines that `say` gives in a child process, whose user and groups it may change."""
     receiving, sending = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(receiving)
+        os.close(sending)
+        return (f"no process can be started that tries what another user may do: {error.strerror}",)
     if not child:
         try:
             os.close(receiving)
-            said = "\n".join(_refusal_as(uid, gid, euid, read)).encode("utf-8", "backslashreplace")
             with open(sending, "wb") as pipe:
-                pipe.write(said)
+                pipe.write(_all_said(say).encode("utf-8", "backslashreplace") + _END)
         finally:
             os._exit(0)
     os.close(sending)
     with open(receiving, "rb") as pipe:
         said = pipe.read()
-    os.waitpid(child, 0)
-    return tuple(said.decode().splitlines())
+    with suppress(ChildProcessError):  # SIGCHLD was ignored when we were started: the child is forgotten
+        os.waitpid(child, 0)
+    if not said.endswith(_END):
+        return ("the process that tries what another user may do has ended before it could say",)
+    return tuple(said.removesuffix(_END).decode().splitlines())
+
+
+def _all_said(say: Callable[[], Iterable[str]]) -> str:
+    lines: list[str] = []
+    try:
+        lines.extend(say())
+    except Exception as error:  # noqa: BLE001 - the parent waits for an answer, whatever it is
+        lines.append(f"{type(error).__name__}: {error}")
+    return "\n".join(lines)
 
 
 def _refusal_as(uid: int | None, gid: int | None, euid: bool, read: Callable[[], object]) -> Iterator[str]:

@@ -5,6 +5,7 @@ Other packages import these names from `sockd.api`.
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,10 @@ class Options(BaseModel):
 
         Two endpoints of a file that claim the same are an error of that file.
         """
+        return ()
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
 
 
@@ -175,7 +180,10 @@ class StreamTransport(Protocol):
         """Write these pieces, joined."""
 
     def limit_unsent(self, count: int) -> None:
-        """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent; 16 MiB by default."""
+        """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent.
+
+        Without it the endpoint's `limits.unsent` holds, which what a single event writes may exceed.
+        """
 
     # A producer provides Twisted's IPushProducer or IPullProducer, which are no types.
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
@@ -208,6 +216,12 @@ class StreamTransport(Protocol):
 
     def close(self, end: End) -> None:
         """As `loseConnection`, with the reason that the log gets; the first reason given counts."""
+
+    def refuse(self, reason: str, why: str = "") -> None:
+        """As `close`, for a peer that the protocol doesn't serve; it is counted under `reason`.
+
+        Use few different reasons, as each is a counter; `why` says more, in words that no peer has chosen.
+        """
 
 
 class DatagramTransport(Protocol):
@@ -315,8 +329,9 @@ class Specification:
     three callables run inside the daemon; import Twisted inside them, so that `sockd check` stays quick.
 
     A stream protocol may have a method `drain()`: the daemon stops, so say goodbye and lose the connection.
-    It may have `last_word(reason: str)`: sockd is about to close the connection for the reason that the log
-    gets. It is called once, and what it writes is sent as far as the kernel takes it immediately.
+    Its attribute `busy` may be True while it still works on what its peer has sent: a drain and `limits.idle`
+    wait for it. It may have `last_word(reason: str)`: sockd is about to close the connection for the reason
+    that the log gets. It is called once; what it writes is sent as far as the kernel takes it immediately.
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
     are those of the limits of these names. `answer_beyond` (bytes) is by how much an answer over UDP may be
     longer than what came from its peer, which may be forged: keep it short, and its rate bounded.

@@ -25,6 +25,7 @@ _SECTIONS = {
     "`limits`": "Limits",
     "`restart`": "Restart",
     "`required`": "Required",
+    "`log`": "EndpointLog",
 }
 
 

@@ -26,6 +26,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockd.base.errors import SockdError
 from sockd.base.reactor import Timer
 from sockd.base.units import counted
 from sockd.sinks.appender import Appender
@@ -282,7 +283,7 @@ class FileSink:
                 try:
                     await self._run(self._file.open)
                     await self._run(self._file.write)
-                except SinkError as problem:
+                except SockdError as problem:
                     self._report_unwritten(str(problem))
                     await deferLater(self._reactor, RETRY_DELAY)
                 self._relieve()
@@ -290,7 +291,7 @@ class FileSink:
         except CancelledError:
             self.expect_no_more()
             self._report_lost(self._file.unwritten_lines(), "the deadline for stopping has passed")
-        except SinkError as problem:
+        except SockdError as problem:
             self._complain("not written", str(problem))
         finally:
             self._ended = True

@@ -1,7 +1,8 @@
-"""A thread for calls that a disk may block."""
+"""Threads: for calls that a disk may block, and for what hosted protocols give to the reactor's pool."""
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from sockd.base.errors import SockdError
 from sockd.base.reactor import Reactor
 
 ResultT = TypeVar("ResultT")
@@ -42,14 +44,46 @@ class ShelteredThread(Thread):
     """A thread that takes no signals: one that it took right before exec would be lost to the new program."""
 
     def run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with suppress(OSError):  # of a sandbox
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         super().run()
+
+
+class PoolThread(ShelteredThread):
+    """A thread of the reactor's pool, which hosted protocols use: the end of the process doesn't wait for it.
+
+    Twisted's pool joins its threads when the reactor stops, however long they may still work; nobody could be
+    given their results by then.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:  # Any: as Thread's, which Twisted calls
+        super().__init__(*args, **more, daemon=True)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Return immediately."""
+
+
+class ThreadError(SockdError):
+    """The system gives this process no thread now."""
+
+
+def start_thread(name: str, work: Callable[[], None]) -> Thread:
+    """A sheltered daemon thread at work; ThreadError where none can be had."""
+    thread = ShelteredThread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):
+        raise ThreadError(
+            "no thread can be started: memory or the limit of processes is used up (`ulimit -u`, TasksMax=)"
+        ) from None
+    return thread
 
 
 class WorkerThread:
     """A Worker whose thread starts with its first job: a fork, as when twistd daemonizes, would lose it.
 
     It is a daemon thread: one that a dead file server holds for ever does not keep the process from exiting.
+    Where no thread can be had the job fails with ThreadError, and the next one asks again.
     """
 
     def __init__(self, reactor: Reactor, name: str) -> None:
@@ -63,10 +97,13 @@ class WorkerThread:
         self._waiting: list[Deferred[None]] = []
 
     def run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
-        if self._thread is None:
-            self._thread = ShelteredThread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
         done: Deferred[ResultT] = Deferred()
+        if self._thread is None:
+            try:
+                self._thread = start_thread(self._name, self._work)
+            except ThreadError:
+                done.errback()
+                return done
         self.unfinished += 1
         self._jobs.put((job, done))
         return done
@@ -80,8 +117,9 @@ class WorkerThread:
         return waits
 
     def end(self) -> None:
-        self._jobs.put(None)
-        self._thread = None
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread = None
 
     def _work(self) -> None:
         while (task := self._jobs.get()) is not None:

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sockd.base.text import visible
+from sockd.transports.identity import claimed_name
 
 # Certificates, and bytes of them, that a client may show at most: a session of TLS 1.2 keeps three times as
 # much in memory. A chain has two or three of a kilobyte each.
@@ -86,6 +87,36 @@ def _named(name: x509.Name) -> str:
 
 def _minute(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def described(message: bytes, now: float) -> str:
+    """What is to be said of certificates that were refused: whose, by whom, and since when they are no good.
+
+    `message` is the one of the handshake that has them, if it is known.
+    """
+    try:
+        chain = [x509.load_der_x509_certificate(der) for der in _in_message(message)]
+        if not chain:
+            return ""
+        own = chain[0]
+        text = f"it is for {claimed_name(own)}, by {_named(own.issuer)}"
+        fault = Chain([one.public_bytes(Encoding.DER) for one in chain]).fault(now)
+    except Exception:  # noqa: BLE001  # of several families, depending on what is wrong
+        return "it can't be read"
+    return f"{text}; {fault}" if fault else text
+
+
+def _in_message(message: bytes) -> list[bytes]:
+    """The certificates in a message of TLS 1.3 (RFC 8446, 4.4.2), or of 1.2 (RFC 5246, 7.4.2), as DER."""
+    newer = int.from_bytes(message[5:8], "big") == len(message) - 8 and not message[4]
+    at, found = (8 if newer else 7), []
+    while at + 3 <= len(message):
+        size = int.from_bytes(message[at : at + 3], "big")
+        found.append(message[at + 3 : at + 3 + size])
+        at += 3 + size
+        if newer:
+            at += 2 + int.from_bytes(message[at : at + 2], "big")
+    return found[:CHAIN_LENGTH]
 
 
 def verified(tls: ssl.SSLObject) -> Chain:

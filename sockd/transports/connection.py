@@ -182,6 +182,7 @@ class Connection(Movable, TwistedSocket):
         elif size > READ_SIZE:
             self._read_size = READ_SIZE
         self.received += count
+        self._sent_before = self.sent
         self.counters.bytes_in += count
         flusher = self._flusher
         flusher.active = True
@@ -255,6 +256,12 @@ class Connection(Movable, TwistedSocket):
         if self._happens(_CLOSE):
             self.end = self.end or end
             self._flush_soon()
+
+    def refuse(self, reason: str, why: str = "") -> None:
+        """As `close`, for a peer that the protocol doesn't serve: counted under `reason`."""
+        if not self.disconnecting:
+            self._owner.refused(self, reason, why)
+            self.close(End.REFUSED)
 
     def loseWriteConnection(self) -> None:  # noqa: N802
         """Send what is unsent, then a FIN; the peer may go on sending."""

@@ -1,5 +1,6 @@
 """What a connection consists of: its attributes, and the one place that moves its state."""
 
+import math
 import os
 import socket
 from typing import Any, Protocol
@@ -18,8 +19,7 @@ READ_SIZE = 64 * 1024
 BULK_READ_SIZE = 512 * 1024
 # Bytes unsent above which we stop reading from the peer: it gets no more answers before it has taken these.
 HIGH_WATER = 64 * 1024
-# Bytes unsent above which sockd aborts the connection, unless the protocol sets its own bound: it went on
-# writing though nothing was read from the peer any more.
+# Bytes unsent above which only progress counts (`sending`), where the endpoint says nothing else.
 UNSENT_LIMIT = 16 * 1024 * 1024
 
 _OPEN = ConnectionState.OPEN  # bound once, as in `connection`
@@ -66,6 +66,7 @@ class _Often:
         "_read_size",
         "_reading",
         "_sends",
+        "_sent_before",
         "_write",
         "_writing",
         "counters",
@@ -83,7 +84,10 @@ class ConnectionFields(_Often):
     __slots__ = (
         "_alive",
         "_asked",
+        "_event_grants",
+        "_granted",
         "_name",
+        "_own_limit",
         "_owner",
         "_parting",
         "_paused",
@@ -150,7 +154,10 @@ class ConnectionFields(_Often):
         self.unsent = 0
         self.sent = 0
         self._unsent_limit = UNSENT_LIMIT
-        self._high_water = HIGH_WATER
+        self._own_limit: float = math.inf  # the protocol's
+        self._granted = 0  # unsent bytes above the limit that may be; 0 while there are none
+        self._event_grants = False  # this event may have more of them
+        self._high_water: float = HIGH_WATER
         self._writing = False  # the lane says when there is room for more
         self._dirty = False  # the flusher will flush it, or its own event does
         self._asked = False  # in its own event, to be flushed though it wrote nothing
@@ -160,6 +167,7 @@ class ConnectionFields(_Often):
 
         # Reading: see `reading`.
         self.received = 0
+        self._sent_before = -1  # how much was sent when something came last
         self._read_size = READ_SIZE
         self._paused = 0  # why nothing is read: bits
         self._reading = False  # the lane says when there is something to read
@@ -202,6 +210,19 @@ class ConnectionFields(_Often):
             return bool(getattr(self.protocol, "only_receives", False))
         except BaseException:  # noqa: BLE001
             return False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the protocol says that it is `busy` with what the peer has sent."""
+        try:
+            return getattr(self.protocol, "busy", False) is True
+        except BaseException:  # noqa: BLE001
+            return False
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the peer spoke last, to a protocol that doesn't only receive."""
+        return self.received > 0 and self.sent == self._sent_before and not self._only_receives
 
     # -- the state
 

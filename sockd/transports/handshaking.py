@@ -17,10 +17,11 @@ from sockd.base.peers import Peer
 from sockd.transports.connection import Connection
 from sockd.transports.fields import HIGH_WATER, READ_SIZE, Owner
 from sockd.transports.flush import Flusher
-from sockd.transports.handshake import HANDSHAKE_FAILURE, step, words
+from sockd.transports.handshake import HANDSHAKE_FAILURE, explanation, step, words
 from sockd.transports.handshake_memory import HandshakeMemory
 from sockd.transports.inspection import HandshakeRefusedError, Inspection
 from sockd.transports.listening import Listening
+from sockd.transports.openssl import hush
 from sockd.transports.reading import BY_BACK_PRESSURE
 from sockd.transports.twisted import TwistedProtocol
 
@@ -35,6 +36,7 @@ class Handshaking(Connection):
     """The part of a TLS connection that knows OpenSSL, until the handshake is done."""
 
     __slots__ = (
+        "_asks",
         "_bio_in",
         "_bio_out",
         "_build",
@@ -68,8 +70,8 @@ class Handshaking(Connection):
         self._bio_in, self._bio_out, self._handshakes = flusher.tls
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
-        asks = context.verify_mode != ssl.CERT_NONE
-        self._inspection: Inspection | None = Inspection(asks=asks)  # until the handshake is done
+        self._asks = context.verify_mode != ssl.CERT_NONE
+        self._inspection: Inspection | None = Inspection(asks=self._asks)  # until the handshake is done
         self._read_size = HANDSHAKE_READ_SIZE
         self._deaf = False  # OpenSSL decrypts nothing more, and what comes is counted as it comes
         self._build: Callable[[], TwistedProtocol | None] | None = None
@@ -111,7 +113,7 @@ class Handshaking(Connection):
         try:
             data = inspection.pass_on(data)
         except HandshakeRefusedError as error:
-            self._refuse(str(error), b"" if inspection.encrypted else HANDSHAKE_FAILURE)
+            self._refuse(str(error), HANDSHAKE_FAILURE if error.honest else b"")
             return
         bio, done = self._bio_in, False
         bio.write(data)
@@ -137,6 +139,8 @@ class Handshaking(Connection):
     def _shaken(self) -> bool:
         """Make the protocol after the handshake; whether there is one, and its connection goes on."""
         self._over()
+        if self._asks:
+            hush(self._tls)
         self._read_size = READ_SIZE
         self.begins()
         assert self._build is not None  # noqa: S101
@@ -173,6 +177,9 @@ class Handshaking(Connection):
         self._deaf = True
         self.why = words(error)
         self._owner.refused(self, f"TLS: {self.why}")
+        if self._inspection is not None:
+            more = explanation(error, self._tls, self._inspection.first, self._inspection.version)
+            self.why += more and f"; {more}"
         self._end_with(self._said, End.TLS if self.ready else End.HANDSHAKE)
 
     def _end_with(self, alert: bytes, end: End) -> None:

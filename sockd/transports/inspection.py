@@ -9,8 +9,6 @@ complete and in order, and the lengths of later messages are looked at as long a
 What is no TLS at all is passed on immediately: OpenSSL knows best what to answer.
 """
 
-from collections.abc import Iterator
-
 from sockd.transports.records import HEADER_SIZE
 
 # Bytes of a ClientHello at most. They take about 2 KiB with a key after quantum computers, a few more with a
@@ -20,23 +18,34 @@ HELLO_SIZE = 16 * 1024
 HANDSHAKE_SIZE = 64 * 1024
 # Records of them at most: 64 KiB with the shortest `max_fragment_length`, 512 bytes (RFC 6066), are as many.
 HANDSHAKE_RECORDS = 128
+# Records of a ClientHello at most. Some programs split theirs, to get past filters.
+HELLO_RECORDS = 32
 # Memory that OpenSSL takes for the certificates of a client at most, however few bytes of them have come: the
 # messages that say so are encrypted in TLS 1.3.
 CERTIFICATES_SIZE = 100 * 1024
 
+_FIRST_SIZE = 12  # bytes that tell a PROXY header from others
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
 _CLIENT_HELLO = 1
 _MESSAGE_HEADER_SIZE = 4
+_HELLO_AT = HEADER_SIZE + _MESSAGE_HEADER_SIZE  # in its record
 # Where the random bytes of a ServerHello are in its record, and what they are if it asks for another
 # ClientHello (RFC 8446, 4.1.3).
 _RANDOM_AT = HEADER_SIZE + _MESSAGE_HEADER_SIZE + 2
 _RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 _SUPPORTED_GROUPS, _KEY_SHARE = 10, 51  # extensions
-_FINITE_FIELDS = range(0x0100, 0x0200)  # groups whose keys are numbers of up to 8192 bits (RFC 7919)
+_FINITE_FIELDS = 1  # first byte of the groups whose keys are numbers of up to 8192 bits (RFC 7919)
 
 
 class HandshakeRefusedError(Exception):
-    """Why OpenSSL doesn't get what the client has sent; one line."""
+    """Why OpenSSL doesn't get what the client has sent; one line.
+
+    `honest`: the client may mean well, and is to be told in TLS.
+    """
+
+    def __init__(self, why: str, *, honest: bool = False) -> None:
+        super().__init__(why)
+        self.honest = honest
 
 
 class Inspection:
@@ -57,6 +66,8 @@ class Inspection:
         "_retried",
         "_size",
         "encrypted",
+        "first",
+        "version",
     )
 
     def __init__(self, *, asks: bool) -> None:
@@ -74,6 +85,8 @@ class Inspection:
         self._retried = False  # the server asked for another ClientHello
         self._no_tls = False
         self.encrypted = False  # what the client sends now
+        self.first = b""  # the first bytes that came
+        self.version = b""  # that the ClientHello names
 
     @property
     def memory(self) -> int:
@@ -89,8 +102,15 @@ class Inspection:
     def pass_on(self, data: bytes) -> bytes:
         """What OpenSSL may have now that this has come. HandshakeRefusedError where it is to have nothing."""
         self._size += len(data)
+        if len(self.first) < _FIRST_SIZE:
+            self.first += data[: _FIRST_SIZE - len(self.first)]
         if self._size > HANDSHAKE_SIZE:
             raise HandshakeRefusedError(f"the handshake takes more than {HANDSHAKE_SIZE // 1024} KiB")
+        if self._size == len(data) and _is_whole_hello(data):
+            self._records, self._hello, self._holding = 1, None, False  # as most are
+            self.version = data[_HELLO_AT : _HELLO_AT + 2]
+            _check_groups(data[_HELLO_AT:])
+            return data
         if not self._no_tls:
             self._follow(data)
         if self._holding:
@@ -124,8 +144,10 @@ class Inspection:
         self._left = self._header[3] << 8 | self._header[4]
         self._header = b""
         self._records += 1
-        if self._records > HANDSHAKE_RECORDS:
-            raise HandshakeRefusedError(f"the handshake takes more than {HANDSHAKE_RECORDS} records")
+        most = HELLO_RECORDS if self._holding else HANDSHAKE_RECORDS
+        if self._records > most:
+            what = "ClientHello" if self._holding else "handshake"
+            raise HandshakeRefusedError(f"the {what} takes more than {most} records")
         # In TLS 1.3 a ChangeCipherSpec means nothing, and one comes before a second ClientHello.
         if self._kind == _DATA or (self._kind == _CHANGE_CIPHER_SPEC and not self._retried):
             self.encrypted = True
@@ -147,6 +169,7 @@ class Inspection:
             if self._hello is not None:
                 self._hello += body
                 if not self._expected:
+                    self.version = bytes(self._hello[:2])
                     _check_groups(bytes(self._hello))
                     self._hello, self._holding = None, False
 
@@ -160,35 +183,50 @@ class Inspection:
             self._hello, self._holding = None, False
 
 
+def _is_whole_hello(data: bytes) -> bool:
+    """Whether this is one record with one ClientHello that isn't too long, and nothing else."""
+    size = len(data)
+    return (
+        size > _HELLO_AT
+        and data[0] == _HANDSHAKE
+        and data[1] == 3
+        and data[3] << 8 | data[4] == size - HEADER_SIZE
+        and data[5] == _CLIENT_HELLO
+        and int.from_bytes(data[6:_HELLO_AT], "big") == size - _HELLO_AT <= HELLO_SIZE
+    )
+
+
 def _check_groups(hello: bytes) -> None:
     """Raise if a ClientHello would have OpenSSL compute with a group of FFDHE, in TLS 1.3.
 
     A client may know such groups, but its key must be of another, or it must know another to be asked for.
     """
+    known = shares = b""
     try:
-        extensions = dict(_extensions(hello))
+        at = 2 + 32  # version, random (RFC 8446, 4.1.2)
+        at += 1 + hello[at]  # session
+        at += 2 + (hello[at] << 8 | hello[at + 1])  # ciphers
+        at += 1 + hello[at]  # compression
+        at += 2
+        while at + 4 <= len(hello):
+            kind = hello[at] << 8 | hello[at + 1]
+            end = at + 4 + (hello[at + 2] << 8 | hello[at + 3])
+            if kind == _SUPPORTED_GROUPS:
+                known = hello[at + 6 : end]
+            elif kind == _KEY_SHARE:
+                shares = hello[at + 6 : end]
+            at = end
     except IndexError:
-        return  # OpenSSL will say so
-    groups = extensions.get(_SUPPORTED_GROUPS, b"")[2:]
-    known = [int.from_bytes(groups[n : n + 2], "big") for n in range(0, len(groups) - 1, 2)]
-    shares, keys = extensions.get(_KEY_SHARE, b"")[2:], []
-    while len(shares) >= 4:
-        keys.append(int.from_bytes(shares[:2], "big"))
-        shares = shares[4 + int.from_bytes(shares[2:4], "big") :]
-    if any(group in _FINITE_FIELDS for group in keys) or (
-        known and all(group in _FINITE_FIELDS for group in known)
-    ):
-        raise HandshakeRefusedError("the client's key is of a group of FFDHE, and elliptic curves are spoken")
-
-
-def _extensions(hello: bytes) -> Iterator[tuple[int, bytes]]:
-    """The extensions of a ClientHello (RFC 8446, 4.1.2). IndexError where it ends too early."""
-    at = 2 + 32  # version, random
-    at += 1 + hello[at]  # session
-    at += 2 + (hello[at] << 8 | hello[at + 1])  # ciphers
-    at += 1 + hello[at]  # compression
-    at += 2
-    while at + 4 <= len(hello):
-        size = hello[at + 2] << 8 | hello[at + 3]
-        yield hello[at] << 8 | hello[at + 1], hello[at + 4 : at + 4 + size]
-        at += 4 + size
+        return  # it ends too early: OpenSSL will say so
+    elliptic = len(known) < 2
+    for n in range(0, len(known) - 1, 2):
+        if known[n] != _FINITE_FIELDS:
+            elliptic = True
+            break
+    at = 0
+    while at + 4 <= len(shares):
+        elliptic = elliptic and shares[at] != _FINITE_FIELDS
+        at += 4 + (shares[at + 2] << 8 | shares[at + 3])
+    if not elliptic:
+        why = "the client's key is of a group of FFDHE, and elliptic curves are spoken"
+        raise HandshakeRefusedError(why, honest=True)

@@ -1,5 +1,6 @@
 """A connection that goes on in another program, with the same socket: what an upgrade hands over of it."""
 
+import math
 import socket
 from typing import Any, Self
 
@@ -7,7 +8,7 @@ from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.protocols.contract import State
 from sockd.transports.ending import ConnectionState
-from sockd.transports.fields import Owner
+from sockd.transports.fields import UNSENT_LIMIT, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.sending import Sending
@@ -46,7 +47,8 @@ class Movable(Sending):
             "sent": self.sent,
             "dropped": self.dropped,
             "unsent": b"".join(self._queue()),
-            "unsent_limit": self._unsent_limit,
+            # Versions before this one want a number, and had no other bound than this one.
+            "unsent_limit": UNSENT_LIMIT if self._own_limit == math.inf else self._own_limit,
             "rest": self._rest,
             "producer_paused": self._producer is not None and self._streaming and self._producer_paused,
             "state": self.state.value,
@@ -70,10 +72,12 @@ class Movable(Sending):
         connection.name = frozen.get("name", "")  # a version before this one froze none
         connection.received, connection.sent = frozen["received"], frozen["sent"]
         connection.dropped = frozen.get("dropped", 0)
-        connection.limit_unsent(frozen["unsent_limit"])
+        if frozen["unsent_limit"] != UNSENT_LIMIT:
+            connection.limit_unsent(frozen["unsent_limit"])
         if frozen["unsent"]:
             connection._out.append(frozen["unsent"])
             connection.unsent = len(frozen["unsent"])
+            connection._granted = connection.unsent if connection.unsent > connection._unsent_limit else 0
         connection._rest = frozen["rest"]
         connection._producer_paused = frozen["producer_paused"]
         connection._enter(ConnectionState(frozen["state"]))

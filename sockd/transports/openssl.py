@@ -1,16 +1,21 @@
 """What sockd asks of OpenSSL once for each certificate: a context for servers."""
 
-import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from sockd.base import descriptors
+from sockd.base.anonymous import path_to
 from sockd.base.errors import SockdError
 
 # The ciphers of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, 4.2); 1.3 has no others.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+# The attribute of an SSLObject that has the message with its client's certificates, once that came.
+SHOWN = "client_certificates"
+_HANDSHAKE, _CERTIFICATES = 22, 11  # the types of its record, and of that message
 
 
 class TlsError(SockdError):
@@ -37,6 +42,7 @@ def context(
             # Each authority in it is trusted, root or not: a root may have signed clients that aren't ours.
             made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             made.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
+            made._msg_callback = _note_certificates  # type: ignore[attr-defined]  # noqa: SLF001
     except ssl.SSLError as error:
         raise TlsError((error.reason or str(error)).lower().replace("_", " ")) from error
     except OSError as error:  # descriptors or memory ran out
@@ -44,17 +50,28 @@ def context(
     return made
 
 
+def hush(tls: ssl.SSLObject) -> None:
+    """Have OpenSSL report no more messages of a connection whose handshake is done."""
+    tls.context = _hushed()
+
+
+@cache
+def _hushed() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def _note_certificates(  # Any: whatever Python makes of what OpenSSL reports
+    tls: ssl.SSLObject, direction: str, _version: Any, content: Any, message: Any, data: bytes
+) -> None:
+    """Keep the client's certificates in a handshake: of one that OpenSSL refuses it says nothing but why.
+
+    Python has this for debugging, and calls it for each record; hence `hush`.
+    """
+    if direction == "read" and content == _HANDSHAKE and message == _CERTIFICATES:
+        setattr(tls, SHOWN, data)
+
+
 def _load(made: ssl.SSLContext, chain: bytes, key: bytes) -> None:
-    with _in_memory(chain) as chain_path, _in_memory(key) as key_path:
+    # OpenSSL reads keys from files only, and the real file may have changed.
+    with path_to(chain, "sockd-chain") as chain_path, path_to(key, "sockd-key") as key_path:
         made.load_cert_chain(chain_path, key_path)
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """A path to this content. OpenSSL reads keys from files only, and the real file may have changed."""
-    descriptor = os.memfd_create("sockd-key", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)

@@ -8,8 +8,12 @@ asked for more, or the state's end follows (`_all_sent`).
 `_one` is the short cut for what most events write: a single answer. With more than that there is `_out`, and
 never both.
 
-Two bounds hold while a peer doesn't read. Above the high-water mark the peer is no longer read from and a
-push producer is paused; above `limit_unsent` the connection is aborted as too slow a reader.
+Bounds hold while a peer doesn't read. Above the high-water mark the peer is no longer read from and a push
+producer is paused. Above the protocol's own bound (`limit_unsent`) the connection is aborted as too slow a
+reader. The endpoint's bound (`limits.unsent`) is one of progress: what a single event writes is in memory
+already, so that it may go beyond the bound by any size, and is sent as long as the peer takes it. Until it is
+below the bound again, later events may write no more than the peer has taken meanwhile (`_granted`), and the
+sweep asks for `least_progress`.
 """
 
 from collections.abc import Iterable
@@ -20,6 +24,10 @@ from sockd.transports.ending import FACTS
 from sockd.transports.fields import HIGH_WATER
 from sockd.transports.reading import BY_BACK_PRESSURE, Reading
 from sockd.transports.twisted import TwistedProducer, TwistedProtocol
+
+# Bytes that one call hands to the kernel at most, and after which others have their turn: a peer that reads
+# as fast as we write would otherwise have the reactor for the whole of a long answer.
+WRITE_SIZE = 512 * 1024
 
 
 class Sending(Reading):
@@ -82,6 +90,7 @@ class Sending(Reading):
         """Send what this event wrote; what the kernel doesn't take waits until it has room."""
         self._dirty = self._asked = False
         if self._writing:
+            self._event_grants = False
             return
         one = self._one
         if one is not None and not self._follows:
@@ -104,6 +113,8 @@ class Sending(Reading):
             return  # the read that epoll reported with this event has ended the writing
         self._flusher.active = True
         self._send_out()
+        if self._granted and self.unsent <= self._unsent_limit:
+            self._granted = 0
         if not self.unsent and self._producer_waits():
             self._producer_paused = False
             self._call(self._producer, "resumeProducing")
@@ -124,29 +135,47 @@ class Sending(Reading):
         return self._out
 
     def _send_out(self) -> None:
-        out, write = self._queue(), self._write
+        out, write, sent = self._queue(), self._write, 0
         while out:
-            # A long rest of an earlier write goes alone, lest it be copied with each write that follows.
-            data = out[0] if len(out) == 1 or len(out[0]) > HIGH_WATER else b"".join(out)
+            data, count = self._next()
+            if len(data) > WRITE_SIZE:
+                data, count = memoryview(data)[:WRITE_SIZE], 0
             try:
-                count = write(self._fd, data)
+                taken = write(self._fd, data)
             except OSError as error:
                 self._send_failed(error)
                 return
-            self.sent += count
-            self.counters.bytes_out += count
-            self.unsent -= count
-            if data is out[0] and len(out) > 1:
-                if count == len(data):
-                    del out[0]
-                    continue
-                out[0] = memoryview(data)[count:]
-                return
-            if count < len(data):
-                out[:] = [memoryview(data)[count:]]
-                return
-            out.clear()
+            sent += taken
+            self.sent += taken
+            self.counters.bytes_out += taken
+            self.unsent -= taken
+            if not count:
+                out[0] = memoryview(out[0])[taken:]
+            elif taken < len(data):
+                out[:count] = [memoryview(data)[taken:]]
+            elif count == len(out):
+                out.clear()
+            else:
+                del out[:count]
+            if taken < len(data) or (sent > WRITE_SIZE and out):
+                return  # the kernel has no room, or others have waited for long enough
         self._relieve()
+
+    def _next(self) -> tuple[bytes | memoryview, int]:
+        """What is to be sent next, and how many pieces of the queue that is: short ones are joined."""
+        out = self._out
+        first = out[0]
+        if len(out) == 1 or len(first) > HIGH_WATER:
+            return first, 1  # a long one alone, lest it be copied with each write that follows
+        if self.unsent <= WRITE_SIZE:
+            return b"".join(out), len(out)
+        size = count = 0
+        for piece in out:
+            size += len(piece)
+            if size > WRITE_SIZE and count:
+                break
+            count += 1
+        return b"".join(out[:count]), count
 
     def _relieve(self) -> None:
         """Everything has gone: the peer reads again."""
@@ -176,23 +205,51 @@ class Sending(Reading):
 
     def limit_unsent(self, count: int) -> None:
         """Abort the connection (`End.SLOW`) when more than `count` bytes wait unsent."""
+        self._own_limit = count
+        self._update_high_water()
+
+    def bound_unsent(self, count: int) -> None:
+        """The endpoint's `limits.unsent`, which only progress may exceed."""
         self._unsent_limit = count
-        self._high_water = min(HIGH_WATER, count)
+        self._update_high_water()
+
+    def _update_high_water(self) -> None:
+        self._high_water = min(HIGH_WATER, self._own_limit, self._unsent_limit)
+
+    @property
+    def least_progress(self) -> int:
+        """Bytes that the peer has to take for the sweep to see that it takes any."""
+        return HIGH_WATER if self._granted else 1
 
     def _crowded(self) -> None:
         if not self._writing:
-            if self.unsent <= self._unsent_limit and not (self._producer is not None and self._streaming):
+            limit = min(self._own_limit, self._unsent_limit)
+            if self.unsent <= limit and not (self._producer is not None and self._streaming):
                 return  # the kernel may take it at the end of the event
             self._send_out()
             if self.unsent:
                 self._start_writing()
         if self.unsent > self._unsent_limit:
+            self._exceed()
+        if self.unsent > self._own_limit:
             self.cut(End.SLOW)
         if self.unsent <= self._high_water:
             return
         self._pause(BY_BACK_PRESSURE)
         if self._producer is not None and self._streaming:
             self._pause_producer()
+
+    def _exceed(self) -> None:
+        """More is unsent than the endpoint's bound: this event may go on with that, later ones may not."""
+        if not self._granted:
+            self._event_grants = True
+            if not self._dirty:
+                self._dirty = True  # `flush` comes at the end of the event
+                self._flusher.add(self)
+        if self._event_grants:
+            self._granted = max(self._granted, self.unsent)
+        elif self.unsent > self._granted:
+            self.cut(End.SLOW)
 
     # -- producers: IConsumer
 

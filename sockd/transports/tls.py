@@ -38,6 +38,7 @@ from sockd.transports.flush import Flusher
 from sockd.transports.handshaking import Handshaking
 from sockd.transports.listening import Listening
 from sockd.transports.records import HEADER_SIZE, RECORD_SIZE, USELESS_RECORDS, Begun, Portion
+from sockd.transports.sending import WRITE_SIZE
 
 # Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.
 PIECE_SIZE = 64 * 1024
@@ -151,6 +152,7 @@ class TlsConnection(Handshaking):
         elif data:
             size = len(data)
             self.received += size
+            self._sent_before = self.sent
             self.counters.bytes_in += size
             try:
                 self.protocol.dataReceived(data)
@@ -202,6 +204,7 @@ class TlsConnection(Handshaking):
     def flush(self) -> None:
         self._dirty = self._asked = False
         if self._writing or not self._alive:
+            self._event_grants = False
             return
         data = self._one
         if data is not None and self.ready and not (self._said or self._goodbye) and len(data) <= PIECE_SIZE:
@@ -233,6 +236,7 @@ class TlsConnection(Handshaking):
 
     def _send_out(self) -> None:
         self._queue()
+        until = self.sent + WRITE_SIZE
         while cipher := self._cipher or self._encrypt():
             try:
                 count = self._write(self._fd, cipher)
@@ -240,7 +244,7 @@ class TlsConnection(Handshaking):
                 self._send_failed(error)
                 return
             self._taken(cipher, count)
-            if self._cipher:
+            if self._cipher or (self.sent > until and self.unsent):
                 return
         self._relieve()
 
@@ -265,11 +269,8 @@ class TlsConnection(Handshaking):
             self.unsent -= sum(map(len, out))
             out.clear()
         if out and self.ready:
-            data = out[0] if len(out) == 1 or len(out[0]) > PIECE_SIZE else b"".join(out)
-            if data is out[0] and len(out) > 1:
-                del out[0]
-            else:
-                out.clear()
+            data, count = self._next()
+            del out[:count]
             if len(data) > PIECE_SIZE:
                 view = memoryview(data)
                 data = view[:PIECE_SIZE]

@@ -17,6 +17,7 @@ from sockd.plan.plan import Limits
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
+from sockd.transports.fields import UNSENT_LIMIT
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
@@ -86,8 +87,21 @@ class Connections:
 
     def limit(self, limits: Limits) -> None:
         """From now on these limits hold; a smaller number of connections closes none."""
+        if limits.unsent != self.limits.unsent:
+            for connection in self._connections:
+                connection.bound_unsent(limits.unsent)
         self.limits = limits
         self._sweep.follow(limits, self.admission)
+
+    def log_share(self, share: int | None) -> None:
+        """From now on log one in `share` connections; with 0 only the refused, with None not even those."""
+        self._endings.log_unlogged()
+        self._endings.share = share
+        self.refusals.lines = share is not None
+
+    def log_unlogged(self) -> None:
+        """Log how many connections had no line of their own because only a share of them has."""
+        self._endings.log_unlogged()
 
     def room(self) -> int:
         """How many more connections there may be."""
@@ -156,6 +170,8 @@ class Connections:
         connection.listener.connections += 1
         self.in_order = self.in_order and connection.number > self._newest
         self._newest = connection.number
+        if self.limits.unsent != UNSENT_LIMIT:
+            connection.bound_unsent(self.limits.unsent)
         self._sweep.start()
 
     def reject(self, connection: Connection, end: End) -> None:
@@ -183,6 +199,8 @@ class Connections:
         return self._reactor if direct else self.crowd
 
     def ended(self, connection: Connection, end: End) -> None:
+        if end is End.DONE and self.draining(connection):
+            end = End.DRAINED  # its protocol closed it because it was asked to, or would have been soon
         was_full = self.room() <= 0
         del self._connections[connection]
         connection.listener.connections -= 1

@@ -16,7 +16,7 @@ from sockd.transports.sockets.opening import Opened
 from sockd.tree.listener import Common, Listener
 from sockd.tree.members import Members
 from sockd.tree.sockets import UdpPorts
-from sockd.tree.states import Effect
+from sockd.tree.states import EFFECTS, Cause, Effect
 
 Make = Callable[[], DatagramProtocol]
 Result = TypeVar("Result")
@@ -68,6 +68,9 @@ class DatagramListener(Listener):
                 # Not from inside a supervisor's call, which may be what brought us here.
                 self._reactor.callLater(0, self.lost, error, port)
         port.read(effect.receives and self.protocol is not None)
+
+    def held_by(self, cause: Cause) -> bool:
+        return not EFFECTS[cause].receives
 
     # -- open and close
 

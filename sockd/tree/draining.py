@@ -3,7 +3,9 @@
 Draining takes nothing away from a connection: it is read from and written to as before. A stream protocol may
 have a method `drain`, which is called once, after its handshake; then the protocol itself says goodbye and
 closes. A connection whose protocol has none is closed by the sweep as soon as nothing has come for a quarter
-of a second and nothing is unsent (`timeouts`). A connection that is left at a drain's deadline is cut.
+of a second, nothing is unsent (`timeouts`) and no answer is to be expected: its protocol doesn't say that it
+is `busy`, and the peer was not the last to speak, unless the protocol only receives. A connection that is
+left at a drain's deadline is cut, and counted as closed by sockd.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,11 +20,17 @@ from sockd.transports.connection import Connection
 # Calls a function with each of these, some in each turn (`transports.continued.ContinuedWork.each`).
 Each = Callable[[Iterable[Connection], Callable[[Connection], object]], None]
 
+# Ends that are sockd's, and come whether or not a connection has finished.
+_NOT_FINISHED = frozenset({
+    End.CUT, End.STALLED, End.SLOW, End.KICKED, End.BARRED, End.FAILED, End.LIFETIME
+})  # fmt: skip
+
 
 class Drain:
     """Some connections that are to finish; `done` fires when all have ended.
 
-    `finished` of them had finished by then; `cut` of them had not, and were cut at the deadline.
+    `finished` of them had finished by then; `cut` of them had not, and were closed by sockd, most of them at
+    the deadline.
     """
 
     def __init__(self, connections: Iterable[Connection], each: Each) -> None:
@@ -41,7 +49,7 @@ class Drain:
         """A connection has ended, perhaps one of these."""
         if connection in self.connections:
             del self.connections[connection]
-            if end is End.CUT:
+            if end in _NOT_FINISHED:
                 self.cut += 1
             else:
                 self.finished += 1

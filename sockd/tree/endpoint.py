@@ -95,6 +95,7 @@ class Endpoint:
             udp_ports=surroundings.udp_ports,
             later=self.connections.later,
         )
+        self.connections.log_share(plan.log.connections)
         self.engine = Engine(plan.specification, host)
         self.service = self._supervise("service", self.engine)
         self.watched: list[Watched] = []
@@ -253,6 +254,8 @@ class Endpoint:
                 supervisor.restart(plan.restart)
         if Part.REQUIRED in parts or Part.RESTART in parts:
             self._require()
+        if Part.LOG in parts:
+            self.connections.log_share(plan.log.connections)
         if Part.LIMITS in parts:
             self.connections.limit(plan.limits)
             for listener in self.datagram_listeners:
@@ -366,10 +369,20 @@ class Endpoint:
     def log_refusals(self) -> None:
         """Log what was refused since the last time, if anything was."""
         self.connections.admission.forget(self._reactor.seconds())
+        self.connections.log_unlogged()
         for listener in self.datagram_listeners:
             listener.forget()
             listener.count_drops()
         self.connections.refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
+
+    def log_lost(self, log: Logger) -> None:
+        """Log what the service has accepted and not written; from any thread, as the process ends at once."""
+        lost = getattr(self.host.service, "unwritten", 0)
+        if isinstance(lost, int) and lost > 0:
+            log.error(
+                "{endpoint}: {unwritten} bytes that were accepted are lost: they were not written yet",
+                endpoint=self.name, unwritten=lost, event="lost",
+            )  # fmt: skip
 
     def reopen(self) -> None:
         """Have the service open its files anew, if it has any."""

@@ -29,7 +29,7 @@ from sockd.transports.sockets.watch import FileWatch
 from sockd.tree.connections import Connections
 from sockd.tree.refusals import Why
 from sockd.tree.sockets import Sockets
-from sockd.tree.states import Effect
+from sockd.tree.states import EFFECTS, Cause, Effect
 
 
 class SocketFileLostError(SockdError):
@@ -201,6 +201,10 @@ class Listener(ABC):
         self.start()
 
     # -- what some listeners have
+
+    def held_by(self, cause: Cause) -> bool:
+        """Whether this keeps the listener from serving, or from serving newcomers."""
+        return not EFFECTS[cause].accepts
 
     @property
     def takes_datagrams(self) -> bool:

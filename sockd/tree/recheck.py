@@ -4,6 +4,7 @@ OpenSSL looks at a certificate in the handshake only, and a connection may live 
 is checked again every so often, and immediately after a reload.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from sockd.base.metrics import End
@@ -29,8 +30,11 @@ class Recheck:
         self._due = now + self.interval
         return True
 
-    def check(self, connection: Connection) -> None:
-        """Close a connection whose client is no longer allowed, or cut it if it was closed the last time."""
+    def check(self, connection: Connection, count: Callable[[Connection, str, str], None]) -> None:
+        """Close a connection whose client is no longer allowed, or cut it if it was closed the last time.
+
+        `count(connection, counter, why)` accounts for it.
+        """
         if not connection.secure or not connection.ready or not connection.connected:
             return
         one = cast("TlsConnection", connection)
@@ -41,6 +45,5 @@ class Recheck:
         try:
             self._clients.review(one)
         except ClientRefusedError as error:
-            one.why = str(error)
-            one.counters.refused[error.counter] += 1
+            count(one, error.counter, str(error))
             one.dismiss(End.BARRED)

@@ -2,6 +2,10 @@
 
 A connection is logged once, at its end, with all that is known of it then. Peers decide how often that is,
 so above a rate the ends are summarised by reason, once a second. Peers that were refused: `refusals`.
+
+The endpoint's `log.connections` says which connections are logged at all. Of a share, such as one in a
+hundred, the others are counted, and summed up once a minute. An end at which sockd or a protocol failed the
+peer is logged whatever the file says.
 """
 
 from collections import Counter
@@ -18,6 +22,10 @@ from sockd.tree.supervisor import describe
 
 ENDINGS_LOGGED = Rate(20, 1.0)  # lines about one connection each
 EXCEPTIONS_LOGGED = Rate(1, 1.0)  # lines about a protocol that raised
+# Ends of connections that never reached the protocol, or whose peer broke the rules on the way.
+REFUSED = frozenset({End.BARRED, End.TLS, End.HANDSHAKE, End.FIRST_BYTE, End.REFUSED})
+# Ends at which something may be lost that the peer relied upon.
+FAILURES = frozenset({End.FAILED, End.CUT, End.SLOW, End.STALLED})
 
 
 class Endings:
@@ -29,10 +37,40 @@ class Endings:
         self._log = log
         self._endings = LogLimiter(clock, ENDINGS_LOGGED, self._summarise)
         self._exceptions = LogLimiter(clock, EXCEPTIONS_LOGGED)
+        self.share: int | None = 1  # as `config.model.EndpointLog` has it
+        self._ended = 0  # of those that are logged in shares
+        self._unlogged: Counter[str] = Counter()
+
+    def _has_line(self, end: End) -> bool:
+        share = self.share
+        if share == 1 or end in FAILURES:
+            return True
+        if end in REFUSED:
+            return share is not None
+        if not share:
+            return False
+        self._ended += 1
+        if self._ended % share == 1:
+            return True
+        self._unlogged[end] += 1
+        return False
+
+    def log_unlogged(self) -> None:
+        """Log how many connections had no line of their own because only a share of them has, if any."""
+        unlogged, self._unlogged = self._unlogged, Counter()
+        if unlogged:
+            self._log.info(
+                "{endpoint}: not logged, as one in {share} is: {summary}",
+                endpoint=self._endpoint,
+                share=self.share,
+                summary=summary(unlogged),
+                ends=dict(unlogged),
+                event="connections not logged",
+            )
 
     def log(self, connection: Connection, end: End) -> None:
         """A connection has ended."""
-        if not self._endings.allows(end):
+        if not self._has_line(end) or not self._endings.allows(end):
             return
         known = {"name": connection.name, "identity": connection.identity, "why": connection.why}
         more: dict[str, str | int] = {name: text for name, text in known.items() if text}
@@ -86,3 +124,4 @@ class Endings:
     def close(self) -> None:
         """Log the summary that waits, if one does."""
         self._endings.close()
+        self.log_unlogged()

@@ -59,7 +59,8 @@ class Sweep:
         self._connections = connections
         self._draining = draining
         self._over_limit = over_limit
-        self._left: dict[Connection, float] = {}  # paused ones whose peer has left, and when that was seen
+        # Paused ones whose peer has left: since when nothing was sent to it, and how much had been by then.
+        self._left: dict[Connection, tuple[float, int]] = {}
         self._timer: Timer | None = None
         self._due = 0.0  # when the next sweep, or the one that goes on, was to begin
         self._looked = 0.0  # when the last slice of it ended
@@ -151,7 +152,7 @@ class Sweep:
         timed = limits.first_byte is not None or limits.lifetime is not None
         for connection in connections:
             if self._rechecks and self._recheck is not None:
-                self._recheck.check(connection)
+                self._recheck.check(connection, self._over_limit)
             draining = connection in drained
             if (timed or draining or not connection.ready) and self._judge_age(connection, now):
                 continue
@@ -163,8 +164,17 @@ class Sweep:
                 limits.stall,
                 DRAINED_LINGER if draining else LINGER,
             )
-            if end is not None:
+            if end is not None and not (end is End.IDLE and self._works(connection, draining=draining)):
                 self._end(connection, end, draining=draining)
+
+    def _works(self, connection: Connection, *, draining: bool) -> bool:
+        """Whether it is the protocol that is waited for, not the peer.
+
+        It may say so. In a drain, an answer that is to come is seen from outside: the peer spoke last.
+        """
+        if connection.disconnecting:
+            return False
+        return connection.at_work or (draining and connection.unanswered)
 
     def _end(self, connection: Connection, end: End, *, draining: bool) -> None:
         if end is End.DONE:
@@ -190,8 +200,12 @@ class Sweep:
                 if number in left or not connection.held:
                     connection.peer_left(reset=True)
             elif number in left:
-                # A protocol that pauses may still work on what the peer has sent: it gets its time.
-                since = self._left.setdefault(connection, now)
+                # A protocol that pauses may still work on what the peer has sent: it gets its time, anew with
+                # whatever it sends.
+                since, sent = self._left.get(connection, (now, connection.sent))
+                if connection.sent != sent or connection.at_work:
+                    since = now
+                self._left[connection] = since, connection.sent
                 stall = self._limits.stall
                 if connection.held or (stall is not None and now - since >= stall):
                     connection.peer_left(reset=False)

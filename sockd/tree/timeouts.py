@@ -6,7 +6,8 @@ not from the movement itself, and a connection may live longer than its limit by
 In return a byte that moves costs nothing, not even a look at the clock.
 
 The times mean different things. `idle` runs while we read from the peer and nothing is unsent: the peer is
-silent. `stall` runs while something is unsent and the peer takes none of it. `handshake`, `first_byte` and
+silent. `stall` runs while something is unsent and the peer takes none of it, or too little to get below the
+endpoint's bound (`least_progress`). `handshake`, `first_byte` and
 `lifetime` run from the beginning, and stop for nothing that the peer does.
 """
 
@@ -65,6 +66,9 @@ class Marked(Protocol):
     mark_time: float
 
     @property
+    def least_progress(self) -> int: ...
+
+    @property
     def paused(self) -> bool: ...
 
 
@@ -79,7 +83,8 @@ def verdict(
     if connection.lingering:
         return End.DONE if waited >= linger else None
     if connection.unsent:
-        if connection.sent != connection.mark_sent or connection.mark_received != _BUSY:
+        moved = connection.sent - connection.mark_sent
+        if moved >= connection.least_progress or connection.mark_received != _BUSY:
             connection.mark_sent = connection.sent
             _mark(connection, _BUSY, now)
         elif stall is not None and waited >= stall:

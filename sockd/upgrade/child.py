@@ -1,6 +1,7 @@
 """The rehearsal as the running program sees it: a child process, bounded in time and in what it prints."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -20,6 +21,8 @@ from sockd.upgrade.value import Handover, UpgradeRefusedError
 TIME_LIMIT = 60.0  # seconds
 OUTPUT_LIMIT = 64 * 1024  # bytes of each stream that are kept
 _HANDOVER_DESCRIPTOR = 3  # of the child
+# A place in a traceback, the last of which is where the exception was raised.
+_PLACE = re.compile(r'  File "([^<"].*)", line ([0-9]+)')
 
 
 def rehearse(
@@ -110,6 +113,8 @@ class _Child(ProcessProtocol):
         if not lines:
             how = f"status {end.exitCode}" if end.signal is None else f"signal {end.signal}"
             return [f"the rehearsal ended with {how} and printed nothing"]
-        if lines[0].startswith("Traceback "):
-            return [f"the new program doesn't start: {lines[-1]}"]
+        if lines[0].startswith(("Traceback ", '  File "')):  # the latter of a program that is no Python
+            places = [place for line in lines if (place := _PLACE.match(line))]
+            where = f" ({places[-1][1]}:{places[-1][2]})" if places else ""
+            return [f"the new program doesn't start: {lines[-1]}{where}"]
         return lines

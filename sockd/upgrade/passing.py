@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from sockd import __version__
+from sockd.base.anonymous import nameless
 from sockd.protocols.contract import State
 from sockd.upgrade.value import Handover, HandoverError
 
@@ -96,7 +97,7 @@ def write(handover: Handover) -> int:
         raise HandoverError(f"there are {len(data)} bytes to be handed over, at most {SIZE_LIMIT} can be")
     fd = -1
     try:
-        fd = os.memfd_create("sockd-handover", os.MFD_CLOEXEC)
+        fd = nameless("sockd-handover")
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(fd, rest) :]

@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 
@@ -45,4 +46,5 @@ def _send_once_more(number: int, _frame: FrameType | None) -> None:
 
 def resume_signals() -> None:
     """The new program has installed its handlers: let it have the signals that were held."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
+    with suppress(OSError):  # of a sandbox, in which none can have been held
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())

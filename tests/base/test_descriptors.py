@@ -12,6 +12,7 @@ from threading import Event, Thread
 import pytest
 
 from sockd.base import descriptors
+from tests.tree.house import raising
 
 HARD = 524288
 
@@ -136,3 +137,13 @@ def test_the_limit_of_a_process() -> None:
         "print(soft == hard - descriptors.reserved(hard) > 64)\n"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "True\n"
+
+
+def test_a_limit_that_nobody_may_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox may forbid it: then it is taken to be the usual one."""
+    monkeypatch.setattr(resource, "getrlimit", raising(PermissionError(errno.EPERM, "not permitted")))
+    monkeypatch.setattr(resource, "setrlimit", raising(PermissionError(errno.EPERM, "not permitted")))
+    assert descriptors.limit() == 1024
+    descriptors.reserve()
+    with descriptors.beyond():
+        assert descriptors.lent()

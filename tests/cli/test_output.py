@@ -330,6 +330,19 @@ def test_output_that_is_closed() -> None:
     )  # fmt: skip
 
 
+def test_what_takes_the_place_of_closed_streams() -> None:
+    """/dev/null: nothing that is opened later may get what is meant for a terminal, such as the log."""
+    code = (
+        "import os, sys; from sockd.cli.main import main; sys.argv = ['sockd', '--version']\n"
+        "try: main()\n"
+        "finally: print(*(os.readlink(f'/proc/self/fd/{fd}') for fd in (0, 1)), file=sys.stderr)"
+    )
+    script = 'exec "$0" -c "$1" <&- >&-'
+    words = ["/bin/sh", "-c", script, sys.executable, code]
+    result = subprocess.run(words, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, b"/dev/null /dev/null\n")
+
+
 def test_a_reader_that_leaves() -> None:
     """As `head` does: not a word, and the shell's status for it."""
     reader, writer = os.pipe()

@@ -178,7 +178,7 @@ def test_watching_through_a_pipe(
 ) -> None:
     """One text after the other, an empty line between them; a daemon that went away is waited for."""
     interrupted(monkeypatch, after=3)
-    assert run("--watch", answer(status()), None, answer(status(uptime=7200))) == 130
+    assert run("--watch", answer(status()), *[None] * 3, answer(status(uptime=7200))) == 130
     first, second, third = capsys.readouterr().out.removesuffix("\n\n").split("\n\n")
     assert first.startswith("sockd 0.1.0, pid 4711, up 3m 20s, running\n")
     told, *before = second.splitlines()

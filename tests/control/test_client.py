@@ -173,6 +173,21 @@ def test_a_daemon_that_goes_away(tmp_path: Path, reply: Reply) -> None:
     )
 
 
+@pytest.mark.parametrize("reply", [None, b"", b'{"version": 1, "ok": tr'])
+def test_a_question_is_asked_again(tmp_path: Path, reply: Reply) -> None:
+    """A daemon that is upgraded while it is asked answers as the new program."""
+    with FakeDaemon(tmp_path / "sock", [reply, reply, answer("here")]) as daemon:
+        assert ask(daemon.path, "status") == "here"
+
+
+def test_what_changes_something_is_asked_for_once(tmp_path: Path) -> None:
+    """It may have been done before the daemon went away."""
+    with FakeDaemon(tmp_path / "sock", [b"", answer("again")]) as daemon:
+        error = refused(daemon.path, "reload")
+        assert len(daemon.asked) == 1
+    assert str(error).startswith("sockd closed the connection before it answered")
+
+
 def test_an_answer_before_the_request_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that may not use the socket learns it, though its request can't be sent any more."""
     path = str(tmp_path / "sock")

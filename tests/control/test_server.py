@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from sockd.base.users import user_name
 from sockd.control import requests
 from sockd.control.conversation import (
     IDLE_TIMEOUT_WHEN_FULL,
@@ -334,8 +335,15 @@ def test_idle_connections_make_room(open_house: Open) -> None:
 # -- who may
 
 
+class Refusing(Allowed):
+    """Allows nobody."""
+
+    def admits(self, caller: Caller) -> bool:
+        return False
+
+
 def test_callers_who_may_not(open_house: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They get one answer, whatever they ask; the log has one line in a while."""
+    """They get one answer, whatever they ask; the log has a few lines for each user, with the name."""
     asked: list[str] = []
     house = open_house(Allowed(os.getuid(), None), reload=lambda: asked.append("reload"))
     monkeypatch.setattr(Caller, "of", lambda sock: Caller(4711, 12, frozenset((4711,))))
@@ -345,8 +353,16 @@ def test_callers_who_may_not(open_house: Open, monkeypatch: pytest.MonkeyPatch) 
         assert client.answer() == wrong(77, "uid 4711 is not allowed to use the control socket")
         assert client.ended
     assert asked == []
-    assert house.told() == ["control: uid=4711,pid=12 is not allowed"]
-    assert house.control.counters.refused == {"not allowed": 3}
+    why = "is not allowed: neither root, nor sockd's user, nor in daemon.control_group"
+    assert house.told() == [f"control: uid=4711,pid=12 {why}"] * 3
+    assert house.client().ask("reload")["status"] == 77
+    assert len(house.told()) == 3
+    monkeypatch.setattr(Caller, "of", lambda sock: Caller(0, 13, frozenset()))
+    house.control.allowed = Refusing(0, None)
+    assert house.client().ask("reload")["status"] == 77
+    assert house.told()[3:] == [f"control: uid=0,pid=13 (root) {why}"]
+    assert house.control.counters.refused == {"not allowed": 5}
+    monkeypatch.setattr(Caller, "of", lambda sock: Caller(4711, 12, frozenset((4711,))))
     house.control.allowed = Allowed(1, 4711)
     assert house.client().ask("reload") == right(None)
 
@@ -359,7 +375,8 @@ def test_what_the_log_says_of_requests(open_house: Open) -> None:
     assert house.told() == []
     for number in range(15):
         client.ask("suspend", endpoint=f"e{number}")
-    who = f"control: uid={os.getuid()},pid={os.getpid()}"
+    name = user_name(os.getuid())
+    who = f"control: uid={os.getuid()},pid={os.getpid()}" + (f" ({name})" if name else "")
     assert house.told() == [f"{who}: suspend e{number}" for number in range(10)]
     house.loop.advance(1)
     assert house.told()[10:] == ["control: within a second also: 5 x suspend"]

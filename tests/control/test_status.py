@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -35,6 +36,11 @@ def value(house: House, endpoint: Endpoint, rights: Rights | None = None) -> dic
     found = endpoint_value(endpoint, Moments(house.loop.seconds()), rights or MIGHTY)
     json.dumps(found, allow_nan=False)
     return found
+
+
+def listeners(found: Any) -> Any:
+    """Of an endpoint's value."""
+    return found["listeners"]
 
 
 # -- what came of a reload or an upgrade
@@ -103,6 +109,20 @@ def test_refusals(house: House) -> None:
     found = value(house, endpoint)
     assert found["refused"] == {"source network": 2}
     assert found["listeners"][0]["refused"] == {"by the protocol": 1}  # type: ignore[index]
+
+
+def test_what_holds_a_listener(house: House) -> None:
+    """A listener shows the causes that hold it: datagrams are taken at a limit and in a drain."""
+    endpoint = house.run(TCP, UDP, stream=Probes(), datagram=Datagrams(), connections=1)
+    connected(house, endpoint)
+    tcp, udp = (listener["causes"] for listener in listeners(value(house, endpoint)))
+    assert (tcp, udp) == (["at its limit"], [])
+    endpoint.part(True)
+    tcp, udp = (listener["causes"] for listener in listeners(value(house, endpoint)))
+    assert (tcp, udp) == (["at its limit", "draining"], [])
+    endpoint.suspend(True)
+    tcp, udp = (listener["causes"] for listener in listeners(value(house, endpoint)))
+    assert (tcp, udp) == (["at its limit", "draining", "suspended"], ["suspended"])
 
 
 def test_a_listener_that_is_not_open(house: House) -> None:

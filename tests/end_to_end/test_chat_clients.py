@@ -185,9 +185,8 @@ def test_curl(daemon: Daemon, watcher: Watcher) -> None:
     assert done.stdout.startswith("HTTP/1.1 400 Bad Request\n")
     assert done.stdout.rstrip().endswith("nc, telnet, rlwrap ncat.")
     watcher.hears_nothing()
-    event = daemon.event("not a chat", protocol="HTTP")
-    assert event["message"] == f"lobby: {event['peer']} speaks HTTP, which is not served here"
-    assert daemon.event("connection ended", peer=event["peer"])["end"] == "refused by the protocol"
+    event = daemon.event("connection ended", end="refused by the protocol")
+    assert event["why"] == "not a chat: it speaks HTTP"
     assert "SECRET" not in daemon.text
 
 
@@ -207,7 +206,7 @@ def test_an_irc_client(daemon: Daemon, directory: Path, watcher: Watcher, progra
     irssi = sized(program, "irssi", f"--home={directory}", *where)
     irssi.expect("This is a chat for nc, telnet or rlwrap ncat")
     watcher.hears_nothing()
-    daemon.event("not a chat", protocol="IRC")
+    daemon.event("connection ended", why="not a chat: it speaks IRC")
     assert "SECRET" not in daemon.text
 
 

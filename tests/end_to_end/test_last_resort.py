@@ -1,6 +1,8 @@
 """A daemon that is told to stop ends in time, whatever a protocol does to the thread that all runs in."""
 
+import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,15 @@ from tests.end_to_end.harness import SOCKD, Daemon, distribution, receive
 MODULE = '''
 """Answers `ok`, then does for ever what the line asks for; or does it as soon as it is drained."""
 
+import atexit
 import ctypes
+import multiprocessing
+import os
 import threading
+import time
 
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
 
 from sockd.protocols import contract
 
@@ -41,6 +48,29 @@ def call():
 
 def count():
     sum(range(10**14))  # C that doesn't let go of Python's lock
+
+
+def pool():
+    """More than the reactor's pool has threads for."""
+    for _ in range(15):
+        deferToThread(time.sleep, 20)
+
+
+def thread():
+    threading.Thread(target=time.sleep, args=(20,)).start()
+
+
+def at_exit():
+    atexit.register(time.sleep, 20)
+
+
+def silent():
+    os.closerange(0, 1024)
+    time.sleep(20)
+
+
+def child():
+    multiprocessing.get_context("fork").Process(target=silent).start()
 
 
 class Stream(Protocol):
@@ -123,3 +153,39 @@ def test_at_the_start(serve: Serve, directory: Path) -> None:
     daemon = serve(FILE, door=SOCKD, environment=environment, wait=False, tracebacks=True)
     daemon.expect("begun")
     assert daemon.stop() == 70
+
+
+@pytest.mark.parametrize("what", ["pool", "thread", "at_exit", "child"])
+def test_nobodys_threads_are_waited_for(serve: Serve, environment: dict[str, str], what: str) -> None:
+    """Those of hosted code go on for 20 s: a reload isn't kept, and a stop ends in order, in its time."""
+    daemon = serve(FILE, door=SOCKD, environment=environment, tracebacks=True)
+    stuck(daemon, what)
+    daemon.signal(signal.SIGHUP)
+    daemon.event("reloaded")
+    before = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - before < DRAIN + 2
+    assert [event["event"] for event in daemon.events if event.get("event") in ("stopped", "forced")] == (
+        ["stopped"] if what == "pool" else ["stopped", "forced"]
+    )
+
+
+def test_what_a_sink_had_not_written_is_logged(
+    serve: Serve, environment: dict[str, str], directory: Path
+) -> None:
+    """The process is ended from outside: lines of line-log are lost, but not in silence."""
+    fifo = directory / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    daemon = serve(
+        f"{FILE}  applog: {{listen: 'tcp://127.0.0.1:0', protocol: line-log, options: {{path: {fifo}}}}}\n",
+        door=SOCKD,
+        environment=environment,
+        tracebacks=True,
+    )
+    with daemon.connect("applog") as one:
+        one.sendall(b"line\n" * 100_000)
+        stuck(daemon, "wait")
+        assert daemon.stop() == 70
+    assert daemon.event("lost", endpoint="applog")["unwritten"] > 0
+    os.close(reader)

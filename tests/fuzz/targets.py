@@ -16,6 +16,8 @@ TARGETS: dict[str, Target] = {
     "records": lines.write_records,
     "echo": lines.echo_lines,
     "framing": chats.frame,
+    "telnet": chats.understand_telnet,
+    "first-line": chats.judge,
     "chat": chats.talk,
     "chat-datagrams": chats.datagrams,
     "proof": chats.prove,

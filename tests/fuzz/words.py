@@ -107,6 +107,28 @@ _CHAT = [
     b"ear",
     b"one",
 ]
+_TELNET = [
+    *(bytes((255, each)) for each in range(236, 256)),
+    b"\xff\xfa\x1f\x00\x0a\x00\x0d\xff\xf0",
+    b"\xff\xfd\x06",
+    b"\r\x00",
+    b"\r\n",
+    b"\x04",
+    b"\x08",
+    b"\x15",
+]
+_FIRST_LINE = [
+    b"GET ",
+    b"/",
+    b" HTTP/1.1",
+    b"\r\n",
+    b"PASS ",
+    b"CAP LS",
+    b"\x16\x03\x01",
+    b"\x05\x01",
+    b"SSH-2.0-",
+]
+_FLAG = ["\U0001f3f4", *(chr(0xE0000 + ord(each)) for each in "gbeng"), "\U000e007f", "\u0301", "\u200d"]
 _PROVE = [b"/prove ", b"-- to join, send /prove ", b" without the dashes", b"-", b"0123456789ab", b"\n", b" "]
 _CONTROL = [
     b'"version": 1',
@@ -231,7 +253,11 @@ def words(target: str) -> list[bytes]:
         case "address" | "tests.fuzz.planted:find_me":
             return _ADDRESSES + _MORE_ADDRESSES
         case "chat" | "chat-datagrams":
-            return _LINES + _UNSAFE + _CHAT + _PROVE
+            return _LINES + _UNSAFE + _CHAT + _PROVE + _TELNET + [each.encode() for each in _FLAG]
+        case "telnet":
+            return _LINES + _TELNET
+        case "first-line":
+            return _LINES + _FIRST_LINE + _PROXY
         case "proof":
             return _PROVE
         case "control":

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sockd.base.text import UNSAFE
 from sockd.plan.build import read
 from sockd.plan.plan import Plan
 from sockd.plan.show import render, table
@@ -50,6 +51,7 @@ limits = keys(
     connections=st.integers(1, 10**6),
     idle=or_off,
     stall=or_off,
+    unsent=st.sampled_from(["4KiB", "1GiB"]),
     datagrams=rates,
     datagrams_per_source=rates,
     connections_per_source=st.integers(1, 10**6) | st.just("off"),
@@ -108,6 +110,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
             "options": draw(options),
             "limits": draw(limits),
             "restart": {"delay": "10ms", "max_delay": draw(durations)},
+            "log": {"connections": draw(st.sampled_from(["all", "refused", "off", "1/7"]))},
             **draw(keys(proxy_protocol=st.just({"from": "10.0.0.0/8"}))),
             "required": draw(st.booleans() | keys(give_up_after=durations)),
         }
@@ -140,6 +143,19 @@ def test_gives_the_same_plan(tree: dict[str, Any]) -> None:
         assert again == plan
         assert render(again) == text
         assert all(line.isprintable() for line in table(plan, 0.0).split("\n"))
+        assert not UNSAFE.search(text.replace("\n", ""))
+
+
+def test_what_drives_a_terminal_is_escaped(tmp_path: Path) -> None:
+    """C1 controls and changes of direction are values that a file may have: they are printed as escapes."""
+    word = '"\\u009b2J\\u202e\\x7fö漢"'
+    text = f"endpoints: {{a: {{listen: 'tcp://*:1', protocol: sample, options: {{word: {word}}}}}}}\n"
+    plan = read_text(tmp_path, text)
+    printed = render(plan)
+    assert "ö漢" in printed
+    assert not UNSAFE.search(printed.replace("\n", ""))
+    assert not UNSAFE.search(table(plan, 0.0).replace("\n", ""))
+    assert read_text(tmp_path, printed) == plan
 
 
 FILE = """
@@ -179,6 +195,7 @@ endpoints:
       connections: 1000
       idle: off
       stall: 1m
+      unsent: 16MiB
       connections_per_source: off
       connect_rate: off
       handshake: 10s
@@ -188,6 +205,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
     required:
       give_up_after: 1m
   other:
@@ -202,6 +221,8 @@ endpoints:
     restart:
       delay: 500ms
       max_delay: 30s
+    log:
+      connections: all
 """
 
 SHARED = """

@@ -56,7 +56,14 @@ def test_closed(alarm: Alarm) -> None:
 
 
 @pytest.mark.parametrize(
-    "library", [SimpleNamespace(), SimpleNamespace(timerfd_create=lambda *_: -1, timerfd_settime=0)]
+    "library",
+    [
+        SimpleNamespace(),
+        SimpleNamespace(timerfd_create=lambda *_: -1, timerfd_settime=0),
+        SimpleNamespace(
+            timerfd_create=lambda *_: os.open(os.devnull, os.O_RDONLY), timerfd_settime=lambda *_: -1
+        ),
+    ],
 )
 def test_there_is_none(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """The C library doesn't know it, or the kernel or a sandbox refuses."""

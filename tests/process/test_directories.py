@@ -22,8 +22,9 @@ from sockd.process.directories import (
     make_directories,
     runtime_directories,
 )
-from sockd.process.user import is_root, refusal_as
+from sockd.process.user import is_root, refusal_as, said_by_child
 from sockd.program import exit_with, on_signal
+from tests.tree.house import raising
 
 
 def test_systemd_says_where() -> None:
@@ -71,6 +72,27 @@ def test_unsafe_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platformdirs, "user_runtime_path", refuse)
     with pytest.raises(SockdError, match=r"^there is no safe directory.*set RUNTIME_DIRECTORY$"):
         directories({}, 1000)
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without one, as in a container that only has a uid, is told what does without it."""
+
+    def refuse(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_log_path", refuse)
+    with pytest.raises(SockdError, match=r"^there is no safe directory.*home directory.*set LOGS_DIRECTORY$"):
+        directories({"RUNTIME_DIRECTORY": "/run/x"}, 1000)
+
+
+def test_relative_to_a_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says which path that is."""
+    here = tmp_path / "gone"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    with pytest.raises(SockdError, match=r"^run is relative to the current directory, which can't be found"):
+        directories({"RUNTIME_DIRECTORY": "run"}, 0)
 
 
 def test_directories_are_made(tmp_path: Path) -> None:
@@ -177,6 +199,40 @@ def test_really_somebody_else(tmp_path: Path) -> None:
     (told,) = refusal_as(nobody.pw_uid, None, False, read)
     uid = nobody.pw_uid
     assert told.startswith(f"{((uid, uid, uid), nobody.pw_gid, False)}: ")
+
+
+def test_a_child_that_is_forgotten() -> None:
+    """Whoever started us may ignore SIGCHLD: then there is nothing to wait for, and its answer counts."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert refusal_as(os.getuid(), None, False, lambda: None) == ()
+        assert refusal_as(os.getuid(), None, False, raising(OSError("oops")))[0].startswith(
+            "oops (as the user"
+        )
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_a_child_that_says_nothing() -> None:
+    """One that is killed, or fails, isn't taken for one that has found nothing wrong."""
+    assert said_by_child(lambda: ("one", "two")) == ("one", "two")
+    assert said_by_child(raising(ZeroDivisionError("oops"))) == ("ZeroDivisionError: oops",)
+
+    def die() -> tuple[str, ...]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return ()
+
+    (told,) = said_by_child(die)
+    assert told.endswith("has ended before it could say")
+
+
+def test_no_child_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says so; nothing is left open."""
+    open_before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fork", raising(OSError(errno.EAGAIN, "Resource temporarily unavailable")))
+    (told,) = refusal_as(os.getuid(), None, False, lambda: None)
+    assert told.endswith("may do: Resource temporarily unavailable")
+    assert os.listdir("/proc/self/fd") == open_before
 
 
 # -- signals, the end

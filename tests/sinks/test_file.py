@@ -1,5 +1,6 @@
 """The sink as a service: faults, back-pressure, stopping, reopening, on a worker that is stepped by hand."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sockd.sinks.appender import Appender
 from sockd.sinks.file import FLOOD, GATHER_SIZE, GATHER_TIME, HIGH_WATER, LOW_WATER, RETRY_DELAY, FileSink
 from sockd.sinks.hanging import HANGS_AFTER, LOOK_INTERVAL
 from sockd.sinks.opening import SinkError, Target
+from sockd.sinks.thread import ThreadError
 from tests.sinks.stepped import FakeSource, Stepped, result
 
 
@@ -578,3 +580,24 @@ def test_a_stop_while_the_disk_hangs(one: Stepped) -> None:
     assert "4 bytes are not written yet" in one.logged[0]
     assert "1 line was lost" in one.logged[1]
     assert not one.clock.getDelayedCalls()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thread_that_can_not_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start fails with the reason, as with a disk that is full; the next one has a thread."""
+    failed: list[Exception] = []
+    disk = Appender(tmp_path / "app.log", 0o640, lambda: b"")
+    sink = FileSink(disk, endpoint="applog", reactor=installed, log=Logger(), fail=failed.append)
+
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        for _ in range(2):
+            with pytest.raises(ThreadError):
+                await sink.startService()
+            sink.write(b"one\n")
+    await sink.startService()
+    await sink.stopService()
+    assert disk.path.read_bytes() == b"one\none\n"

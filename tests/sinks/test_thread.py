@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet import reactor as twisteds
 from twisted.internet.defer import CancelledError
 
-from sockd.sinks.thread import ShelteredThread, WorkerThread
+from sockd.sinks.thread import PoolThread, ShelteredThread, ThreadError, WorkerThread
 
 installed: Any = twisteds
 
@@ -87,3 +87,34 @@ def test_its_thread_takes_no_signals() -> None:
     thread.start()
     thread.join()
     assert {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2} <= masks[0]
+
+
+def none(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thread_that_can_not_be_had_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job fails with the reason, and the next one has a thread."""
+    worker = WorkerThread(installed, "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        for _ in range(2):
+            with pytest.raises(ThreadError, match="no thread can be started"):
+                await worker.run(lambda: 7)
+    assert worker.unfinished == 0
+    await worker.idle()
+    assert await worker.run(lambda: 7) == 7
+    worker.end()
+
+
+def test_a_thread_of_the_pool_is_not_waited_for() -> None:
+    """Neither one that works on, nor one that could not be started."""
+    go_on = threading.Event()
+    thread = PoolThread(target=go_on.wait)
+    thread.join()
+    thread.start()
+    thread.join()
+    assert thread.daemon
+    assert thread.is_alive()
+    go_on.set()

@@ -17,6 +17,7 @@ endpoints:
     protocol: echo
     tls: {certificate: lobby.pem, key: lobby.key, client_ca: ca.pem, client_names: anna.example}
 """
+PLAIN = "endpoints: {echo: {listen: 'tcp://127.0.0.1:7071', protocol: echo}}\n"
 TLS = "tcp://127.0.0.1:7071"
 HOOK = re.compile(r"( +)#!/bin/sh\n(?:\1.*\n)+")
 
@@ -75,3 +76,35 @@ def test_keys_are_renewed(service: Service, machine: Machine) -> None:
     assert machine.systemctl("reload", service.unit, check=False).returncode != 0
     service.says("lobby.key can't be read: Permission denied")
     assert shown(service, new)
+
+
+def test_the_order_of_the_page(machine: Machine) -> None:
+    """A group counts from a restart on; before it, `sockd check` warns root of what the daemon can't read."""
+    machine.run("groupadd", "--force", "--system", "sockd-tls")
+    service = Service(machine)
+    try:
+        service.start(PLAIN)
+        one = made("localhost")
+        machine.write("/etc/sockd/ca.pem", made("authority", authority=True).chain.decode())
+        machine.write("/etc/sockd/lobby.pem", one.chain.decode())
+        machine.write("/etc/sockd/lobby.key", one.key.decode(), 0o640)
+        machine.run("chgrp", "sockd-tls", "/etc/sockd/lobby.key")
+        service.write(FILE)
+        told = service.sockd("check").stderr
+        assert (
+            "/etc/sockd/lobby.key can't be read: Permission denied (as the user sockd, with the groups"
+            in told
+        )
+        refused = service.sockd("check", "--as", "sockd", check=False)
+        assert (refused.returncode, refused.stderr.count("\n")) == (77, 1)
+        service.sockd("check", "--as", "sockd:sockd-tls")
+        service.drop_in("[Service]\nSupplementaryGroups=sockd-tls\n")
+        service.write(PLAIN)
+        machine.systemctl("restart", service.unit)
+        service.write(FILE)
+        assert not service.sockd("check").stderr
+        service.sockd("check", "--as", "sockd")
+        machine.systemctl("reload", service.unit)
+        assert shown(service, one)
+    finally:
+        service.close()

@@ -11,6 +11,7 @@ import pytest
 from sockd.base.metrics import End
 from sockd.transports.connection import Connection, ConnectionCutError
 from sockd.transports.fields import HIGH_WATER, READ_SIZE, UNSENT_LIMIT
+from sockd.transports.sending import WRITE_SIZE
 from tests.transports.loop import (
     Connect,
     Exchange,
@@ -169,14 +170,87 @@ def test_reading_stops_when_the_peer_does_not_read(connect: Connect) -> None:
 
 
 def test_bound_of_unsent_bytes(connect: Connect) -> None:
-    """A protocol that goes on writing to a peer that doesn't read loses it as too slow a reader."""
+    """A protocol that goes on writing, event after event, to a peer that doesn't read loses it."""
     exchange = connect(Probe())
+    most = 0
     for _ in range(UNSENT_LIMIT // MEGABYTE + 2):
         exchange.connection.write(bytes(MEGABYTE))
-    assert exchange.connection.unsent == 0
+        exchange.loop.turn()
+        most = max(most, exchange.connection.unsent)
+    assert most <= UNSENT_LIMIT + MEGABYTE
     exchange.loop.settle()
     assert exchange.owner.ends == [End.SLOW]
     assert ended(exchange.protocol, ConnectionCutError)
+
+
+PIECES = {"one": [20 * MEGABYTE], "header": [200, 20 * MEGABYTE], "many": [65_000] * 320}
+
+
+@pytest.mark.parametrize("sizes", PIECES.values(), ids=PIECES)
+def test_a_long_answer(connect: Connect, sizes: list[int]) -> None:
+    """What one event writes may be of any size, in any pieces, and arrives; so do a few bytes after it."""
+    exchange = connect(Probe(), tcp_pair())
+    for size in sizes:
+        exchange.connection.write(bytes(size))
+    exchange.loop.turn()
+    assert exchange.connection.unsent > UNSENT_LIMIT
+    exchange.connection.write(b"end")
+    exchange.connection.loseConnection()
+    count = sum(sizes) + 3
+    got = 0
+    while got < count:
+        got += len(exchange.received())
+    exchange.client.close()
+    exchange.loop.until(lambda: exchange.owner.ends)
+    assert exchange.owner.ends == [End.DONE]
+
+
+def test_what_follows_a_long_answer(connect: Connect) -> None:
+    """Later events may write no more than the peer has taken since, until it is below the bound."""
+    exchange = connect(Probe(), small_buffers())
+    connection = exchange.connection
+    connection.bound_unsent(100_000)
+    connection.write(bytes(500_000))
+    exchange.loop.turn()
+    assert connection.least_progress == HIGH_WATER
+    before = connection.unsent
+    while connection.unsent > before - 2000:
+        exchange.client.recv(1000)
+        exchange.loop.turn()
+    connection.write(bytes(1000))
+    exchange.loop.turn()
+    assert not connection.disconnecting
+    connection.write(bytes(300_000))
+    assert connection.disconnecting
+    exchange.loop.settle()
+    assert exchange.owner.ends == [End.SLOW]
+
+
+def test_after_a_long_answer_has_gone(connect: Connect) -> None:
+    """Then all is as before: the next one may be as long."""
+    exchange = connect(Probe(), tcp_pair())
+    connection = exchange.connection
+    connection.bound_unsent(100_000)
+    for _ in range(3):
+        connection.write(bytes(20 * MEGABYTE))
+        exchange.loop.turn()
+        got = 0
+        while got < 20 * MEGABYTE:
+            got += len(exchange.received())
+        assert connection.least_progress == 1
+
+
+def test_one_event_sends_a_bounded_part(connect: Connect) -> None:
+    """A peer that reads as fast as we write has the reactor no longer than others."""
+    exchange = connect(Probe(), tcp_pair())
+    exchange.connection.write(bytes(20 * MEGABYTE))
+    exchange.loop.turn()
+    while exchange.connection.unsent:
+        before = exchange.connection.sent
+        with suppress(BlockingIOError):
+            exchange.client.recv(4 * MEGABYTE)
+        exchange.connection.doWrite()
+        assert exchange.connection.sent - before <= 2 * WRITE_SIZE
 
 
 def test_protocols_own_bound(connect: Connect) -> None:

@@ -9,6 +9,7 @@ from sockd.transports.inspection import (
     CERTIFICATES_SIZE,
     HANDSHAKE_RECORDS,
     HANDSHAKE_SIZE,
+    HELLO_RECORDS,
     HELLO_SIZE,
     HandshakeRefusedError,
     Inspection,
@@ -64,7 +65,7 @@ def test_a_hello_in_pieces(size: int) -> None:
     assert one.pass_on(b"\x17\3") == b"\x17\3"
 
 
-@pytest.mark.parametrize("size", [4, 50, 111])
+@pytest.mark.parametrize("size", [20, 50, 111])
 def test_a_hello_in_records(size: int) -> None:
     """It may be spread over some: programs do that to get past a filter."""
     message = openssl_hello()[5:]
@@ -106,9 +107,13 @@ def test_a_hello_that_promises_too_much() -> None:
 
 def test_too_many_records() -> None:
     """Of any size, also empty ones."""
-    assert "records" in refusal(record(HANDSHAKE, b"") * (HANDSHAKE_RECORDS + 1))
+    assert "records" in refusal(record(HANDSHAKE, b"") * (HELLO_RECORDS + 1))
     message = hello(extension(0, bytes(1000)))
     assert "records" in refusal(b"".join(record(HANDSHAKE, bytes([byte])) for byte in message))
+    one = Inspection(asks=False)
+    one.pass_on(openssl_hello())
+    assert one.pass_on(record(HANDSHAKE, b"") * (HANDSHAKE_RECORDS - 1))
+    assert "handshake takes more than 128 records" in refusal(record(HANDSHAKE, b""), one=one)
 
 
 def test_a_handshake_that_never_ends() -> None:

@@ -64,6 +64,24 @@ def test_who_is_not_allowed_is_closed_at_once(house: House) -> None:
     assert not len(endpoint.connections)
 
 
+def test_a_protocol_refuses_a_peer(house: House) -> None:
+    """Its answer is sent, it is counted once, and the log says why."""
+
+    def refuse(probe: Probe, _data: bytes) -> None:
+        probe.transport.write(b"no")
+        probe.transport.refuse("not a chat", "it speaks HTTP")
+        probe.transport.refuse("again")
+
+    endpoint = house.run(TCP, stream=Probes(lambda: Probe(refuse)))
+    client = house.connect(endpoint.listeners[0].address, b"GET /")
+    assert house.receive(client, 3) == b"no"
+    client.close()
+    house.until(lambda: not endpoint.connections)
+    assert refused(endpoint) == {"not a chat": 1}
+    (event,) = house.log.named("connection ended")
+    assert (event["end"], event["why"]) == ("refused by the protocol", "not a chat: it speaks HTTP")
+
+
 def test_the_smallest_network_decides(house: House) -> None:
     """What is denied as a whole may be allowed in part."""
     rules = access("127.0.0.0/30", deny=("127.0.0.0/8",))

@@ -15,6 +15,7 @@ class Connection:
     received: int = 0
     sent: int = 0
     unsent: int = 0
+    least_progress: int = 1
     lingering: bool = False
     paused: bool = False
     mark_received: int = 0
@@ -40,6 +41,14 @@ STORIES: dict[str, Story] = {
     "no progress is": [(0, {"unsent": 100}), (1, None), (5.9, None), (6, End.STALLED)],
     "receiving is no progress of owing": [
         (0, {"unsent": 100}), (1, None), (3, {"received": 5}), (4, None), (6, End.STALLED),
+    ],
+    "too little is no progress where more is asked for": [
+        (0, {"unsent": 900, "least_progress": 100}), (1, None), (4, {"sent": 60}), (5.9, None),
+        (6, End.STALLED),
+    ],
+    "little by little is, if it is enough": [
+        (0, {"unsent": 900, "least_progress": 100}), (1, None), (3, {"sent": 60}), (3.5, None),
+        (5, {"sent": 100}), (5.5, None), (10.4, None), (10.5, End.STALLED),
     ],
     "owed again after all had gone is a new stall": [
         (0, {"unsent": 9}), (1, None), (5, {"unsent": 0, "sent": 9}), (5.5, None), (9, {"unsent": 9}),

@@ -133,33 +133,82 @@ def test_no_certificate(version: ssl.TLSVersion, house: House) -> None:
 
 @BOTH
 @pytest.mark.parametrize(
-    ("certificate", "why"),
+    ("certificate", "why", "more"),
     [
-        (made("stranger"), "self-signed certificate"),
-        (made("guest", issuer="other authority"), "unable to get local issuer certificate"),
-        (made("late", issuer="authority", days=-0.5), "certificate has expired"),
+        (made("stranger"), "self-signed certificate", "it is for stranger, by CN=stranger"),
+        (
+            made("guest", issuer="other authority"),
+            "unable to get local issuer certificate",
+            "it is for guest, by CN=other authority",
+        ),
+        (
+            made("late", issuer="authority", days=-0.5),
+            "certificate has expired",
+            "it is for late, by CN=authority; the client's certificate expired on 20",
+        ),
+        (
+            made("early", issuer="authority", start=1),
+            "certificate is not yet valid",
+            "it is for early, by CN=authority; the client's certificate is not valid before 20",
+        ),
+        (
+            made("odd\x1b[31m\n", issuer="o\x1b\nther"),
+            "unable to get local issuer certificate",
+            "it is for odd\\x1b[31m\\x0a, by CN=o\\x1b\\x0ather",
+        ),
     ],
-    ids=["self-signed", "other authority", "expired"],
+    ids=["self-signed", "other authority", "expired", "not yet valid", "control characters"],
 )
 def test_certificate_that_is_not_trusted(
-    certificate: Any, why: str, version: ssl.TLSVersion, house: House
+    certificate: Any, why: str, more: str, version: ssl.TLSVersion, house: House
 ) -> None:
-    """The reason is counted, and told in the log."""
+    """The reason is counted; the log has it with the certificate's name, its issuer's and its dates."""
     endpoint = asking(house)
     assert refusal(house, endpoint, version=version, certificate=certificate)
     assert endpoint.listeners[0].counters.refused == {f"TLS: certificate verify failed: {why}": 1}
     assert ends(house) == [End.HANDSHAKE]
-    assert f"no handshake (certificate verify failed: {why})" in house.log.messages()[-1]
+    assert f"no handshake (certificate verify failed: {why}; {more}" in house.log.messages()[-1]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "http request; the client speaks HTTP without TLS"),
+        (
+            b"CONNECT a:443 HTTP/1.1\r\n",
+            "https proxy request; the client takes this for a proxy of HTTP",
+        ),
+        (b"EHLO example.org\r\n", "wrong version number; what came is no TLS"),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+            "wrong version number; a PROXY header came, and proxy_protocol expects none",
+        ),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12),
+            "wrong version number; a PROXY header came, and proxy_protocol expects none",
+        ),
+    ],
+    ids=["HTTP", "HTTP proxy", "SMTP", "PROXY 1", "PROXY 2"],
+)
+def test_what_is_no_tls(data: bytes, why: str, house: House) -> None:
+    """The log says what it looks like."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan())
+    client = house.connect(endpoint.listeners[0].address, data)
+    house.receive(client, 100)
+    client.close()
+    house.until(lambda: ends(house))
+    assert f"no handshake ({why})" in house.log.messages()[-1]
 
 
 @BOTH
 def test_wrong_name(version: ssl.TLSVersion, house: House) -> None:
     """It is trusted, but not meant."""
-    endpoint = asking(house, "anna.example", "*.example.org")
+    endpoint = asking(house, "anna.example", "a.example.org")
     berta = made("berta.example", issuer="authority")
     assert refusal(house, endpoint, version=version, certificate=berta) == ""
     assert endpoint.listeners[0].counters.refused == {"TLS: certificate name": 1}
     assert ends(house) == [End.BARRED]
+    assert "none of client_names; it is for berta.example)" in house.log.messages()[-1]
 
 
 @BOTH
@@ -221,6 +270,10 @@ def test_versions_that_are_over(version: ssl.TLSVersion, house: House) -> None:
     client = house.tls(endpoint.listeners[0].address, version=version, context=context)
     house.loop.until(client.alert, client.tls)
     assert endpoint.listeners[0].counters.refused == {"TLS: unsupported protocol": 1}
+    client.tls.close()
+    house.until(lambda: ends(house))
+    newest = {ssl.TLSVersion.TLSv1: "TLS 1.0", ssl.TLSVersion.TLSv1_1: "TLS 1.1"}[version]
+    assert f"unsupported protocol; the client speaks {newest} at most" in house.log.messages()[-1]
 
 
 def negotiable(house: House, version: ssl.TLSVersion, ciphers: str) -> set[str]:

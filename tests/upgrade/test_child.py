@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,19 @@ async def test_a_program_that_does_not_start_gives_its_last_word() -> None:
     assert (
         line == "the new program doesn't start: ModuleNotFoundError: No module named 'sockd.no_such_module'"
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_place_of_what_is_wrong_in_a_program(tmp_path: Path) -> None:
+    """An exception in a file, and a file that is no Python, are named with the line."""
+    file = tmp_path / "broken.py"
+    load = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import broken"
+    file.write_text("\n1 / 0\n")
+    assert await refused(load) == (
+        f"the new program doesn't start: ZeroDivisionError: division by zero ({file}:2)",
+    )
+    file.write_text("x = 1\ny = = 2\n")
+    assert await refused(load) == (f"the new program doesn't start: SyntaxError: invalid syntax ({file}:2)",)
 
 
 @pytest_twisted.ensureDeferred

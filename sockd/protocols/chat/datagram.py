@@ -24,7 +24,7 @@ from sockd.protocols.chat.outbox import Outbox
 from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.strangers import Stranger, first_line
+from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
 from sockd.protocols.contract import Member as ListedMember
 
@@ -292,7 +292,7 @@ class ChatDatagrams(DatagramProtocol):
         return False
 
     def _refuse(self, stranger: Stranger, peer: Peer) -> None:
-        self.transport.refuse(f"speaks {stranger.protocol}", (peer,))
+        self.transport.refuse(NO_CHAT, (peer,), stranger.why)
 
     def members(self) -> Iterable[ListedMember]:
         now = self.clock.seconds()
@@ -303,13 +303,9 @@ class ChatDatagrams(DatagramProtocol):
         session = self._sessions.get(_key(peer))
         if session is None:
             return False
-        self._dismiss(session, reason)
-        return True
-
-    def _dismiss(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
-        """Tell a member why it has to go, and take it out."""
         self._chat.reply(session.member, f"this connection is closed: {reason}")
-        self.lose(session, reason, announced=announced)
+        self.lose(session, reason)
+        return True
 
     def lose(self, session: DatagramSession, reason: str, *, announced: bool = True) -> None:
         """Take out a member that has gone without a word."""

@@ -28,8 +28,7 @@ SETTLE_SWEEPS = 2
 class MemberLog:
     """Logs the members of one endpoint that join or leave by datagrams, at a bounded rate.
 
-    Members by streams need none: their connections are logged. Clients of other protocols are logged
-    whichever way they come, without anything of what they sent.
+    Members by streams need none: their connections are logged.
     """
 
     def __init__(self, endpoint: str, log: Logger, clock: Clock) -> None:
@@ -49,13 +48,6 @@ class MemberLog:
             self._log.info(
                 "{endpoint}: {peer}, {name}, left: {reason}",
                 endpoint=self._endpoint, peer=peer.text, name=name, reason=reason, event="member left",
-            )  # fmt: skip
-
-    def refused(self, peer: Peer, protocol: str) -> None:
-        if self.limiter.allows(f"{protocol}, not served"):
-            self._log.info(
-                "{endpoint}: {peer} speaks {protocol}, which is not served here",
-                endpoint=self._endpoint, peer=peer.text, protocol=protocol, event="not a chat",
             )  # fmt: skip
 
     def _summarise(self, suppressed: Counter[str]) -> None:

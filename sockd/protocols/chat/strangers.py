@@ -17,11 +17,19 @@ from sockd.protocols.chat.lines import LONGEST_LINE
 _WEB = b"This is a chat, not a web site. Programs that send lines speak with it: nc, telnet, rlwrap ncat.\n"
 
 
+NO_CHAT = "not a chat"  # the counter's name of what is refused here
+
+
 class Stranger(NamedTuple):
-    """A protocol that is not served here: what the log calls it, and what to answer its client."""
+    """A protocol that is not served here: its name, and what to answer its client."""
 
     protocol: str
     answer: bytes
+
+    @property
+    def why(self) -> str:
+        """The reason for the log, which has nothing of what the client sent."""
+        return f"it speaks {self.protocol}"
 
 
 def _http(protocol: str, version: str) -> Stranger:

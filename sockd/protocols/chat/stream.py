@@ -12,9 +12,9 @@ no more from the member until a timer fires, for one of three reasons:
 - What was delivered in this event has taken long enough. The timer fires in a later turn of the reactor, so
   that a `rate` of thousands can't make all others wait.
 
-A connection becomes a member's when its first line is one of a chat's (`strangers`), or after
-GREETING_DELAY: people are greeted before they type, while a browser has sent its request by then, and gets an
-answer that it understands. Until then nobody hears of it.
+A connection becomes a member's when its first line is one of a chat's (`strangers`), or when not even the
+beginning of one has come within GREETING_DELAY: people are greeted before they type, while a browser sends
+its request at once, and gets an answer that it understands. Until then nobody hears of the connection.
 
 The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
 due in the same moment.
@@ -37,7 +37,7 @@ from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
-from sockd.protocols.chat.strangers import Stranger, first_line
+from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
 from sockd.protocols.chat.telnet import EndlessError, Telnet, edited, special
 from sockd.protocols.contract import Host, State, StreamTransport
 from sockd.protocols.stream import StreamProtocol
@@ -59,9 +59,8 @@ class ChatConnection(StreamProtocol):
     _member: Member
 
     def __init__(self, host: Host[ChatOptions]) -> None:
-        self._service: ChatService = host.service
-        self._chat = self._service.chat
-        self._counters = host.counters
+        service: ChatService = host.service
+        self._chat = service.chat
         self._reactor = host.reactor
         self._later = host.later
         self._queue = host.options.queue
@@ -98,7 +97,8 @@ class ChatConnection(StreamProtocol):
 
     def _greeting_due(self) -> None:
         self._greeting = None
-        self._greet()
+        if not self._lines.unfinished:  # else the end of its first line decides
+            self._greet()
 
     def freeze(self) -> State:
         member, held = self._member, self._held
@@ -176,11 +176,9 @@ class ChatConnection(StreamProtocol):
 
     def _refuse(self, stranger: Stranger) -> None:
         """Answer a client of another protocol, and do nothing of what else it sends."""
-        self._counters.refused[f"speaks {stranger.protocol}"] += 1
-        self._service.member_log.refused(self.transport.peer, stranger.protocol)
         self.transport.write(stranger.answer)
         self._depart(f"spoke {stranger.protocol}", announced=True)
-        self.transport.close(End.REFUSED)
+        self.transport.refuse(NO_CHAT, stranger.why)
 
     def _answer_telnet(self) -> None:
         """Send what a telnet client waits for; from its first command on, its lines end as telnet has it."""
@@ -235,6 +233,11 @@ class ChatConnection(StreamProtocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         end = self.transport.end or (End.PEER if reason.check(ConnectionDone) else End.RESET)
         self._depart(_REASONS.get(end, str(end)), announced=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether lines that the member has sent still wait for their time."""
+        return self._timer is not None
 
     def last_word(self, reason: str) -> None:
         """Sockd closes the connection. The member is told why; the room hears it when it is lost."""

@@ -99,14 +99,14 @@ class Telnet:
     def _sequence(self, found: re.Match[bytes], before: bytes) -> bytes:
         """What is passed on in place of a sequence. `before` is the end of the line before it."""
         sort = found.lastgroup
-        if sort == "cr":
-            return b"\r"
         if sort == "text":
             return b"\xfe"
         if sort == "typed":
             self.spoken = True
             return _TYPED + b"\n"
         fresh = not before or before.endswith(b"\n")
+        if sort == "cr":
+            return b"" if fresh else b"\r"  # before a line it is blank (`LineSplitter`)
         if sort == "eot":
             return _LEAVE + b"\n" if fresh else _EOT
         if len(found[0]) > SUBNEGOTIATION_LIMIT:

@@ -1,6 +1,7 @@
 """The options of a line-log endpoint, as its file has them."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -31,3 +32,7 @@ class LineLogOptions(Options):
         path = os.path.realpath(self.path)
         shared = path.startswith(("/dev/", "/proc/")) or own_descriptor(self.path) is not None
         return () if shared else (f"the file {path}",)
+
+    def files(self) -> tuple[Path, ...]:
+        """The file, unless it is a descriptor that the daemon has."""
+        return () if own_descriptor(self.path) is not None else (self.path,)

@@ -38,22 +38,35 @@ class Records(Protocol):
     ) -> Iterator[bytes]:
         """The record of one long line, in pieces that are made of about `size` bytes of it."""
 
+    def identified(self, identity: str) -> "Records":
+        """The same for a peer whose verified certificate proves this name: it stands in each record."""
+
     def repair(self) -> bytes:
         """What is appended to a file whose last record was torn, to end and mark that record."""
+
+
+SPACE = r"\x20"  # in a certificate's name, as fields end with a space
 
 
 class TextRecords:
     r"""`TIME ENDPOINT PEER LINE`, the line escaped, and at its end perhaps a mark, `\{cut}`.
 
     A peer's backslash is doubled and no escape begins with `\{`, so no peer can forge a mark. `\{torn}` has a
-    space before it, which no escape holds, as the line may have been torn within one.
+    space before it, which no escape holds, as the line may have been torn within one. `identity` is the name
+    that the peer's certificate proves, and follows PEER without a space.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, identity: str = "") -> None:
         self._endpoint = endpoint
+        self._identity = ""
+        if identity:
+            self._identity = f",identity={escape(identity.encode()).decode().replace(' ', SPACE)}"
 
     def _head(self, now: int, peer: str) -> bytes:
-        return f"{timestamp(now)} {self._endpoint} {peer} ".encode()
+        return f"{timestamp(now)} {self._endpoint} {peer}{self._identity} ".encode()
+
+    def identified(self, identity: str) -> "TextRecords":
+        return TextRecords(self._endpoint, identity)
 
     def lines(self, now: int, peer: str, lines: bytes) -> bytes:
         head = self._head(now, peer)
@@ -89,13 +102,20 @@ _JSON_MARKS = {None: b"", Mark.CUT: b',"cut":true', Mark.NO_NEWLINE: b',"newline
 
 
 class JsonRecords:
-    """One JSON object a line: `time`, `endpoint`, `peer`, and `text`, or `base64` where it isn't UTF-8."""
+    """One JSON object a line: `time`, `endpoint`, `peer`, and `text`, or `base64` where it isn't UTF-8.
 
-    def __init__(self, endpoint: str) -> None:
+    `identity` follows `peer` where the peer's certificate proves a name.
+    """
+
+    def __init__(self, endpoint: str, identity: str = "") -> None:
         self._endpoint = endpoint
+        self._identity = f'"identity":{json.dumps(identity)},' if identity else ""
 
     def _head(self, now: int, peer: str) -> bytes:
-        return f"{self._start(now)}{json.dumps(peer)},".encode()
+        return f"{self._start(now)}{json.dumps(peer)},{self._identity}".encode()
+
+    def identified(self, identity: str) -> "JsonRecords":
+        return JsonRecords(self._endpoint, identity)
 
     def _start(self, now: int) -> str:
         return f'{{"time":"{timestamp(now)}","endpoint":"{self._endpoint}","peer":'
@@ -160,6 +180,9 @@ class RawRecords:
         mark: Mark | None = None,  # noqa: ARG002
     ) -> Iterator[bytes]:
         yield line + b"\n"
+
+    def identified(self, identity: str) -> "RawRecords":  # noqa: ARG002
+        return self
 
     def repair(self) -> bytes:
         return b"\n"

@@ -71,6 +71,8 @@ class LineLogConnection(StreamProtocol):
 
     def connectionMade(self) -> None:  # noqa: N802
         self._peer: str = self.transport.peer.text
+        if self.transport.identity:
+            self._records = self._records.identified(self.transport.identity)
         self._sink.attach(self)
         if len(self._backlog) >= CROWDED_BACKLOG:
             self.transport.pauseProducing()

@@ -31,6 +31,7 @@ import socket
 import struct
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import accumulate, compress
 
@@ -84,7 +85,8 @@ def calls() -> tuple[Call, Call] | None:
 def _memory(size: int) -> tuple[mmap.mmap, int]:
     """Zeroed memory and its address; pages that are never touched cost nothing."""
     memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    with suppress(OSError):  # a sandbox may forbid it: then a page may be a large one
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
     return memory, ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
@@ -177,7 +179,8 @@ class Inbox:
 
     def give_back(self) -> None:
         """Return the memory that datagrams filled to the kernel."""
-        self._payload.madvise(mmap.MADV_DONTNEED)
+        with suppress(OSError):  # a sandbox may forbid it: then the memory is kept for the next datagrams
+            self._payload.madvise(mmap.MADV_DONTNEED)
 
 
 class _Columns(dict[int, struct.Struct]):

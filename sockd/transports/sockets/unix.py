@@ -60,7 +60,12 @@ class SocketFile:
         try:
             status = os.fstat(pinned)
             if self.is_of(status) and stat.S_ISSOCK(status.st_mode):
-                _give(pinned, -1 if uid is None else uid, -1 if gid is None else gid, mode)
+                _give(
+                    pinned,
+                    -1 if uid in (None, status.st_uid) else uid,
+                    -1 if gid in (None, status.st_gid) else gid,
+                    None if mode == stat.S_IMODE(status.st_mode) else mode,
+                )
         finally:
             os.close(pinned)
 
@@ -167,6 +172,9 @@ def _make_file(
         try:
             gives = paths.is_roots_alone(path) if maker is None else maker == user
             _settle(pinned, status, options, maker, gives=gives)
+        except PermissionError:
+            paths.remove(Path(path), file.is_of, user)
+            raise OpenError("no right to give the socket this user or group") from None
         except (OSError, OpenError):
             paths.remove(Path(path), file.is_of, user)
             raise
@@ -212,8 +220,6 @@ def _explain(error: OSError, address: Address) -> str:
         return f"there is no directory {directory}"
     if error.errno == errno.EACCES:
         return f"no right to write to {directory}"
-    if error.errno == errno.EPERM:
-        return "no right to give the socket this user or group"
     return explain(error, address)
 
 

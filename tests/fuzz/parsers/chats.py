@@ -5,15 +5,20 @@ import re
 from sockd.base.peers import Peer
 from sockd.base.text import UNSAFE
 from sockd.protocols.chat.proof import AddressProof
+from sockd.protocols.chat.strangers import first_line
+from sockd.protocols.chat.telnet import EndlessError
 from tests.fuzz.parsers.checks import chunks
 from tests.protocols.chat.net import Net
 from tests.protocols.chat.session import Session
 from tests.protocols.chat.test_lines import new_lines, plain, taken
+from tests.protocols.chat.test_telnet import received
 
 _MESSAGE_BYTES = 1400  # bytes of a message: one datagram
 _BEGINNINGS = re.compile(
     r"-- |<[A-Za-z0-9_-]{1,24}> |\* [A-Za-z0-9_-]{1,24} |\[(from|to) [A-Za-z0-9_-]{1,24}\] "
 )
+_TELNET_ANSWER = re.compile(rb"\xff[\xfc\xfe].", re.DOTALL)
+_FLAG = re.compile("\U0001f3f4[\U000e0030-\U000e007a]{3,6}\U000e007f")
 _PEER = Peer.inet(("192.0.2.4", 4004))
 
 
@@ -30,6 +35,31 @@ def frame(data: bytes) -> None:
     assert found == plain(stream)
 
 
+def understand_telnet(data: bytes) -> None:
+    """However the bytes arrive, the lines are the same; nothing of telnet's is left in them, or looped."""
+    stream, pieces = chunks(data)
+    try:
+        whole, answers = received([stream + b"\n\n"])
+    except EndlessError:
+        return
+    assert received([*pieces, b"\n\n"]) == (whole, answers)
+    assert not any(b"\xff" in line for line in whole if isinstance(line, bytes))
+    assert len(answers) <= len(stream) + 2  # of which the line ends may be a part
+
+
+def judge(data: bytes) -> None:
+    """A verdict on the beginning of the bytes is the verdict on all of them."""
+    stream, pieces = chunks(data)
+    settled, stranger = first_line(stream)
+    came = b""
+    for piece in pieces:
+        came += piece
+        early, other = first_line(came)
+        if early:
+            assert settled
+            assert (other is None) == (stranger is None)
+
+
 def talk(data: bytes) -> None:
     """Two members' bytes: others get whole lines that begin as the chat has them and are safe to show."""
     session = Session(rate="1000000/s", rooms=3)
@@ -42,7 +72,7 @@ def talk(data: bytes) -> None:
         if not member.transport.disconnecting:
             member.dataReceived(piece)
     _are_shown(shown.value())
-    _are_shown(answers.value())
+    _are_shown(_TELNET_ANSWER.sub(b"", answers.value()).replace(b"\r\n", b"\n"))
     for connection in (listener, one, other):
         connection.connectionLost()
 
@@ -84,7 +114,7 @@ def _are_shown(sent: bytes) -> None:
         return
     assert sent.endswith(b"\n")
     for line in sent[:-1].split(b"\n"):
-        text = line.decode()
+        text = _FLAG.sub("", line.decode())
         assert len(line) < _MESSAGE_BYTES, len(line)
         assert not UNSAFE.search(text), text
         assert _BEGINNINGS.match(text), text

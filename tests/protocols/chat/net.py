@@ -31,6 +31,7 @@ class Net:
 
         self.left: set[Peer] = set()
         self.clock = clock or ClockReactor()
+        self.why = ""
         self.logged: list[str] = []
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         host: Host[ChatOptions] = Host(
@@ -61,6 +62,7 @@ class Net:
 
     def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
         self.counters.refused[reason] += len(peers)
+        self.why = why
 
     def pauseProducing(self) -> None:
         self.paused = True

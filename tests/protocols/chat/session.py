@@ -23,13 +23,19 @@ class Transport(StringTransport):
     limit = 0
     unsent = 0
     name = ""
+    refused = ""
     peer = Peer.inet(("192.0.2.1", 1001))
 
     def limit_read(self, count: int) -> None:
         pass
 
-    def close(self, end: End) -> None:
-        self.end = end
+    def resumeProducing(self) -> None:
+        if not self.disconnecting:  # where sockd's own transport does nothing
+            super().resumeProducing()
+
+    def refuse(self, reason: str, why: str = "") -> None:
+        self.end = End.REFUSED
+        self.refused = f"{reason}: {why}"
         self.loseConnection()
 
     def limit_unsent(self, count: int) -> None:

@@ -163,7 +163,8 @@ def test_a_client_of_another_protocol(net: Net, peer: Peer) -> None:
     assert answer[:1] == (["HTTP/1.1 400 Bad Request"] if peer.local else [])
     assert net.heard(ERIN) == []
     assert [each.name for each in net.listener.members()] == ["erin"]
-    assert net.counters.refused == {"speaks HTTP": 1}
+    assert net.counters.refused == {"not a chat": 1}
+    assert net.why == "it speaks HTTP"
 
 
 @pytest.mark.parametrize("together", [True, False])

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import Logger
 
 from sockd.base.peers import Peer
-from sockd.protocols.chat.service import SETTLE_SWEEPS, SWEEP_INTERVAL
+from sockd.protocols.chat.options import ChatOptions
+from sockd.protocols.chat.service import SETTLE_SWEEPS, SWEEP_INTERVAL, ChatService
+from sockd.protocols.contract import Host
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 from tests.protocols.chat.session import Session, heard
+from tests.protocols.reactors import ClockReactor
 
 
 def test_members_go_on() -> None:
@@ -246,3 +250,11 @@ def test_any_moment(sent: bytes, data: st.DataObject) -> None:
         session.clock.pump([0.2] * 60)
         results.append((heard(to_alice), heard(to_bob), to_alice.paused))
     assert results[0] == results[1]
+
+
+def test_guests_after_a_restart() -> None:
+    """Their numbers don't begin where they began before: a name that is known isn't soon somebody else's."""
+    host: Host[ChatOptions] = Host("lobby", ChatOptions(), ClockReactor(), Logger(), fail=lambda _error: None)
+    starts = [ChatService(host).chat.guests for _ in range(20)]
+    assert len(set(starts)) > 15
+    assert all(10_000 <= start < 100_000 for start in starts)

@@ -75,6 +75,7 @@ class Transport(StringTransport):
     def __init__(self) -> None:
         super().__init__()
         self.peer = Peer.unix(0, 7)
+        self.identity = ""
         self.paused = False
 
     def pauseProducing(self) -> None:

@@ -158,3 +158,17 @@ def test_a_cut_line_is_put_together_again(data: bytes, limit: int) -> None:
         assert record.endswith(f"\\{{{mark}}}\n".encode())
         texts.append(record.removeprefix(HEAD).removesuffix(f"\\{{{mark}}}\n".encode()))
     assert b"".join(texts) == b"".join(escape(part) for _sort, part in split(line, limit))
+
+
+def test_the_name_that_a_certificate_proves() -> None:
+    """It follows the peer, in one field of its own in text, however it is spelt; raw has none."""
+    name = 'Jöhn "x" Smith\u202e'
+    text, values, raw = (records_for(form, "applog").identified(name) for form in ("text", "json", "raw"))
+    assert text.lines(NOW, PEER, b"one\ntwo\n").decode().splitlines() == [
+        rf"{HEAD.decode().rstrip()},identity=Jöhn\x20\"x\"\x20Smith\u{{202e}} {line}".replace('\\"', '"')
+        for line in ("one", "two")
+    ]
+    (record,) = map(json.loads, values.piece(NOW, PEER, b"one").splitlines())
+    assert list(record) == ["time", "endpoint", "peer", "identity", "text"]
+    assert (record["peer"], record["identity"]) == (PEER, name)
+    assert raw.lines(NOW, PEER, b"one\n") == b"one\n"

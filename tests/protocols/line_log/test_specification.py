@@ -10,7 +10,6 @@ import pytest
 import pytest_twisted
 from pydantic import ValidationError
 from twisted.internet import reactor as installed
-from twisted.internet.testing import StringTransport
 from twisted.logger import Logger
 
 from sockd.base.peers import Peer
@@ -20,6 +19,7 @@ from sockd.protocols.line_log.options import LineLogOptions
 from sockd.protocols.line_log.service import LineLogService
 from sockd.protocols.line_log.specification import specification
 from sockd.sinks.opening import SinkError
+from tests.protocols.line_log.connected import Transport
 
 PEER = Peer.unix(0, 7)
 
@@ -61,8 +61,8 @@ async def test_the_parts_fit_together(tmp_path: Path, form: str, last: bytes) ->
     one.service = specification.service(one)
     await one.service.startService()
     protocol = specification.stream(one).buildProtocol(None)
-    transport = StringTransport()
-    transport.peer = PEER  # type: ignore[attr-defined]
+    transport = Transport()
+    transport.peer = PEER
     protocol.makeConnection(transport)
     protocol.dataReceived(b"from a stream\n")
     specification.datagram(one).datagrams([(b"hello", PEER)])
@@ -91,8 +91,8 @@ async def test_reload(tmp_path: Path) -> None:
     await service.reload(one.options)
     late = specification.stream(one).buildProtocol(None)
     for protocol, data in ((early, b"early\n"), (late, b"late\n")):
-        transport = StringTransport()
-        transport.peer = PEER  # type: ignore[attr-defined]
+        transport = Transport()
+        transport.peer = PEER
         protocol.makeConnection(transport)
         protocol.dataReceived(data)
     await service.stopService()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocols.line_log.connected import MemorySink, connect, thawed
+from tests.protocols.line_log.connected import MemorySink, Transport, build, connect, thawed
 
 TIME = "1970-01-01T00:00:00.000000Z"
 
@@ -91,3 +91,14 @@ def test_any_chunking_gives_the_same_file(data: bytes, sizes: list[int], form: s
     one.connectionLost()
     other.connectionLost()
     assert b"".join(chunked.records) == b"".join(whole.records)
+
+
+def test_a_verified_name_stands_in_the_records() -> None:
+    """Of a connection whose client's certificate proves it."""
+    sink = MemorySink()
+    protocol = build(sink, 64, "text")
+    transport = Transport()
+    transport.identity = "web1.example"
+    protocol.makeConnection(transport)
+    protocol.dataReceived(b"hello\n")
+    assert sink.text.endswith(" applog uid=0,pid=7,identity=web1.example hello\n")
