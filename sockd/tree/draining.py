@@ -10,20 +10,20 @@ left at a drain's deadline is cut, and counted as closed by sockd.
 
 from collections.abc import Callable, Iterable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Timer
 from sockd.transports.connection import Connection
 
-# Calls a function with each of these, some in each turn (`transports.continued.ContinuedWork.each`).
-Each = Callable[[Iterable[Connection], Callable[[Connection], object]], None]
-
 # Ends that are sockd's, and come whether or not a connection has finished.
 _NOT_FINISHED = frozenset({
     End.CUT, End.STALLED, End.SLOW, End.KICKED, End.BARRED, End.FAILED, End.LIFETIME
 })  # fmt: skip
+# Calls a function with each of these, some in each turn (`transports.continued.ContinuedWork.each`).
+Each = Callable[[Iterable[Connection], Callable[[Connection], object]], None]
 
 
 class Drain:
@@ -146,7 +146,14 @@ class Draining:
             drain = method_of(connection.protocol, "drain")
             if drain is not None:
                 self.self_paced.add(connection)
-                drain()
+                # It may be a coroutine, or return a Deferred: what comes of that is not waited for.
+                maybeDeferred(drain).addErrback(self._drain_failed, connection)
+        except BaseException:  # noqa: BLE001 - of the look-up
+            self._drain_failed(Failure(), connection)
+
+    def _drain_failed(self, failure: Failure, connection: Connection) -> None:
+        try:
+            failure.raiseException()
         except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._failed("drain")
-            connection.cut(End.FAILED)
+        connection.cut(End.FAILED)
