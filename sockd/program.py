@@ -64,7 +64,7 @@ class Program(Daemon):
 
     `read()` is called in a thread, and gives the plan of the file as it is then. Where another program ran in
     this process before, `handed` is what it handed over, and `sockets` are its sockets by their numbers.
-    `user` is whom the daemon, while it is root, is going to run as.
+    `user` is the one that the daemon, while it is root, is going to be.
     """
 
     def __init__(

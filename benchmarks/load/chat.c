@@ -49,7 +49,7 @@ static void join(const struct address *server, int count, const char *dialect, c
     struct member *m = &members[at];
     m->fd = connected(server);
     watch(epoll, EPOLL_CTL_ADD, m->fd, EPOLLIN, m);
-    if (!strcmp(dialect, "plain")) say(m, "/rooms\n", 7); /* whoever speaks first is greeted without delay */
+    if (!strcmp(dialect, "plain")) say(m, "/rooms\n", 7); /* a member that speaks first is greeted without delay */
     if (!strcmp(dialect, "irc")) {
       char hello[160];
       int length = snprintf(hello, sizeof hello, "NICK m%d\r\nUSER m%d 0 * :m\r\nJOIN #bench\r\n", at, at);

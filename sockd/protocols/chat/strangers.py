@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 from sockd.protocols.chat.lines import LONGEST_LINE
 
-_WEB = b"This is a chat, not a web site. Programs that send lines speak with it: nc, telnet, rlwrap ncat.\n"
-
-
 NO_CHAT = "not a chat"  # the counter's name of what is refused here
+
+_WEB = b"This is a chat, not a web site. Programs that send lines speak with it: nc, telnet, rlwrap ncat.\n"
 
 
 class Stranger(NamedTuple):
@@ -56,6 +55,8 @@ _BEGINNINGS = (
     (re.compile(rb"\x03\x00[\x00-\x0f]"), _other("RDP")),
 )
 _METHODS = rb"GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE|PROPFIND|SUBSCRIBE|NOTIFY|M-SEARCH"
+# A first line that is too long, of which the version of HTTP isn't seen.
+_LONG_REQUEST = re.compile(rb"[A-Za-z][A-Za-z-]+ (?:/|[a-z]+://)\S*$")
 # By the first line. One that is too long has no end here.
 _LINES = (
     (
@@ -100,6 +101,8 @@ def first_line(data: bytes) -> tuple[bool, Stranger | None]:
         return True, _BINARY
     if not newline and len(line) <= LONGEST_LINE:
         return False, None
+    if not newline and _LONG_REQUEST.match(line):
+        return True, _HTTP
     for whole, stranger in _LINES:
         if whole.match(line):
             return True, stranger

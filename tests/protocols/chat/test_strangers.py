@@ -24,6 +24,8 @@ STRANGERS = {
         b"POST /a space HTTP/1.1\r\n",
         b"GET /\r\n",  # HTTP/0.9
         b"GET /" + b"x" * 2000,
+        b"PROPPATCH /" + b"x" * 2000 + b" HTTP/1.1\r\n",
+        b"get http://host/" + b"x" * 2000,
         b"HTTP/1.1 200 OK\r\n",
     ],
     "IRC": [
@@ -70,6 +72,7 @@ MEMBERS = [
     b"\x1b[A\n",
     b"\xfe\n",
     b"x" * 2000,
+    b"words /and " + b"more words " * 200,
 ]
 
 
