@@ -206,12 +206,12 @@ def test_who_comes_by_a_certificate(served: Daemon, program: Program, directory:
     client.send("/nick anna\n/who\n")
     client.expect(r"-- in lobby: anna \(anna\.example\)")
     listed = sockd(served, "connections")
-    assert re.search(r"lobby .* 127\.0\.0\.1:\d+ \(anna\.example\)", listed.stdout)
+    assert re.search(r"lobby .* 127\.0\.0\.1:\d+ \(anna, anna\.example\)", listed.stdout)
     client.send("/quit\n")
     client.wait()
     ended = served.event("connection ended", endpoint="lobby")
     assert ended["identity"] == "anna.example"
-    assert "(anna.example)" in ended["message"]
+    assert "(anna, anna.example)" in ended["message"]
 
 
 def test_who_has_another_certificate(served: Daemon, program: Program, directory: Path) -> None:
