@@ -1,5 +1,6 @@
 """The log: one event a line, in one of three formats, written without ever waiting."""
 
+import errno
 import json
 import os
 import select
@@ -30,6 +31,7 @@ _WORDING = ("text", "summary")
 _DECIMALS = 3  # of a number in JSON, which is seconds
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
+_DESCRIPTORS = {"stdout": 1, "stderr": 2}
 Event = dict[str, Any]  # of Twisted's: the code that logs chooses names and values
 Frozen = Mapping[str, Any]  # a destination for the next program, which reads it from JSON
 Format = Callable[[Event, str, bool], str]  # of an event, its level, and whether details are wanted
@@ -38,9 +40,9 @@ Format = Callable[[Event, str, bool], str]  # of an event, its level, and whethe
 class Destination:
     """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
 
-    With a path it is a file, which can be reopened; without, it is standard output. `descriptor` is given
-    where the file at the path is open already. `user` is whom the daemon, while it is root, is going to run
-    as: that user must be able to write to the file and to reopen it.
+    With a path it is a file, which can be reopened; without, it is standard output, or another `descriptor`.
+    That is given, too, where the file at the path is open already. `user` is the one that the daemon, while it
+    is root, is going to be: that user must be able to write to the file and to reopen it.
     """
 
     def __init__(
@@ -160,6 +162,10 @@ class Observer:
         self._destination = destination
         self.change(level, style)
 
+    def move(self, destination: Destination) -> None:
+        """From now on write there."""
+        self._destination = destination
+
     def change(self, level: str, style: str) -> None:
         """From now on write events of these levels in this format."""
         self._lowest = _LEVELS.index(level)
@@ -255,40 +261,62 @@ def timestamp(seconds: float) -> str:
 
 
 def destination(
-    logfile: str | None, foreground: bool, handed: Frozen | None = None, user: Account | None = None
+    logfile: str | None,
+    foreground: bool,
+    handed: Frozen | None = None,
+    user: Account | None = None,
+    to: str = "auto",
 ) -> Destination:
-    """The destination that twistd's options name. SystemExit, as twistd has it, where there can be none.
+    """The destination that twistd's options name, or else the plan (`to`).
 
-    `handed` is what the program before in this process froze of its own.
+    SystemExit, as twistd has it, where there can be none. `handed` is what the program before in this process
+    froze of its own.
     """
     if handed is not None:
         os.set_inheritable(handed["fd"], False)
         return Destination(Path(handed["path"]), handed["fd"])
     if logfile == "-" and not foreground:
         sys.exit("Daemons cannot log to stdout, exiting!")
-    if logfile == "-" or (foreground and not logfile):
+    if not logfile and to in _DESCRIPTORS and not foreground:
+        sys.exit(f"a daemon in the background has no {to}: set daemon.log.to, or --logfile, to a file")
+    if logfile == "-" or (foreground and not logfile and to == "auto"):
         return Destination()
     try:
-        path = paths.absolute(logfile or "twistd.log")
+        path = paths.absolute(logfile or ("twistd.log" if to == "auto" else to))
     except SockdError as error:
         sys.exit(f"--logfile: {error}")
     try:
-        return Destination(path, user=user)
+        return Destination(path, user=user) if logfile else planned(to if to != "auto" else str(path), user)
     except OSError as error:
         who = "" if user is None else f" as the user {user.name}"
         sys.exit(f"can't open the log file {visible(str(path))}{who}: {error.strerror}")
 
 
+def planned(to: str, user: Account | None = None) -> Destination:
+    """The destination that a plan names, other than `auto`; OSError where it can't be opened."""
+    number = _DESCRIPTORS.get(to)
+    return Destination(Path(to), user=user) if number is None else Destination(None, number)
+
+
 class OwnLog:
     """The log of a daemon to which twistd leaves it.
 
-    `read_by_person`: it is text, which a person looks at while the daemon runs in the foreground.
+    `read_by_person`: it is text, which a person looks at while the daemon runs in the foreground. `fixed`:
+    the command line says where it goes, and not the plan.
     """
 
     def __init__(
-        self, destination: Destination, plan: LogPlan, foreground: bool, environ: Mapping[str, str]
+        self,
+        destination: Destination,
+        plan: LogPlan,
+        foreground: bool,
+        environ: Mapping[str, str],
+        *,
+        fixed: bool = False,
     ) -> None:
         self._destination = destination
+        self._fixed = fixed
+        self._to = plan.to
         self._foreground = foreground
         self._environ = environ
         self.observer = Observer(destination, plan.level, self._style(plan))
@@ -299,8 +327,32 @@ class OwnLog:
         return style
 
     def follow(self, plan: LogPlan) -> None:
-        """From the next line on this plan holds."""
-        self.observer.change(plan.level, self._style(plan))
+        """From the next line on this plan holds.
+
+        OSError, after level and format have changed, where what it names can't be opened: then the log stays
+        where it is.
+        """
+        try:
+            if plan.to != self._to and not self._fixed:
+                self._move(plan.to)
+        finally:
+            self.observer.change(plan.level, self._style(plan))
+
+    def _move(self, to: str) -> None:
+        if to in _DESCRIPTORS and not self._foreground:
+            raise OSError(errno.EBADF, f"a daemon in the background has no {to}")
+        where = to
+        if to == "auto" and not self._foreground:
+            try:
+                where = str(paths.absolute("twistd.log"))
+            except SockdError as error:
+                raise OSError(errno.ENOENT, str(error)) from error
+        old = self._destination
+        new = Destination() if where == "auto" else descriptors.take(lambda: planned(where))
+        new.lost = old.lost
+        self._destination, self._to = new, to
+        self.observer.move(new)
+        old.close()
 
     def width(self) -> int | None:
         """How many columns the terminal has that the log is written to; None where that isn't known."""
@@ -314,7 +366,8 @@ class OwnLog:
         self._destination.reopen()
 
     def freeze(self) -> Frozen | None:
-        return self._destination.freeze()
+        frozen = self._destination.freeze()
+        return frozen and {**frozen, "fixed": self._fixed}
 
     def close(self) -> None:
         self._destination.close()
@@ -329,10 +382,13 @@ def own_log(
 ) -> OwnLog | None:
     """The log that twistd's options ask for; None where --syslog or --logger name another.
 
-    `user` is whom the daemon, while it is root, is going to run as.
+    `user` is the one that the daemon, while it is root, is going to be.
     """
     if options.get("syslog") or options.get("logger"):
         return None
     foreground = bool(options.get("nodaemon"))
-    chosen = destination(options.get("logfile"), foreground, handed, user)
-    return OwnLog(chosen, plan, foreground, environ)
+    logfile = options.get("logfile")
+    chosen = destination(logfile, foreground, handed, user, plan.to)
+    # After an upgrade the command line always names a file that is open.
+    fixed = bool(logfile) if handed is None else bool(handed.get("fixed", True))
+    return OwnLog(chosen, plan, foreground, environ, fixed=fixed)

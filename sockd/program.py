@@ -64,7 +64,7 @@ class Program(Daemon):
 
     `read()` is called in a thread, and gives the plan of the file as it is then. Where another program ran in
     this process before, `handed` is what it handed over, and `sockets` are its sockets by their numbers.
-    `user` is whom the daemon, while it is root, is going to run as.
+    `user` is the one that the daemon, while it is root, is going to be.
     """
 
     def __init__(
@@ -237,7 +237,13 @@ class Program(Daemon):
         """The log follows the plan, and so does the watch over the reactor."""
         self.holds.follow(changes.new)
         if self._own_log is not None and Setting.LOG in changes.settings:
-            self._own_log.follow(changes.new.log)
+            try:
+                self._own_log.follow(changes.new.log)
+            except OSError as error:
+                self.log.error(  # noqa: TRY400 - a reason, not a bug
+                    "the log can't go to {to}, and stays where it is: {why}",
+                    to=changes.new.log.to, why=error.strerror, event="log",
+                )  # fmt: skip
 
     def reopen(self) -> None:
         """Open the log's file anew as well."""

@@ -131,7 +131,7 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
 
 
 def _user(parent: TwistdOptions) -> Account | None:
-    """Whom twistd makes of this process once the addresses are bound; None: nobody else."""
+    """The user that twistd makes this process once the addresses are bound; None: it stays as it is."""
     uid = parent.get("uid")
     return None if uid in (None, os.geteuid()) else Account.of(uid, parent.get("gid"))
 

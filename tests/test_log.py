@@ -64,15 +64,21 @@ def no_descriptors_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     opened: list[Destination] = []
     initialise = Destination.__init__
 
-    def remember(self: Destination, path: Path | None = None, user: Account | None = None) -> None:
-        initialise(self, path, user=user)
+    def remember(
+        self: Destination,
+        path: Path | None = None,
+        descriptor: int | None = None,
+        user: Account | None = None,
+    ) -> None:
+        initialise(self, path, descriptor, user)
         opened.append(self)
 
     monkeypatch.setattr(Destination, "__init__", remember)
     yield
     for one in opened:
         if one.descriptor > 2:
-            one.close()
+            with suppress(OSError):  # it was closed when the log moved
+                one.close()
 
 
 # -- formats
@@ -442,6 +448,39 @@ def test_destinations_of_twistds_options(
         SystemExit, match=f"^can't open the log file {tmp_path}/none/a.log: No such file or directory$"
     ):
         destination("none/a.log", True)
+
+
+def test_destinations_of_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Where the command line names none: standard output, standard error, or a file; else that counts."""
+    for to in ("stdout", "stderr"):
+        destination(None, True, to=to).write(to)
+    assert capfd.readouterr() == ("stdout\n", "stderr\n")
+    assert destination(None, True, to=f"{tmp_path}/b.log").path == tmp_path / "b.log"
+    assert destination(None, False, to=f"{tmp_path}/b.log").path == tmp_path / "b.log"
+    assert destination(f"{tmp_path}/a.log", True, to="stderr").path == tmp_path / "a.log"
+    with pytest.raises(SystemExit, match="a daemon in the background has no stderr"):
+        destination(None, False, to="stderr")
+    with pytest.raises(SystemExit, match=f"can't open the log file {tmp_path}/none/a.log"):
+        destination(None, True, to=f"{tmp_path}/none/a.log")
+
+
+def test_a_log_that_moves(tmp_path: Path) -> None:
+    """A reload moves it, unless the command line says where it is; where it can't go it stays."""
+    paths = [tmp_path / name for name in ("a.log", "b.log", "c.log")]
+    for fixed, where in ((False, 1), (True, 0)):
+        own = OwnLog(Destination(paths[0]), LogPlan("info", "text", str(paths[0])), True, {}, fixed=fixed)
+        log = Logger("sockd", observer=own.observer)
+        own.follow(LogPlan("info", "text", str(paths[1])))
+        log.info("moved")
+        assert "moved" in paths[where].read_text()
+        if not fixed:
+            with pytest.raises(FileNotFoundError):
+                own.follow(LogPlan("debug", "text", f"{tmp_path}/none/c.log"))
+            log.debug("stayed")
+            assert "stayed" in paths[where].read_text()
+        assert own.freeze() == {"fd": own._destination.descriptor, "path": str(paths[where]), "fixed": fixed}
+        own.close()
+        paths[where].write_text("")
 
 
 def test_fields_of_ours_are_ours(path: Path) -> None:

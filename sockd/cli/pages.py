@@ -8,7 +8,8 @@ from sockd.base.tables import laid_out, width_of, wrapped
 from sockd.base.text import visible
 from sockd.base.units import counted
 
-_LONGEST_CELL = 1000  # characters that a terminal is shown of a value; a pipe gets all of them
+# Characters that a terminal is shown of a value, and of a line around the table; a pipe gets all of them.
+_LONGEST_CELL, _LONGEST_LINE = 1000, 4000
 _ESCAPE = "\x1b"
 _COLOURS = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}  # SGR, console_codes(4)
 
@@ -74,7 +75,8 @@ def _joined(*parts: list[str]) -> str:
 
 
 def _wrapped(lines: tuple[str, ...], width: int) -> list[str]:
-    return [piece for line in _safe(lines) for piece in wrapped(line, width)]
+    short = tuple(line[:_LONGEST_LINE] for line in lines)
+    return [piece for line in _safe(short) for piece in wrapped(line, width)]
 
 
 def _flat(blocks: list[list[str]]) -> list[str]:

@@ -54,7 +54,7 @@ def named(text: str, ask: Callable[[], Json]) -> Viewpoint:
         account = Account.of(uid, uid if user.isdecimal() and not _known(uid) else None)
         groups = [_group(name) for name in more.split(",") if name]
     except KeyError as error:
-        # `pwd` and `grp` say whom they looked for: "getpwnam(): name not found: 'ann'"
+        # `pwd` and `grp` say what they looked for: "getpwnam(): name not found: 'ann'"
         why = str(error.args[0]).partition(": ")[2]
         raise SockdError(
             f"--as {text}: {why} (the user of a unit with DynamicUser= exists only while the unit runs)"
@@ -148,8 +148,8 @@ def _running(ask: Callable[[], Json], file: Path | None = None) -> Viewpoint | N
         pid = int(status["pid"])
         same = file is None or os.path.samefile(file, status["file"])
         account = _account_of(pid)
-    except (Refused, OSError, LookupError, TypeError, ValueError):
-        return None
+    except (Refused, OSError, LookupError, TypeError, ValueError, ArithmeticError):
+        return None  # nobody answers, or it isn't sockd
     words = f"the user {account.name}, with the groups that the running daemon has (process {pid})"
     return Viewpoint(account, words, pid) if same else None
 

@@ -13,6 +13,33 @@ from sockd.config.model import NAME, Endpoint, EndpointLog, Limits, Restart, Soc
 from sockd.config.types import Account, duration, read_text
 from sockd.config.values import shown
 
+# A path: without control characters, and without a leading '~', which nothing expands.
+_PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
+
+_TARGETS = ("auto", "stdout", "stderr")
+
+
+def _read_target(value: object, _info: ValidationInfo) -> str:
+    text = read_text(value)
+    # A word alone was hardly meant as a file's name: `journal`, `syslog`, `none`.
+    if text not in _TARGETS and not (re.fullmatch(_PATH, text) and ("/" in text or "." in text)):
+        raise wrong(f"{shown(text)} is no place for a log: write auto, stdout, stderr, or a path like x.log")
+    return text
+
+
+LogTarget = Annotated[
+    str,
+    Form(
+        _read_target,
+        str,
+        {
+            "title": "auto, stdout, stderr, or a path",
+            "type": "string",
+            "pattern": f"^(?:{'|'.join(_TARGETS)}|(?=.*[./]){_PATH})$",
+        },
+    ),
+]
+
 
 class Log(Section):
     """What the daemon logs."""
@@ -25,10 +52,11 @@ class Log(Section):
         description="`journal` marks each line with its level for systemd; `auto` is `journal` under systemd,"
         " `text` on a terminal, `json` elsewhere.",
     )
-
-
-# A path: without control characters, and without a leading '~', which nothing expands.
-_PATH = r"[^~\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*"
+    to: LogTarget = Field(
+        "auto",
+        description="Where it goes: `stdout`, `stderr`, or a file, whose path may be relative to the"
+        " directory of logs; `auto` is standard output in the foreground. What `--logfile` says counts more.",
+    )
 
 
 def _read_control(value: object, _info: ValidationInfo) -> Address:

@@ -202,7 +202,7 @@ def _read_share(value: object, _info: object) -> int:
     if found:
         return int(found[1])
     if text not in _SHARES:
-        raise wrong(f"{shown(text)} says nothing about connections: write all, refused, off, or 1/100")
+        raise wrong(f"{shown(text)} says nothing about connections: write all, refused, or 1/100")
     return _SHARES[text]
 
 

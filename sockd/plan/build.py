@@ -1,5 +1,6 @@
 """Makes a plan of the file: each endpoint gets what it inherits, and what its names lead to is looked up."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from sockd.base.addresses import Address, AddressError, resolve
 from sockd.base.errors import FileWrongError, Place, Problem
 from sockd.base.units import format_duration
 from sockd.config import model
+from sockd.config.file import Log
 from sockd.config.form import merge
 from sockd.config.load import Loaded, Written, load
 from sockd.plan import applies, names
@@ -34,13 +36,18 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
     return Plan(
         file=file,
         drain=loaded.daemon.drain,
-        log=LogPlan(loaded.daemon.log.level, loaded.daemon.log.format),
+        log=_log(loaded.daemon.log, directories),
         endpoints=tuple(plan for plan, enabled in plans if plan and enabled),
         control=control,
         control_group=control_group,
         disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
         warnings=tuple(sorted({*_warnings(loaded), *guards.warnings})),
     )
+
+
+def _log(log: Log, directories: Directories) -> LogPlan:
+    file = not re.fullmatch("auto|stdout|stderr", log.to)
+    return LogPlan(log.level, log.format, str(directories.logs / log.to) if file else log.to)
 
 
 def _warnings(loaded: Loaded) -> Iterator[Problem]:

@@ -112,6 +112,7 @@ class LogPlan:
 
     level: str  # debug, info, warn, error, critical
     format: str  # auto, text, json, journal
+    to: str = "auto"  # stdout, stderr, or the absolute path of a file
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def daemon_tree(plan: Plan) -> Tree:
     tree: Tree = {"control": OFF if plan.control is None else plan.control.path}
     if plan.control_group is not None:
         tree["control_group"] = plan.control_group
-    log = {"level": plan.log.level, "format": plan.log.format}
+    log = {"level": plan.log.level, "format": plan.log.format, "to": plan.log.to}
     return tree | {"drain": format_duration(plan.drain), "log": log}
 
 

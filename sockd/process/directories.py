@@ -67,7 +67,7 @@ def _user(kind: str) -> Path:
 
 
 def make_directories(wanted: Directories, user: "Account | None") -> None:
-    """Make those that are missing; `user` is whom the daemon, while it is root, is going to run as.
+    """Make those that are missing; `user` is the one that the daemon, while it is root, is going to be.
 
     An error is ignored here: what then can't be opened has a message that names the address or the file.
     """

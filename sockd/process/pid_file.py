@@ -47,8 +47,8 @@ class PidFile:
     def take(cls, path: Path, mode: int, user: Account | None) -> "PidFile":
         """Make it, still empty, in the place of one that a daemon which ended has left behind.
 
-        `user` is whom the daemon, while it is root, is going to run as. PidFileError where a daemon has the
-        file, and where there is or can be none.
+        `user` is the one that the daemon, while it is root, is going to be. PidFileError where a daemon has
+        the file, and where something else is at the path, or can't be made there.
         """
         try:
             with paths.hands(path, user):

@@ -36,7 +36,7 @@ class Rights:
         first = _text(proc / "sys/net/ipv4/ip_unprivileged_port_start").strip()
         return cls(
             os.geteuid(),
-            frozenset((os.getegid(), *os.getgroups())),
+            frozenset((os.getegid(), *_groups())),
             bool(capabilities & _CHOWN),
             0 if capabilities & _NET_BIND_SERVICE else int(first) if first.isdecimal() else _FIRST_FREE_PORT,
         )
@@ -53,6 +53,13 @@ class Rights:
             return f"no right to write to {directory}"
         other = options.user not in (None, self.uid) or options.group not in (None, *self.groups)
         return "no right to give the socket this user or group" if other and not self.gives_away else ""
+
+
+def _groups() -> list[int]:
+    try:
+        return os.getgroups()
+    except OSError:  # of a sandbox
+        return []
 
 
 def _text(path: Path) -> str:

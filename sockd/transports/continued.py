@@ -17,15 +17,18 @@ still has to say (`flush`).
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from sockd.base.reactor import Timer
 from sockd.transports.flush import SLICE, Flusher
 
+Item = TypeVar("Item")
+
+PIECE = 64  # connections that one call of `each` is for: a few hundred microseconds, where each is closed
 _CANCELLED_KEPT = 64  # calls that were cancelled, until those that are due later are looked through
 
 
@@ -99,6 +102,17 @@ class ContinuedWork:
             self._now.append(call)
         self._ring_at(due)
         return call
+
+    def each(self, items: Iterable[Item], function: Callable[[Item], object]) -> None:
+        """Call this with each of these: with the first few now, with the others in later turns."""
+        self._some(tuple(items), 0, function)
+
+    def _some(self, items: tuple[Item, ...], done: int, function: Callable[[Item], object]) -> None:
+        end = done + PIECE
+        for item in items[done:end]:
+            function(item)
+        if end < len(items):
+            self.later(self._some, items, end, function)
 
     def cancelled(self) -> None:
         """One that was delayed won't be made. They are taken out together, once they are the greater part."""

@@ -236,7 +236,7 @@ class TlsConnection(Handshaking):
 
     def _send_out(self) -> None:
         self._queue()
-        until = self.sent + WRITE_SIZE
+        until = self.sent + WRITE_SIZE // 2  # encrypting takes as long again
         while cipher := self._cipher or self._encrypt():
             try:
                 count = self._write(self._fd, cipher)

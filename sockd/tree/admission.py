@@ -13,7 +13,6 @@ storm of connections a refusal costs an accept and a close. A peer behind a prox
 its PROXY header is complete (`entry`); until then only its proxy is known, and no source is charged for it.
 """
 
-from collections.abc import Iterable
 from socket import socket
 from typing import TYPE_CHECKING
 
@@ -121,20 +120,17 @@ class Admission:
             return self.access.why(peer)
         return "" if self.sources is None else self.sources.why(reason, peer)
 
-    def succeed(self, old: "Admission", connections: Iterable[Connection]) -> None:
-        """Take the place of another one, which has admitted these connections."""
+    def succeed(self, old: "Admission") -> None:
+        """Take the place of another one; it is to `keep` each connection that this one has admitted."""
         if self.source_limits == old.source_limits:
             # A reload doesn't give a source back what it has used of its rate.
             self.sources, self.counted = old.sources, old.counted
-        else:
-            self.keep(connections)
 
-    def keep(self, connections: Iterable[Connection]) -> None:
-        """Count connections that are there already, even if they are more than a source may have."""
-        if self.sources is not None:
-            for connection in connections:
-                self.sources.add(connection.peer)
-                self.counted[connection.sock] = connection.peer
+    def keep(self, connection: Connection) -> None:
+        """Count a connection that is there already, even if there are more than its source may have."""
+        if self.sources is not None and connection.sock not in self.counted:
+            self.sources.add(connection.peer)
+            self.counted[connection.sock] = connection.peer
 
     def left(self, sock: socket) -> None:
         """The connection of this socket has ended."""

@@ -20,7 +20,7 @@ from cryptography import x509
 from sockd.plan.plan import TlsPlan
 from sockd.transports.chain import CHAIN_LENGTH, CHAIN_SIZE, shown, verified
 from sockd.transports.identity import IdentityError, verified_name
-from sockd.tree.contexts import PARSED, Sessions
+from sockd.tree.contexts import PARSED, PARSED_FACTOR, Sessions
 
 if TYPE_CHECKING:
     from sockd.transports.tls import TlsConnection
@@ -58,7 +58,7 @@ class Clients:
         else:
             certificates = shown(tls)
             if tls.version() == "TLSv1.2":  # also of clients that are refused
-                sessions.size += PARSED * sum(map(len, certificates))
+                sessions.size += sum(PARSED + PARSED_FACTOR * len(one) for one in certificates)
             _measure(certificates)
             chain = verified(tls)
             sessions.keep(known, chain)

@@ -66,7 +66,7 @@ class Connections:
         self.crowd = Lane(flusher)
         self.work = ContinuedWork(flusher, self.protocol_failed, self.crowd)
         self.later = self.work.later
-        self._draining = Draining(flusher.reactor, self.protocol_failed)
+        self._draining = Draining(flusher.reactor, self.protocol_failed, self.work.each)
         self._sweep = Sweep(
             flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
         )
@@ -115,14 +115,20 @@ class Connections:
         """From now on this one says who may connect; connections that it doesn't allow are closed."""
         old, self.admission = self.admission, admission
         self._sweep.follow(self.limits, admission)
+        admission.succeed(old)
+        self.work.each(self._connections, self._admit_again)
+
+    def _admit_again(self, connection: Connection) -> None:
+        """Ask the rules of a reload about a connection that is there."""
         # A peer behind a proxy is checked once its PROXY header is complete.
-        known = [connection for connection in self._connections if connection.admitted]
-        admission.succeed(old, known)
-        for connection in known:
-            reason = admission.barred(connection.peer, connection.sock)
-            if reason is not None:
-                self.over_limit(connection, reason, admission.why(reason, connection.peer))
-                connection.cut(End.BARRED)
+        if connection not in self._connections or not connection.admitted:
+            return
+        admission = self.admission
+        admission.keep(connection)
+        reason = admission.barred(connection.peer, connection.sock)
+        if reason is not None:
+            self.over_limit(connection, reason, admission.why(reason, connection.peer))
+            connection.cut(End.BARRED)
 
     def over_limit(self, connection: Connection, reason: str, why: str) -> None:
         """Count a connection that can't go on, for a reason that its listener has no part in."""
@@ -151,7 +157,7 @@ class Connections:
     def go_on(self, connection: Connection, protocol: TwistedProtocol, state: State) -> None:
         """Serve a connection that was served by the program before."""
         self._have(connection)
-        self.admission.keep([connection])
+        self.admission.keep(connection)
         if self.room() <= 0:
             self._room_changed()
         if self._held:
@@ -217,12 +223,15 @@ class Connections:
 
     # -- all of them
 
-    def hold(self, held: bool) -> None:
-        """Read from none of them while the protocol's service is down."""
+    def hold(self, held: bool, *, at_once: bool = False) -> None:
+        """Read from none of them while the protocol's service is down; `at_once`: however long that takes."""
         if held != self._held:
             self._held = held
-            for connection in self._connections:
-                connection.hold(held)
+            if at_once:
+                for connection in self._connections:
+                    connection.hold(held)
+            else:
+                self.work.each(self._connections, lambda connection: connection.hold(self._held))
 
     def drain(self) -> Deferred[None]:
         """Let them finish, and all that still come; fires when all have ended."""
@@ -251,8 +260,7 @@ class Connections:
 
     def cut(self) -> None:
         """End all of them now."""
-        for connection in tuple(self._connections):
-            connection.cut(End.CUT)
+        self.work.each(self._connections, lambda connection: connection.cut(End.CUT))
 
     def close(self) -> None:
         """No connections are left: stop the timers, and log what is yet to be summed up."""

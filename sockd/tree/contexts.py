@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 SESSIONS_LIMIT = 1024
 # Bytes of client certificates that are kept: by OpenSSL in such sessions, parsed, and by us.
 CERTIFICATES_SIZE = 8 * 1024 * 1024
-# How many times its size a certificate takes when OpenSSL has parsed it.
-PARSED = 3
+# Bytes that a certificate takes once OpenSSL has parsed it: so many, and so many times its own.
+PARSED = 3 * 1024
+PARSED_FACTOR = 3
 
 
 class Sessions:

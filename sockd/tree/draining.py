@@ -10,7 +10,8 @@ left at a drain's deadline is cut, and counted as closed by sockd.
 
 from collections.abc import Callable, Iterable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 from sockd.base.hosted import method_of
 from sockd.base.metrics import End
@@ -21,6 +22,8 @@ from sockd.transports.connection import Connection
 _NOT_FINISHED = frozenset({
     End.CUT, End.STALLED, End.SLOW, End.KICKED, End.BARRED, End.FAILED, End.LIFETIME
 })  # fmt: skip
+# Calls a function with each of these, some in each turn (`transports.continued.ContinuedWork.each`).
+Each = Callable[[Iterable[Connection], Callable[[Connection], object]], None]
 
 
 class Drain:
@@ -30,8 +33,9 @@ class Drain:
     the deadline.
     """
 
-    def __init__(self, connections: Iterable[Connection]) -> None:
+    def __init__(self, connections: Iterable[Connection], each: Each) -> None:
         self.connections = dict.fromkeys(connections)
+        self._each = each
         self.finished = 0
         self.cut = 0
         self.done: Deferred[None] = Deferred()
@@ -52,8 +56,7 @@ class Drain:
 
     def _expired(self) -> None:
         self._deadline = None
-        for connection in tuple(self.connections):
-            connection.cut(End.CUT)
+        self._each(self.connections, lambda connection: connection.cut(End.CUT))
 
     def close(self) -> None:
         """All have ended."""
@@ -67,13 +70,14 @@ class Drain:
 class Draining:
     """The drains of one endpoint; `failed(where)` is called while an exception of a protocol is handled."""
 
-    def __init__(self, clock: Clock, failed: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, failed: Callable[[str], None], each: Each) -> None:
         # Plain sets, as the sweep looks into them for each connection.
         self.connections: set[Connection] = set()
         self.self_paced: set[Connection] = set()  # their protocols say when they have finished
         self.beginning: set[Connection] = set()  # they have no protocol yet that could be asked
         self._clock = clock
         self._failed = failed
+        self._each = each
         self._drains: list[Drain] = []
         self._all: Drain | None = None  # of all connections, also those that still come
 
@@ -84,10 +88,9 @@ class Draining:
 
     def begin(self, connections: Iterable[Connection], within: float | None = None) -> Drain:
         """Let these finish; those that have not finished `within` this many seconds are closed."""
-        drain = Drain(connections)
+        drain = Drain(connections, self._each)
         self._drains.append(drain)
-        for connection in tuple(drain.connections):
-            self._include(connection)
+        self._each(drain.connections, self._include)
         if drain.connections and within is not None:
             drain.limit(self._clock, within)
         self._close_if_done(drain)
@@ -121,7 +124,7 @@ class Draining:
             drain.close()
 
     def _include(self, connection: Connection) -> None:
-        if connection in self.connections:
+        if connection in self.connections or not connection.connected:
             return
         self.connections.add(connection)
         if connection.lingering:
@@ -143,7 +146,14 @@ class Draining:
             drain = method_of(connection.protocol, "drain")
             if drain is not None:
                 self.self_paced.add(connection)
-                drain()
+                # It may be a coroutine, or return a Deferred: what comes of that is not waited for.
+                maybeDeferred(drain).addErrback(self._drain_failed, connection)
+        except BaseException:  # noqa: BLE001 - of the look-up
+            self._drain_failed(Failure(), connection)
+
+    def _drain_failed(self, failure: Failure, connection: Connection) -> None:
+        try:
+            failure.raiseException()
         except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._failed("drain")
-            connection.cut(End.FAILED)
+        connection.cut(End.FAILED)

@@ -218,7 +218,7 @@ class Endpoint:
         if not self._started:
             return
         allowed = effect(self.causes)
-        self.connections.hold(not allowed.reads)
+        self.connections.hold(not allowed.reads, at_once=self.upgrading)
         for listener in self.listeners:
             listener.serve(allowed)
         if self._give_up is not None and not self._draining:

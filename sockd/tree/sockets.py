@@ -58,7 +58,7 @@ class Sockets:
         self._named = dict(named or {})
         self._claimed: set[str] = set()
         self.store: Store = store or NoStore()
-        self.user: Account | None = None  # whom the daemon, while it is root, is going to run as
+        self.user: Account | None = None  # that the daemon, while it is root, is going to be
         self._stay = False
 
     @property

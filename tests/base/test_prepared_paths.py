@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sockd.base import account as account_module
 from sockd.base import paths
 from sockd.base.account import Account, acting_uid, acts_as_root
-from sockd.base.paths import PreparedError
+from sockd.base.way import PreparedError
 
 pytestmark = pytest.mark.skipif(not acts_as_root(), reason="only root has rights to lend")
 
@@ -206,3 +207,15 @@ def test_an_account(root: Path) -> None:
     with stranger.acting(), pytest.raises(PermissionError):
         (root / "secret").read_bytes()
     assert (acting_uid(), os.getgroups()) == (0, os.getgroups())
+
+
+def test_where_a_sandbox_hides_who_acts(monkeypatch: pytest.MonkeyPatch, theirs: Path) -> None:
+    """Then the effective user counts, and nobody else's rights can be taken."""
+    monkeypatch.setattr(account_module, "_set", lambda _what: lambda _id: 2**32 - 1)
+    assert acts_as_root()
+    (theirs / "sub").mkdir()
+    with (
+        pytest.raises(PermissionError, match="can't act as the user"),
+        paths.hands(theirs / "sub" / "a", None),
+    ):
+        pass

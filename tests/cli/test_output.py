@@ -157,6 +157,19 @@ def test_odd_answers(words: str, asked: Asked) -> None:
             assert len(err.splitlines()) == 1, odd
 
 
+def test_odd_answers_to_check(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` by root asks whose file it is; what isn't sockd is as good as nobody."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    file = tmp_path / "my.yaml"
+    file.write_text("endpoints: {a: {listen: 'tcp://*:1', protocol: echo}}")
+    odd: Any
+    for odd in (None, [], "x", float("inf"), float("nan"), 10**400, -1, "\x1b"):
+        for answer in (odd, {"pid": odd, "file": str(file)}, {"pid": os.getpid(), "file": odd}):
+            code, out, err = asked(f"check {file}", answer)
+            assert (code, err) == (0, ""), answer
+            assert out.startswith("endpoint")
+
+
 def test_what_never_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that always has more connections is asked for so many; one that has the same again isn't."""
     monkeypatch.setattr(control, "_MOST_LISTED", 3)

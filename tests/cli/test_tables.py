@@ -133,6 +133,13 @@ def test_a_screen_with_room() -> None:
     assert sorted(shown) == sorted(uncoloured(terminal(page, 80)))
 
 
+def test_texts_without_end() -> None:
+    """Whatever answers, a terminal isn't flooded."""
+    page = tables.status(status(endpoint("x" * 10**6, why="y " * 10**6), file="z" * 10**6), NOW)
+    assert len(terminal(page, 80)) < 20_000
+    assert len(pages.plain(page)) > 10**6
+
+
 def test_status_of_nothing() -> None:
     """Without endpoints there is no table."""
     head = ["sockd 0.1.0, pid 4711, up 3m 20s, running", "file: /etc/sockd/sockd.yaml"]

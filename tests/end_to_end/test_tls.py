@@ -230,6 +230,54 @@ def test_who_has_another_certificate(served: Daemon, program: Program, directory
     }
 
 
+RECHECKED = """
+daemon: {log: {format: json}}
+endpoints:
+  echo:
+    listen: tls://127.0.0.1:0
+    protocol: echo
+    tls: {certificate: server.pem, key: server.key, client_ca: ca.pem, recheck: 100ms}
+"""
+
+
+def test_a_certificate_that_expires(serve: Serve, program: Program, directory: Path) -> None:
+    """Its connections are closed by `recheck`, and OpenSSL's client can't resume its sessions afterwards."""
+    (directory / "ca.pem").write_bytes(made("test authority", authority=True).chain)
+    made("localhost", issuer="test authority").write(directory)
+    daemon = serve(RECHECKED)
+    brief = made("anna.example", issuer="test authority", days=5 / 86_400)  # five seconds
+    shown = certified(directory, "anna", brief)
+    for version in ("1_2", "1_3"):
+        options: list[str | Path] = [f"-tls{version}", "-cert", shown[0], "-key", shown[1]]
+        client = s_client(program, daemon, "echo", *options, "-sess_out", directory / version)
+        client.send("hello\n")
+        client.expect("(?m)^hello")
+    why = "TLS: certificate dates: the client's certificate expired on "
+    for number in (1, 2):
+        ended = daemon.event("connection ended", number, end="not allowed")
+        assert ended["why"].startswith(why)
+        assert ended["bytes_in"] == 6
+    for number, version in enumerate(("1_2", "1_3"), 3):
+        client = s_client(program, daemon, "echo", f"-tls{version}", "-sess_in", directory / version)
+        client.expect("Reused, TLSv1")
+        client.wait()
+        ended = daemon.event("connection ended", number, end="not allowed")
+        assert ended["why"].startswith(why)
+        assert ended["bytes_in"] == 0
+
+
+@pytest.mark.parametrize("group", ["ffdhe2048", "ffdhe8192"])
+def test_keys_of_finite_fields(group: str, served: Daemon, program: Program) -> None:
+    """A client that knows nothing else gets an alert; one that knows elliptic curves, too, is served."""
+    client = s_client(program, served, "echo", "-groups", group)
+    assert client.wait() != 0
+    client.expect("handshake failure")
+    assert "FFDHE" in served.event("connection ended", endpoint="echo")["why"]
+    client = s_client(program, served, "echo", "-groups", f"X25519:{group}")
+    client.send("hello\n")
+    client.expect("(?m)^hello")
+
+
 # -- keys that are renewed
 
 
@@ -289,8 +337,10 @@ def test_check_of_expired_keys(served: Daemon, directory: Path) -> None:
 
 
 def test_an_upgrade_lets_them_finish(served: Daemon) -> None:
-    """TLS can't pass to another program: its connections are drained, later ones come to the new program."""
+    """TLS can't pass to another program: its connections are drained, and its sessions can't be resumed."""
     before = connected(served, "test authority")
+    session = before.session
+    assert resumed(served, before.context, session)
     upgrading = subprocess.Popen(
         [*SOCKD, "upgrade"],
         env={**os.environ, "RUNTIME_DIRECTORY": str(served.runtime)},
@@ -302,7 +352,16 @@ def test_an_upgrade_lets_them_finish(served: Daemon) -> None:
         assert before.recv(1) == b""
     said, _ = upgrading.communicate(timeout=BOUND)
     assert upgrading.returncode == 0, said
-    connected(served, "test authority").close()
+    assert not resumed(served, before.context, session)
+
+
+def resumed(daemon: Daemon, context: ssl.SSLContext, session: ssl.SSLSession | None) -> bool:
+    """Whether a connection that is served resumes this session."""
+    plain = socket.create_connection(("127.0.0.1", daemon.port("echo", "tls")), BOUND)
+    with context.wrap_socket(plain, server_hostname="localhost", session=session) as one:
+        one.sendall(b"x")
+        assert one.recv(1) == b"x"
+        return bool(one.session_reused)
 
 
 # -- a scanner

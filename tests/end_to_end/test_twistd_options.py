@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sockd.process.pid_file import PidFile, PidFileError
 from tests.end_to_end.conftest import Serve, write
 from tests.end_to_end.harness import ROOT, SCRIPTS, SOCKD, events, receive
 from tests.end_to_end.programs import BOUND, Process, run
@@ -158,10 +159,13 @@ def test_upgraded_where_the_lesser_user_may_not_be(serve: Serve, directory: Path
         ECHO,
         "--uid=nobody",
         f"--rundir={directory}/home",
+        f"--pidfile={directory}/sockd.pid",
         door=of_nobody[0],
         environment=of_nobody[1],
     )
     assert run([*SOCKD, "upgrade", "--control", daemon.runtime / "control.sock"]).returncode == 0
+    with pytest.raises(PidFileError, match=f"a daemon runs already, as process {daemon.pid} "):
+        PidFile.take(directory / "sockd.pid", 0o644, None)  # the lock has gone on with the process
     assert daemon.stop() == 0
     assert '"event": "upgraded"' in daemon.text
 

@@ -181,6 +181,7 @@ daemon:
   log:
     level: info
     format: auto
+    to: auto
 endpoints:
   lobby:
     listen:

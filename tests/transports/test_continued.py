@@ -130,3 +130,18 @@ def test_cancelled_calls_are_not_kept(house: House) -> None:
     for _ in range(10_000):
         house.later("idle", delay=3600.0).cancel()
     assert len(house.work) < 200
+
+
+def test_each_of_many_is_done_in_pieces(house: House) -> None:
+    """The first few now, as where there are few nobody waits; the others in turns, each of them once."""
+    done: list[int] = []
+    house.work.each(range(3), done.append)
+    assert done == [0, 1, 2]
+    done.clear()
+    house.work.each(range(10 * continued.PIECE), done.append)
+    assert len(done) == continued.PIECE
+    while house.loop.getDelayedCalls():
+        before = len(done)
+        house.turn()
+        assert len(done) <= before + continued.PIECE
+    assert done == list(range(10 * continued.PIECE))

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ def test_newcomer_of_a_draining_endpoint(house: House) -> None:
     first.close()
     second.close()
     house.until(lambda: draining.called)
-    assert ends(house) == [End.DONE, End.DONE]
+    assert ends(house) == [End.DRAINED, End.DRAINED]
 
 
 def test_close_with_a_sweep_to_come(house: House) -> None:
@@ -267,3 +268,18 @@ def test_close_with_a_sweep_to_come(house: House) -> None:
     assert house.loop.getDelayedCalls()
     endpoint.connections.close()
     assert not house.loop.getDelayedCalls()
+
+
+@pytest.mark.parametrize("reloaded", [True, False])
+def test_bound_of_unsent_bytes(house: House, reloaded: bool) -> None:
+    """`limits.unsent` holds for new connections, and after a reload for those that are open."""
+    endpoint = house.run(TCP, stream=Probes(), unsent=4096 if not reloaded else 1 << 30)
+    connected(house, endpoint)
+    (connection,) = endpoint.connections
+    if reloaded:
+        endpoint.connections.limit(replace(endpoint.connections.limits, unsent=4096))
+    for _ in range(2):
+        connection.write(bytes(10_000_000))
+        house.loop.turn()
+    house.run_clock(lambda: ends(house))
+    assert ends(house) == [End.SLOW]

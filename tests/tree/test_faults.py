@@ -362,3 +362,67 @@ def test_what_escapes_from_a_datagram_port(house: House) -> None:
     house.run_clock(lambda: endpoint.running)
     assert served(house, endpoint)
     assert made[1].calls == ["start", "datagrams"]
+
+
+# -- what is missing
+
+
+class Bare:
+    """A datagram protocol that is not derived from ours, and has only what it needs."""
+
+    def start(self, transport: Any) -> None:
+        self.transport = transport
+
+    def datagrams(self, batch: Any) -> None:
+        for data, peer in batch:
+            self.transport.send(data, peer)
+
+
+def test_a_datagram_protocol_without_an_end(house: House) -> None:
+    """It is neither told of a drain nor of the end, and nothing is wrong with that."""
+    endpoint = house.run(UDP, datagram=lambda _: Bare())
+    assert served(house, endpoint)
+    house.finish(endpoint.drain())
+    house.finish(endpoint.stop())
+    assert not places(house)
+
+
+@pytest.mark.parametrize("what", ["startService", "stopService"])
+def test_a_service_without_a_method(house: House, what: str) -> None:
+    """It can't be started, or not be stopped: its endpoint says so, and ends."""
+    methods = {"startService": lambda _: None, "stopService": lambda _: None}
+    del methods[what]
+    endpoint = house.run(TCP, stream=Probes(), service=lambda _: type("Half", (), methods)())
+    house.finish(endpoint.drain())
+    house.finish(endpoint.stop())
+    assert f"no attribute '{what}'" in endpoint.service.why
+
+
+@ERRORS
+@pytest.mark.parametrize("later", [True, False])
+def test_fault_in_a_drain_that_takes_time(later: bool, error: type[BaseException], house: House) -> None:
+    """A `drain` that is a coroutine, or returns a Deferred, may fail later: that costs its connection."""
+    begun: Deferred[None] = Deferred()
+
+    class Slow(Probe):
+        async def drain(self) -> None:
+            await begun
+            raise error("a bug of a protocol")
+
+    class Failing(Probe):
+        def drain(self) -> Deferred[None]:
+            return begun
+
+    endpoint = house.run(TCP, stream=Probes(Slow if later else Failing))
+    house.connect(endpoint.listeners[0].address)
+    house.until(lambda: len(endpoint.connections))
+    draining = ensureDeferred(endpoint.drain())
+    house.loop.pump([0.1] * 20)
+    assert not draining.called
+    if later:
+        begun.callback(None)
+    else:
+        begun.errback(error("a bug of a protocol"))
+    house.run_clock(lambda: draining.called)
+    assert ends(house) == [End.FAILED]
+    assert places(house) == ["drain"]

@@ -96,5 +96,5 @@ def test_drain_of_a_connection_whose_producer_is_slow(when: str, house: House) -
         endpoint.cut()
     client.close()
     house.run_clock(lambda: draining.called)
-    assert ends(house) == [End.DONE if when == "in time" else End.CUT]
+    assert ends(house) == [End.DRAINED if when == "in time" else End.CUT]
     assert producer.stopped == (when == "never")

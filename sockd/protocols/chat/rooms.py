@@ -12,6 +12,7 @@ If it went out right away, the members after it would hear that it left before t
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from sockd.base.units import counted
 from sockd.protocols.chat.lines import folded
 from sockd.protocols.chat.room import Member, Room
 from sockd.protocols.contract import State
@@ -148,7 +149,7 @@ class Chat:
         return True
 
     def turn_away(self, member: Member) -> None:
-        self.reply(member, f"all {self._member_limit} places are taken; try again later")
+        self.reply(member, f"the chat is full, with {counted(self._member_limit, 'member')}; try again later")
         member.close()
 
     def welcome(self, member: Member) -> None:
@@ -175,7 +176,7 @@ class Chat:
             if len(self.rooms) - vacated >= self._room_limit:
                 self.reply(
                     member,
-                    f"there are {len(self.rooms)} rooms already, as many as there may be; /rooms lists them",
+                    f"there may be no more than {counted(len(self.rooms), 'room')}; /rooms lists them",
                 )
                 return
             room = self.room(name)

@@ -20,6 +20,7 @@ from sockd.limits.access import REFUSED as ACCESS
 from sockd.limits.access import Access, Network
 from sockd.limits.rates import Bucket
 from sockd.limits.sources import CONNECT_RATE, Sources
+from sockd.transports.datagrams.bounded import SPENT, Batch, Bounded
 from sockd.transports.datagrams.mmsg import NoAddressError, outbox
 from sockd.transports.datagrams.receive import receiver
 from sockd.transports.datagrams.senders import Senders
@@ -37,35 +38,23 @@ SINGLE_SENDS = 10
 SO_MEMINFO = 55
 _MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
 
-# Bytes that came, and may be answered later: as much as one event reads.
-UNANSWERED_KEPT = BYTES_PER_EVENT
 # The names under which refusals are counted, besides the kernel's own.
 PER_SOURCE = "datagrams_per_source"
 OF_ALL = "datagrams"
 TOO_LONG = "longer than the kernel's limit"
 NO_ADDRESS = "no return address"
-AMPLIFIES = "longer than what was asked"
 
-_SPENT: dict[int, int] = {}  # credits of which nothing is left; it stays empty
-
-Batch = Sequence[tuple[bytes, Peer]]
 # Counts a refusal of each of these peers; the words may be made only if they are logged.
 Refuse = Callable[[str, Sequence[Peer], str | Callable[[], str]], None]
 
 
 @implementer(IReadDescriptor)
-class DatagramPort:
+class DatagramPort(Bounded):
     """One datagram socket, and the rates at which its datagrams are accepted.
 
     `protocol` is set before the first `read(True)`. `failed(where)` is called while an exception of the
     protocol is being handled, `lost(error, self)` when the reactor won't call the port any more. `refuse`
     counts what is refused, and `enter` what a peer has sent (`senders`).
-
-    **Amplification.** The source of a datagram over UDP may be forged, and the answer then goes to a victim.
-    So a peer that hasn't proved its address (`Peer.proved`) is sent no more bytes, in the event in which its
-    datagrams are handled, than came from it in that event, and the protocol's `answer_beyond` on top for
-    each datagram. What the protocol sends to such peers at other times, all together, is no more than what
-    came and was not answered, up to UNANSWERED_KEPT. What is longer is refused, whatever protocol it is.
     """
 
     def __init__(
@@ -83,6 +72,7 @@ class DatagramPort:
         *,
         answer_beyond: int = 0,
     ) -> None:
+        super().__init__(bounded=sock.family != socket.AF_UNIX, beyond=answer_beyond)
         self.sock = sock
         self.fileno = sock.fileno
         self.protocol: Any = None  # a DatagramProtocol, before anything is read
@@ -99,12 +89,6 @@ class DatagramPort:
         )
         local = sock.family == socket.AF_UNIX
         self._senders = Senders(source.origin, enter, sock.getsockname(), local=local)
-        self._bounded = not local  # whether there may be peers that have proved nothing
-        self._beyond = answer_beyond
-        self._asked: Batch = ()  # what is being handled
-        # Bytes that its peers may be sent, by the identity of their Peers, once an answer needs to know.
-        self._credits: dict[int, int] | None = None
-        self._unanswered = 0  # bytes that came, and were not answered when they were handled
         self._outbox = outbox(DATAGRAMS_PER_EVENT)
         self._wanted = False  # by the listener
         self._paused = False  # by the protocol
@@ -308,7 +292,7 @@ class DatagramPort:
             self.protocol.datagrams(batch)
         except BaseException:  # noqa: BLE001
             self.failed("datagrams")
-        if self._credits is _SPENT:
+        if self._credits is SPENT:
             self._asked, self._credits = (), None
         else:
             self._forget_asked()
@@ -326,7 +310,7 @@ class DatagramPort:
                 and peer is asked[0][1]
                 and self._credits is None
             ):
-                self._credits = _SPENT  # the usual answer: no longer than its question, and the only one
+                self._credits = SPENT  # the usual answer: no longer than its question, and the only one
             elif not self._affords(data, peer):
                 return False
         return self._send(data, peer)
@@ -358,7 +342,7 @@ class DatagramPort:
             self.send(*replies[0])
             return
         if replies is self._asked and self._credits is None:
-            self._credits = _SPENT  # as many bytes to each as came from it
+            self._credits = SPENT  # as many bytes to each as came from it
         elif self._bounded:
             replies = [reply for reply in replies if reply[1].proved or self._affords(*reply)]
         for start in range(0, len(replies), DATAGRAMS_PER_EVENT):
@@ -385,43 +369,8 @@ class DatagramPort:
         self.counters.datagrams_out += len(replies) - len(refused)
         self.counters.bytes_out += size
 
-    # -- amplification
-
-    def _affords(self, data: bytes, peer: Peer) -> bool:
-        """Whether a peer that has proved nothing may be sent this; if not, that is counted."""
-        if peer.sockaddr is None or (self._guarded and self._senders.refusal(peer) is not None):
-            return True  # it will be refused for that reason
-        if self._credits is None:
-            self._credits = self._counted()
-        size, left = len(data), self._credits.get(id(peer))
-        if left is None:
-            beyond = max(0, size - self._beyond)
-            if beyond > self._unanswered:
-                self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and nothing that came is to be answered")
-                return False
-            self._unanswered -= beyond
-        elif size > left:
-            self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and {left} may be sent")
-            return False
-        else:
-            self._credits[id(peer)] = left - size
-        return True
-
-    def _counted(self) -> dict[int, int]:
-        credit: dict[int, int] = {}
-        for datagram, each in self._asked:
-            credit[id(each)] = credit.get(id(each), 0) + len(datagram) + self._beyond
-        return credit
-
-    def _forget_asked(self) -> None:
-        """What was asked has been handled: what was not answered may be answered later."""
-        if self._bounded:
-            if self._credits is None:
-                left = sum([len(data) for data, _ in self._asked])
-            else:
-                left = max(0, sum(self._credits.values()) - self._beyond * len(self._asked))
-            self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
-        self._asked, self._credits = (), None
+    def _barred(self, peer: Peer) -> bool:
+        return peer.sockaddr is None or (self._guarded and self._senders.refusal(peer) is not None)
 
     def gone(self, peer: Peer) -> bool:
         """Whether nobody has the Unix peer's socket any more: connect(2) says so, and sends nothing."""

@@ -32,7 +32,7 @@ class Opened:
 def open_address(address: Address, options: SocketOptions, user: Account | None = None) -> Opened:
     """A bound socket, which listens if it is a stream socket; OpenError where the address is refused.
 
-    `user` is whom the daemon, while it is root, is going to run as.
+    `user` is the one that the daemon, while it is root, is going to be.
     """
     if address.kind.local:
         sock, file = open_unix(address, options, user)

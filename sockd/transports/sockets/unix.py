@@ -14,6 +14,7 @@ from pathlib import Path
 from sockd.base import paths
 from sockd.base.account import Account, acting_uid, give_pinned, making_for
 from sockd.base.addresses import Address, Kind
+from sockd.base.way import PreparedError
 from sockd.transports.sockets.inet import OpenError, explain
 from sockd.transports.sockets.options import SocketOptions
 
@@ -97,7 +98,7 @@ def open_unix(
     """A bound socket (stream ones listen) and its file, which abstract ones don't have.
 
     A stale file is replaced. OpenError where another program answers there, where something else has the
-    name, and where the kernel refuses. `user` is whom the daemon, which is root still, is going to run as.
+    name, and where the kernel refuses. `user` is the one that the daemon, while it is root, is going to be.
     """
     kind = socket.SOCK_STREAM if address.kind is Kind.UNIX else socket.SOCK_DGRAM
     try:
@@ -214,7 +215,7 @@ def _umask(mask: int) -> Iterator[None]:
 
 def _explain(error: OSError, address: Address) -> str:
     directory = os.path.dirname(address.path)
-    if isinstance(error, paths.PreparedError):
+    if isinstance(error, PreparedError):
         return str(error.strerror)
     if error.errno == errno.ENOENT:
         return f"there is no directory {directory}"

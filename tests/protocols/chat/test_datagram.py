@@ -99,7 +99,7 @@ def test_full() -> None:
     """A peer for whom there is no place is told so, and counted."""
     net = Net(members=1)
     net.join(DAVE, "dave")
-    assert net.receive(b"hello\n", UNIX) == ["-- all 1 places are taken; try again later"]
+    assert net.receive(b"hello\n", UNIX) == ["-- the chat is full, with 1 member; try again later"]
     assert net.counters.refused == {"chat full": 1}
     assert net.receive(b"/quit", DAVE) == ["-- goodbye"]
     assert net.receive(b"hello\n", UNIX)[0].startswith("-- welcome")

@@ -100,7 +100,7 @@ def test_full() -> None:
     first, second = Terminal(chat), Terminal(chat)
     assert (first.admitted, second.admitted) == (True, False)
     chat.turn_away(second.member)
-    assert second.heard() == ["-- all 1 places are taken; try again later"]
+    assert second.heard() == ["-- the chat is full, with 1 member; try again later"]
     assert second.closed
     chat.depart(first.member, "quit")
     assert Terminal(chat).admitted
@@ -171,7 +171,7 @@ def test_rooms_are_bounded(chat: Chat, alice: Terminal, bob: Terminal) -> None:
     chat.join(bob.member, "b")
     third = Terminal(chat)
     chat.join(third.member, "c")
-    assert third.heard() == ["-- there are 3 rooms already, as many as there may be; /rooms lists them"]
+    assert third.heard() == ["-- there may be no more than 3 rooms; /rooms lists them"]
     assert third.member.room is chat.lobby
     chat.join(bob.member, "c")
     assert list(chat.rooms) == ["lobby", "a", "c"]

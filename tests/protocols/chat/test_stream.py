@@ -49,7 +49,7 @@ def test_full() -> None:
     transport = Transport()
     late.makeConnection(transport)
     session.clock.advance(GREETING_DELAY)
-    assert heard(transport) == ["-- all 1 places are taken; try again later"]
+    assert heard(transport) == ["-- the chat is full, with 1 member; try again later"]
     assert transport.disconnecting
     late.dataReceived(b"hello\n")
     late.connectionLost()

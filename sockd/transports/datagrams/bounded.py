@@ -1,0 +1,78 @@
+"""How much goes to UDP peers that have proved nothing: no more than came from them, whatever the protocol.
+
+The source of a datagram over UDP may be forged, and the answer then goes to a victim.
+So a peer that hasn't proved its address (`Peer.proved`) is sent no more bytes, in the event in which its
+datagrams are handled, than came from it in that event, and the protocol's `answer_beyond` on top for
+each datagram. What the protocol sends to such peers at other times, all together, is no more than what
+came and was not answered, up to UNANSWERED_KEPT. What is longer is refused, whatever protocol it is.
+"""
+
+from collections.abc import Sequence
+
+from sockd.base.peers import Peer
+
+AMPLIFIES = "longer than what was asked"  # the name under which refusals are counted
+UNANSWERED_KEPT = 256 * 1024  # bytes: as many as one event reads
+SPENT: dict[int, int] = {}  # credits of which nothing is left; it stays empty
+
+Batch = Sequence[tuple[bytes, Peer]]
+
+
+class Bounded:
+    """The part of a DatagramPort that bounds its answers, unless the kernel vouches for all its peers.
+
+    `_asked` is the batch that is being handled. `_credits` are the bytes that its peers may still be sent,
+    by the identity of their Peers; they are counted once an answer needs to know, as most answer just what
+    came.
+    """
+
+    def __init__(self, *, bounded: bool, beyond: int) -> None:
+        self._bounded = bounded
+        self._beyond = beyond  # bytes
+        self._asked: Batch = ()
+        self._credits: dict[int, int] | None = None
+        self._unanswered = 0  # bytes that came, and were not answered when they were handled
+
+    def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
+        """Count and log what is refused."""
+        raise NotImplementedError
+
+    def _barred(self, peer: Peer) -> bool:
+        """Whether this peer is sent nothing, for another reason."""
+        raise NotImplementedError
+
+    def _affords(self, data: bytes, peer: Peer) -> bool:
+        """Whether a peer that has proved nothing may be sent this; if not, that is counted."""
+        if self._barred(peer):
+            return True  # it will be refused for that reason
+        if self._credits is None:
+            self._credits = self._counted()
+        size, left = len(data), self._credits.get(id(peer))
+        if left is None:
+            beyond = max(0, size - self._beyond)
+            if beyond > self._unanswered:
+                self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and nothing that came is to be answered")
+                return False
+            self._unanswered -= beyond
+        elif size > left:
+            self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and {left} may be sent")
+            return False
+        else:
+            self._credits[id(peer)] = left - size
+        return True
+
+    def _counted(self) -> dict[int, int]:
+        credit: dict[int, int] = {}
+        for datagram, each in self._asked:
+            credit[id(each)] = credit.get(id(each), 0) + len(datagram) + self._beyond
+        return credit
+
+    def _forget_asked(self) -> None:
+        """What was asked has been handled: what was not answered may be answered later."""
+        if self._bounded:
+            if self._credits is None:
+                left = sum([len(data) for data, _ in self._asked])
+            else:
+                left = max(0, sum(self._credits.values()) - self._beyond * len(self._asked))
+            self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
+        self._asked, self._credits = (), None

@@ -1,0 +1,52 @@
+"""Logs what third parties' code raises where nobody can catch it, as in a `__del__`, at a bounded rate."""
+
+import sys
+from collections import Counter
+
+from twisted.logger import Logger
+
+from sockd.base.metrics import summary
+from sockd.base.reactor import Reactor
+from sockd.base.units import Rate
+from sockd.limits.suppression import LogLimiter
+from sockd.tree.supervisor import describe
+
+_LOGGED = Rate(1, 1.0)
+
+
+class Unraisable:
+    """Takes the place of Python's own hook, which prints a traceback for each on standard error."""
+
+    def __init__(self, reactor: Reactor, log: Logger) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._limiter = LogLimiter(reactor, _LOGGED, self._sum_up)
+
+    def install(self) -> None:
+        """From now on all of this process is logged."""
+        sys.unraisablehook = self.note
+
+    def note(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Called in any thread, at any moment."""
+        error = unraisable.exc_value or unraisable.exc_type()
+        # Names only: to keep the object would bring it back to life.
+        self._reactor.callFromThread(self._report, _name(unraisable.object), describe(error))
+
+    def _report(self, where: str, why: str) -> None:
+        if self._limiter.allows(where):
+            self._log.error(
+                "{where} raised where nobody can catch it: {why}",
+                where=where, why=why, event="protocol failed",
+            )  # fmt: skip
+
+    def _sum_up(self, suppressed: Counter[str]) -> None:
+        self._log.error(
+            "within a second also raised: {summary}", summary=summary(suppressed), event="protocol failed"
+        )
+
+
+def _name(of: object) -> str:
+    try:
+        return str(getattr(of, "__qualname__", None) or type(of).__qualname__)
+    except BaseException:  # noqa: BLE001
+        return "something"
