@@ -41,8 +41,8 @@ class Destination:
     """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
 
     With a path it is a file, which can be reopened; without, it is standard output, or another `descriptor`.
-    That is given, too, where the file at the path is open already. `user` is the one that the daemon, while it
-    is root, is going to be: that user must be able to write to the file and to reopen it.
+    That is given, too, where the file at the path is open already. `user` is the one that the daemon, while
+    it is root, is going to be: that user must be able to write to the file and to reopen it.
     """
 
     def __init__(
