@@ -41,7 +41,8 @@ ENDPOINTS = """
   brief: {{listen: tcp://{host}:0, protocol: echo, limits: {{idle: 1s, stall: 1s}}}}
   few: {{listen: tcp://{host}:0, protocol: echo, limits: {{connections: 10}}}}
   target-chat: {{listen: [tcp://{host}:0, udp://{host}:0], protocol: chat, options: {{rate: 1000/s}}}}
-  crowd: {{listen: [tcp://{host}:0, udp://{host}:0], protocol: chat, options: {{members: 3000}}}}
+  crowd: {{listen: udp://{host}:0, protocol: chat}}
+  askers: {{listen: tcp://{host}:0, protocol: chat}}
   target-log: {{listen: [tcp://{host}:0, udp://{host}:0], protocol: line-log, options: {{path: target.log}}}}
   void-log: {{listen: [tcp://{host}:0, udp://{host}:0], protocol: line-log, options: {{path: /dev/null}}}}
 """

@@ -96,7 +96,7 @@ def test_members_who_all_ask(scene: Scene) -> None:
     members: list[socket.socket] = []
 
     def join(attackers: Attackers) -> None:
-        members[:] = joined(attackers, "crowd", ASKERS, buffer=2**20)
+        members[:] = joined(attackers, "askers", ASKERS, buffer=2**20)
 
     def ask(_attackers: Attackers, end: float) -> int:
         for one in members:

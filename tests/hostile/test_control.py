@@ -67,3 +67,19 @@ def test_answers_that_nobody_reads(scene: Scene) -> None:
         return CALLERS
 
     attacked(scene, "answers nobody reads", "callers", ask, prepare=connect, memory=256)
+
+
+def test_thousands_are_drained(scene: Scene) -> None:
+    """9,000 connections are asked to finish, and those that don't are closed, all in the same moment."""
+
+    def connect(attackers: Attackers) -> None:
+        for _ in range(CONNECTIONS):
+            attackers.connect("target")
+
+    def drain(attackers: Attackers, end: float) -> int:
+        assert len(scene.ask("drain", endpoint="target")) == 3
+        scene.ask("resume", endpoint="target")
+        time.sleep(max(0.0, end - time.monotonic()))
+        return CONNECTIONS
+
+    attacked(scene, "all drained", "connections", drain, prepare=connect, memory=64)

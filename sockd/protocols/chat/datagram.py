@@ -320,8 +320,19 @@ class ChatDatagrams(DatagramProtocol):
             self._service.member_log.left(session.peer, session.member.name, reason)
 
     def sweep(self, now: float) -> None:
-        checks = 0
-        for session in tuple(self._sessions.values()):
+        self._sweep_some(deque(self._sessions.values()), now, 0)
+
+    def _sweep_some(self, sessions: deque[DatagramSession], now: float, checks: int) -> None:
+        """Look at these, until some have left that many others are told of; at the rest in a later turn."""
+        left = DELIVERIES_PER_EVENT
+        while sessions:
+            if left <= 0:
+                self._later(self._sweep_some, sessions, now, checks)
+                return
+            session = sessions.popleft()
+            if self._sessions.get(session.key) is not session:
+                continue  # it has left in between
+            told = 0 if session.member.room is None else len(session.member.room.members)
             if not session.peer.local:
                 self._sweep_remote(session, now)
             elif checks < GONE_CHECKS and now - max(session.heard, session.checked) >= GONE_INTERVAL:
@@ -329,6 +340,7 @@ class ChatDatagrams(DatagramProtocol):
                 session.checked = now
                 if self.transport.gone(session.peer):
                     self.lose(session, "its socket is gone")
+            left -= 1 if session.member.present else 1 + told
 
     def _sweep_remote(self, session: DatagramSession, now: float) -> None:
         silent = now - session.heard
@@ -349,7 +361,17 @@ class ChatDatagrams(DatagramProtocol):
         if self._call is not None:
             self._call.cancel()
         self.outbox.close()
-        for session in tuple(self._sessions.values()):
+        self._lose_some(deque(self._sessions.values()))
+
+    def _lose_some(self, sessions: deque[DatagramSession]) -> None:
+        """Take these out, as many as one event may, and the rest in later turns: the others are told of each."""
+        left = DELIVERIES_PER_EVENT
+        while sessions:
+            if left <= 0:
+                self._later(self._lose_some, sessions)
+                return
+            session = sessions.popleft()
+            left -= 1 if session.member.room is None else len(session.member.room.members)
             self.lose(session, "its listener closed")
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sockd.base.peers import Peer
-from sockd.protocols.chat.datagram import DELIVERIES_PER_EVENT
+from sockd.protocols.chat.datagram import DELIVERIES_PER_EVENT, SILENCE_LIMIT
 from sockd.protocols.chat.outbox import CROWDED, LIMIT, OUTBOX_FULL, SENDS_PER_EVENT, Outbox
 from sockd.protocols.chat.room import Member
 from tests.protocols.chat.net import Net
@@ -98,3 +98,20 @@ def test_a_closed_outbox_takes_nothing() -> None:
     outbox = Outbox(lambda *_, **__: pytest.fail("nothing is to come"))
     outbox.add(b"late\n", None)  # type: ignore[arg-type]
     assert not len(outbox)
+
+
+def test_a_crowd_that_is_silent_leaves_in_pieces() -> None:
+    """300 members who are silent for as long leave in several events; those who stay are told of each."""
+    net = Net()
+    peers = crowd("udp", net)
+    member_told: list[bytes] = []
+    member = Member(member_told.append, lambda: None)
+    assert net.service.chat.admit(member)
+    net.service.chat.welcome(member)
+    net.listener.sweep(net.clock.seconds() + SILENCE_LIMIT)
+    gone = MEMBERS - len(list(net.listener.members()))
+    assert 0 < gone <= DELIVERIES_PER_EVENT // MEMBERS + 2
+    net.clock.advance(0)
+    assert not list(net.listener.members())
+    left = [line for line in member_told if b"silent for 5 minutes" in line]
+    assert len(left) == len(peers)
