@@ -41,15 +41,15 @@ def _http(protocol: str, version: str) -> Stranger:
 
 
 def _other(protocol: str) -> Stranger:
-    return Stranger(protocol, f"-- this is a chat, which takes lines of text: no {protocol}\n".encode())
+    return Stranger(protocol, f"-- this is a chat, which takes lines of text, not {protocol}\n".encode())
 
 
 _HTTP = _http("HTTP", "HTTP/1.1")
-_BINARY = _other("binary protocol")
+_BINARY = _other("a binary protocol")
 # By the first bytes, whether a line or not.
 _BEGINNINGS = (
     (re.compile(rb"\x16\x03[\x00-\x04]"), _other("TLS")),
-    (re.compile(rb"(?:\r\n\r\n)?\x00\r\nQUIT\n"), _other("PROXY header")),
+    (re.compile(rb"(?:\r\n\r\n)?\x00\r\nQUIT\n"), _other("the PROXY protocol")),
     (re.compile(rb"\x05[\x01-\x1f]"), _other("SOCKS")),
     (re.compile(rb"\xff\xec\n[\x01\x02]"), _other("SOCKS")),  # `telnet` has put its mark for a leading 4
     (re.compile(rb"\x03\x00[\x00-\x0f]"), _other("RDP")),
@@ -82,7 +82,7 @@ _LINES = (
         re.compile(rb"(?:EHLO|HELO|LHLO) \S+\s*$"),
         Stranger("SMTP", b"554 This is a chat, and no mail server\r\n"),
     ),
-    (re.compile(rb"PROXY (?:TCP[46]|UNKNOWN)\b"), _other("PROXY header")),
+    (re.compile(rb"PROXY (?:TCP[46]|UNKNOWN)\b"), _other("the PROXY protocol")),
     (re.compile(rb"SSH-\d\.\d"), _other("SSH")),
     (re.compile(rb"\*\d{1,4}\s*$"), Stranger("Redis", b"-ERR this is a chat, and no Redis server\r\n")),
 )

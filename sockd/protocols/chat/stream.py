@@ -49,7 +49,7 @@ GREETING_DELAY = 0.1  # seconds in which a client that speaks first has spoken
 # Bytes that one event reads. The costliest are telnet commands between single letters: 0.8 ms.
 READ_LIMIT = 2048
 
-_ENDLESS = Stranger("endless telnet", b"-- a telnet subnegotiation without end: goodbye\n")
+_ENDLESS = Stranger("telnet without end", b"-- a telnet subnegotiation without end: goodbye\n")
 _REASONS = {End.PEER: "closed the connection", End.RESET: "lost the connection"}
 
 

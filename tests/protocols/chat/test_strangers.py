@@ -43,12 +43,15 @@ STRANGERS = {
     "SIP": [b"REGISTER sip:host SIP/2.0\r\n", b"SIP/2.0 200 OK\r\n"],
     "SMTP": [b"EHLO client.example\r\n", b"HELO client\r\n"],
     "SSH": [b"SSH-2.0-OpenSSH_9.2\r\n"],
-    "PROXY header": [b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"],
+    "the PROXY protocol": [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c",
+    ],
     "TLS": [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"],
     "SOCKS": [b"\x05\x01\x00", b"\x05\x02\x00\x02"],
     "RDP": [b"\x03\x00\x00\x13\x0e\xe0\x00\x00"],
     "Redis": [b"*2\r\n$4\r\nAUTH\r\n"],
-    "binary protocol": [b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"JRMI\x00\x02K", b"\x10\x0c\x00\x04MQTT"],
+    "a binary protocol": [b"\x00\x00\x00\x08\x04\xd2\x16\x2f", b"JRMI\x00\x02K", b"\x10\x0c\x00\x04MQTT"],
 }
 MEMBERS = [
     b"hello\n",

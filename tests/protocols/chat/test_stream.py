@@ -254,6 +254,26 @@ def test_a_client_of_another_protocol(session: Session, size: int, late: bool) -
     assert list(session.service.chat.members) == ["alice"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "protocol"),
+    [
+        (b"\x04\x01\x00\x50\x7f\x00\x00\x01user\x00", "SOCKS"),  # whose 4 is Ctrl-D as well
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\xff\xfd\x01\xff\xfa\x0a", "TLS"),
+        (b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01", "the PROXY protocol"),
+        (b"\xff\xfd\x03\xff\xfb\x18PASS SECRET\r\x00", "IRC"),  # by a telnet
+    ],
+)
+def test_clients_whose_bytes_mean_something_to_telnet(session: Session, sent: bytes, protocol: str) -> None:
+    """They are known by their beginning all the same, and get no answer of telnet's."""
+    _, to_alice = session.connect("alice")
+    client, transport = session.factory.buildProtocol(None), Transport()
+    client.makeConnection(transport)
+    client.dataReceived(sent)
+    assert transport.refused == f"not a chat: it speaks {protocol}"
+    assert b"\xff" not in transport.value()
+    assert not heard(to_alice)
+
+
 def test_a_flood_of_blank_lines_before_the_first(session: Session) -> None:
     """Blank lines are no way to stay unknown and be read without a bound, nor do they fill memory."""
     protocol, transport = session.factory.buildProtocol(None), Transport()

@@ -258,3 +258,26 @@ def test_guests_after_a_restart() -> None:
     starts = [ChatService(host).chat.guests for _ in range(20)]
     assert len(set(starts)) > 15
     assert all(10_000 <= start < 100_000 for start in starts)
+
+
+def test_states_of_the_version_before() -> None:
+    """A member whose state has no word of telnet, of its first line, or of when it came, goes on."""
+    old = Session()
+    alice, to_alice = old.connect("alice")
+    bob, to_bob = old.connect("bob")
+    frozen = alice.freeze()
+    for name in ("telnet", "greeted", "known"):
+        del frozen[name]
+    alice.freeze = lambda: frozen  # type: ignore[method-assign]
+    new = old.succeed((alice, to_alice), (bob, to_bob))
+    heard(to_bob)
+    new.came_back[0].dataReceived(b"GET / HTTP/1.1\n")
+    assert heard(to_bob) == ["<alice> GET / HTTP/1.1"]
+    net = Net()
+    net.join(DAVE, "dave")
+    state = net.listener.freeze()
+    for session in state["sessions"]:
+        del session["since"], session["known"]
+    net.listener.freeze = lambda: state  # type: ignore[method-assign]
+    (member,) = succeeded(net).listener.members()
+    assert member.name == "dave"
