@@ -44,6 +44,7 @@ from sockd.sinks.thread import WorkerThread
 from sockd.systemd.inherited import environment_at_exec, take
 from sockd.systemd.notify import Notify, Watchdog, fd_store_size
 from sockd.systemd.store import FdStore, adopt
+from sockd.tree.unraisable import Unraisable
 from sockd.upgrade import thawing
 from sockd.upgrade.carried import Carried
 from sockd.upgrade.course import Course
@@ -166,6 +167,7 @@ class Program(Daemon):
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
         if self.last_resort is not None:
+            Unraisable(self._reactor, self.log).install()
             self._watch_stops(self.last_resort)
         super().startService()
         if self._handed is None:

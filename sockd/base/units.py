@@ -42,7 +42,8 @@ class Rate:
         return self.count / self.per
 
     def __str__(self) -> str:
-        return f"{self.count}/{ {1.0: 's', 60.0: 'm', 3600.0: 'h'}[self.per] }"
+        unit = {1.0: "s", 60.0: "m", 3600.0: "h"}.get(self.per)
+        return f"{self.count}/{unit}" if unit else f"{self.count} in {self.per:g}s"
 
 
 def duration(text: str, least: float = 0, most: float = inf) -> float:

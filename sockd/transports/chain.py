@@ -14,11 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sockd.base.text import visible
 from sockd.transports.identity import claimed_name
+from sockd.transports.inspection import CERTIFICATES
 
-# Certificates, and bytes of them, that a client may show at most: a session of TLS 1.2 keeps three times as
-# much in memory. A chain has two or three of a kilobyte each.
-CHAIN_LENGTH = 10
-CHAIN_SIZE = 32 * 1024
+# Certificates that a client may show at most; as a rule they are two or three, of a kilobyte each.
+CHAIN_LENGTH = CERTIFICATES
 # Characters that are shown of a certificate's name.
 _SHOWN_LENGTH = 255
 

@@ -34,6 +34,7 @@ from sockd.base.reactor import Reactor
 if TYPE_CHECKING:
     import ssl  # OpenSSL is loaded where TLS is used
 
+    from sockd.transports.costly import CostlySources
     from sockd.transports.handshake_memory import HandshakeMemory
 
 # More transports than these with something to send after one event are a fan-out.
@@ -90,7 +91,7 @@ class Flusher:
         self.reactor = reactor
         self._room = memoryview(b"")
         # `transports.handshaking` makes and uses them.
-        self.tls: tuple[ssl.MemoryBIO, ssl.MemoryBIO, HandshakeMemory] | None = None
+        self.tls: tuple[ssl.MemoryBIO, ssl.MemoryBIO, HandshakeMemory, CostlySources] | None = None
         self.dirty: deque[Dirty] = deque()
         self._later: defaultdict[object, Later] = defaultdict(Later)
         self.hearing: set[object] = set()  # lanes that had events since the last run

@@ -8,6 +8,7 @@ the protocol is made. What handshakes hold in memory is bounded, for each and fo
 import socket
 import ssl
 from collections.abc import Callable
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from twisted.python.failure import Failure
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.transports.connection import Connection
+from sockd.transports.costly import SMALL_FLIGHT, CostlySources
 from sockd.transports.fields import HIGH_WATER, READ_SIZE, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.handshake import HANDSHAKE_FAILURE, explanation, step, words
@@ -40,6 +42,7 @@ class Handshaking(Connection):
         "_bio_in",
         "_bio_out",
         "_build",
+        "_costly",
         "_deaf",
         "_goodbye",
         "_handshakes",
@@ -66,8 +69,8 @@ class Handshaking(Connection):
     ) -> None:
         super().__init__(sock, peer, flusher, owner, listener)
         if flusher.tls is None:
-            flusher.tls = ssl.MemoryBIO(), ssl.MemoryBIO(), HandshakeMemory()
-        self._bio_in, self._bio_out, self._handshakes = flusher.tls
+            flusher.tls = ssl.MemoryBIO(), ssl.MemoryBIO(), HandshakeMemory(), CostlySources()
+        self._bio_in, self._bio_out, self._handshakes, self._costly = flusher.tls
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
         self._named = context.sni_callback is not None
         self._asks = context.verify_mode != ssl.CERT_NONE
@@ -115,19 +118,25 @@ class Handshaking(Connection):
         except HandshakeRefusedError as error:
             self._refuse(str(error), HANDSHAKE_FAILURE if error.honest else b"")
             return
-        bio, done = self._bio_in, False
+        if inspection.hidden > SMALL_FLIGHT and self._costly.bars(self.peer, self._reactor.seconds()):
+            self._refuse("certificates of its source were refused that took long to read")
+            return
+        bio, done, began = self._bio_in, False, perf_counter()
         bio.write(data)
         try:
             done = bool(data) and step(self._tls, named=self._named)
         except ssl.SSLError as error:
+            self._costly.failed(self.peer, perf_counter() - began, self._reactor.seconds())
             self._tls_failed(error)
         finally:
-            early = bio.read()
+            early = bio.read() + inspection.excess
             if said := self._bio_out.read():
                 inspection.answered(said)
                 self._hear(said)
         if not done:
-            if self.connected:
+            if self.connected and inspection.excess:
+                self._refuse(inspection.limit)
+            elif self.connected:
                 self._handshakes.hold(self, inspection.memory)
         elif self._shaken() and early:
             self.give(early)

@@ -14,10 +14,12 @@ from sockd.transports.records import HEADER_SIZE
 # Bytes of a ClientHello at most. They take about 2 KiB with a key after quantum computers, a few more with a
 # ticket; BoringSSL has the same bound.
 HELLO_SIZE = 16 * 1024
-# Bytes that a client sends in a whole handshake at most: a ClientHello or two, its certificates, its keys.
-HANDSHAKE_SIZE = 64 * 1024
-# Records of them at most: 64 KiB with the shortest `max_fragment_length`, 512 bytes (RFC 6066), are as many.
-HANDSHAKE_RECORDS = 128
+# Bytes that a client sends after it, at most: certificates, and keys. OpenSSL takes a third of a millisecond
+# for each certificate before it looks at any, and small ones may be forty.
+FLIGHT_SIZE = 12 * 1024
+# Records of a handshake at most; in TLS 1.2 certificates, too.
+HANDSHAKE_RECORDS = 64
+CERTIFICATES = 10
 # Records of a ClientHello at most. Some programs split theirs, to get past filters.
 HELLO_RECORDS = 32
 # Memory that OpenSSL takes for the certificates of a client at most, however few bytes of them have come: the
@@ -26,7 +28,7 @@ CERTIFICATES_SIZE = 100 * 1024
 
 _FIRST_SIZE = 12  # bytes that tell a PROXY header from others
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
-_CLIENT_HELLO = 1
+_CLIENT_HELLO, _CERTIFICATES = 1, 11
 _MESSAGE_HEADER_SIZE = 4
 _HELLO_AT = HEADER_SIZE + _MESSAGE_HEADER_SIZE  # in its record
 # Where the random bytes of a ServerHello are in its record, and what they are if it asks for another
@@ -54,19 +56,22 @@ class Inspection:
     __slots__ = (
         "_asks",
         "_expected",
+        "_flight",
         "_header",
         "_held",
         "_hello",
         "_holding",
         "_kind",
         "_left",
+        "_list",
         "_message",
         "_no_tls",
         "_records",
         "_retried",
-        "_size",
         "encrypted",
+        "excess",
         "first",
+        "limit",
         "version",
     )
 
@@ -74,7 +79,7 @@ class Inspection:
         self._asks = asks
         self._held = b""  # that OpenSSL hasn't got yet
         self._holding = True
-        self._size = 0  # bytes of all that came
+        self._flight = 0  # bytes that came after the ClientHello
         self._records = 0
         self._header = b""  # as much as there is of a record's
         self._kind = 0  # of the record
@@ -85,6 +90,9 @@ class Inspection:
         self._retried = False  # the server asked for another ClientHello
         self._no_tls = False
         self.encrypted = False  # what the client sends now
+        self._list: bytearray | None = None  # of certificates, in the clear, until it is complete
+        self.excess = b""  # that came and is not to be passed on as a part of the handshake, because …
+        self.limit = ""  # … of this
         self.first = b""  # the first bytes that came
         self.version = b""  # that the ClientHello names
 
@@ -95,31 +103,49 @@ class Inspection:
             return CERTIFICATES_SIZE
         return len(self._held) or self._expected
 
+    @property
+    def hidden(self) -> int:
+        """Bytes that have come encrypted, as certificates do in TLS 1.3."""
+        return self._flight if self._kind == _DATA else 0
+
     def answered(self, data: bytes) -> None:
         """This is the server's answer to the ClientHello."""
         self._retried = data[_RANDOM_AT : _RANDOM_AT + len(_RETRY)] == _RETRY
 
     def pass_on(self, data: bytes) -> bytes:
         """What OpenSSL may have now that this has come. HandshakeRefusedError where it is to have nothing."""
-        self._size += len(data)
+        self.excess = b""
         if len(self.first) < _FIRST_SIZE:
             self.first += data[: _FIRST_SIZE - len(self.first)]
-        if self._size > HANDSHAKE_SIZE:
-            raise HandshakeRefusedError(f"the handshake takes more than {HANDSHAKE_SIZE // 1024} KiB")
-        if self._size == len(data) and _is_whole_hello(data):
+        if not self._records and not self._held and _is_whole_hello(data):
             self._records, self._hello, self._holding = 1, None, False  # as most are
             self.version = data[_HELLO_AT : _HELLO_AT + 2]
             _check_groups(data[_HELLO_AT:])
             return data
-        if not self._no_tls:
-            self._follow(data)
+        if not self._holding:
+            return self._pass_some(data)
+        self._follow(data)
         if self._holding:
             self._held += data
             return b""
         held, self._held = self._held, b""
         return held + data
 
-    def _follow(self, data: bytes) -> None:
+    def _pass_some(self, data: bytes) -> bytes:
+        """What is within the bounds: the `excess` may be data, if the handshake is done before it."""
+        end = FLIGHT_SIZE - self._flight
+        self.limit = f"the handshake takes more than {FLIGHT_SIZE // 1024} KiB"
+        if not self._no_tls:
+            followed = self._follow(data[:end])
+            if followed < min(end, len(data)):
+                self.limit = f"the handshake takes more than {HANDSHAKE_RECORDS} records"
+            end = min(end, followed)
+        self._flight += len(data[:end])
+        self.excess = data[end:]
+        return data[:end]
+
+    def _follow(self, data: bytes) -> int:
+        """Follow the records in it; where it was to stop, as there are too many."""
         at = 0
         while at < len(data):
             if self._left:
@@ -129,14 +155,17 @@ class Inspection:
                 if self._kind == _HANDSHAKE and not self.encrypted:
                     self._messages(piece)
                 continue
+            if not self._holding and not self._header and self._records >= HANDSHAKE_RECORDS:
+                return at
             piece = data[at : at + HEADER_SIZE - len(self._header)]
             at += len(piece)
             self._header += piece
             if self._header[0] not in range(_CHANGE_CIPHER_SPEC, _DATA + 1) or self._header[1:2] not in b"\3":
                 self._no_tls, self._holding = True, False
-                return
+                break
             if len(self._header) == HEADER_SIZE:
                 self._record()
+        return len(data)
 
     def _record(self) -> None:
         """A record begins."""
@@ -144,10 +173,8 @@ class Inspection:
         self._left = self._header[3] << 8 | self._header[4]
         self._header = b""
         self._records += 1
-        most = HELLO_RECORDS if self._holding else HANDSHAKE_RECORDS
-        if self._records > most:
-            what = "ClientHello" if self._holding else "handshake"
-            raise HandshakeRefusedError(f"the {what} takes more than {most} records")
+        if self._holding and self._records > HELLO_RECORDS:
+            raise HandshakeRefusedError(f"the ClientHello takes more than {HELLO_RECORDS} records")
         # In TLS 1.3 a ChangeCipherSpec means nothing, and one comes before a second ClientHello.
         if self._kind == _DATA or (self._kind == _CHANGE_CIPHER_SPEC and not self._retried):
             self.encrypted = True
@@ -172,15 +199,31 @@ class Inspection:
                     self.version = bytes(self._hello[:2])
                     _check_groups(bytes(self._hello))
                     self._hello, self._holding = None, False
+            elif self._list is not None:
+                self._list += body
+                if not self._expected:
+                    _count_certificates(bytes(self._list))
+                    self._list = None
 
     def _begin_message(self, kind: int, size: int) -> None:
         if kind == _CLIENT_HELLO and size > HELLO_SIZE:
             raise HandshakeRefusedError(f"the ClientHello takes more than {HELLO_SIZE // 1024} KiB")
-        if size > HANDSHAKE_SIZE:
-            raise HandshakeRefusedError(f"the handshake takes more than {HANDSHAKE_SIZE // 1024} KiB")
+        if kind != _CLIENT_HELLO and size > FLIGHT_SIZE:
+            raise HandshakeRefusedError(f"the handshake takes more than {FLIGHT_SIZE // 1024} KiB")
         self._expected = size
+        self._list = bytearray() if kind == _CERTIFICATES else None
         if kind != _CLIENT_HELLO or not size:
             self._hello, self._holding = None, False
+
+
+def _count_certificates(message: bytes) -> None:
+    """Raise if there are too many in this message of TLS 1.2 (RFC 5246, 7.4.2)."""
+    at, count = 3, 0
+    while at + 3 <= len(message):
+        at += 3 + int.from_bytes(message[at : at + 3], "big")
+        count += 1
+    if count > CERTIFICATES:
+        raise HandshakeRefusedError(f"the client shows {count} certificates, and {CERTIFICATES} are accepted")
 
 
 def _is_whole_hello(data: bytes) -> bool:

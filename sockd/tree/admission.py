@@ -50,6 +50,7 @@ class Admission:
             self.sources = Sources(*self.source_limits)
         # By the accepted socket: it is there before its Connection is built, and as long.
         self.counted: dict[socket, Peer] = {}
+        self.tls = plan.tls
         self.contexts: Contexts | None = None
         self.clients: Clients | None = None  # None: clients show no certificate
         self.recheck: Recheck | None = None
@@ -125,6 +126,9 @@ class Admission:
         if self.source_limits == old.source_limits:
             # A reload doesn't give a source back what it has used of its rate.
             self.sources, self.counted = old.sources, old.counted
+        if self.tls == old.tls:
+            # Sessions go on as long as `tls` stays as it is.
+            self.contexts, self.clients, self.recheck = old.contexts, old.clients, old.recheck
 
     def keep(self, connection: Connection) -> None:
         """Count a connection that is there already, even if there are more than its source may have."""

@@ -114,8 +114,8 @@ class Connections:
     def admit_anew(self, admission: Admission) -> None:
         """From now on this one says who may connect; connections that it doesn't allow are closed."""
         old, self.admission = self.admission, admission
-        self._sweep.follow(self.limits, admission)
         admission.succeed(old)
+        self._sweep.follow(self.limits, admission)
         self.work.each(self._connections, self._admit_again)
 
     def _admit_again(self, connection: Connection) -> None:

@@ -53,6 +53,10 @@ class Stream(Protocol):
     def thaw(self, state):
         self.state = state
 
+    def __del__(self):
+        if self.state == "clinging":
+            raise SystemExit("clinging")
+
     def last_word(self, reason):
         self.transport.write(reason.encode())
         raise GeneratorExit
@@ -104,6 +108,8 @@ def test_it_stops(daemon: Daemon) -> None:
     for what in ("bare", "odd", "pull"):
         asked(daemon, what).close()
         daemon.event("connection ended", end="protocol failed" if what == "pull" else "peer closed")
+    asked(daemon, "clinging").close()
+    daemon.event("protocol failed", where="Stream.__del__")
     stays = [asked(daemon, what) for what in ("bare", "odd")]
     assert daemon.stop() == 0
     for one in stays:

@@ -34,7 +34,6 @@ ENDPOINTS = """
     limits: {{connections: 5000}}
 """
 ALERT, DATA = 21, 23
-FIRST_RECORD = 6 + 5 + 16_384 + 17  # bytes of a client's second flight: a ChangeCipherSpec, and a full record
 USELESS = {"tls-echo: TLS: too many records without data": lambda n: n > 0}
 Records = Callable[[], bytes]
 
@@ -210,32 +209,21 @@ def test_long_hellos(size: int, scene: Scene) -> None:
     attacked(scene, f"ClientHellos of {size} B", "connections", send, refused=refused, memory=memory)
 
 
-def test_certificates_that_are_promised(scene: Scene) -> None:
-    """OpenSSL takes up to 100 KiB when their length has come; all together hold 16 MiB at most."""
-    number = 1000 if FULL else 100
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("count", [25, 200])
+def test_many_certificates(count: int, version: ssl.TLSVersion, scene: Scene) -> None:
+    """OpenSSL took 54 ms for the 150 that go into 64 KiB, before it looked at who had signed them."""
 
     def send(attackers: Attackers, end: float) -> int:
         shown = made("client.example")
-        context = client(Made(shown.chain + made("extra").chain * 100, shown.key))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        for _ in range(number):
-            sock = attackers.connect("tls-known", "tls")
-            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
-            while outgoing.pending < FIRST_RECORD:
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    tls.do_handshake()
-                if outgoing.pending < FIRST_RECORD:  # the ClientHello
-                    sock.sendall(outgoing.read())
-                    incoming.write(sock.recv(65_536))
-            with contextlib.suppress(OSError):
-                sock.sendall(outgoing.read(FIRST_RECORD))
+        context = client(Made(shown.chain + made("extra").chain * count, shown.key))
+        context.minimum_version = context.maximum_version = version
+        number = 0
         while time.monotonic() < end:
-            time.sleep(0.05)
+            sock = attackers.connect("tls-known", "tls")
+            with sock, contextlib.suppress(OSError), context.wrap_socket(sock) as one:
+                one.recv(1)
+            number += 1
         return number
 
-    refused = {
-        "tls-known: TLS: the handshakes of all peers hold too much memory": lambda n: n <= number,
-        "tls-known: *": lambda n: n >= 0,
-    }
-    attacked(scene, "promised certificates", "connections", send, refused=refused, memory=64 + number // 16)
+    attacked(scene, f"{count} certificates", "handshakes", send, refused={"tls-known: *": lambda n: n > 0})

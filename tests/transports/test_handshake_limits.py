@@ -11,9 +11,13 @@ from sockd.base.metrics import End
 from sockd.transports.handshake import HANDSHAKE_FAILURE
 from sockd.transports.handshake_memory import HANDSHAKES_MEMORY, HandshakeMemory
 from sockd.transports.inspection import CERTIFICATES_SIZE, HELLO_SIZE
+from sockd.transports.openssl import context
+from tests.certificates import Made, made
+from tests.tls_clients import Client
 from tests.transports.loop import Probe, echo
 from tests.transports.test_inspection import FFDHE8192, HANDSHAKE, keys, record
 from tests.transports.test_tls import Link
+from tests.transports.test_tls_paused import Words
 
 
 class Talk:
@@ -97,9 +101,9 @@ def test_a_handshake_byte_by_byte(talk: Callable[[], Talk]) -> None:
     """A slow network is no reason to refuse: it is the records that count, and the time."""
     one = talk()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    client = context.wrap_bio(incoming, outgoing)
+    believing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    believing.check_hostname, believing.verify_mode = False, ssl.CERT_NONE
+    client = believing.wrap_bio(incoming, outgoing)
 
     def shaken() -> bool:
         try:
@@ -121,11 +125,43 @@ def test_a_handshake_byte_by_byte(talk: Callable[[], Talk]) -> None:
 
 def test_a_client_that_is_asked_for_another_key() -> None:
     """A server without the group of the client's first key has it send a second ClientHello."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_ecdh_curve("secp384r1")
-    link = Link(Probe(echo), context=context).shaken()
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    other.set_ecdh_curve("secp384r1")
+    link = Link(Probe(echo), context=other).shaken()
     link.client.tls.send(b"hello")
     link.until(lambda: link.client.data == b"hello")
+    link.close()
+
+
+@pytest.mark.parametrize("size", [1, 5_000])
+def test_data_with_the_last_of_the_handshake(size: int) -> None:
+    """It isn't taken for a part of the handshake, however much it is and in however many records."""
+    words = Words(Probe())
+    for _ in range(12_000 // size if size > 1 else 300):
+        words.write(b"x" * size)
+    sent = 300 if size == 1 else 10_000
+    words.send()
+    words.link.loop.until(lambda: words.connection.ready)
+    words.link.loop.until(lambda: words.connection.received == sent)
+    assert not words.link.counters.refused
+    words.close()
+
+
+@pytest.mark.parametrize(("extra", "refused"), [(0, False), (6, True)])
+def test_long_certificates_of_a_costly_source(extra: int, refused: bool) -> None:
+    """They are refused before OpenSSL has them; short ones of the same source aren't."""
+    server, own = made("localhost"), made("anna.example", issuer="authority")
+    asking = context(server.chain, server.key, "1.3", made("authority", authority=True).chain)
+    link = Link(Probe(echo), context=asking)
+    link.connection._costly.failed(link.connection.peer, 1.0, link.loop.seconds())
+    sock = socket.socket(fileno=link.client.tls.detach())
+    client = Client(sock, certificate=Made(own.chain + made("extra").chain * extra, own.key))
+    with suppress(ConnectionResetError):
+        link.loop.until(client.shake, client.tls)
+    link.loop.until(lambda: link.connection.ready or link.owner.ends)
+    assert bool(link.owner.ends) is refused
+    assert ("took long to read" in link.connection.why) is refused
+    client.tls.close()
     link.close()
 
 

@@ -6,9 +6,10 @@ from contextlib import suppress
 import pytest
 
 from sockd.transports.inspection import (
+    CERTIFICATES,
     CERTIFICATES_SIZE,
+    FLIGHT_SIZE,
     HANDSHAKE_RECORDS,
-    HANDSHAKE_SIZE,
     HELLO_RECORDS,
     HELLO_SIZE,
     HandshakeRefusedError,
@@ -112,15 +113,23 @@ def test_too_many_records() -> None:
     assert "records" in refusal(b"".join(record(HANDSHAKE, bytes([byte])) for byte in message))
     one = Inspection(asks=False)
     one.pass_on(openssl_hello())
-    assert one.pass_on(record(HANDSHAKE, b"") * (HANDSHAKE_RECORDS - 1))
-    assert "handshake takes more than 128 records" in refusal(record(HANDSHAKE, b""), one=one)
+    many = record(HANDSHAKE, b"") * (HANDSHAKE_RECORDS - 1)
+    assert one.pass_on(many + record(DATA, b"x")) == many
+    assert (one.excess, one.limit) == (record(DATA, b"x"), "the handshake takes more than 64 records")
 
 
 def test_a_handshake_that_never_ends() -> None:
-    """All that a client sends in one is bounded, also what can't be read."""
+    """All that a client sends in one is bounded; what is too much may be data that follows it."""
     one = Inspection(asks=True)
     one.pass_on(openssl_hello())
-    assert "KiB" in refusal(*[record(DATA, bytes(16_000))] * 5, one=one)
+    first, more = record(DATA, bytes(FLIGHT_SIZE - 100)), record(DATA, bytes(1000))
+    assert one.pass_on(first) == first
+    assert one.excess == b""
+    assert one.pass_on(more) + one.excess == more
+    assert (len(one.excess), one.limit) == (
+        len(first + more) - FLIGHT_SIZE,
+        "the handshake takes more than 12 KiB",
+    )
 
 
 def test_certificates_in_the_clear() -> None:
@@ -128,11 +137,26 @@ def test_certificates_in_the_clear() -> None:
     one = Inspection(asks=True)
     one.pass_on(openssl_hello())
     one.answered(b"\x16\3\3\0\x7a\2" + bytes(200))
-    one.pass_on(record(HANDSHAKE, b"\x0b" + (50_000).to_bytes(3, "big")))
-    assert one.memory == 50_000
+    one.pass_on(record(HANDSHAKE, b"\x0b" + (10_000).to_bytes(3, "big")))
+    assert one.memory == 10_000
     other = Inspection(asks=True)
     other.pass_on(openssl_hello())
-    assert "KiB" in refusal(record(HANDSHAKE, b"\x0b" + (HANDSHAKE_SIZE + 1).to_bytes(3, "big")), one=other)
+    assert "KiB" in refusal(record(HANDSHAKE, b"\x0b" + (FLIGHT_SIZE + 1).to_bytes(3, "big")), one=other)
+
+
+@pytest.mark.parametrize("count", [CERTIFICATES, CERTIFICATES + 1])
+def test_how_many_certificates_in_the_clear(count: int) -> None:
+    """They are counted before OpenSSL has the last byte of them, however they come."""
+    body = (b"\0\0\x05" + b"12345") * count
+    body = len(body).to_bytes(3, "big") + body
+    data = record(HANDSHAKE, b"\x0b" + len(body).to_bytes(3, "big") + body)
+    one = Inspection(asks=True)
+    one.pass_on(openssl_hello())
+    one.pass_on(data[:-1])
+    why = refusal(data[-1:], one=one)
+    assert why == (
+        f"the client shows {count} certificates, and 10 are accepted" if count > CERTIFICATES else ""
+    )
 
 
 def test_certificates_that_are_encrypted() -> None:

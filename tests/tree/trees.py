@@ -168,10 +168,10 @@ def specifications(trouble: Trouble) -> dict[str, Specification]:
         with_trouble, (Answers, Replies, KeenReplies, Serving, Keen)
     )
     return {
-        "plain": Specification("", Word, stream, replies),
+        "plain": Specification("", Word, stream, replies, answer_beyond=16),
         "streams": Specification("", Word, stream),
-        "served": Specification("", Word, stream, replies, serving),
-        "keen": Specification("", Word, stream, keen_replies, keen),
+        "served": Specification("", Word, stream, replies, serving, answer_beyond=16),
+        "keen": Specification("", Word, stream, keen_replies, keen, answer_beyond=16),
     }
 
 

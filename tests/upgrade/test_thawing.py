@@ -211,10 +211,27 @@ def test_who_and_how_much(house: House, run: Daemons, replaced: Replaced) -> Non
     assert second["id"] > first["id"] == 1
 
 
+def test_accounts_of_sources(house: House, run: Daemons, replaced: Replaced) -> None:
+    """Who came, and who was refused for what; and the log doesn't say again what it has said."""
+    running = run(house.plan(TCP, stream=Lastings(), connections_per_source=1)).start()
+    running.connect()
+    house.connect(running.address())
+    house.until(lambda: running.daemon.endpoints[0].listeners[0].counters.refused)
+    running.daemon.endpoints[0].log_refusals()
+    sources = {"endpoint": None, "by": "connections", "most": 10}
+    before = running.told("sources", **sources)
+    assert before["sources"][0]["refused"] == {"connections_per_source": 1}
+    logged = len(house.log.named("refused"))
+    running = replaced(running)
+    assert moments_apart(running.told("sources", **sources)) == moments_apart(before)
+    running.daemon.endpoints[0].log_refusals()
+    assert len(house.log.named("refused")) == logged
+
+
 def moments_apart(value: Any) -> Any:
     """Without what says when: the wall clock's milliseconds are not the reactor's."""
     if isinstance(value, dict):
-        return {key: moments_apart(inner) for key, inner in value.items() if key != "since"}
+        return {key: moments_apart(inner) for key, inner in value.items() if key not in ("since", "last")}
     return [moments_apart(inner) for inner in value] if isinstance(value, list) else value
 
 

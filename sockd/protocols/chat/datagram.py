@@ -17,6 +17,7 @@ from sockd.base.lines import LineSplitter
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock, Timer
 from sockd.limits.rates import Bucket
+from sockd.limits.reflection import no_client
 from sockd.protocols.chat import commands
 from sockd.protocols.chat.lines import LONGEST_LINE
 from sockd.protocols.chat.options import ChatOptions
@@ -125,6 +126,7 @@ class ChatDatagrams(DatagramProtocol):
         self._rate = host.options.rate
         self.clock: Clock = host.reactor
         self._later = host.later
+        self._udp_ports = host.udp_ports
         self._sessions: dict[Hashable, DatagramSession] = {}
         self.outbox = Outbox(host.later)
         # What was read and isn't worked off: datagrams, and lines of the one before them.
@@ -227,7 +229,7 @@ class ChatDatagrams(DatagramProtocol):
         else:
             challenge = self._service.proof.challenge(data, peer, now)
             if challenge is None:
-                self.transport.refuse("not a member", (peer,))
+                self.transport.refuse("not a member", (peer,), no_client(peer, self._udp_ports) or "")
             else:
                 self.transport.send(challenge, peer)
 

@@ -1,4 +1,4 @@
-"""A hosted protocol that takes sockd's reactor for its own is held, with the reason; the daemon goes on."""
+"""A hosted protocol that takes sockd's reactor for its own is held, and one that holds it up is named."""
 
 import contextlib
 from pathlib import Path
@@ -11,6 +11,7 @@ MODULE = '''
 """Does with the reactor what its option says."""
 
 import sys
+import time
 
 from twisted.internet.protocol import Factory, Protocol
 
@@ -47,6 +48,7 @@ WAYS = {
     "run": lambda: call("run"),
     "stop": lambda: call("stop"),
     "crash": lambda: call("crash"),
+    "block": lambda: time.sleep(0.4),
 }
 
 
@@ -56,7 +58,7 @@ class Stream(Protocol):
 
 
 def stream(host):
-    if host.options.how in WAYS:
+    if host.options.how in WAYS and host.options.how != "block":
         WAYS[host.options.how]()
     return Factory.forProtocol(Stream)
 
@@ -88,6 +90,23 @@ def test_the_daemon_goes_on(serve: Serve, directory: Path) -> None:
     with daemon.connect("fine") as one:
         one.sendall(b"x")
         assert one.recv(1) == b"x"
+    assert daemon.stop() == 0
+
+
+def test_a_protocol_that_blocks_is_named(serve: Serve, directory: Path) -> None:
+    """The log has the endpoint, how long everybody waited, and the call; so has the status."""
+    environment = distribution(directory, "taker", "taker_protocol:specification", MODULE)
+    daemon = serve(
+        "endpoints: {web: {listen: tcp://127.0.0.1:0, protocol: taker, options: {how: block}}}\n",
+        environment=environment,
+    )
+    with daemon.connect("web") as one:
+        one.sendall(b"block")
+        daemon.expect(
+            r"(?m)^.*web: held the loop for 0\.\d+s, in Stream\.dataReceived.*taker_protocol\.py:\d+.*$"
+        )
+    status = run([*SOCKD, "status", "--control", daemon.runtime / "control.sock"])
+    assert "at the longest by web" in status.stdout
     assert daemon.stop() == 0
 
 
