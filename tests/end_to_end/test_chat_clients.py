@@ -134,7 +134,7 @@ def test_telnet(name: str, daemon: Daemon, watcher: Watcher, program: Program) -
 
 
 def test_window_sizes(daemon: Daemon, watcher: Watcher, program: Program) -> None:
-    """PuTTY's telnet negotiates at once and tells the size of its window, which ends no line."""
+    """PuTTY's telnet offers its options at once; refused them, it goes on, also in another size."""
     plink = sized(program, "plink", "-telnet", "-P", str(daemon.port("lobby")), "127.0.0.1")
     join(plink, watcher)
     for rows, columns in ((10, 10), (13, 2570), (255, 255)):

@@ -8,6 +8,7 @@ import pytest
 from sockd.base.addresses import parse
 from sockd.process.rights import Rights
 from sockd.transports.sockets.options import SocketOptions
+from tests.tree.house import raising
 
 LESSER = Rights(
     7, frozenset((7, 8)), gives_away=False, first_port=1024, may_write=lambda path: path == "/run/a"
@@ -98,3 +99,9 @@ def test_directories(tmp_path: Path) -> None:
     assert found.missing(parse(f"unix://{tmp_path}/a.sock"), SocketOptions()) == ""
     gone = tmp_path / "gone"
     assert found.missing(parse(f"unix://{gone}/a.sock"), SocketOptions()) == f"no right to write to {gone}"
+
+
+def test_groups_that_a_sandbox_hides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there are none but our own: at worst a note too many."""
+    monkeypatch.setattr(os, "getgroups", raising(PermissionError(1, "Operation not permitted")))
+    assert Rights.ours(tmp_path).groups == {os.getegid()}

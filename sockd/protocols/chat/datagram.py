@@ -364,7 +364,7 @@ class ChatDatagrams(DatagramProtocol):
         self._lose_some(deque(self._sessions.values()))
 
     def _lose_some(self, sessions: deque[DatagramSession]) -> None:
-        """Take these out, some in each event, as the others are told of each of them."""
+        """Take these out, as many as one event may, and the rest in later turns: the others hear of each."""
         left = DELIVERIES_PER_EVENT
         while sessions:
             if left <= 0:

@@ -49,12 +49,13 @@ class Room:
     `trim`, so that a reload can be undone until then.
     """
 
-    __slots__ = ("_held", "_kept", "_shown", "history", "members", "name")
+    __slots__ = ("_held", "_kept", "_shown", "history", "members", "name", "unannounced")
 
     def __init__(self, name: str, lines: int, size: int) -> None:
         self.name = name
         self.members: dict[Member, None] = {}
         self.history: deque[bytes] = deque()
+        self.unannounced: list[str] = []  # names of members whose departure nobody was told of yet
         self._shown = self._kept = (lines, size)
         self._held = 0  # bytes in the history
 

@@ -212,8 +212,25 @@ class Chat:
             if announced:
                 why = f": {reason}" if reason else ""
                 self._deliver(room, f"-- {member.name} left{why}\n".encode())
-        elif room is not self.lobby:
+            else:
+                room.unannounced.append(member.name)
+            return
+        room.unannounced = []
+        if room is not self.lobby:
             del self.rooms[folded(room.name)]
+
+    def announce_departures(self) -> None:
+        """Tell those who are still there, in one line for all, who left without an announcement.
+
+        Where the daemon stops, nobody is: each would hear of all the others. Where an address is closed, the
+        members by other addresses stay.
+        """
+        for room in tuple(self.rooms.values()):
+            gone = room.unannounced
+            if gone:
+                room.unannounced = []
+                names = listed(gone, len(gone))
+                self._deliver(room, f"-- {names} left: the server closed the connection\n".encode())
 
     # -- talking
 

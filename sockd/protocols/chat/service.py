@@ -117,6 +117,7 @@ class ChatService:
         now = self._reactor.seconds()
         for listener in tuple(self.datagram_listeners):
             listener.sweep(now)
+        self.chat.announce_departures()
         if self._sweeps_to_settle:
             self._sweeps_to_settle -= 1
             if not self._sweeps_to_settle:

@@ -13,7 +13,6 @@ from sockd.base.peers import Peer
 
 AMPLIFIES = "longer than what was asked"  # the name under which refusals are counted
 UNANSWERED_KEPT = 256 * 1024  # bytes: as many as one event reads
-SPENT: dict[int, int] = {}  # credits of which nothing is left; it stays empty
 
 Batch = Sequence[tuple[bytes, Peer]]
 
@@ -21,10 +20,12 @@ Batch = Sequence[tuple[bytes, Peer]]
 class Bounded:
     """The part of a DatagramPort that bounds its answers, unless the kernel vouches for all its peers.
 
-    `_asked` is the batch that is being handled. `_credits` are the bytes that its peers may still be sent,
-    by the identity of their Peers; they are counted once an answer needs to know, as most answer just what
-    came.
+    `_asked` is the batch that is being handled, until it is answered as a whole by itself, as an echo does.
+    `_credits` are the bytes that its peers may still be sent, by the identity of their Peers; they are
+    counted once an answer needs to know, as most answer just what came.
     """
+
+    __slots__ = ("_asked", "_beyond", "_bounded", "_credits", "_unanswered")
 
     def __init__(self, *, bounded: bool, beyond: int) -> None:
         self._bounded = bounded

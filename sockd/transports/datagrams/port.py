@@ -20,7 +20,7 @@ from sockd.limits.access import REFUSED as ACCESS
 from sockd.limits.access import Access, Network
 from sockd.limits.rates import Bucket
 from sockd.limits.sources import CONNECT_RATE, Sources
-from sockd.transports.datagrams.bounded import SPENT, Batch, Bounded
+from sockd.transports.datagrams.bounded import Batch, Bounded
 from sockd.transports.datagrams.mmsg import NoAddressError, outbox
 from sockd.transports.datagrams.receive import receiver
 from sockd.transports.datagrams.senders import Senders
@@ -56,6 +56,31 @@ class DatagramPort(Bounded):
     protocol is being handled, `lost(error, self)` when the reactor won't call the port any more. `refuse`
     counts what is refused, and `enter` what a peer has sent (`senders`).
     """
+
+    # More than thirty attributes, and Python would look each of them up in a dict of the object's own.
+    __slots__ = (
+        "_all",
+        "_dropped",
+        "_flusher",
+        "_guarded",
+        "_limited",
+        "_lost",
+        "_outbox",
+        "_paused",
+        "_rate_words",
+        "_reactor",
+        "_reading",
+        "_refuse",
+        "_senders",
+        "_source",
+        "_sources",
+        "_wanted",
+        "counters",
+        "failed",
+        "fileno",
+        "protocol",
+        "sock",
+    )
 
     def __init__(
         self,
@@ -196,14 +221,15 @@ class DatagramPort(Bounded):
             return
         counters.datagrams_in += 1
         peer.datagrams += 1
-        peer.size += len(data)
-        if not data:
+        size = len(data)
+        peer.size += size
+        if not size:
             counters.empty += 1
         reason = self._limited and self._refusal(peer)
         if reason:
             self.refuse(reason, (peer,))
             return
-        counters.bytes_in += len(data)
+        counters.bytes_in += size
         self._deliver(((data, peer),))
 
     def _read_batch(self) -> bool:
@@ -292,9 +318,7 @@ class DatagramPort(Bounded):
             self.protocol.datagrams(batch)
         except BaseException:  # noqa: BLE001
             self.failed("datagrams")
-        if self._credits is SPENT:
-            self._asked, self._credits = (), None
-        else:
+        if self._asked or self._credits is not None:
             self._forget_asked()
         self._flusher.end()
 
@@ -302,18 +326,7 @@ class DatagramPort(Bounded):
 
     def send(self, data: bytes, peer: Peer) -> bool:
         """Answer a peer from the address that it sent to; False, and counted, where that is refused."""
-        if not peer.proved:
-            asked = self._asked
-            if (
-                len(asked) == 1
-                and len(data) <= len(asked[0][0])
-                and peer is asked[0][1]
-                and self._credits is None
-            ):
-                self._credits = SPENT  # the usual answer: no longer than its question, and the only one
-            elif not self._affords(data, peer):
-                return False
-        return self._send(data, peer)
+        return (peer.proved or self._affords(data, peer)) and self._send(data, peer)
 
     def _send(self, data: bytes, peer: Peer) -> bool:
         if peer.sockaddr is None:
@@ -338,11 +351,14 @@ class DatagramPort(Bounded):
 
     def send_many(self, replies: Batch) -> None:
         """Send each of these in order, faster than `send` does; what is refused is only counted."""
-        if len(replies) == 1:
+        if replies is self._asked and self._credits is None:
+            self._asked = ()  # each is answered by what came from it, and nothing more
+            if len(replies) == 1:
+                self._send(*replies[0])
+                return
+        elif len(replies) == 1:
             self.send(*replies[0])
             return
-        if replies is self._asked and self._credits is None:
-            self._credits = SPENT  # as many bytes to each as came from it
         elif self._bounded:
             replies = [reply for reply in replies if reply[1].proved or self._affords(*reply)]
         for start in range(0, len(replies), DATAGRAMS_PER_EVENT):

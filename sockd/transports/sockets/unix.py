@@ -21,6 +21,7 @@ from sockd.transports.sockets.options import SocketOptions
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _PEERGROUPS = 59  # SO_PEERGROUPS (Linux 4.13), which Python's socket module doesn't name
 _REPLACED = "somebody else has replaced the socket's file: choose a directory that only sockd may write to"
+_NOT_ALONE = "others may replace the socket's file, so that root changes it only by a restart"
 _GROUPS_SIZE = 1024  # bytes that Python's getsockopt takes; of a peer in more than 256 groups only one counts
 
 
@@ -56,17 +57,22 @@ class SocketFile:
         paths.remove(Path(self.path), self.is_of)
 
     def change(self, uid: int | None, gid: int | None, mode: int | None) -> None:
-        """Give the file to others, and set its mode (None: as it is), if it is still ours."""
+        """Give the file to others, and set its mode (None: as it is), if it is still ours.
+
+        PermissionError for root where another user may have replaced it: then nobody knows whose it is.
+        """
         pinned = _pinned(self.path)
         try:
             status = os.fstat(pinned)
-            if self.is_of(status) and stat.S_ISSOCK(status.st_mode):
-                _give(
-                    pinned,
-                    -1 if uid in (None, status.st_uid) else uid,
-                    -1 if gid in (None, status.st_gid) else gid,
-                    None if mode == stat.S_IMODE(status.st_mode) else mode,
-                )
+            uid = -1 if uid in (None, status.st_uid) else uid
+            gid = -1 if gid in (None, status.st_gid) else gid
+            mode = None if mode == stat.S_IMODE(status.st_mode) else mode
+            ours = self.is_of(status) and stat.S_ISSOCK(status.st_mode)
+            if not ours or (uid, gid, mode) == (-1, -1, None):
+                return
+            if not paths.is_roots_alone(self.path):
+                raise PermissionError(errno.EPERM, _NOT_ALONE)
+            _give(pinned, uid, gid, mode)
         finally:
             os.close(pinned)
 

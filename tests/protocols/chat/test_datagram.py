@@ -7,6 +7,7 @@ import pytest
 from sockd.base.peers import Peer
 from sockd.protocols.chat.datagram import GONE_CHECKS
 from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.service import SWEEP_INTERVAL
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 
 
@@ -288,6 +289,23 @@ def test_drain(net: Net) -> None:
     net.listener.drain()
     assert net.heard(DAVE) == net.heard(UNIX) == ["-- the server closes this connection"]
     assert not net.service.chat.members
+
+
+def test_an_address_is_closed(net: Net) -> None:
+    """Members by other addresses hear soon, in one line, who left with it."""
+    told: list[bytes] = []
+    member = Member(told.append, lambda: None)
+    assert net.service.chat.admit(member)
+    net.service.chat.welcome(member)
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    told.clear()
+    net.listener.drain()
+    net.listener.stop()
+    assert not told
+    net.clock.advance(SWEEP_INTERVAL)
+    net.clock.advance(SWEEP_INTERVAL)
+    assert told == [b"-- dave, una left: the server closed the connection\n"]
 
 
 def test_the_log_tells_of_them(net: Net) -> None:

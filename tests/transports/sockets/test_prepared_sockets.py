@@ -187,15 +187,22 @@ def test_a_default_acl_changes_no_mode(secret: Path) -> None:
         file.remove()
 
 
-@pytest.mark.parametrize("swap", [os.symlink, os.link])
+@pytest.mark.parametrize("swap", [os.symlink, os.link, None])
 def test_changed_while_it_is_open(swap: Any, secret: Path) -> None:
-    """A reload that changes owner and mode changes those of the socket, or nothing."""
+    """A reload changes owner and mode of the socket, or nothing: root only where nobody else may swap it."""
     options = SocketOptions()
-    opened: Opened = open_address(at(secret, "a.sock"), options)
+    path = secret.parent / "a.sock"
+    opened: Opened = open_address(Address(Kind.UNIX, path=str(path)), options)
     with opened.sock:
-        path = Path(opened.address.path)
         tune(opened, options, replace(options, mode=0o600, user=NOBODY))
         assert (stat.S_IMODE(path.lstat().st_mode), path.lstat().st_uid) == (0o600, NOBODY)
+        if swap is None:
+            secret.parent.chmod(0o777)
+            with pytest.raises(OpenError, match="others may replace the socket's file"):
+                tune(opened, options, replace(options, mode=0o666))
+            tune(opened, options, replace(options, mode=0o600))
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+            return
         path.unlink()
         swap(secret, path)
         tune(opened, options, replace(options, mode=0o666, user=NOBODY))
