@@ -67,14 +67,14 @@ def makeService(options: Options) -> Program:  # noqa: N802
     try:
         from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
     except OSError as error:
-        log.complain(f"Twisted's reactor can't be made: {error.strerror or error}", os.environ)
+        log.complain([f"Twisted's reactor can't be made: {error.strerror or error}"], os.environ)
         raise SystemExit(os.EX_OSERR) from None
     if descriptors.limit() < descriptors.LEAST:
-        log.complain(
+        why = (
             f"sockd needs {descriptors.LEAST} file descriptors or more, and the process may have "
-            f"{descriptors.limit()} (ulimit -Hn, LimitNOFILE=)",
-            os.environ,
+            f"{descriptors.limit()} (ulimit -Hn, LimitNOFILE=)"
         )
+        log.complain([why], os.environ)
         raise SystemExit(os.EX_OSERR)
     refuse_replacements()
     settle(reactor, PoolThread)

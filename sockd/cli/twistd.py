@@ -50,7 +50,8 @@ def run(file: Path) -> None:
             reactor.install()  # by its name twistd would look for it among all plugins
         except OSError as error:
             why = error.strerror or str(error)
-            log.complain(f"sockd's reactor, which needs epoll(7) and pipes, can't be made: {why}", os.environ)
+            why = f"sockd's reactor, which needs epoll(7) and pipes, can't be made: {why}"
+            log.complain([why], os.environ)
             sys.exit(os.EX_OSERR)
     app.run(runApp, Twistd)
 
