@@ -266,7 +266,7 @@ class ConnectionFields(_Often):
         """Everything unsent has gone, and the state wants something to follow."""
         raise NotImplementedError
 
-    def _send_failed(self, error: OSError) -> None:
+    def _unsendable(self, error: OSError) -> None:
         """The kernel has taken nothing now, and perhaps never will."""
         raise NotImplementedError
 
