@@ -267,7 +267,7 @@ class ConnectionFields(_Often):
         raise NotImplementedError
 
     def _unsendable(self, error: OSError) -> None:
-        """The kernel has taken nothing now, and perhaps never will."""
+        """The kernel takes nothing more, for now or for ever: act on what it says."""
         raise NotImplementedError
 
     def cut(self, end: End) -> None:
