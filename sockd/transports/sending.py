@@ -12,7 +12,7 @@ Bounds hold while a peer doesn't read. Above the high-water mark the peer is no 
 producer is paused. Above the protocol's own bound (`limit_unsent`) the connection is aborted as too slow a
 reader. The endpoint's bound (`limits.unsent`) is one of progress: what a single event writes is in memory
 already, so that it may go beyond the bound by any size, and is sent as long as the peer takes it. Until it is
-below the bound again, later events may write no more than the peer has taken meanwhile (`_granted`), and the
+below the bound again, later events may write no more than the peer has taken since (`_granted`), and the
 sweep asks for `least_progress`.
 """
 
