@@ -48,8 +48,9 @@ of the turn.
 **Why closing lingers**, and what each kind of end means on the wire: see `ending`.
 
 **The last word.** Before sockd ends a connection, in order (`dismiss`) or immediately (`cut`), the protocol
-may say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If that
-is all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the word away.
+may say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If
+that is all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the
+word away.
 
 **Every byte is accounted for.** What the kernel has acknowledged is delivered or counted in `dropped`: bytes
 that come once the end is certain (`_came_late`), and those that nobody has read when the socket is given up
