@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 _UNCHANGED = 2**32 - 1  # (uid_t) -1: setfsuid(2) then changes nothing, and answers with the present one
 
@@ -97,9 +98,11 @@ def _set(what: str) -> Callable[[int], int]:
     """setfsuid(2) or setfsgid(2) of the C library; each returns what was set before."""
     import ctypes  # noqa: PLC0415 - `sockd status` does without
 
-    function: Callable[[int], int] = getattr(ctypes.CDLL(None), f"setfs{what}")
-    vars(function).update(argtypes=(ctypes.c_uint,), restype=ctypes.c_uint)
-    return function
+    function: Any = getattr(ctypes.CDLL(None), f"setfs{what}")  # ctypes knows no signatures
+    function.argtypes = (ctypes.c_uint,)
+    function.restype = ctypes.c_uint
+    call: Callable[[int], int] = function
+    return call
 
 
 def acts_as_root() -> bool:

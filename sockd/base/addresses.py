@@ -223,7 +223,7 @@ def _no_network(text: str) -> str:
 def _are_addresses(several: list[str]) -> bool:
     """Whether a text is several addresses; a path may hold spaces and commas, but hardly `://`."""
     words = [one.removeprefix("-") for one in several]
-    path = words[0].startswith(("unix://", "unixgram://"))
+    path = words[0].startswith(("unix://", "unixgram://", "systemd://"))
     return all((not path or "://" in word) and _like_address(word) for word in words)
 
 

@@ -47,9 +47,10 @@ of the turn.
 
 **Why closing lingers**, and what each kind of end means on the wire: see `ending`.
 
-**The last word.** Before sockd ends a connection, in order (`dismiss`) or at once (`cut`), the protocol may
-say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If that is
-all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the word away.
+**The last word.** Before sockd ends a connection, in order (`dismiss`) or immediately (`cut`), the protocol
+may say why, once: its `last_word(reason)` writes, and what the kernel takes without waiting is sent. If
+that is all of it, a cut connection ends with a FIN in place of the RST, for which some kernels throw the
+word away.
 
 **Every byte is accounted for.** What the kernel has acknowledged is delivered or counted in `dropped`: bytes
 that come once the end is certain (`_came_late`), and those that nobody has read when the socket is given up
@@ -59,13 +60,10 @@ A protocol that raises costs its own connection (`_failed`) and nothing else. Th
 for buffers (ENOBUFS) ends nothing: writing pauses for a tenth of a second.
 """
 
-import array
 import errno
-import fcntl
 import os
 import socket
 import struct
-import termios
 from contextlib import suppress
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -87,7 +85,7 @@ from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
 from sockd.transports.movable import Movable
 from sockd.transports.reading import BY_BACK_PRESSURE, BY_PROTOCOL
 from sockd.transports.twisted import TwistedProtocol, TwistedSocket
-from sockd.transports.unread import ignore_more, refuse_more, unread
+from sockd.transports.unread import ignore_more, refuse_more, unacknowledged, unread
 
 
 class ConnectionCutError(ConnectionLost):
@@ -102,9 +100,8 @@ class ConnectionCutError(ConnectionLost):
 # in bulk: what was read is theirs to hold.
 WAITING_LIMIT = 64
 
-# Errors of the kernel's and not of the connection, and how long (seconds) the kernel has to find room.
+# Errors of the kernel's and not of the connection.
 _KERNEL_SHORT = (errno.ENOBUFS, errno.ENOMEM)
-_KERNEL_PAUSE = 0.1
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a RST, drop what is unsent
 
@@ -301,7 +298,7 @@ class Connection(Movable, TwistedSocket):
     def _sent_off(self) -> bool:
         """Send what the kernel takes now; whether that is everything, and the peer is likely to read it."""
         self._send_out()
-        return not self.unsent and self._alive and _in_kernel(self._fd) <= HIGH_WATER
+        return not self.unsent and self._alive and unacknowledged(self._fd) <= HIGH_WATER
 
     def linger_expired(self) -> None:
         """The peer had its time to finish after our FIN. The kernel still delivers what we sent."""
@@ -373,10 +370,6 @@ class Connection(Movable, TwistedSocket):
         elif not self._rest:
             self._peer_finished()
 
-    def _send_failed(self, error: OSError) -> None:
-        if not isinstance(error, (BlockingIOError, InterruptedError)):
-            self._unsendable(error)
-
     def _unsendable(self, error: OSError) -> None:
         """The kernel takes nothing more from us: drop what is unsent.
 
@@ -391,17 +384,6 @@ class Connection(Movable, TwistedSocket):
             self._resume(BY_BACK_PRESSURE)
         else:
             self._broken(error)
-
-    def _breathe(self, error: str) -> None:
-        """The kernel is out of memory for buffers: the lane would say immediately that there is room."""
-        self.counters.refused[f"kernel: {error}"] += 1
-        self._start_writing()
-        self.lane.removeWriter(self)
-        self._reactor.callLater(_KERNEL_PAUSE, self._breathed)
-
-    def _breathed(self) -> None:
-        if self._writing and self.connected:
-            self.lane.addWriter(self)
 
     def _broken(self, error: OSError) -> None:
         if self.state is _TAKING_REST:  # the kernel answered with a RST what it was to take no more
@@ -465,10 +447,3 @@ class Connection(Movable, TwistedSocket):
             self.counters.dropped[end] += self.dropped
         self._owner.ended(self, end)
         self.protocol = None  # it refers to us: a cycle would wait for the garbage collector
-
-
-def _in_kernel(number: int) -> int:
-    """Bytes that the peer's side has not acknowledged (SIOCOUTQ, tcp(7) and unix(7))."""
-    count = array.array("i", [0])
-    fcntl.ioctl(number, termios.TIOCOUTQ, count)
-    return count[0]

@@ -266,8 +266,8 @@ class ConnectionFields(_Often):
         """Everything unsent has gone, and the state wants something to follow."""
         raise NotImplementedError
 
-    def _send_failed(self, error: OSError) -> None:
-        """The kernel has taken nothing now, and perhaps never will."""
+    def _unsendable(self, error: OSError) -> None:
+        """The kernel takes nothing more, for now or for ever: act on what it says."""
         raise NotImplementedError
 
     def cut(self, end: End) -> None:

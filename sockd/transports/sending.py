@@ -12,7 +12,7 @@ Bounds hold while a peer doesn't read. Above the high-water mark the peer is no 
 producer is paused. Above the protocol's own bound (`limit_unsent`) the connection is aborted as too slow a
 reader. The endpoint's bound (`limits.unsent`) is one of progress: what a single event writes is in memory
 already, so that it may go beyond the bound by any size, and is sent as long as the peer takes it. Until it is
-below the bound again, later events may write no more than the peer has taken meanwhile (`_granted`), and the
+below the bound again, later events may write no more than the peer has taken since (`_granted`), and the
 sweep asks for `least_progress`.
 """
 
@@ -28,6 +28,8 @@ from sockd.transports.twisted import TwistedProducer, TwistedProtocol
 # Bytes that one call hands to the kernel at most, and after which others have their turn: a peer that reads
 # as fast as we write would otherwise have the reactor for the whole of a long answer.
 WRITE_SIZE = 512 * 1024
+# Seconds that the kernel has to find memory for buffers.
+KERNEL_PAUSE = 0.1
 
 
 class Sending(Reading):
@@ -107,6 +109,21 @@ class Sending(Reading):
                 self._crowded()
         else:
             self._finish_if_wanted()
+
+    def _send_failed(self, error: OSError) -> None:
+        if not isinstance(error, (BlockingIOError, InterruptedError)):
+            self._unsendable(error)
+
+    def _breathe(self, error: str) -> None:
+        """The kernel is out of memory for buffers: the lane would say immediately that there is room."""
+        self.counters.refused[f"kernel: {error}"] += 1
+        self._start_writing()
+        self.lane.removeWriter(self)
+        self._reactor.callLater(KERNEL_PAUSE, self._breathed)
+
+    def _breathed(self) -> None:
+        if self._writing and self.connected:
+            self.lane.addWriter(self)
 
     def doWrite(self) -> None:  # noqa: N802
         if not self._writing:

@@ -1,4 +1,4 @@
-"""What the kernel has received for a socket and nobody has read: how much, and how to let no more come.
+"""What the kernel holds of a stream, received or sent: how much, and how to let no more come.
 
 The kernel acknowledges what it receives, and the sender may forget it then. So a connection that is given up
 before the peer's FIN first has the kernel take nothing more, then counts what is there: the other way round,
@@ -25,6 +25,13 @@ def unread(number: int) -> int:
     count = array.array("i", [0])
     with suppress(OSError, ValueError):
         fcntl.ioctl(number, termios.FIONREAD, count)
+    return count[0]
+
+
+def unacknowledged(number: int) -> int:
+    """Bytes of a stream that the peer's side has not acknowledged (SIOCOUTQ, tcp(7) and unix(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(number, termios.TIOCOUTQ, count)
     return count[0]
 
 

@@ -376,7 +376,7 @@ class Endpoint:
         self.connections.refusals.log(self.host.counters, *(listener.counters for listener in self.listeners))
 
     def log_lost(self, log: Logger) -> None:
-        """Log what the service has accepted and not written; from any thread, as the process ends at once."""
+        """Log what the service has accepted and not written; from any thread, as the process is ending."""
         lost = getattr(self.host.service, "unwritten", 0)
         if isinstance(lost, int) and lost > 0:
             log.error(

@@ -70,14 +70,14 @@ def echoes(meter: Meter, subject: Subject) -> tuple[dict[str, float], dict[str, 
 
 
 def test_one_more_system_call_is_too_much(tmp_path: Path) -> None:
-    """It is named."""
+    """It is named, among those of the watch over hosted protocols (`process.watch`) if that looked."""
     need("strace")
     with Subject(tmp_path, (), "wasteful", wasteful(tmp_path)) as subject:
         plain, more = echoes(SystemCalls(subject.pid, tmp_path), subject)
     bound = Bound(*bounds.system_calls(plain, 0.1))
     count, _ = bounds.system_calls(more, 0.1)
     assert bounds.too_much(count, bound), (plain, more)
-    assert set(count.kinds) - set(bound.recorded.kinds) == {"getppid"}
+    assert "getppid" in set(count.kinds) - set(bound.recorded.kinds)
 
 
 @pytest.mark.slow

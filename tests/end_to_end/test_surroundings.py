@@ -17,10 +17,13 @@ ALL = """
 daemon: {log: {format: json}}
 endpoints:
   echo: {listen: ['tcp://127.0.0.1:0', 'udp://127.0.0.1:0', 'unix://echo.sock'], protocol: echo}
-  log: {listen: ['unix://log.sock'], protocol: line-log, options: {path: app.log}}
+  log: {listen: ['unix://log.sock'], protocol: line-log, options: {path: app.log}, socket: {group: 7}}
 """
 # Calls that sockd makes use of and can do without.
-REFUSED = "madvise,memfd_create,prlimit64,timerfd_settime,fchmod,chmod,fchmodat,fchown,recvmmsg,sendmmsg"
+REFUSED = (
+    "madvise,memfd_create,prlimit64,timerfd_settime,fchmod,chmod,fchmodat,fchown,recvmmsg,sendmmsg,"
+    "setfsuid,setfsgid"
+)
 
 
 def echoed(daemon: Daemon, kind: str) -> bool:

@@ -141,7 +141,7 @@ def test_all_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
             shaped = check_reload(town, after, fault, trouble, suspended, busy)
         finally:
             town.close()
-        assert descriptors() == at_first
+        assert descriptors() <= at_first  # garbage of an earlier test may go in between
         if shaped is not None:
             fresh = Town(tmp_path)
             try:

@@ -14,7 +14,7 @@ no more from the member until a timer fires, for one of three reasons:
 
 A connection becomes a member's when its first line is one of a chat's (`strangers`), or when not even the
 beginning of one has come within GREETING_DELAY: people are greeted before they type, while a browser sends
-its request at once, and gets an answer that it understands. Until then nobody hears of the connection.
+its request immediately, and gets an answer that it understands. Until then nobody hears of the connection.
 
 The timers are the host's (`Host.later`): those of all members share one slice of each turn, however many are
 due in the same moment.
