@@ -103,31 +103,32 @@ class Accounts:
         """Each source and its account."""
         return iter(self._accounts.items())
 
-    def _of(self, source: Source, now: float) -> Account:
-        account = self._accounts.get(source)
-        if account is None:
-            if len(self._accounts) >= self._most:
-                self._make_room()
-            account = self._accounts[source] = Account()
-        account.last = now
+    def _open(self, source: Source) -> Account:
+        """A new account, for a source that has none."""
+        if len(self._accounts) >= self._most:
+            self._make_room()
+        account = self._accounts[source] = Account()
         return account
 
     def connection_ended(self, source: Source, bytes_in: int, bytes_out: int, now: float) -> None:
         """Count a connection, and its bytes."""
-        account = self._of(source, now)
+        account = self._accounts.get(source) or self._open(source)
+        account.last = now
         account.connections += 1
         account.bytes_in += bytes_in
         account.bytes_out += bytes_out
 
     def received(self, source: Source, datagrams: int, size: int, now: float) -> None:
         """Count datagrams that came, `size` bytes all together."""
-        account = self._of(source, now)
+        account = self._accounts.get(source) or self._open(source)
+        account.last = now
         account.datagrams += datagrams
         account.bytes_in += size
 
     def refused(self, source: Source, reason: str, count: int, now: float) -> None:
         """Count what was refused of it."""
-        account = self._of(source, now)
+        account = self._accounts.get(source) or self._open(source)
+        account.last = now
         account.refusals += count
         reasons = account.reasons
         if reason not in reasons and len(reasons) >= REASONS_KEPT:

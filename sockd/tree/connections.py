@@ -31,6 +31,7 @@ from sockd.tree.sweep import Sweep
 # lane costs a system call more for each turn, 1.5 µs, which is little when many share it.
 WATCHED_DIRECTLY = 4
 _FULL_LOGGED = Rate(1, 60.0)  # that the limit was reached
+_DONE = End.DONE  # bound once, as in `transports.connection`
 
 
 class Connections:
@@ -199,7 +200,7 @@ class Connections:
         return self._reactor if direct else self.crowd
 
     def ended(self, connection: Connection, end: End) -> None:
-        if end is End.DONE and self.draining(connection):
+        if end is _DONE and self.draining(connection):
             end = End.DRAINED  # its protocol closed it because it was asked to, or would have been soon
         was_full = self.room() <= 0
         del self._connections[connection]

@@ -42,8 +42,9 @@ class Endings:
         self._unlogged: Counter[str] = Counter()
 
     def _has_line(self, end: End) -> bool:
+        """Whether a connection that ended so is logged, where not all are."""
         share = self.share
-        if share == 1 or end in FAILURES:
+        if end in FAILURES:
             return True
         if end in REFUSED:
             return share is not None
@@ -70,7 +71,7 @@ class Endings:
 
     def log(self, connection: Connection, end: End) -> None:
         """A connection has ended."""
-        if not self._has_line(end) or not self._endings.allows(end):
+        if (self.share != 1 and not self._has_line(end)) or not self._endings.allows(end):
             return
         known = {"name": connection.name, "identity": connection.identity, "why": connection.why}
         more: dict[str, str | int] = {name: text for name, text in known.items() if text}
