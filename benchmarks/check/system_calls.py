@@ -36,8 +36,15 @@ class SystemCalls:
 
 
 def table(text: str) -> Counter[str]:
-    """The rows of `strace -c -U calls,name`, without head and sum."""
+    """The rows of `strace -c -U calls,name`, without head and sum.
+
+    Nor is `restart_syscall` counted: it is what a wait becomes that `Subject.stop_at_rest` has interrupted.
+    """
     rows = (line.split() for line in text.splitlines())
     return Counter(
-        {row[1]: int(row[0]) for row in rows if len(row) == 2 and row[0].isdigit() and row[1] != "total"}
+        {
+            row[1]: int(row[0])
+            for row in rows
+            if len(row) == 2 and row[0].isdigit() and row[1] not in ("total", "restart_syscall")
+        }
     )

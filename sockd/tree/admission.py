@@ -44,6 +44,7 @@ class Admission:
         self.access = Access(plan.access) if plan.access else None
         self._groups_matter = bool(plan.access and plan.access.groups)
         self._proxies = Networks((network, True) for network in plan.proxy_from) if plan.proxy_from else None
+        self.proxied = self._proxies is not None  # connections over IP begin with a PROXY header
         self.sources = None
         self.source_limits = (limits.connections_per_source, limits.connect_rate, limits.exempt)
         if limits.connections_per_source is not None or limits.connect_rate is not None:
@@ -85,11 +86,6 @@ class Admission:
         assert self.contexts is not None  # noqa: S101 - else the file was refused
         return self.contexts.sessions()
 
-    @property
-    def proxied(self) -> bool:
-        """Whether connections over IP begin with a PROXY header."""
-        return self._proxies is not None
-
     def is_proxy(self, peer: Peer) -> bool:
         """Whether sockd believes the PROXY header of this peer."""
         return self._proxies is not None and not peer.local and self._proxies.best(peer.host) is not None
@@ -99,7 +95,7 @@ class Admission:
 
         It is asked before anything is built for the peer, so that a refused one costs next to nothing.
         """
-        reason = self.barred(peer, sock)
+        reason = None if self.access is None else self.barred(peer, sock)
         if reason is None and self.sources is not None:
             reason = self.sources.take(peer, now)
             if reason is None:

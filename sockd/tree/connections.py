@@ -146,7 +146,7 @@ class Connections:
     def add(self, connection: Connection, protocol: Any) -> None:  # Any: what a connection's `start` takes
         """Serve an accepted connection."""
         self._have(connection)
-        if self.room() <= 0:
+        if len(self._connections) >= self.limits.connections:
             self._log_full()
             self._room_changed()
         if self._held:
@@ -202,7 +202,7 @@ class Connections:
     def ended(self, connection: Connection, end: End) -> None:
         if end is _DONE and self.draining(connection):
             end = End.DRAINED  # its protocol closed it because it was asked to, or would have been soon
-        was_full = self.room() <= 0
+        was_full = len(self._connections) >= self.limits.connections
         del self._connections[connection]
         connection.listener.connections -= 1
         self._sweep.ended(connection)

@@ -153,8 +153,9 @@ def test_a_process_that_cannot_be_traced_is_said(tmp_path: Path) -> None:
 
 
 def test_the_table_of_strace_is_read() -> None:
-    """Without its head and its sum."""
+    """Without its head and its sum, and without waits that the measuring itself has interrupted."""
     text = (
-        "    calls syscall\n--------- -------\n     300 sendto\n       2 brk\n--------- -----\n   302 total\n"
+        "    calls syscall\n--------- -------\n     300 sendto\n       2 brk\n       1 restart_syscall\n"
+        "--------- -----\n   303 total\n"
     )
     assert table(text) == {"sendto": 300, "brk": 2}

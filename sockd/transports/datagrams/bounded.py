@@ -42,6 +42,10 @@ class Bounded:
         """Whether this peer is sent nothing, for another reason."""
         raise NotImplementedError
 
+    def _afforded(self, replies: Batch) -> Batch:
+        """The replies that their peers may be sent; the others are counted."""
+        return [reply for reply in replies if reply[1].proved or self._affords(*reply)]
+
     def _affords(self, data: bytes, peer: Peer) -> bool:
         """Whether a peer that has proved nothing may be sent this; if not, that is counted."""
         if self._barred(peer):

@@ -360,7 +360,7 @@ class DatagramPort(Bounded):
             self.send(*replies[0])
             return
         elif self._bounded:
-            replies = [reply for reply in replies if reply[1].proved or self._affords(*reply)]
+            replies = self._afforded(replies)
         for start in range(0, len(replies), DATAGRAMS_PER_EVENT):
             self._send_batch(replies[start : start + DATAGRAMS_PER_EVENT])
 
