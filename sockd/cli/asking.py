@@ -13,7 +13,6 @@ from click.shell_completion import CompletionItem
 from sockd.base.errors import SockdError
 from sockd.base.text import visible
 from sockd.base.units import format_duration
-from sockd.cli.finding import places
 from sockd.control.commands import COMMANDS, Argument, Ids
 from sockd.control.language import Json, NotThereError
 
@@ -62,6 +61,8 @@ class RemoteDaemon:
         seconds = within or self.timeout or timeout
         if self._path is not None:
             return ask(self._path, command, seconds, **arguments)
+        from sockd.cli.finding import places  # noqa: PLC0415 - `sockd run` asks nobody
+
         found = places(self._control, self._file)
         nobody: NotThereError | None = None
         for path in found.paths:

@@ -19,7 +19,6 @@ from sockd.base.errors import SockdError
 from sockd.plan.build import read
 from sockd.upgrade import passing
 from sockd.upgrade.carried import take_name
-from sockd.upgrade.rehearsal import problems
 from sockd.upgrade.value import Handover
 
 
@@ -71,6 +70,8 @@ def rehearse() -> None:
             raise SockdError(f"the new program can't go to its directory: {error.strerror}") from error
         except usage.UsageError as error:
             raise SockdError(f"twistd does not take the options that it was started with: {error}") from error
+        from sockd.upgrade.rehearsal import problems  # noqa: PLC0415 - a daemon itself never needs it
+
         found = problems(handed, read(Path(handed.file), handed.directories))
     if found:
         print(*found, sep="\n", file=sys.stderr)  # noqa: T201

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from threading import Thread
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
@@ -13,9 +14,11 @@ from sockd.base.reactor import Reactor
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Plan
-from sockd.process.watch import Hold, Watch
 from sockd.tree.blame import Culprit, culprit, packages_of
 from sockd.tree.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from sockd.process.watch import Hold, Watch
 
 _HOLDS_LOGGED = Rate(10, 60.0)  # lines; what comes more often is summed up
 
@@ -48,18 +51,25 @@ class Holds:
         self._log = log
         self._endpoints = endpoints
         self._limiter = LogLimiter(reactor, _HOLDS_LOGGED, self._summarise)
-        self._watch = Watch(self._blame, self._report, thread)
+        self._make_thread = thread
+        self._watch: Watch | None = None  # while nothing was to be watched yet
 
     def follow(self, plan: Plan) -> None:
         """Watch, or not, as the endpoints of this plan demand; called in the reactor's thread."""
         if any(packages_of(endpoint.specification) for endpoint in plan.endpoints):
+            if self._watch is None:
+                # A daemon with nothing but sockd's own protocols does without this module.
+                from sockd.process.watch import Watch  # noqa: PLC0415
+
+                self._watch = Watch(self._blame, self._report, self._make_thread)
             self._watch.start()
-        else:
+        elif self._watch is not None:
             self._watch.stop()
 
     def stop(self) -> None:
         """Watch no more."""
-        self._watch.stop()
+        if self._watch is not None:
+            self._watch.stop()
         self._limiter.close()
 
     # -- in the watch's thread
@@ -67,13 +77,13 @@ class Holds:
     def _blame(self, frames: Sequence[FrameType]) -> object:
         return culprit(frames, self._endpoints())
 
-    def _report(self, hold: Hold) -> None:
+    def _report(self, hold: "Hold") -> None:
         if hold.lasts:
             self._log_lasting(hold)  # the reactor's thread has no time
         else:
             self._reactor.callFromThread(self._held, hold)
 
-    def _log_lasting(self, hold: Hold) -> None:
+    def _log_lasting(self, hold: "Hold") -> None:
         found = _found(hold)
         what = "{endpoint}: has held the loop" if found.endpoint else "the loop has stood still"
         self._log.error(
@@ -83,7 +93,7 @@ class Holds:
 
     # -- in the reactor's
 
-    def _held(self, hold: Hold) -> None:
+    def _held(self, hold: "Hold") -> None:
         found = _found(hold)
         if self.longest is None or hold.seconds > self.longest.seconds:
             self.longest = Longest(hold.seconds, found.endpoint, found.call, self._reactor.seconds())
@@ -101,7 +111,7 @@ class Holds:
         )  # fmt: skip
 
 
-def _found(hold: Hold) -> Culprit:
+def _found(hold: "Hold") -> Culprit:
     if isinstance(hold.culprit, Culprit):
         return hold.culprit
     return Culprit("", str(hold.culprit or "a call that let nobody look (one in C)"))

@@ -71,7 +71,7 @@ def test_a_directory_that_this_user_may_not_enter(file: Path, monkeypatch: pytes
         descriptor = passing.write(handover)
         monkeypatch.setenv(passing.VARIABLE, str(descriptor))
         if rehearses:
-            monkeypatch.setattr(twistd, "problems", lambda *_: ())
+            monkeypatch.setattr("sockd.upgrade.rehearsal.problems", lambda *_: ())
             twistd.rehearse()
         else:
             twistd.run(file)
@@ -90,7 +90,8 @@ def test_rehearsing(file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     handover = Handover(file=str(file), runtime=str(file.parent), logs=str(file.parent), started=1.0)
     monkeypatch.setenv(passing.VARIABLE, str(passing.write(handover)))
     with monkeypatch.context() as patch:
-        patch.setattr(twistd, "problems", lambda *_: sys.stdout.write("a third party's word\n") and ())
+        said = "a third party's word\n"
+        patch.setattr("sockd.upgrade.rehearsal.problems", lambda *_: sys.stdout.write(said) and ())
         twistd.rehearse()
     assert capsys.readouterr().out == f"{sockd.__version__}\n"
     endpoints = {"gone": HandedEndpoint("echo", service=(1,)), "other": HandedEndpoint("echo", service=(1,))}
