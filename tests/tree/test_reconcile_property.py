@@ -114,7 +114,7 @@ class Reload:
 
 
 def descriptors() -> int:
-    """Those of the process. What other tests left behind may be collected at any time, so there may be fewer."""
+    """Those of the process. What other tests left behind may be collected at any time: fewer are no fault."""
     return len(os.listdir("/proc/self/fd"))
 
 
