@@ -86,7 +86,7 @@ class LastResort:
             return
         before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         if before not in (-1, self._write):
-            self._twisteds = os.dup(before)
+            self._twisteds = descriptors.take(lambda: os.dup(before))
 
     def _begin(self) -> bool:
         try:

@@ -103,7 +103,8 @@ def reload(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
     """One that SIGHUP ends."""
-    with subprocess.Popen(["sleep", "600"]) as found:
+    # What runs the tests may ignore the signal, as nohup does.
+    with subprocess.Popen(["env", "--default-signal=HUP", "sleep", "600"]) as found:
         yield found
         found.kill()
 

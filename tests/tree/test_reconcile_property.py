@@ -114,6 +114,7 @@ class Reload:
 
 
 def descriptors() -> int:
+    """Those of the process. What other tests left behind may be collected at any time: fewer are no fault."""
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -141,7 +142,7 @@ def test_all_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
             shaped = check_reload(town, after, fault, trouble, suspended, busy)
         finally:
             town.close()
-        assert descriptors() <= at_first  # garbage of an earlier test may go in between
+        assert descriptors() <= at_first
         if shaped is not None:
             fresh = Town(tmp_path)
             try:
@@ -178,7 +179,7 @@ def check_reload(
         for client in queued:
             client.close()
         town.check_serving()
-        assert descriptors() == open_before
+        assert descriptors() <= open_before
     else:
         check_success(town, reload, living, queued)
         shaped = shape(town.look())
