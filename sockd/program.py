@@ -20,7 +20,7 @@ from twisted.logger import ILogObserver, Logger
 import sockd
 from sockd.base import descriptors
 from sockd.base.account import Account
-from sockd.base.errors import SockdError
+from sockd.base.errors import SystemLacksError
 from sockd.base.reactor import MainReactor, ProcessReactor, Timer
 from sockd.base.units import counted
 from sockd.commands import commands
@@ -341,13 +341,13 @@ def working_directory() -> Path:
 
 
 def read_file(file: Path, directories: Directories, options: TwistdOptions) -> Plan:
-    """The plan of the file, for the user that twistd's options name; SockdError where it is wrong."""
+    """The plan of the file, for the user that twistd's options name; SockdError where there is none."""
     try:
         plan = descriptors.take(partial(read, file, directories))
     except OSError as error:  # of looking for what is installed
-        raise SockdError(f"{file}: the file can't be read: {error.strerror or error}") from error
+        raise SystemLacksError(f"{file}: the file can't be read: {error.strerror or error}") from error
     except MemoryError as error:
-        raise SockdError(f"{file}: the file can't be read: there is too little memory") from error
+        raise SystemLacksError(f"{file}: the file can't be read: there is too little memory") from error
     return budget.compared(plan, descriptors.limit()).run_as(options.get("uid"), options.get("gid"))
 
 

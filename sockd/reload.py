@@ -13,7 +13,7 @@ from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockd.base.errors import FileWrongError, SockdError
+from sockd.base.errors import FileWrongError, SockdError, SystemLacksError
 from sockd.control.language import Refused
 from sockd.control.listener import ControlListener
 from sockd.control.status import Outcome
@@ -178,7 +178,7 @@ class Reloading:
             raise Refused(os.EX_TEMPFAIL, f"the file can't be read: {error}; try again later") from None
         except FileWrongError as error:
             raise Refused(os.EX_CONFIG, *map(str, error.problems)) from None
-        except ReplacedError as error:
+        except (ReplacedError, SystemLacksError) as error:
             raise Refused(os.EX_TEMPFAIL, str(error)) from None
         except SockdError as error:
             raise Refused(os.EX_CONFIG, str(error)) from None

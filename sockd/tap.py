@@ -13,7 +13,7 @@ import sockd
 from sockd import log
 from sockd.base import descriptors
 from sockd.base.account import Account
-from sockd.base.errors import SockdError
+from sockd.base.errors import SockdError, SystemLacksError
 from sockd.base.paths import absolute
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
@@ -63,7 +63,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> Program:  # noqa: N802
-    """The daemon for this file. SystemExit with status 78, the problems on stderr, where it is wrong."""
+    """The daemon for this file. SystemExit, and the problems on stderr, where there is none."""
     try:
         from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
     except OSError as error:
@@ -105,8 +105,9 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
         sockets = passing.adopt(handed) if handed else {}
     except SockdError as error:
         log.complain(error.lines, os.environ)
+        wrong = os.EX_OSERR if isinstance(error, SystemLacksError) else os.EX_CONFIG
         # All was right in the rehearsal a moment ago: systemd is to start sockd anew.
-        raise SystemExit(os.EX_SOFTWARE if upgraded else os.EX_CONFIG) from None
+        raise SystemExit(os.EX_SOFTWARE if upgraded else wrong) from None
     # twistd changes its directory before the service starts, and a reload comes later still.
     file = absolute(file)
     if handed is None and (why := refusal(file, directories, parent)):

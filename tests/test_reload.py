@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
 
 from sockd.base.addresses import Address, Kind
-from sockd.base.errors import FileWrongError, Place, Problem, SockdError
+from sockd.base.errors import FileWrongError, Place, Problem, SockdError, SystemLacksError
 from sockd.daemon import SERVICE_GRACE
 from sockd.plan.changes import Setting
 from sockd.plan.plan import LogPlan, Plan
@@ -205,6 +205,14 @@ def test_no_thread_to_read_the_file_in(house: House, run: Daemons) -> None:
     running = run(house.plan(TCP, stream=Probes())).start()
     running.file = raising(ThreadError("no thread can be started"))
     why = "the file can't be read: no thread can be started; try again later"
+    assert running.refused(running.ask("reload")) == (os.EX_TEMPFAIL, (why,))
+
+
+def test_too_little_to_read_the_file(house: House, run: Daemons) -> None:
+    """The same where memory or descriptors are missing while it is read."""
+    running = run(house.plan(TCP, stream=Probes())).start()
+    why = "sockd.yaml: the file can't be read: there is too little memory"
+    running.file = raising(SystemLacksError(why))
     assert running.refused(running.ask("reload")) == (os.EX_TEMPFAIL, (why,))
 
 

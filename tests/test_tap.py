@@ -153,19 +153,30 @@ def test_missing_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.ENFILE, "Too many open files in system"), "Too many open files in system"),
+        (MemoryError(), "there is too little memory"),
+    ],
+)
 def test_nothing_can_be_opened(
-    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    why: str,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whatever of the system's is missing while the file is read, one line says so."""
+    """Whatever the system lacks while the file is read, one line says so: 71, as the file may be right."""
 
     def read(*_: object) -> Plan:
-        raise OSError(errno.ENFILE, "Too many open files in system")
+        raise error
 
     monkeypatch.setattr(program, "read", read)
     with pytest.raises(SystemExit) as caught:
         tap.makeService(options("-c", str(file)))
-    assert caught.value.code == 78
-    assert capsys.readouterr().err == f"{file}: the file can't be read: Too many open files in system\n"
+    assert caught.value.code == 71
+    assert capsys.readouterr().err == f"{file}: the file can't be read: {why}\n"
 
 
 def test_a_user_who_can_not_read_it(

@@ -60,3 +60,7 @@ class FileWrongError(SockdError):
 
 class ProtocolUnavailableError(SockdError):
     """A protocol isn't installed, or its distribution fails to load."""
+
+
+class SystemLacksError(SockdError):
+    """The system refuses what nothing is wrong with, such as memory or a descriptor: later it may work."""

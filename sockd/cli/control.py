@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import click
 
@@ -203,6 +204,11 @@ def _signal(pid: int, why: str) -> None:
     """Have the process read its file again, whose log says what came of it."""
     from sockd.control.language import Refused  # noqa: PLC0415
 
+    if _ends_by_hangup(pid):
+        raise Refused(
+            os.EX_UNAVAILABLE,
+            f"{why}; process {pid} isn't sent SIGHUP, which would end it: it is no sockd that runs",
+        )
     try:
         os.kill(pid, signal.SIGHUP)
     except OSError as error:
@@ -210,6 +216,17 @@ def _signal(pid: int, why: str) -> None:
             os.EX_UNAVAILABLE, f"{why}; process {pid} can't be sent SIGHUP: {error.strerror}"
         ) from None
     output.show(f"{why}; sent SIGHUP to process {pid}, whose log says what was done")
+
+
+def _ends_by_hangup(pid: int) -> bool:
+    """Whether the process neither handles nor ignores SIGHUP; False where the kernel doesn't say."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        spared = int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)
+    except (OSError, LookupError, ValueError):
+        return False
+    return not spared & 1 << signal.SIGHUP - 1
 
 
 @declared(

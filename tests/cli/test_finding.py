@@ -100,11 +100,21 @@ def reload(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
     return caught.value.code
 
 
+HANDLES = """
+import signal, sys
+signal.signal(signal.SIGHUP, lambda *_: sys.exit(7))
+print(flush=True)
+signal.pause()
+"""
+
+
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
-    """One that SIGHUP ends."""
-    # What runs the tests may ignore the signal, as nohup does.
-    with subprocess.Popen(["env", "--default-signal=HUP", "sleep", "600"]) as found:
+    """One that handles SIGHUP, as sockd does; it ends with 7 then."""
+    command = [sys.executable, "-S", "-c", HANDLES]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as found:
+        assert found.stdout is not None
+        found.stdout.readline()
         yield found
         found.kill()
 
@@ -119,7 +129,7 @@ def test_without_a_socket(
     """`daemon.control: off`: the process gets SIGHUP, and the command says where to read the outcome."""
     file = str(written(tmp_path / "my.yaml", "off"))
     assert reload(monkeypatch, "-c", file, "--pid", str(process.pid)) == 0
-    assert process.wait(60) == -signal.SIGHUP
+    assert process.wait(60) == 7
     out, err = capsys.readouterr()
     assert err == ""
     assert out == (
@@ -128,6 +138,23 @@ def test_without_a_socket(
     )
     assert reload(monkeypatch, "-c", file) == 69
     assert reload(monkeypatch, "-c", file, "--pid", str(process.pid)) == 69  # it has ended
+
+
+def test_a_process_that_is_no_sockd(
+    usual: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong number, or one that another program has by now: SIGHUP would end it, so it isn't sent."""
+    file = str(written(tmp_path / "my.yaml", "off"))
+    with subprocess.Popen(["sleep", "600"]) as other:
+        try:
+            assert reload(monkeypatch, "-c", file, "--pid", str(other.pid)) == 69
+            assert other.poll() is None
+        finally:
+            other.kill()
+        assert other.wait(60) == -signal.SIGKILL
+    assert f"process {other.pid} isn't sent SIGHUP, which would end it: it is no sockd that runs" in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -153,4 +180,4 @@ def test_whose_socket_it_is(
         assert process.poll() is None
     else:
         assert asked == ["status"]
-        assert process.wait(60) == -signal.SIGHUP
+        assert process.wait(60) == 7
