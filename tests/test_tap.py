@@ -5,6 +5,7 @@ import gc
 import os
 import pwd
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from sockd import program, tap
 from sockd.base import descriptors
 from sockd.base.account import acts_as_root
 from sockd.base.reactor import Clock
+from sockd.cli import main
 from sockd.log import destination
 from sockd.plan.plan import Plan
 from sockd.process import only_reactor
@@ -177,6 +179,28 @@ def test_nothing_can_be_opened(
         tap.makeService(options("-c", str(file)))
     assert caught.value.code == 71
     assert capsys.readouterr().err == f"{file}: the file can't be read: {why}\n"
+
+
+def test_no_descriptor_for_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same where the file itself can't be opened for now: `sockd check` says 71 as well."""
+    opened = os.open
+
+    def refuse(path: str | Path, *rest: Any, **more: Any) -> int:  # Any: as os.open
+        if str(path) == str(file):
+            raise OSError(errno.ENFILE, "Too many open files in system")
+        return opened(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(SystemExit) as caught:
+        tap.makeService(options("-c", str(file)))
+    assert caught.value.code == 71
+    monkeypatch.setattr(sys, "argv", ["sockd", "check", str(file)])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 71
+    assert capsys.readouterr().err == f"{file}: the file can't be read: Too many open files in system\n" * 2
 
 
 def test_a_user_who_can_not_read_it(

@@ -1,6 +1,10 @@
 """The errors of sockd's own side: what a peer does wrong is counted, not raised."""
 
+import errno
 from dataclasses import dataclass, replace
+
+# Why nothing can be opened or read for now: no descriptors or memory, of the process or of the system.
+LACKING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class SockdError(Exception):

@@ -214,7 +214,7 @@ def main() -> None:
 
 def _status() -> int:
     """Run the command that the command line asks for; what it ends with."""
-    from sockd.base.errors import SockdError  # noqa: PLC0415
+    from sockd.base.errors import SockdError, SystemLacksError  # noqa: PLC0415
     from sockd.control.language import Refused  # noqa: PLC0415
 
     try:
@@ -235,6 +235,9 @@ def _status() -> int:
         return error.exit_code
     except output.OutputError as error:
         return _fail(error)
+    except SystemLacksError as error:
+        output.complain(*error.lines)
+        return os.EX_OSERR
     except SockdError as error:
         output.complain(*error.lines)
         return error.status if isinstance(error, Refused) else os.EX_CONFIG

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from sockd.base import descriptors
-from sockd.base.errors import Place, Problem
+from sockd.base.errors import LACKING, Place, Problem, SystemLacksError
 
 DEFAULT_FILE = "/etc/sockd/sockd.yaml"  # unless -c or $SOCKD_CONFIG names another
 MAX_FILE_BYTES = 4 * 2**20  # some 20,000 endpoints
@@ -45,6 +45,8 @@ def read(path: Path) -> str:
         hint = ": name another with -c FILE" if name == DEFAULT_FILE else ""
         raise UnreadableError(Place(name, _WHOLE_FILE), f"there is no such file{hint}") from error
     except OSError as error:
+        if error.errno in LACKING:
+            raise SystemLacksError(f"{name}: the file can't be read: {error.strerror}") from error
         raise UnreadableError(
             Place(name, _WHOLE_FILE), f"the file can't be read: {error.strerror}"
         ) from error

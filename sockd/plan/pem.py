@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from sockd.base import descriptors
+from sockd.base.errors import LACKING, SystemLacksError
 
 MAX_FILE_SIZE = 2 * 2**20  # bytes; all authorities that a browser trusts are 220 KB
 
@@ -37,6 +38,8 @@ def _read(file: Path) -> tuple[bytes, os.stat_result]:
     except FileNotFoundError:
         raise UnusableError(f"there is no file {file}") from None
     except OSError as error:
+        if error.errno in LACKING:
+            raise SystemLacksError(f"{file} can't be read: {error.strerror}") from None
         raise UnusableError(f"{file} can't be read: {error.strerror}") from None
     if len(data) > MAX_FILE_SIZE:
         raise UnusableError(f"{file}: more than {MAX_FILE_SIZE} bytes are not read")
