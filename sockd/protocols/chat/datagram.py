@@ -355,6 +355,7 @@ class ChatDatagrams(DatagramProtocol):
         for session in tuple(self._sessions.values()):
             self._chat.reply(session.member, "the server closes this connection")
             self.lose(session, "the server closes this connection", announced=False)
+        self.outbox.close()  # now: in the next turn there may be no socket any more
 
     def stop(self) -> None:
         self._service.datagram_listeners.discard(self)
