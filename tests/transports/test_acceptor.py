@@ -1,6 +1,7 @@
 """Accepting: exactly as many as there is room for, and without spinning when something has run out."""
 
 import errno
+import itertools
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from twisted.python.failure import Failure
 
 from sockd.base import descriptors
+from sockd.transports import acceptor
 from sockd.transports.acceptor import ACCEPTS_PER_EVENT, SHORTAGE_PAUSE, Acceptor
 from tests.transports.loop import Loop
 
@@ -123,12 +125,17 @@ def test_no_room_is_asked_each_time(door: Door) -> None:
     assert not door.taken
 
 
-def test_many_newcomers_leave_others_their_turn(door: Door) -> None:
-    """One event accepts so many and no more."""
+def test_many_newcomers_leave_others_their_turn(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event accepts so many and no more, however quick it is, and fewer where its slice is over."""
+    monkeypatch.setattr(acceptor, "perf_counter", lambda: 0.0)
     door.connect(ACCEPTS_PER_EVENT + 5)
     door.acceptor.accept(True)
     door.acceptor.doRead()
     assert len(door.taken) == ACCEPTS_PER_EVENT
+    seconds = itertools.count()
+    monkeypatch.setattr(acceptor, "perf_counter", lambda: float(next(seconds)))
+    door.acceptor.doRead()
+    assert len(door.taken) == ACCEPTS_PER_EVENT + 1
     door.loop.until(lambda: len(door.taken) == ACCEPTS_PER_EVENT + 5)
 
 
