@@ -150,10 +150,14 @@ def _meant(key: str, value: object, at: tuple[str, ...], known: list[str], optio
     words = _WORDS if at == _ENDPOINT else _WORDS_AT_TOP if not at else {}
     foreign = _by_word(words).get(word)
     if foreign == "listen":
-        return f": write {_listen(value)}"
+        return f": write {_line('listen', value)}"
+    if at == (*_ENDPOINT, "listen") and word in _WORDS["listen"].split():
+        return f": write {_line('address', value)}"
     if foreign == "protocol":
         return f": write {_protocol(value)}"
     if foreign:
+        if isinstance(value, Scalar) and value.isdecimal():
+            foreign = re.sub("[0-9]+(?=}$)", value, foreign)  # in place of the example
         return f": {'' if foreign.startswith('leave') else 'write '}{foreign}"
     if not at and isinstance(value, Mapping) and not value.keys().isdisjoint(of_model(Endpoint)):
         return ": if it is an endpoint, indent it below 'endpoints'"
@@ -163,14 +167,14 @@ def _meant(key: str, value: object, at: tuple[str, ...], known: list[str], optio
     return offer(key, known)
 
 
-def _listen(value: object) -> str:
-    """The line that has the addresses, with that of the value if it is one."""
+def _line(key: str, value: object) -> str:
+    """The line that has an address, with that of the value if it is one."""
     if isinstance(value, Scalar):
         try:
-            return f"listen: {addresses.meant(str(value))}"
+            return f"{key}: {addresses.meant(str(value))}"
         except addresses.AddressError:
             pass
-    return "listen, with an address like tcp://127.0.0.1:7007"
+    return f"{key}: tcp://127.0.0.1:7007, or another address"
 
 
 def _protocol(value: object) -> str:
