@@ -211,6 +211,7 @@ def test_log_that_twistd_was_asked_for(other: str, house: House) -> None:
     assert parent.getComponent(ILogObserver) is None
     daemon.reopen()
     daemon.changed_settings(diff(daemon.plan, replace(daemon.plan, log=LogPlan("debug", "json"))))
+    daemon.holds.stop()
 
 
 def test_reopening(house: House, tmp_path: Path) -> None:
