@@ -179,6 +179,7 @@ def test_upgrades(served: Served, visitors: Visitors, residents: Residents) -> N
     nobody_noticed(visitors, residents)
 
 
+@pytest.mark.slow
 def test_an_upgrade_by_signal(served: Served, visitors: Visitors, residents: Residents) -> None:
     """SIGUSR2 does what `sockd upgrade` does."""
     visitors.under_way()
@@ -188,6 +189,7 @@ def test_an_upgrade_by_signal(served: Served, visitors: Visitors, residents: Res
     nobody_noticed(visitors, residents)
 
 
+@pytest.mark.slow
 def test_what_a_slow_reader_is_owed_survives_upgrades(served: Served) -> None:
     """Bytes that wait in the daemon for a client that doesn't read come after each of three upgrades."""
     data = random.Random(3).randbytes(20_000_000)

@@ -31,6 +31,7 @@ def fuzz(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @needs_atheris
 def test_a_second_of_it(tmp_path: Path) -> None:
     """It tries inputs, reaches new branches with some, and with --keep adds those to what is kept."""

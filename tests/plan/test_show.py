@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockd.base.text import UNSAFE
@@ -131,6 +131,7 @@ def read_text(directory: Path, text: str) -> Plan:
     return read(file, DIRECTORIES, registry())
 
 
+@settings(max_examples=40)  # each is written to a file and read again
 @given(files())
 def test_gives_the_same_plan(tree: dict[str, Any]) -> None:
     """`check --yaml`, read again, is the plan that it was printed from; and it prints the same again."""
