@@ -152,7 +152,7 @@ class World:
                 line = self._answer(command, arguments)
             except ConnectionResetError:
                 line = b""
-            if line or command != "status":  # else the program was replaced before it had answered
+            if line.endswith(b"\n") or command != "status":  # else it was replaced before all was said
                 break
         answer = json.loads(line)
         if not answer["ok"]:
