@@ -199,6 +199,9 @@ class Conversation(Protocol):
         if first:
             self._must_end = now + ANSWER_TIMEOUT
         self._set_deadline(max(0.0, min(REQUEST_TIMEOUT, self._must_end - now)))
+        if not part and not first:
+            self.resumeProducing()  # the part before was the last: nothing is sent, after which it would be
+            return
         self.transport.write("".join(part).encode())
         if first:
             self.transport.registerProducer(self, False)

@@ -118,3 +118,13 @@ def test_a_row_that_raises(open_house: Open) -> None:
         client.read()
     assert b"\n" not in client.got
     assert any("failed" in event for event in house.told())
+
+
+def test_an_answer_whose_time_is_over_with_its_last_piece(
+    open_house: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next request is read immediately: nothing is left to send, after which it would be read."""
+    monkeypatch.setattr(conversation, "PART_TIME", -1.0)  # each piece is a part of its own
+    client = open_house(status=Rowed(3)).client()
+    assert client.ask("status")["ok"]
+    assert client.ask("status")["ok"]
