@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,28 +103,32 @@ def validate(
     root: Value,
     at: Steps,
     found: list[Problem],
-    options: Collection[str] = (),
+    options: Callable[[], Collection[str]] = tuple,
 ) -> ModelT:
     """The value at the path as a model, or, with its problems noted in `found`, the keys that are right.
 
-    `options` are the names of those that the protocol has, if the value is an endpoint.
+    `options` returns the names of those that the protocol has, if the value is an endpoint.
     """
     value: Any = root
     for step in at:
         value = value[step]
+    with suppress(ValidationError):
+        return model.model_validate(value)
+    # Only now, as it takes longer than reading, is it found out what was meant.
+    known = options()
     if isinstance(value, Mapping):
 
         def under(key: str) -> Collection[str]:
             if key == "endpoints":
                 return keys.like_endpoints(value)
             inner = keys.below(model, key)
-            return keys.of_model(inner) if inner else options if key == "options" else ()
+            return keys.of_model(inner) if inner else known if key == "options" else ()
 
         value = _without_outdented(value, keys.of_model(model), under, root, at, found)
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        found += problems.of_model(error, model, root, at, options)
+        found += problems.of_model(error, model, root, at, known)
         if not isinstance(value, Mapping):
             return draft.model_validate({})
         failed = [problems.steps_to(one) for one in error.errors(include_url=False)]
@@ -242,7 +248,8 @@ def _endpoints(root: Mapping, loaded: Loaded) -> None:
                 " then at most 62 of a-z, 0-9, '.', '_' and '-'"
             )
             loaded.problems.append(Problem(endpoints.keys_at[name], "endpoints", text))
-        endpoint = validate(Endpoint, Draft, root, steps, loaded.problems, _options(endpoints[name], loaded))
+        options = partial(_options, endpoints[name], loaded)
+        endpoint = validate(Endpoint, Draft, root, steps, loaded.problems, options)
         loaded.endpoints.append(Written(name, endpoint, root))
 
 

@@ -120,3 +120,22 @@ def test_required(written: object, required: Required | None) -> None:
     """`true` has a usual time."""
     value = {"listen": "unix://a", "protocol": "echo", "required": written}
     assert Endpoint.model_validate(value).required == required
+
+
+def test_a_right_file_asks_for_no_protocols_options(tmp_path: Path) -> None:
+    """Asking loads the protocol: it is for messages about unknown keys, which a right file has none of."""
+    asked: list[str] = []
+
+    def options_of(protocol: str) -> list[str]:
+        asked.append(protocol)
+        return ["prefix"]
+
+    main = write(tmp_path, main=endpoints("a", "b"))
+    assert not load(main, options_of).problems
+    assert not asked
+    main = write(
+        tmp_path, main=endpoints("a") + "  b: {listen: 'tcp://127.0.0.1:8', protocol: echo, prefix: x}\n"
+    )
+    (problem,) = load(main, options_of).problems
+    assert problem.text.endswith("it is an option of the protocol, write it under 'options'")
+    assert asked == ["echo"]
