@@ -116,10 +116,10 @@ def meant(text: str) -> Address:
     """The address that a text is, or that was probably meant by it; AddressError where neither is known."""
     with suppress(AddressError):
         return parse(text)
-    for guess in _guesses(text):
-        with suppress(AddressError):
-            return parse(guess)
-    raise AddressError(f"{text!r} is not an address")
+    guess = _guess(text)
+    if guess is None:
+        raise AddressError(f"{text!r} is not an address")
+    return guess
 
 
 def parse_path(text: str) -> Address:
@@ -202,9 +202,9 @@ def _no_address(text: str) -> str:
     if separator and scheme in _PROTOCOLS:
         kind = Kind.TLS if scheme.endswith("s") and scheme != "ws" else Kind.TCP
         return f"{scheme!r} is a protocol, not a kind of address: write {kind}://{rest}"
-    for guess in _guesses(text):
-        with suppress(AddressError):
-            return f"{text!r} is not an address: write {parse(guess)}"
+    guess = _guess(text)
+    if guess is not None:
+        return f"{text!r} is not an address: write {guess}"
     if separator:
         return f"unknown kind of address {scheme!r}{offer(scheme, map(str, Kind))}"
     host, colon, port = text.rpartition(":")
@@ -235,8 +235,16 @@ def _like_address(text: str) -> bool:
     return True
 
 
+def _guess(text: str) -> Address | None:
+    """The address that was probably meant by a text that is none; None where that isn't known."""
+    for guess in _guesses(text):
+        with suppress(AddressError):
+            return parse(guess)
+    return None
+
+
 def _guesses(text: str) -> Iterator[str]:
-    """Addresses that may be meant by a text that is none."""
+    """What may be meant by a text that is no address, whether that is one or not."""
     found = re.fullmatch(r"([A-Za-z0-9.+-]+?):?(?://?|:|\\\\)(.*)", text)
     if found:
         word, rest = found[1].lower(), found[2]
