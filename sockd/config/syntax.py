@@ -14,10 +14,10 @@ from sockd.base.errors import Place, Problem
 from sockd.config.values import shown
 
 _KEY = r"[A-Za-z_][A-Za-z0-9_.-]*"
-_BEFORE_KEY = r"(?P<before>\s*(?:- +)?)"
+_BEFORE_KEY = r"\s*(?:- +)?"
 _NO_SPACE = re.compile(rf"{_BEFORE_KEY}(?P<key>{_KEY}):(?P<value>[^\s/].*)")
 _EQUALS = re.compile(rf"{_BEFORE_KEY}(?P<key>{_KEY})\s*=\s*(?P<value>\S.*)")
-_DASH = re.compile(r"(?P<before>\s*)-(?P<value>[^\s-].*)")
+_DASH = re.compile(r"\s*-(?P<value>[^\s-].*)")
 _NO_COLON = re.compile(rf"{_BEFORE_KEY}(?P<key>{_KEY})(?:\s+(?P<value>\S+))?\s*")
 # A host in brackets, or `*`: YAML reads the one as a list and the other as an alias.
 _BARE_ADDRESS = re.compile(r".*?(?:: |- )\s*(?P<value>(?:\[[0-9A-Fa-f:.]*\]|\*):[0-9]+)\s*(?:#.*)?")
@@ -96,22 +96,20 @@ def _slip(lines: list[str], number: int, *, stopped_here: bool) -> tuple[int, st
         return bare.start("value"), f"write tcp://{bare['value']}: an address begins with its kind"
     dash = _DASH.fullmatch(line)
     if dash:
-        return dash.start(
-            "value"
-        ) - 1, f"a space belongs after the '-': write - {shown_plainly(dash['value'])}"
+        value = _shown(dash["value"])
+        return dash.start("value") - 1, f"a space belongs after the '-': write - {value}"
     joined = _NO_SPACE.fullmatch(line)
     if joined:
-        key, value = joined["key"], joined["value"]
-        return joined.start("key"), f"a space belongs after the ':': write {key}: {shown_plainly(value)}"
+        value = _shown(joined["value"])
+        return joined.start("key"), f"a space belongs after the ':': write {joined['key']}: {value}"
     equals = _EQUALS.fullmatch(line)
     if equals:
-        return equals.start(
-            "key"
-        ), f"write {equals['key']}: {shown_plainly(equals['value'])}, with ':' in place of '='"
+        value = _shown(equals["value"])
+        return equals.start("key"), f"write {equals['key']}: {value}, with ':' in place of '='"
     word = _NO_COLON.fullmatch(line)
     if word and (stopped_here or _indent(lines[number + 1]) >= _indent(line) + (not word["value"])):
         value = f" {word['value']}" if word["value"] else ""
-        return word.start("key"), f"a ':' is missing: write {word['key']}:{shown_plainly(value)}"
+        return word.start("key"), f"a ':' is missing: write {word['key']}:{_shown(value)}"
     return None
 
 
@@ -119,7 +117,7 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def shown_plainly(text: str) -> str:
+def _shown(text: str) -> str:
     """What a line holds, as part of a message: without quotes where it is short and can be printed."""
     return text if text.isprintable() and len(text) <= 60 else shown(text)
 
