@@ -149,7 +149,8 @@ def duration(
     if (least, most) != (_MIN_DURATION, _MAX_DURATION):
         title += f", {units.format_duration(least)} to {units.format_duration(most)}"
     schema: JsonSchema = {"title": title, "type": "string", "pattern": _durations(least, most, whole=whole)}
-    schema["examples"] = [next(text for text in _DURATIONS if least <= units.duration(text) <= most)]
+    fits = (text for text in _DURATIONS if least <= units.duration(text) <= most)
+    schema["examples"] = [next(fits, units.format_duration(least))]
     return Form(read, units.format_duration, schema, off)
 
 
@@ -185,7 +186,8 @@ def size(least: int = 1, most: int = _MAX_SIZE, *, off: bool = False) -> Form:
     if (least, most) != (1, _MAX_SIZE):
         title += f", {units.format_size(least)} to {units.format_size(most)}"
     schema: JsonSchema = {"title": title, "type": "string", "pattern": f"^(?:{'|'.join(choices)})$"}
-    schema["examples"] = [next(text for text in _SIZES if least <= units.size(text) <= most)]
+    fits = (text for text in _SIZES if least <= units.size(text) <= most)
+    schema["examples"] = [next(fits, units.format_size(least))]
     return Form(read, units.format_size, schema, off)
 
 

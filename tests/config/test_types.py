@@ -2,7 +2,7 @@
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
@@ -23,6 +23,8 @@ from sockd.config.types import (
     Rate,
     Size,
     Text,
+    duration,
+    size,
 )
 from sockd.config.values import Items, Mapping, Scalar, read_as, shown
 from sockd.process.directories import Directories
@@ -80,6 +82,12 @@ def test_reads_text(kind: Any, text: str, value: Any) -> None:
     items = written if isinstance(written, list) else [written]
     texts = [Scalar(str(item).lower() if isinstance(item, bool) else str(item), HERE) for item in items]
     assert adapter.validate_python(texts if isinstance(written, list) else texts[0]) == value
+
+
+@pytest.mark.parametrize("form", [duration(2, 5), duration(0.002, 0.05), size(100, 200), size(3000, 2**15)])
+def test_a_protocols_own_bounds_have_an_example_within_them(form: Any) -> None:
+    (example,) = form.schema["examples"]
+    assert TypeAdapter(Annotated[float, form]).validate_python(Scalar(example, HERE))
 
 
 def test_quotes_make_text() -> None:
