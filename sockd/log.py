@@ -279,23 +279,30 @@ def destination(
         sys.exit("Daemons cannot log to stdout, exiting!")
     if not logfile and to in _DESCRIPTORS and not foreground:
         sys.exit(f"a daemon in the background has no {to}: set daemon.log.to, or --logfile, to a file")
-    if logfile == "-" or (foreground and not logfile and to == "auto"):
+    if logfile == "-":
         return Destination()
     try:
-        path = paths.absolute(logfile or ("twistd.log" if to == "auto" else to))
+        place = str(paths.absolute(logfile)) if logfile else _meant(to, foreground)
     except SockdError as error:
         sys.exit(f"--logfile: {error}")
     try:
-        return Destination(path, user=user) if logfile else planned(to if to != "auto" else str(path), user)
+        return _open_place(place, user)
     except OSError as error:
         who = "" if user is None else f" as the user {user.name}"
-        sys.exit(f"can't open the log file {visible(str(path))}{who}: {error.strerror}")
+        sys.exit(f"can't open the log file {visible(place)}{who}: {error.strerror}")
 
 
-def planned(to: str, user: Account | None = None) -> Destination:
-    """The destination that a plan names, other than `auto`; OSError where it can't be opened."""
-    number = _DESCRIPTORS.get(to)
-    return Destination(Path(to), user=user) if number is None else Destination(None, number)
+def _meant(to: str, foreground: bool) -> str:
+    """`stdout`, `stderr` or the absolute path that a plan means; SockdError where that can't be found out."""
+    if to != "auto":
+        return to
+    return "stdout" if foreground else str(paths.absolute("twistd.log"))
+
+
+def _open_place(place: str, user: Account | None = None) -> Destination:
+    """The destination at a place as `_meant` returns it; OSError where it can't be opened."""
+    number = _DESCRIPTORS.get(place)
+    return Destination(Path(place), user=user) if number is None else Destination(None, number)
 
 
 class OwnLog:
@@ -341,14 +348,12 @@ class OwnLog:
     def _move(self, to: str) -> None:
         if to in _DESCRIPTORS and not self._foreground:
             raise OSError(errno.EBADF, f"a daemon in the background has no {to}")
-        where = to
-        if to == "auto" and not self._foreground:
-            try:
-                where = str(paths.absolute("twistd.log"))
-            except SockdError as error:
-                raise OSError(errno.ENOENT, str(error)) from error
+        try:
+            place = _meant(to, self._foreground)
+        except SockdError as error:
+            raise OSError(errno.ENOENT, str(error)) from error
         old = self._destination
-        new = Destination() if where == "auto" else descriptors.take(lambda: planned(where))
+        new = descriptors.take(lambda: _open_place(place))
         new.lost = old.lost
         self._destination, self._to = new, to
         self.observer.move(new)

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,15 @@ def run() -> Iterator[Daemons]:
     """Starts daemons on a loop of their own; they are stopped in the end."""
     with Daemons() as daemons:
         yield daemons
+
+
+@pytest.fixture
+def gone_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory has been removed."""
+    here = tmp_path / "gone"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
 
 
 @pytest.fixture

@@ -464,6 +464,13 @@ def test_destinations_of_the_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
         destination(None, True, to=f"{tmp_path}/none/a.log")
 
 
+@pytest.mark.usefixtures("gone_directory")
+@pytest.mark.parametrize("to", ["auto", "stdout", "stderr"])
+def test_standard_output_needs_no_directory(to: str) -> None:
+    """A daemon in the foreground starts and logs there where the working directory is gone, too."""
+    assert destination(None, True, to=to).descriptor == (2 if to == "stderr" else 1)
+
+
 def test_a_log_that_moves(tmp_path: Path) -> None:
     """A reload moves it, unless the command line says where it is; where it can't go it stays."""
     paths = [tmp_path / name for name in ("a.log", "b.log", "c.log")]

@@ -275,12 +275,9 @@ def test_the_pid_file_is_not_twistds(file: Path, tmp_path: Path) -> None:
     assert service.name == "sockd"
 
 
-def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("gone_directory")
+def test_a_working_directory_that_is_gone() -> None:
     """What is named relative to it is named in the line."""
-    here = tmp_path / "gone"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    here.rmdir()
     with pytest.raises(SystemExit, match=r"^--pidfile: twistd.pid is relative to the current directory"):
         options(pidfile="twistd.pid")
     with pytest.raises(SystemExit, match=r"^--logfile: twistd.log is relative to the current directory"):

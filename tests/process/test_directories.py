@@ -85,12 +85,9 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
         directories({"RUNTIME_DIRECTORY": "/run/x"}, 1000)
 
 
-def test_relative_to_a_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("gone_directory")
+def test_relative_to_a_directory_that_is_gone() -> None:
     """The line says which path that is."""
-    here = tmp_path / "gone"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    here.rmdir()
     with pytest.raises(SockdError, match=r"^run is relative to the current directory, which can't be found"):
         directories({"RUNTIME_DIRECTORY": "run"}, 0)
 
