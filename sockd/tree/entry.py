@@ -29,18 +29,25 @@ from sockd.tree.connections import Connections
 
 if TYPE_CHECKING:
     from sockd.transports.tls import TlsConnection
+    from sockd.tree.contexts import Sessions
 
 
 class Entry:
-    """The way of one connection to its protocol."""
+    """The way of one connection to its protocol; `sessions` are those of its TLS context, if it has one."""
 
-    def __init__(self, connection: Connection, factory: StreamFactory, connections: Connections) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        factory: StreamFactory,
+        connections: Connections,
+        sessions: "Sessions | None",
+    ) -> None:
         self._connection = connection
         self._factory = factory
         self._connections = connections
         # Of the context that the handshake is with: a reload in between is for later connections.
         self._admission = connections.admission
-        self._sessions = self._admission.sessions() if connection.secure else None
+        self._sessions = sessions
         self._header: Header | None = None  # while it is waited for
 
     def begin(self) -> None:

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sockd.base.peers import Peer
 from sockd.base.units import Rate
@@ -19,6 +19,9 @@ from sockd.tree.admission import PROXY_HEADER
 from sockd.tree.entry import Entry
 from sockd.tree.listener import Common, Listener
 from sockd.tree.states import Effect
+
+if TYPE_CHECKING:
+    from sockd.tree.contexts import Sessions
 
 _SHORTAGES_LOGGED = Rate(1, 60.0)  # of descriptors or memory
 
@@ -82,7 +85,8 @@ class StreamListener(Listener):
             sock.close()
             return
         try:
-            entry = Entry(self._build(sock, peer), self._the_factory(), connections)
+            sessions = admission.sessions() if self.plan.tls else None
+            entry = Entry(self._build(sock, peer, sessions), self._the_factory(), connections, sessions)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()
@@ -97,14 +101,13 @@ class StreamListener(Listener):
         assert factory is not None  # noqa: S101 - nothing is accepted before there is one
         return factory
 
-    def _build(self, sock: socket.socket, peer: Peer) -> Connection:
+    def _build(self, sock: socket.socket, peer: Peer, sessions: "Sessions | None") -> Connection:
         flusher, connections = self._common.flusher, self._common.connections
-        if not self.plan.tls:
+        if sessions is None:
             return Connection(sock, peer, flusher, connections, self.listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
-        context = connections.admission.sessions().context
-        return TlsConnection(sock, peer, flusher, connections, self.listening, context)
+        return TlsConnection(sock, peer, flusher, connections, self.listening, sessions.context)
 
     def _short(self, error: OSError) -> None:
         self.counters.refused["accepting failed"] += 1
