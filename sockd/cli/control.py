@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import click
 
@@ -19,6 +18,7 @@ from sockd.cli.asking import Function, RemoteDaemon, declared, endpoints, who_th
 from sockd.cli.status import show, status
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json
+from sockd.process import proc
 
 _KICKED_SHOWN = 20  # ids; of more only the number is printed
 # Connections that are listed at most: whoever answers, they are kept in memory until they are shown.
@@ -184,8 +184,7 @@ def reload(daemon: RemoteDaemon, *, for_programs: bool, pid: int | None) -> None
     from sockd.control.language import NotThereError  # noqa: PLC0415
 
     try:
-        other = pid is not None and daemon.ask("status")["pid"] != pid
-        if pid is not None and other:
+        if pid is not None and daemon.ask("status")["pid"] != pid:
             _signal(pid, "another sockd has the control socket")
             return
         result = daemon.ask("reload")
@@ -221,9 +220,8 @@ def _signal(pid: int, why: str) -> None:
 def _ends_by_hangup(pid: int) -> bool:
     """Whether the process neither handles nor ignores SIGHUP; False where the kernel doesn't say."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
-        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        spared = int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)
+        found = proc.status(pid)
+        spared = int(found["SigCgt"], 16) | int(found["SigIgn"], 16)
     except (OSError, LookupError, ValueError):
         return False
     return not spared & 1 << signal.SIGHUP - 1

@@ -19,6 +19,7 @@ from sockd.base.errors import FileWrongError, SockdError
 from sockd.config.source import DEFAULT_FILE
 from sockd.control.language import Json, Refused
 from sockd.plan.plan import Plan
+from sockd.process import proc
 from sockd.process.rights import Rights
 from sockd.process.user import said_by_child
 from sockd.transports.sockets.options import SocketOptions
@@ -155,10 +156,9 @@ def _running(ask: Callable[[], Json], file: Path | None = None) -> Viewpoint | N
 
 
 def _account_of(pid: int) -> Account:
-    text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
-    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    uid, gid = (int(fields[name].split()[1]) for name in ("Uid", "Gid"))
-    return Account(uid, gid, tuple(map(int, fields["Groups"].split())))
+    found = proc.status(pid)
+    uid, gid = (int(found[name].split()[1]) for name in ("Uid", "Gid"))
+    return Account(uid, gid, tuple(map(int, found["Groups"].split())))
 
 
 def _of_unit(file: Path) -> Viewpoint | None:

@@ -1,13 +1,13 @@
 """The rights that the process has, as far as a daemon needs to know."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sockd.base import descriptors
 from sockd.base.addresses import Address
+from sockd.process import proc
 from sockd.transports.sockets.options import SocketOptions
 
 _CHOWN, _NET_BIND_SERVICE = 1 << 0, 1 << 10  # capabilities(7), as their numbers in linux/capability.h
@@ -29,11 +29,13 @@ class Rights:
     may_write: Callable[[str], bool] = field(default=_may_write, compare=False)  # to a directory
 
     @classmethod
-    def ours(cls, proc: Path = Path("/proc")) -> "Rights":
+    def ours(cls, kernel: Path = Path("/proc")) -> "Rights":
         """As they are now; what can't be found out is taken to be as usual."""
-        found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(proc / "self/status"), re.MULTILINE)
-        capabilities = int(found[1], 16) if found else -1 if os.geteuid() == 0 else 0
-        first = _text(proc / "sys/net/ipv4/ip_unprivileged_port_start").strip()
+        try:
+            capabilities = int(proc.status("self", kernel)["CapEff"], 16)
+        except (OSError, LookupError, ValueError):
+            capabilities = -1 if os.geteuid() == 0 else 0
+        first = _text(kernel / "sys/net/ipv4/ip_unprivileged_port_start").strip()
         return cls(
             os.geteuid(),
             frozenset((os.getegid(), *_groups())),
