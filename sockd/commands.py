@@ -7,11 +7,11 @@ same name, which is called with the arguments once they have been checked.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from time import perf_counter
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.base.spelling import offer
+from sockd.base.waiting import Turns
 from sockd.control.answers import Afterwards, Rows
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
@@ -123,15 +123,13 @@ class Effects:
         kicked: set[int] = set()
         met: set[str] = set()  # words that mean somebody
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
-        until = perf_counter() + SLICE
+        turns = Turns(self._daemon.around.reactor, SLICE)
         for number, peer, name, kick in _kickable(endpoints):
             meant = words.meant(number, peer, name) if who else ()
             if (number in wanted or meant) and kick():
                 kicked.add(number)
                 met.update(meant)
-            if perf_counter() > until:
-                await self._daemon.breath()
-                until = perf_counter() + SLICE
+            await turns.over()
         unknown: list[Json] = [*sorted(wanted - kicked), *(word for word in who or () if word not in met)]
         return {"kicked": sorted(kicked), "unknown": unknown}
 

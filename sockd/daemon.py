@@ -129,12 +129,6 @@ class Daemon(Service):
         """The time by the reactor's clock."""
         return self._reactor.seconds()
 
-    def breath(self) -> Deferred[None]:
-        """Fires in the reactor's next turn: what takes long is done in pieces."""
-        next_turn: Deferred[None] = Deferred()
-        self._reactor.callLater(0, next_turn.callback, None)
-        return next_turn
-
     def _words(self) -> str:
         return in_words(self.endpoints, self.leaving)
 

@@ -1,5 +1,6 @@
-"""Waiting for something that may never come, such as the end of what a third party has written."""
+"""Waiting: for something that may never come, such as the end of what a third party does, and for others."""
 
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,3 +31,20 @@ class Wait:
             self._timer.cancel()
         if not self.over.called:
             self.over.callback(None)
+
+
+class Turns:
+    """For a coroutine that has much to do: it works for `slice_` seconds in each turn of the reactor."""
+
+    def __init__(self, clock: Clock, slice_: float) -> None:
+        self._clock = clock
+        self._slice = slice_
+        self._until = perf_counter() + slice_
+
+    async def over(self) -> None:
+        """Wait for the reactor's next turn if this one's slice is used up: after each piece of the work."""
+        if perf_counter() > self._until:
+            turn: Deferred[None] = Deferred()
+            self._clock.callLater(0, turn.callback, None)
+            await turn
+            self._until = perf_counter() + self._slice

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.hosted import method_of, offers
+from sockd.base.reactor import Reactor
+from sockd.base.waiting import Turns
 from sockd.daemon import Daemon
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
@@ -79,17 +79,14 @@ class Travellers:
             if connections.draining(connection) or not self.fit(connection)
         ]
 
-    # Any: `deferLater` wants an IReactorTime of zope's.
-    async def look_at_all(self, endpoints: Iterable[Endpoint], reactor: Any) -> None:
+    async def look_at_all(self, endpoints: Iterable[Endpoint], reactor: Reactor) -> None:
         """Look at all connections there are, for a slice in each turn of the reactor."""
-        until = perf_counter() + SLICE
+        turns = Turns(reactor, SLICE)
         for endpoint in endpoints:
             for connection in tuple(endpoint.connections):
                 if connection.connected:
                     self.fit(connection)
-                if perf_counter() > until:
-                    await deferLater(reactor, 0)
-                    until = perf_counter() + SLICE
+                await turns.over()
 
 
 def freeze_service(endpoint: Endpoint) -> Any:
@@ -205,7 +202,6 @@ def _datagrams(endpoint: Endpoint) -> dict[str, list[State]]:
     for listener in endpoint.datagram_listeners:
         with _freezing(endpoint, str(listener.address)):
             freeze = method_of(listener.protocol, "freeze")
-            state = None if freeze is None else freeze()
-        if freeze is not None:
-            found.setdefault(str(listener.address), []).append(state)
+            if freeze is not None:
+                found.setdefault(str(listener.address), []).append(freeze())
     return found
