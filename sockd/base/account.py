@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sockd.base.users import user_name
+
 _UNCHANGED = 2**32 - 1  # (uid_t) -1: setfsuid(2) then changes nothing, and answers with the present one
 
 _EMPTY_PATH = 0x1000  # AT_EMPTY_PATH (linux/fcntl.h)
@@ -38,10 +40,7 @@ class Account:
     @property
     def name(self) -> str:
         """As people call it; the number where it has no name."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return user_name(self.uid) or str(self.uid)
 
     @contextmanager
     def acting(self) -> Iterator[None]:

@@ -193,9 +193,6 @@ def _kinds(specification: "Specification") -> str:
 
 def main() -> None:
     """The program. Every error that it expects ends in a line and an exit status, not in a traceback."""
-    from sockd.base.descriptors import open_standard  # noqa: PLC0415
-
-    open_standard()
     descriptors.open_standard()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack characters of the file
         sys.stdout.reconfigure(errors="backslashreplace")

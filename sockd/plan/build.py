@@ -1,6 +1,5 @@
 """Makes a plan of the file: each endpoint gets what it inherits, and what its names lead to is looked up."""
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -46,8 +45,8 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
 
 
 def _log(log: Log, directories: Directories) -> LogPlan:
-    file = not re.fullmatch("auto|stdout|stderr", log.to)
-    return LogPlan(log.level, log.format, str(directories.logs / log.to) if file else log.to)
+    to = log.to if log.to in ("auto", "stdout", "stderr") else str(directories.logs / log.to)
+    return LogPlan(log.level, log.format, to)
 
 
 def _warnings(loaded: Loaded) -> Iterator[Problem]:

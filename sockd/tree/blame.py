@@ -69,7 +69,7 @@ def _by_module(frames: Sequence[FrameType], endpoints: Iterable[Endpoint]) -> st
         for package in packages_of(endpoint.plan.specification):
             packages.setdefault(package, []).append(endpoint.name)
     for frame in frames:
-        names = packages.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        names = packages.get(_package_of(frame))
         if names:
             return " or ".join(dict.fromkeys(names))
     return ""

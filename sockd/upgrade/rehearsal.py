@@ -20,7 +20,7 @@ from sockd.protocols.contract import Host, State, StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.twisted import twisted_address
+from sockd.transports.twisted import peer_address
 from sockd.tree.supervisor import describe
 from sockd.upgrade.stand_ins import DeafPort, DeafSocket, StillConnection, StillReactor
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
@@ -96,7 +96,7 @@ class _Rehearsal:
         connection = StillConnection.take_over(
             state.transport, sock, self._flusher, self, Listening("rehearsal")
         )
-        protocol = factory.buildProtocol(twisted_address(sock.family, peer.sockaddr))
+        protocol = factory.buildProtocol(peer_address(peer))
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")
         connection.resume(protocol, state.protocol)
