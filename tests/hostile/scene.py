@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.certificates import made
 from tests.end_to_end.harness import ROOT, TWISTD, Daemon
 from tests.end_to_end.programs import BOUND, Process
 from tests.hostile import quiet
@@ -174,6 +177,18 @@ class Scene:
     def forget_peak(self) -> None:
         """VmHWM begins again (proc(5), clear_refs)."""
         Path(f"/proc/{self.daemon.pid}/clear_refs").write_text("5")
+
+
+@contextmanager
+def tls_scene(endpoints: str) -> Iterator[Scene]:
+    """A scene of its own for endpoints that name server.pem, server.key, and authority.pem for clients."""
+    path = Path(tempfile.mkdtemp(prefix="sockd-"))
+    made("localhost").write(path)
+    (path / "authority.pem").write_bytes(made("authority", authority=True).chain)
+    one = Scene(path, endpoints=endpoints)
+    yield one
+    one.close()
+    shutil.rmtree(path)
 
 
 class Attackers:

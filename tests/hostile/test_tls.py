@@ -5,12 +5,10 @@ import os
 import shutil
 import socket
 import ssl
-import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -18,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.certificates import Made, made
 from tests.end_to_end.programs import Process
 from tests.hostile.ordeal import attacked
-from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
+from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, tls_scene, until
 
 pytestmark = pytest.mark.slow
 
@@ -40,13 +38,8 @@ HELLO = bytes.fromhex("1603010200010001fc0303")  # how a ClientHello of 512 byte
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
     """A daemon that speaks TLS, to everybody and to those whom an authority knows."""
-    path = Path(tempfile.mkdtemp(prefix="sockd-"))
-    made("localhost").write(path)
-    (path / "authority.pem").write_bytes(made("authority", authority=True).chain)
-    one = Scene(path, endpoints=ENDPOINTS)
-    yield one
-    one.close()
-    shutil.rmtree(path)
+    with tls_scene(ENDPOINTS) as one:
+        yield one
 
 
 def client(shown: Made | None = None) -> ssl.SSLContext:

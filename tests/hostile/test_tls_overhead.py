@@ -14,7 +14,7 @@ import pytest
 from tests.certificates import Made, made
 from tests.end_to_end.programs import Process
 from tests.hostile.ordeal import attacked
-from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, until
+from tests.hostile.scene import FULL, Attackers, Scene, loudly_skip, tls_scene, until
 from tests.hostile.test_tls import client
 from tests.tls_forger import CLIENT_HELLO, HANDSHAKE, Forger, KeyUpdates
 from tests.transports.test_inspection import record
@@ -40,13 +40,8 @@ Records = Callable[[], bytes]
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    path = Path(tempfile.mkdtemp(prefix="sockd-"))
-    made("localhost").write(path)
-    (path / "authority.pem").write_bytes(made("authority", authority=True).chain)
-    one = Scene(path, endpoints=ENDPOINTS)
-    yield one
-    one.close()
-    shutil.rmtree(path)
+    with tls_scene(ENDPOINTS) as one:
+        yield one
 
 
 def shaken_13(attackers: Attackers, keys: Path) -> tuple[socket.socket, KeyUpdates]:

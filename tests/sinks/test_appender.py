@@ -395,6 +395,15 @@ def half_written(path: Path, *more_faults: int) -> FaultyAppender:
     return file
 
 
+def go_on_in_the_next_program(path: Path, state: Any) -> None:
+    """As after an upgrade."""
+    after = appender(path)
+    after.thaw(state)
+    after.open()
+    after.write()
+    after.close()
+
+
 def emptied(path: Path) -> bytes:
     """logrotate's `copytruncate`: what was there is in a copy."""
     found = path.read_bytes()
@@ -443,22 +452,13 @@ def test_the_number_of_a_deleted_file_given_to_another(path: Path) -> None:
     path.write_bytes(b"")
     found = path.stat()
     state["inode"] = [found.st_dev, found.st_ino]
-    after = appender(path)
-    after.thaw(state)
-    after.open()
-    after.write()
-    after.close()
+    go_on_in_the_next_program(path, state)
     assert path.read_bytes() == b"abcdef\nnext\n"
 
 
 def test_the_next_program_goes_on_at_the_byte(path: Path) -> None:
     """In the same file, after an upgrade."""
-    state = half_written(path).freeze()
-    after = appender(path)
-    after.thaw(state)
-    after.open()
-    after.write()
-    after.close()
+    go_on_in_the_next_program(path, half_written(path).freeze())
     assert path.read_bytes() == b"12\nabcdef\nnext\n"
 
 
