@@ -185,7 +185,7 @@ class ChatDatagrams(DatagramProtocol):
             try:
                 left -= self._work_off_one()
             except BaseException:  # noqa: BLE001 - whatever was raised, the other datagrams still count
-                self._speaker = None
+                self._drop_lines()
                 self.transport.failed("datagram")
         self.outbox.end_event()
         self._go_on_later()
@@ -236,8 +236,7 @@ class ChatDatagrams(DatagramProtocol):
     def _admit(self, key: Hashable, data: bytes, peer: Peer, now: float) -> None:
         stranger = _stranger(data)
         if stranger is not None:
-            self._refuse(stranger, peer)
-            self.transport.send(stranger.answer, peer)
+            self._turn_away(stranger, peer)
             return
         session = DatagramSession(self, key, peer, Bucket(self._rate, now), now)
         if self._chat.admit(session.member):
@@ -261,8 +260,7 @@ class ChatDatagrams(DatagramProtocol):
         """Do what the next line asks for; the rest of a datagram that comes too fast is dropped."""
         member, line = session.member, self._lines.take()
         if line is None or not member.present:
-            self._lines.thaw({})
-            self._speaker = None
+            self._drop_lines()
             return
         if session.notified and session.pace.is_full(now):
             session.notified = False
@@ -273,13 +271,17 @@ class ChatDatagrams(DatagramProtocol):
                 self._chat.reply(
                     member, f"faster than {session.pace.rate}: what you send is dropped for a moment"
                 )
-            self._lines.thaw({})
-            self._speaker = None
+            self._drop_lines()
             return
         session.pace.spend(now)
         # The code may arrive twice, or come from two windows that share an address.
         if not isinstance(line, bytes) or not line.startswith(PROVE):
             commands.handle(self._chat, member, line)
+
+    def _drop_lines(self) -> None:
+        """Go on with the next datagram, whatever is left of this one."""
+        self._lines.thaw({})
+        self._speaker = None
 
     def _meets(self, session: DatagramSession, data: bytes) -> bool:
         """Whether a member's first line, if it is there, is no stranger's; else the member is let go."""
@@ -288,10 +290,13 @@ class ChatDatagrams(DatagramProtocol):
         session.known, stranger = first_line(data + b"\n")
         if stranger is None:
             return True
-        self._refuse(stranger, session.peer)
-        self.transport.send(stranger.answer, session.peer)
+        self._turn_away(stranger, session.peer)
         self.lose(session, f"spoke {stranger.protocol}")
         return False
+
+    def _turn_away(self, stranger: Stranger, peer: Peer) -> None:
+        self._refuse(stranger, peer)
+        self.transport.send(stranger.answer, peer)
 
     def _refuse(self, stranger: Stranger, peer: Peer) -> None:
         self.transport.refuse(NO_CHAT, (peer,), stranger.why)

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from sockd.base.lines import Mark
 from sockd.base.peers import Peer
+from sockd.protocols.chat import commands
 from sockd.protocols.chat.datagram import GONE_CHECKS
 from sockd.protocols.chat.room import Member
+from sockd.protocols.chat.rooms import Chat
 from sockd.protocols.chat.service import SWEEP_INTERVAL
 from tests.protocols.chat.net import DAVE, ERIN, UNIX, Net
 
@@ -340,3 +343,22 @@ def test_stop(net: Net) -> None:
     net.service.stopService()
     net.service.stopService()
     assert not net.clock.getDelayedCalls()
+
+
+def test_lines_behind_one_that_fails_are_nobody_elses(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in a command costs the rest of its datagram; the next speaker says only what is theirs."""
+    net.join(DAVE, "dave")
+    net.join(UNIX, "una")
+    handle = commands.handle
+
+    def fails(chat: Chat, member: Member, line: bytes | Mark) -> None:
+        if line == b"boom":
+            raise RuntimeError("a bug")
+        handle(chat, member, line)
+
+    failures: list[str] = []
+    monkeypatch.setattr(commands, "handle", fails)
+    monkeypatch.setattr(net, "failed", failures.append)
+    net.listener.datagrams([(b"boom\nsecret of dave\n", DAVE), (b"hello\n", UNIX)])
+    assert net.heard(DAVE) == ["<una> hello"]
+    assert failures == ["datagram"]
