@@ -22,16 +22,19 @@ _FILTER = struct.pack("@HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
 def unread(number: int) -> int:
     """Bytes of a stream in the kernel's buffer (FIONREAD, ioctl_list(2)); 0 where that can't be found out."""
-    count = array.array("i", [0])
     with suppress(OSError, ValueError):
-        fcntl.ioctl(number, termios.FIONREAD, count)
-    return count[0]
+        return _asked(number, termios.FIONREAD)
+    return 0
 
 
 def unacknowledged(number: int) -> int:
     """Bytes of a stream that the peer's side has not acknowledged (SIOCOUTQ, tcp(7) and unix(7))."""
+    return _asked(number, termios.TIOCOUTQ)
+
+
+def _asked(number: int, request: int) -> int:
     count = array.array("i", [0])
-    fcntl.ioctl(number, termios.TIOCOUTQ, count)
+    fcntl.ioctl(number, request, count)
     return count[0]
 
 

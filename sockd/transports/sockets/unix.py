@@ -64,15 +64,13 @@ class SocketFile:
         pinned = _pinned(self.path)
         try:
             status = os.fstat(pinned)
-            uid = -1 if uid in (None, status.st_uid) else uid
-            gid = -1 if gid in (None, status.st_gid) else gid
-            mode = None if mode == stat.S_IMODE(status.st_mode) else mode
+            wanted = _differing(status, uid, gid, mode)
             ours = self.is_of(status) and stat.S_ISSOCK(status.st_mode)
-            if not ours or (uid, gid, mode) == (-1, -1, None):
+            if not ours or wanted == _NOTHING:
                 return
             if not paths.is_roots_alone(self.path):
                 raise PermissionError(errno.EPERM, _NOT_ALONE)
-            _give(pinned, uid, gid, mode)
+            _give(pinned, *wanted)
         finally:
             os.close(pinned)
 
@@ -80,6 +78,20 @@ class SocketFile:
 def _pinned(path: str) -> int:
     """A descriptor of what has the path now, a link itself, which holds whatever becomes of the path."""
     return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def _differing(
+    status: os.stat_result, uid: int | None, gid: int | None, mode: int | None
+) -> tuple[int, int, int | None]:
+    """What is to be given to a file that has this status: -1, and None for the mode, where it stays."""
+    return (
+        -1 if uid is None or uid == status.st_uid else uid,
+        -1 if gid is None or gid == status.st_gid else gid,
+        None if mode == stat.S_IMODE(status.st_mode) else mode,
+    )
+
+
+_NOTHING = (-1, -1, None)
 
 
 def _give(pinned: int, uid: int, gid: int, mode: int | None) -> None:
@@ -198,16 +210,14 @@ def _settle(
     Root `gives` only what nobody can have put in the place of our file, or nobody but the user who made it,
     which is the daemon's: that one controls the socket anyway.
     """
-    uid = -1 if options.user in (None, status.st_uid) else options.user
-    gid = -1 if options.group in (None, status.st_gid) else options.group
-    mode = None if stat.S_IMODE(status.st_mode) == options.mode else options.mode
-    if (uid, gid, mode) == (-1, -1, None):
+    wanted = _differing(status, options.user, options.group, options.mode)
+    if wanted == _NOTHING:
         return
     if status.st_uid != (acting_uid() if maker is None else maker.uid):
         raise OpenError(_REPLACED)
     if not gives:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-    _give(fd, uid, gid, mode)
+    _give(fd, *wanted)
 
 
 @contextmanager
