@@ -39,11 +39,10 @@ that this is bound to come; `doRead` sets it before it calls the protocol, and s
 flusher.
 
 **Never inside the protocol's own call.** `connectionLost` doesn't come while the protocol is in a method of
-its transport, and neither does any other call of the protocol's but a producer's, and its last word where a
-write goes beyond a bound. So loseConnection only
-moves the state and has `flush` come later, and an abort has its `connectionLost` a turn later. Nor is the
-socket closed while epoll's events of this turn may still name its number: `Flusher.bury` waits for the end
-of the turn.
+its transport. Nor does any other call of the protocol's, but a producer's, and `last_word` where a write goes
+beyond a bound. So loseConnection only moves the state and has `flush` come later, and an abort has its
+`connectionLost` a turn later. Nor is the socket closed while epoll's events of this turn may still name its
+number: `Flusher.bury` waits for the end of the turn.
 
 **Why closing lingers**, and what each kind of end means on the wire: see `ending`.
 
