@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sockd.base import paths
 from sockd.base.addresses import Address, AddressError, resolve
 from sockd.base.errors import FileWrongError, Place, Problem
 from sockd.base.units import format_duration
@@ -22,7 +23,11 @@ from sockd.protocols.registry import Registry
 
 
 def read(file: Path, directories: Directories, registry: Registry | None = None) -> Plan:
-    """The plan of this file; FileWrongError has all its problems, in the order of the file."""
+    """The plan of this file; FileWrongError has all its problems, in the order of the file.
+
+    SockdError where the file's path is relative to a directory that is gone.
+    """
+    paths.absolute(file)  # else what the file names fails later, without a word about the directory
     registry = registry or Registry()
     loaded = load(file, lambda protocol: names.options_of(protocol, registry))
     guards = Guards(loaded, time.time())

@@ -7,7 +7,7 @@ import pytest
 
 from sockd.base import addresses
 from sockd.base.addresses import Address, Kind, parse
-from sockd.base.errors import FileWrongError, Place
+from sockd.base.errors import FileWrongError, Place, SockdError
 from sockd.base.units import Rate
 from sockd.config.model import Restart
 from sockd.plan import build, claims
@@ -37,6 +37,16 @@ def problems(directory: Path, text: str) -> list[str]:
     return [
         f"{problem.place.line}:{problem.place.column} {problem.text}" for problem in caught.value.problems
     ]
+
+
+@pytest.mark.usefixtures("gone_directory")
+def test_a_file_above_a_directory_that_is_gone(tmp_path: Path) -> None:
+    """The kernel still finds it by `..`, but nothing can be relative to it."""
+    (tmp_path / "sockd.yaml").write_text("endpoints: {}\n")
+    with pytest.raises(
+        SockdError, match=r"^\.\./sockd.yaml is relative to the current directory, which can't"
+    ):
+        build.read(Path("../sockd.yaml"), DIRECTORIES, registry())
 
 
 def test_everything_by_default(tmp_path: Path) -> None:
