@@ -91,6 +91,8 @@ def makeService(options: Options) -> Program:  # noqa: N802
     # Once more when the reactor has installed its own, which would have the process end by the signal.
     reactor.callWhenRunning(program.take_signals)
     reactor.callWhenRunning(resume_signals)
+    # Not before: Twisted opens some of its own when the reactor starts.
+    reactor.callWhenRunning(descriptors.reserve)
     return program
 
 
@@ -113,7 +115,7 @@ def _program(options: Options, parent: TwistdOptions, reactor: ProcessReactor, s
     if handed is None and (why := refusal(file, directories, parent)):
         log.complain(why, os.environ)
         raise SystemExit(os.EX_NOPERM)
-    descriptors.reserve()
+    descriptors.use_all()
     user = _user(parent)
     make_directories(directories, user)
     read = partial(read_file, file, directories, parent)

@@ -1,8 +1,9 @@
 """Reserves file descriptors for sockd's own use: peers can take only those below the soft limit.
 
-The soft limit is set a little below the hard one. Where sockd itself needs a descriptor that it can't get, to
-open the log again or to answer on the control socket, it raises the soft limit for that moment. accept(2) for
-peers doesn't, so that a flood of them never takes the last descriptors.
+While sockd starts, it and Twisted may have all that the hard limit allows (`use_all`). Before the first peer
+is accepted, the soft limit is set a little below the hard one (`reserve`). Where sockd itself needs a
+descriptor that it can't get, to open the log again or to answer on the control socket, it raises the soft
+limit for that moment. accept(2) for peers doesn't, so that a flood of them never takes the last descriptors.
 """
 
 import errno
@@ -54,10 +55,23 @@ def _limits() -> tuple[int, int]:
         return _USUAL, _USUAL
 
 
+def use_all() -> None:
+    """Raise the soft limit, which is low for the sake of select(2), to the hard one."""
+    _set_soft(lambda hard: hard)
+
+
 def reserve() -> None:
-    """Raise the soft limit, which is low for the sake of select(2), until just the reserved ones are left."""
-    hard = limit()
-    _set(hard - reserved(hard), hard)
+    """Set the soft limit so that just the reserved ones are left."""
+    _set_soft(lambda hard: hard - reserved(hard))
+
+
+def _set_soft(of_hard: Callable[[int], int]) -> None:
+    global _soft  # noqa: PLW0603 - the limit is one for the process
+    with _lock:
+        hard = limit()
+        _soft = of_hard(hard)
+        if not _inside:
+            _set(_soft, hard)
 
 
 def lent() -> bool:

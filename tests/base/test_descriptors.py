@@ -55,7 +55,9 @@ def none_left() -> Iterator[None]:
 
 
 def test_the_soft_limit(limits: Limits) -> None:
-    """It is raised to what the hard one allows, but for those that are kept back."""
+    """It is raised to what the hard one allows, and then but for those that are kept back."""
+    descriptors.use_all()
+    assert limits.now == (HARD, HARD)
     descriptors.reserve()
     assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
     assert descriptors.limit() == HARD
@@ -86,6 +88,15 @@ def test_beyond(limits: Limits) -> None:
         assert limits.now == (HARD, HARD)
     assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
     assert not descriptors.lent()
+
+
+def test_reserving_while_a_thread_is_beyond(limits: Limits) -> None:
+    """It keeps what it may have until it leaves, and leaves what was reserved since."""
+    descriptors.use_all()
+    with descriptors.beyond():
+        descriptors.reserve()
+        assert limits.now == (HARD, HARD)
+    assert limits.now == (HARD - descriptors.MAX_RESERVED, HARD)
 
 
 def test_beyond_in_two_threads(limits: Limits) -> None:

@@ -4,13 +4,14 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from sockd.base import descriptors
 from sockd.transports.acceptor import SHORTAGE_PAUSE
-from tests.end_to_end.conftest import Serve
+from tests.end_to_end.conftest import Serve, write
 from tests.end_to_end.harness import SCRIPTS, SOCKD, Daemon, receive
 from tests.end_to_end.programs import BOUND, Process, run
 
@@ -99,6 +100,32 @@ def test_an_upgrade_with_none_left(serve: Serve) -> None:
                 one.sendall(b"hello")
                 assert receive(one, 5) == b"hello"
     assert daemon.stop() == 0
+
+
+START = """
+import os, resource, signal, sys
+from twisted.internet import reactor
+from twisted.scripts.twistd import run
+
+def say(when):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    print(when, hard - soft, file=sys.__stdout__, flush=True)
+
+pipe = os.pipe  # the last that Twisted opens before the reactor runs
+os.pipe = lambda: (say("starting"), pipe())[1]
+reactor.callWhenRunning(lambda: reactor.callLater(0, lambda: (say("running"), signal.raise_signal(15))))
+run()
+"""
+
+
+def test_what_the_start_may_have(directory: Path) -> None:
+    """All descriptors, Twisted's own start of the reactor included; then some are reserved."""
+    place = {name: str(directory) for name in ("RUNTIME_DIRECTORY", "LOGS_DIRECTORY")}
+    arguments = ["-n", "--pidfile=", f"--logfile={directory / 'log'}", "sockd", "-c", write(directory, FILE)]
+    done = run([sys.executable, "-c", START, *arguments], place, preexec_fn=few)
+    *starting, running = done.stdout.splitlines()
+    assert set(starting) == {"starting 0"}
+    assert running == f"running {descriptors.reserved(DESCRIPTORS)}"
 
 
 def test_control_connections_that_take_the_last(serve: Serve) -> None:
