@@ -7,6 +7,10 @@ RUN_READY := .venv/.ready-to-run
 TEST_READY := .venv/.ready-to-test
 BENCH_READY := .venv/.ready-to-bench
 PYTEST_ARGS ?=
+# Coverage doubles the time that the tests take: it is for those who look at its report, and for CI.
+COVERAGE ?=
+export COVERAGE
+pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
 
 # pip's caches and temporary files stay in the checkout too; the compiled modules make the second start quick.
 PIP := env -u PYTHONDONTWRITEBYTECODE PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 TMPDIR="$(CURDIR)/.venv/tmp" \
@@ -44,15 +48,16 @@ types: $(TEST_READY)  ## mypy, strict
 imports: $(TEST_READY)  ## the contract of the floors
 	$(BIN)/lint-imports --no-cache
 
-pytest: export COVERAGE_FILE := $(CURDIR)/.coverage-data/.coverage
-pytest: $(TEST_READY)  ## tests with coverage, the daemons that they start included (PYTEST_ARGS=…)
+pytest: $(TEST_READY)  ## the tests (COVERAGE=1: with coverage, the daemons that they start included; PYTEST_ARGS=…)
 	rm -rf .coverage-data
 	mkdir -m 1777 .coverage-data
 	.ci/pytest $(PYTEST_ARGS)
+ifdef COVERAGE
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/coverage json --quiet -o .coverage-data/coverage.json
 	$(BIN)/python .ci/branches.py .coverage-data/coverage.json .coverage-data/*.xml
+endif
 
 slow: $(TEST_READY)  ## the tests that `make test` leaves out: attacks, installations, Twisted's own (PYTEST_ARGS=…)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -121,7 +121,8 @@ run()
 def test_what_the_start_may_have(directory: Path) -> None:
     """All descriptors, Twisted's own start of the reactor included; then some are reserved."""
     place = {name: str(directory) for name in ("RUNTIME_DIRECTORY", "LOGS_DIRECTORY")}
-    arguments = ["-n", "--pidfile=", f"--logfile={directory / 'log'}", "sockd", "-c", write(directory, FILE)]
+    file = write(directory, FILE)
+    arguments = ["-n", "--pidfile=", f"--logfile={directory / 'log'}", "sockd", "-c", str(file)]
     done = run([sys.executable, "-c", START, *arguments], place, preexec_fn=few)
     *starting, running = done.stdout.splitlines()
     assert set(starting) == {"starting 0"}
