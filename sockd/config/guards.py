@@ -5,7 +5,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from sockd.config.form import Section, no_default, wrong
-from sockd.config.hosts import Accounts, Names, PeerNames, SomeNetworks, SomeNetworksOrOff
+from sockd.config.hosts import (
+    Accounts,
+    Names,
+    PeerNames,
+    ProtocolNames,
+    SomeNetworks,
+    SomeNetworksOrOff,
+)
 from sockd.config.types import FilePath, FilePathIfAny, FilePathOrOff, OptionalDuration, Version
 
 
@@ -67,6 +74,11 @@ class Tls(Section):
         None,
         description="How often the certificates of connected clients are checked again. A connection is"
         " closed if its client's has expired, or is no longer allowed after a reload. `off`: never.",
+    )
+    alpn: ProtocolNames = Field(
+        None,
+        description="The protocols to agree on with peers (ALPN), the most wanted first, such as `[h2,"
+        " http/1.1]`. `off`: what the hosted protocol itself speaks.",
     )
     min_version: Version = Field("1.2", description="The oldest version of TLS to accept: 1.2 or 1.3.")
 

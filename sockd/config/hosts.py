@@ -22,6 +22,7 @@ _T = TypeVar("_T")
 
 _LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*")
+_PROTOCOL = re.compile("[!-~]{1,255}")
 _URI = re.compile("[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,1000}")
 
 
@@ -74,6 +75,14 @@ def _peer_name(value: object) -> str:
     return _name(text)
 
 
+def _protocol(value: object) -> str:
+    """The name of a protocol as ALPN has it: 1 to 255 bytes (RFC 7301, 3.1), here of visible ASCII."""
+    text = read_text(value)
+    if not _PROTOCOL.fullmatch(text):
+        raise ValueError(f"{shown(text)} is no name of a protocol, such as h2 or http/1.1")
+    return text
+
+
 def _is_ip(text: str) -> bool:
     try:
         ip_address(text)
@@ -111,4 +120,8 @@ Names = Annotated[
 PeerNames = Annotated[
     tuple[str, ...] | None,
     Form(_some(_peer_name, "name"), list, _one_or_more(_TEXT, "name, or a list of them"), off=True),
+]
+ProtocolNames = Annotated[
+    tuple[str, ...] | None,
+    Form(_some(_protocol, "protocol"), list, _one_or_more(_TEXT, "protocol, or a list of them"), off=True),
 ]

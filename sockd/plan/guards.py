@@ -120,6 +120,7 @@ class Guards:
             client_ca=client_ca,
             client_names=tls.client_names or (),
             min_version=tls.min_version,
+            alpn=tls.alpn or (),
             recheck=tls.recheck,
             names=tls.names or (),
             client_ca_file=None if tls.client_ca is None else self._whole(written, tls.client_ca),

@@ -70,6 +70,7 @@ class TlsPlan:
     client_ca: bytes | None = field(repr=False)  # PEM; None asks for no certificate
     client_names: tuple[str, ...]  # one of which a client's certificate is for; empty: any
     min_version: str  # 1.2 or 1.3
+    alpn: tuple[str, ...] = ()  # the protocols to agree on; empty: what the hosted protocol speaks
     recheck: float | None = None  # seconds between two looks at the certificates of connected clients
     names: tuple[str, ...] = field(default=(), compare=False)  # what the certificates were checked for
     client_ca_file: Path | None = field(default=None, compare=False)

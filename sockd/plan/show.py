@@ -104,6 +104,8 @@ def tls_tree(tls: TlsPlan) -> Tree:
         tree["client_names"] = list(tls.client_names)
     if tls.recheck is not None:
         tree["recheck"] = format_duration(tls.recheck)
+    if tls.alpn:
+        tree["alpn"] = list(tls.alpn)
     return tree | {"min_version": tls.min_version}
 
 
@@ -214,7 +216,7 @@ def _begins_tls(listener: ListenerPlan) -> bool:
 
 
 _GUARDS = (
-    *(("tls", key) for key in ("client_ca", "client_names", "min_version")),
+    *(("tls", key) for key in ("client_ca", "client_names", "alpn", "min_version")),
     *(("access", key) for key in ("allow", "deny", "users", "groups")),
     ("proxy_protocol", "from"),
 )

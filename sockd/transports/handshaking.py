@@ -9,51 +9,31 @@ import socket
 import ssl
 from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING
 
+from twisted.internet.interfaces import IHandshakeListener, INegotiated, ISSLTransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.transports.connection import Connection
-from sockd.transports.costly import SMALL_FLIGHT, CostlySources
-from sockd.transports.fields import HIGH_WATER, READ_SIZE, Owner
+from sockd.transports.costly import SMALL_FLIGHT
+from sockd.transports.fields import HIGH_WATER, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.handshake import HANDSHAKE_FAILURE, explanation, step, words
-from sockd.transports.handshake_memory import HandshakeMemory
-from sockd.transports.inspection import HandshakeRefusedError, Inspection
+from sockd.transports.inspection import HandshakeRefusedError
 from sockd.transports.listening import Listening
 from sockd.transports.openssl import hush
 from sockd.transports.reading import BY_BACK_PRESSURE
+from sockd.transports.session import TlsSession
+from sockd.transports.tls_fields import TlsFields
 from sockd.transports.twisted import TwistedProtocol
 
-if TYPE_CHECKING:
-    from sockd.transports.chain import Chain  # cryptography is loaded where clients show certificates
 
-# Bytes that are read at a time in a handshake.
-HANDSHAKE_READ_SIZE = 16 * 1024
-
-
-class Handshaking(Connection):
+@implementer(ISSLTransport, INegotiated)
+class Handshaking(TlsSession, TlsFields):
     """The part of a TLS connection that knows OpenSSL, until the handshake is done."""
 
-    __slots__ = (
-        "_asks",
-        "_bio_in",
-        "_bio_out",
-        "_build",
-        "_costly",
-        "_deaf",
-        "_goodbye",
-        "_handshakes",
-        "_inspection",
-        "_named",
-        "_preamble",
-        "_said",
-        "_tls",
-        "admitted_by",
-        "chain",
-    )
+    __slots__ = ()
 
     movable = False  # a TLS session can't go on in another program
     secure = True
@@ -68,22 +48,7 @@ class Handshaking(Connection):
         context: ssl.SSLContext,
     ) -> None:
         super().__init__(sock, peer, flusher, owner, listener)
-        if flusher.tls is None:
-            flusher.tls = ssl.MemoryBIO(), ssl.MemoryBIO(), HandshakeMemory(), CostlySources()
-        self._bio_in, self._bio_out, self._handshakes, self._costly = flusher.tls
-        self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
-        self._named = context.sni_callback is not None
-        self._asks = context.verify_mode != ssl.CERT_NONE
-        self._inspection: Inspection | None = Inspection(asks=self._asks)  # until the handshake is done
-        self._read_size = HANDSHAKE_READ_SIZE
-        self._deaf = False  # OpenSSL decrypts nothing more, and what comes is counted as it comes
-        self._build: Callable[[], TwistedProtocol | None] | None = None
-        self._said = b""  # TLS's own, to be sent before anything else is encrypted
-        self._goodbye = False  # close_notify was sent, or the peer can't get it any more
-        self._preamble: Callable[[bytes], bytes | None] | None = None
-        self.ready = False
-        self.chain: Chain | None = None  # what the client has proved, and …
-        self.admitted_by: object = None  # … by whose rules it was enough
+        self._prepare(context)
 
     @property
     def paused(self) -> bool:
@@ -150,19 +115,28 @@ class Handshaking(Connection):
         self._over()
         if self._asks:
             hush(self._tls)
-        self._read_size = READ_SIZE
+        self._read_size = self._read_size_after
         self.begins()
         assert self._build is not None  # noqa: S101
         build, self._build = self._build, None
         protocol = build()
         if protocol is None:
             return False  # it has ended the connection
+        self._introduce(protocol)
+        try:
+            if IHandshakeListener.providedBy(protocol):
+                protocol.handshakeCompleted()
+        except BaseException:  # noqa: BLE001
+            self._failed("handshakeCompleted")
+        return self._alive
+
+    def _introduce(self, protocol: TwistedProtocol) -> None:
+        """Hand the connection to the protocol that was made for it."""
         self.protocol = protocol
         try:
             protocol.makeConnection(self)
         except BaseException:  # noqa: BLE001
             self._failed("connectionMade")
-        return self._alive
 
     def _over(self) -> None:
         if self._inspection is not None:

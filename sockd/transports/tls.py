@@ -23,7 +23,6 @@ a FIN is to a plain connection. A FIN without it may be an attacker's, so it end
 `End.TRUNCATED`, with ConnectionLost, and a half-closeable protocol is not asked.
 """
 
-import socket
 import ssl
 from contextlib import suppress
 
@@ -31,13 +30,9 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
 from sockd.base.metrics import End
-from sockd.base.peers import Peer
 from sockd.limits.rates import Bucket
-from sockd.transports.fields import Owner
-from sockd.transports.flush import Flusher
 from sockd.transports.handshaking import Handshaking
-from sockd.transports.listening import Listening
-from sockd.transports.records import HEADER_SIZE, RECORD_SIZE, USELESS_RECORDS, Begun, Portion
+from sockd.transports.records import HEADER_SIZE, RECORD_SIZE, USELESS_RECORDS, Portion
 from sockd.transports.sending import WRITE_SIZE
 
 # Bytes that are encrypted at a time; the kernel has them before the next piece is looked at.
@@ -54,23 +49,7 @@ class TlsConnection(Handshaking):
     and leaves the other direction open (RFC 8446, 6.1).
     """
 
-    __slots__ = ("_allowance", "_begun", "_cipher", "_in_flight", "_ours")
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        peer: Peer,
-        flusher: Flusher,
-        owner: Owner,
-        listener: Listening,
-        context: ssl.SSLContext,
-    ) -> None:
-        super().__init__(sock, peer, flusher, owner, listener, context)
-        self._begun: Begun = 0  # the record that OpenSSL has a part of
-        self._allowance: Bucket | None = None  # of records without data, once there was one
-        self._cipher: bytes | memoryview = b""  # encrypted, and not taken by the kernel yet
-        self._in_flight = 0  # bytes of `unsent` that are in it
-        self._ours = False  # it is TLS's own (handshake, alert), and not counted as sent
+    __slots__ = ()
 
     # -- the hot path
 

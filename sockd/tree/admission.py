@@ -81,10 +81,10 @@ class Admission:
         """Whether something comes before the protocol."""
         return self.contexts is not None or self.proxied
 
-    def sessions(self) -> "Sessions":
-        """The context for a TLS connection that begins now, and its sessions."""
+    def sessions(self, spoken: tuple[str, ...] = ()) -> "Sessions":
+        """The context for a TLS connection that begins now, and its sessions; `spoken` are its protocols."""
         assert self.contexts is not None  # noqa: S101 - else the file was refused
-        return self.contexts.sessions()
+        return self.contexts.sessions(spoken)
 
     def is_proxy(self, peer: Peer) -> bool:
         """Whether sockd believes the PROXY header of this peer."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from socket import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -14,7 +14,7 @@ from sockd.base.units import Rate, counted
 from sockd.limits.sources import source
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
-from sockd.protocols.contract import State
+from sockd.protocols.contract import State, StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
 from sockd.transports.fields import UNSENT_LIMIT
@@ -23,9 +23,13 @@ from sockd.transports.lanes import Lane
 from sockd.transports.twisted import TwistedProtocol
 from sockd.tree.admission import Admission
 from sockd.tree.draining import Drain, Draining
+from sockd.tree.protocol import spoken
 from sockd.tree.refusals import Refusals
 from sockd.tree.reporting import Endings
 from sockd.tree.sweep import Sweep
+
+if TYPE_CHECKING:
+    from sockd.tree.contexts import Sessions
 
 # An endpoint's first connections are watched by the reactor itself, or its first one if that speaks TLS: a
 # lane costs a system call more for each turn, 1.5 µs, which is little when many share it.
@@ -71,6 +75,8 @@ class Connections:
         self._sweep = Sweep(
             flusher.reactor, self._connections, self._draining, self.over_limit, limits, admission
         )
+        self._asked: StreamFactory | None = None  # the factory that has said what it speaks, and …
+        self._spoken: tuple[str, ...] = ()  # … what that is
         self.refusals = Refusals(endpoint, flusher.reactor, log)
         self._endings = Endings(endpoint, flusher.reactor, log)
         self._full = LogLimiter(flusher.reactor, _FULL_LOGGED)
@@ -140,6 +146,16 @@ class Connections:
         self.refusals.note_connection(connection.peer, reason)
         if why:
             connection.why = f"{reason}: {why}"
+
+    def sessions(self, factory: StreamFactory) -> "Sessions":
+        """The TLS context, and its sessions, for a connection of this factory that begins now."""
+        if factory is not self._asked:
+            self._asked, self._spoken = factory, ()
+            try:
+                self._spoken = spoken(factory)
+            except BaseException:  # noqa: BLE001
+                self.protocol_failed("acceptableProtocols")
+        return self.admission.sessions(self._spoken)
 
     # -- one connection
 

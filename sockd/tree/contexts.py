@@ -19,11 +19,16 @@ PARSED = 3 * 1024
 PARSED_FACTOR = 3
 
 
+# The first is what connections begin with; the client may ask for a name of another one (SNI, RFC 6066).
+ServerContexts = tuple[ssl.SSLContext, ...]
+
+
 class Sessions:
     """A context, and what clients have proved in sessions that can be resumed with this context alone."""
 
-    def __init__(self, made: ssl.SSLContext) -> None:
-        self.context = made
+    def __init__(self, made: ServerContexts) -> None:
+        self.context = made[0]
+        self._contexts = made
         self.chains: dict[bytes, Chain] = {}  # by the SHA-256 of the client's own certificate
         self.size = 0  # bytes of client certificates, in `chains` and in OpenSSL's sessions
 
@@ -32,6 +37,11 @@ class Sessions:
         old = self.chains.get(known)
         self.size += chain.size - (old.size if old is not None else 0)
         self.chains[known] = chain
+
+    def negotiate(self, protocols: tuple[str, ...]) -> None:
+        """Agree on one of these protocols with clients whose handshakes begin from now on."""
+        for each in self._contexts:
+            each.set_alpn_protocols(protocols)
 
     @property
     def full(self) -> bool:
@@ -49,18 +59,24 @@ class Contexts:
 
     def __init__(self, plan: TlsPlan) -> None:
         self._plan = plan
-        self._sessions = Sessions(server_context(plan))
+        self._sessions = Sessions(server_contexts(plan))
+        self._protocols: tuple[str, ...] = ()
 
-    def sessions(self) -> Sessions:
-        """For a connection that begins now."""
+    def sessions(self, spoken: tuple[str, ...] = ()) -> Sessions:
+        """For a connection that begins now, with a protocol that speaks these by ALPN."""
         if self._sessions.full:
             with suppress(TlsError):  # short of descriptors or memory: it may succeed for the next connection
-                self._sessions = Sessions(server_context(self._plan))
+                self._sessions = Sessions(server_contexts(self._plan))
+                self._sessions.negotiate(self._protocols)
+        protocols = self._plan.alpn or spoken
+        if protocols != self._protocols:
+            self._protocols = protocols
+            self._sessions.negotiate(protocols)
         return self._sessions
 
 
-def server_context(plan: TlsPlan) -> ssl.SSLContext:
-    """The first certificate's context, unless the client asks for a name of another one (SNI, RFC 6066).
+def server_contexts(plan: TlsPlan) -> ServerContexts:
+    """A context for each certificate; the first one's changes to that with the name that the client asks for.
 
     A name may be a wildcard, `*.example.org`; the exact name comes first. TlsError where OpenSSL refuses one.
     """
@@ -76,7 +92,7 @@ def server_context(plan: TlsPlan) -> ssl.SSLContext:
 
     if len(contexts) > 1:
         first.sni_callback = chosen
-    return first
+    return tuple(made for _, made in contexts)
 
 
 def _context(plan: TlsPlan, certificate: CertificatePlan) -> ssl.SSLContext:

@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 
 from sockd.process import only_reactor
 from sockd.protocols.contract import AnyHost, Options, Specification, State, StreamFactory, Surviving
+
+PROTOCOL_NAME_SIZE = 255  # bytes of a name in ALPN at most
 
 
 class Engine:
@@ -79,3 +82,20 @@ class Engine:
         finally:
             if self.factory is not None:
                 self.factory.doStop()
+
+
+def spoken(factory: StreamFactory) -> tuple[str, ...]:
+    """The protocols that a factory says it speaks, for ALPN (RFC 7301); it may raise anything.
+
+    It says so by Twisted's IProtocolNegotiationFactory, as twisted.web's Site does, or the one does that it
+    wraps (twisted.protocols.policies).
+    """
+    asked: Any = factory  # as any of the kind
+    while asked is not None:
+        if IProtocolNegotiationFactory.providedBy(asked):
+            names = tuple(name.decode("ascii") for name in asked.acceptableProtocols())
+            if not all(1 <= len(name) <= PROTOCOL_NAME_SIZE for name in names):
+                raise ValueError(f"the name of a protocol has 1 to {PROTOCOL_NAME_SIZE} bytes")
+            return names
+        asked = getattr(asked, "wrappedFactory", None)
+    return ()

@@ -85,8 +85,9 @@ class StreamListener(Listener):
             sock.close()
             return
         try:
-            sessions = admission.sessions() if self.plan.tls else None
-            entry = Entry(self._build(sock, peer, sessions), self._the_factory(), connections, sessions)
+            factory = self._the_factory()
+            sessions = connections.sessions(factory) if self.plan.tls else None
+            entry = Entry(self._build(sock, peer, sessions), factory, connections, sessions)
         except BaseException:
             admission.left(sock)  # it was counted, and there is no connection that could end
             sock.close()

@@ -29,7 +29,7 @@ from sockd.transports.listening import Listening
 from sockd.transports.sockets.unix import credentials
 from sockd.transports.tls import TlsConnection
 from sockd.transports.twisted import twisted_address
-from sockd.tree.contexts import server_context
+from sockd.tree.contexts import server_contexts
 from tests.certificates import tls_plan
 
 # A peer gets so long (seconds) to answer our FIN.
@@ -79,7 +79,7 @@ class Owner:
         common = sock, peer, self.reactor.turn, self, Listening("test")
         if self.secure:
             self._shake(
-                TlsConnection(*common, server_context(tls_plan())), lambda: factory.buildProtocol(address)
+                TlsConnection(*common, *server_contexts(tls_plan())), lambda: factory.buildProtocol(address)
             )
             return
         protocol = factory.buildProtocol(address)

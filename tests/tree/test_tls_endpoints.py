@@ -9,7 +9,7 @@ import pytest
 from sockd.base.metrics import End
 from sockd.plan.plan import CertificatePlan
 from sockd.transports.openssl import TlsError
-from sockd.tree.contexts import server_context
+from sockd.tree.contexts import server_contexts
 from sockd.tree.endpoint import Endpoint
 from tests.certificates import made, tls_plan
 from tests.tls_clients import Client
@@ -316,7 +316,7 @@ def test_no_weak_cipher(house: House) -> None:
 
 def test_ciphers_of_the_latest_version(house: House) -> None:
     """None with a short tag (RFC 8446, appendix B.4, has two of these)."""
-    context = server_context(tls_plan())
+    (context,) = server_contexts(tls_plan())
     of_13 = {cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.3"}
     assert of_13 == {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}
 
@@ -326,4 +326,4 @@ def test_key_that_openssl_refuses(house: House) -> None:
     one, other = made("one"), made("other")
     wrong = CertificatePlan((), 0.0, "", one.chain, other.key, one.plan().file)
     with pytest.raises(TlsError, match=r"^test\.pem: key values mismatch$"):
-        server_context(tls_plan(wrong))
+        server_contexts(tls_plan(wrong))
