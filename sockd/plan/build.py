@@ -110,8 +110,8 @@ class _Planner:
                 written.problem(f"max_delay, {less}, is less than delay, {more}", "restart")
             )
         self._check_keys(written)
-        tls, access = self.guards.tls(written), self.guards.access(written)
         specification = names.specification(written, self.registry, self.loaded.problems)
+        tls, access = self.guards.tls(written, specification), self.guards.access(written)
         if specification is None:
             return None
         self._check_kinds(written, specification)

@@ -102,8 +102,13 @@ def _protocol(old: EndpointPlan, new: EndpointPlan, *, options: bool, can_reload
     return ProtocolChange.STARTED_ANEW if options and not can_reload else ProtocolChange.NONE
 
 
+def _host_differs(old: EndpointPlan, new: EndpointPlan) -> bool:
+    """Whether the protocol's factory is to have another host: with TLS that it may start, or without."""
+    return new.specification.starts_tls and (old.tls is None) != (new.tls is None)
+
+
 def _parts(old: EndpointPlan, new: EndpointPlan) -> Iterator[Part]:
-    if type(old.options) is not type(new.options) or old.options != new.options:
+    if type(old.options) is not type(new.options) or old.options != new.options or _host_differs(old, new):
         yield Part.OPTIONS
     if _limits_differ(old, new):
         yield Part.LIMITS

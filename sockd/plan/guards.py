@@ -15,6 +15,7 @@ from sockd.config.model import Listen
 from sockd.config.values import shown
 from sockd.plan import applies, names
 from sockd.plan.plan import AccessPlan, CertificatePlan, TlsPlan
+from sockd.protocols.contract import Specification
 
 if TYPE_CHECKING:
     from sockd.plan.certificates import Finding
@@ -89,12 +90,16 @@ class Guards:
 
     # -- tls
 
-    def tls(self, written: Written) -> TlsPlan | None:
-        """What the endpoint's TLS addresses show and ask; None where it has none, or something is wrong."""
+    def tls(self, written: Written, specification: Specification | None) -> TlsPlan | None:
+        """What the endpoint's TLS shows and asks; None where it has none, or something is wrong.
+
+        It has some at its TLS addresses, and where its protocol may start it on connections of others.
+        """
         endpoint = written.endpoint
         self._check_listen(written)
-        if not any(speaks_tls(listen) for listen in endpoint.listen):
-            if endpoint.tls.model_fields_set and endpoint.listen:
+        own, starts = endpoint.tls.model_fields_set, specification is not None and specification.starts_tls
+        if not (own and starts) and not any(speaks_tls(listen) for listen in endpoint.listen):
+            if own and endpoint.listen and specification is not None:
                 text = (
                     "this is for tls, and the endpoint has no such address: remove it, or listen on a tls://"
                     " address"

@@ -56,6 +56,9 @@ class Host(Generic[OptionsT]):
     log: "Logger"
     fail: Callable[[Exception], None]  # the service can't go on: hold the listeners, start it again later
     counters: Counters = field(default_factory=Counters)  # the endpoint's own; each listener has its own too
+    tls: object = (
+        None  # what `transport.startTLS` takes; None without `Specification.starts_tls`, or without `tls`
+    )
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
     # The service waits for something that doesn't answer, in words; "" when that goes on. It isn't held.
     hangs: Callable[[str], None] = lambda _: None
@@ -335,6 +338,8 @@ class Specification:
     `idle` (seconds, None for never) is the default of `limits.idle`; `datagrams` and `datagrams_per_source`
     are those of the limits of these names. `answer_beyond` (bytes) is by how much an answer over UDP may be
     longer than what came from its peer, which may be forged: keep it short, and its rate bounded.
+    `starts_tls` says that connections may begin TLS midway (STARTTLS): where the endpoint has `tls`, the
+    transports of its plain addresses provide Twisted's ITLSTransport, whose `startTLS` takes `host.tls`.
     """
 
     summary: str
@@ -346,3 +351,4 @@ class Specification:
     datagrams: Rate | None = None
     datagrams_per_source: Rate | None = None
     answer_beyond: int = 0
+    starts_tls: bool = False

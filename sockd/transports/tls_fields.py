@@ -27,6 +27,7 @@ class TlsFields(Connection):
     """
 
     __slots__ = (
+        "_afterwards",
         "_allowance",
         "_asks",
         "_begun",
@@ -50,6 +51,9 @@ class TlsFields(Connection):
         "admitted_by",
         "chain",
     )
+
+    _waiting: bytearray  # of a handshake that the protocol has started: what it wrote since, …
+    _afterwards: str  # … and how it wants to end the connection, as the name of its method
 
     def _prepare(self, context: ssl.SSLContext) -> None:
         """Be a connection whose handshake is still to come."""

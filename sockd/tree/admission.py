@@ -52,6 +52,7 @@ class Admission:
         # By the accepted socket: it is there before its Connection is built, and as long.
         self.counted: dict[socket, Peer] = {}
         self.tls = plan.tls
+        self.starts_tls = plan.tls is not None and plan.specification.starts_tls  # on plain connections
         self.contexts: Contexts | None = None
         self.clients: Clients | None = None  # None: clients show no certificate
         self.recheck: Recheck | None = None

@@ -147,7 +147,7 @@ class Connections:
         if why:
             connection.why = f"{reason}: {why}"
 
-    def sessions(self, factory: StreamFactory) -> "Sessions":
+    def sessions(self, factory: StreamFactory | None) -> "Sessions":
         """The TLS context, and its sessions, for a connection of this factory that begins now."""
         if factory is not self._asked:
             self._asked, self._spoken = factory, ()

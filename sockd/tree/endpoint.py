@@ -92,6 +92,7 @@ class Endpoint:
             fail=self._service_failed,
             hangs=self._service_hangs,
             counters=counters,
+            tls=self.startable_tls(plan),
             udp_ports=surroundings.udp_ports,
             later=self.connections.later,
         )
@@ -168,6 +169,14 @@ class Endpoint:
         return self.plan.specification.datagram(self.host)
 
     # -- start
+
+    def startable_tls(self, plan: EndpointPlan) -> object:
+        """What the protocol may start TLS with on a plain connection; None where it may not."""
+        if plan.tls is None or not plan.specification.starts_tls:
+            return None
+        from sockd.tree.starting import EndpointTls  # noqa: PLC0415 - OpenSSL only where it is used
+
+        return EndpointTls(self.connections, lambda: self.engine.factory)
 
     def bind(self) -> None:
         """Open every address; one that can't be opened is tried again later."""

@@ -24,7 +24,7 @@ from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.proxy import Header, ProxyError
 from sockd.transports.twisted import TwistedProtocol, peer_address
-from sockd.tree.admission import PROXY_HEADER
+from sockd.tree.admission import PROXY_HEADER, Admission
 from sockd.tree.connections import Connections
 
 if TYPE_CHECKING:
@@ -76,18 +76,9 @@ class Entry:
 
     def _shaken(self) -> TwistedProtocol:
         """After the handshake: the client's certificate, and the protocol."""
-        clients, sessions = self._admission.clients, self._sessions
-        if clients is not None and sessions is not None:
-            # It imports cryptography: only where clients show certificates.
-            from sockd.tree.clients import ClientRefusedError  # noqa: PLC0415
-
-            connection = cast("TlsConnection", self._connection)
-            try:
-                clients.admit(connection, sessions)
-            except ClientRefusedError as error:
-                self._connections.refused(self._connection, error.counter, str(error))
-                self._connections.reject(self._connection, End.BARRED)
-                return None
+        assert self._sessions is not None  # noqa: S101 - there was a handshake
+        if not proved(self._connection, self._connections, self._admission, self._sessions):
+            return None
         return self._build()
 
     # -- a header
@@ -155,3 +146,24 @@ class Entry:
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
         """There was no protocol yet."""
+
+
+def proved(
+    connection: Connection, connections: Connections, admission: Admission, sessions: "Sessions"
+) -> bool:
+    """Whether a client, after its handshake with a context of these sessions, has proved what is asked of it.
+
+    If it has not, its connection is refused.
+    """
+    if admission.clients is None:
+        return True
+    # It imports cryptography: only where clients show certificates.
+    from sockd.tree.clients import ClientRefusedError  # noqa: PLC0415
+
+    try:
+        admission.clients.admit(cast("TlsConnection", connection), sessions)
+    except ClientRefusedError as error:
+        connections.refused(connection, error.counter, str(error))
+        connections.reject(connection, End.BARRED)
+        return False
+    return True

@@ -60,9 +60,12 @@ class Engine:
             factory.noisy = False
         return cast(StreamFactory, factory)
 
-    def made_for(self, options: Options) -> tuple[AnyHost, StreamFactory | None]:
-        """A host with other options and the same service, and a factory for it, which isn't started."""
-        host = replace(self.host, options=options)
+    def made_for(self, options: Options, tls: object) -> tuple[AnyHost, StreamFactory | None]:
+        """A host with other options and the same service, and a factory for it, which isn't started.
+
+        `tls` is the host's, as the options are.
+        """
+        host = replace(self.host, options=options, tls=tls)
         return host, self._make_factory(host) if self._built else None
 
     def adopt(self, host: AnyHost, factory: StreamFactory | None) -> StreamFactory | None:
@@ -84,7 +87,7 @@ class Engine:
                 self.factory.doStop()
 
 
-def spoken(factory: StreamFactory) -> tuple[str, ...]:
+def spoken(factory: StreamFactory | None) -> tuple[str, ...]:
     """The protocols that a factory says it speaks, for ALPN (RFC 7301); it may raise anything.
 
     It says so by Twisted's IProtocolNegotiationFactory, as twisted.web's Site does, or the one does that it

@@ -194,9 +194,10 @@ class Reconciliation:
 
     async def _go_over(self, update: Update) -> None:
         endpoint, options = update.endpoint, update.plan.options
+        make = partial(endpoint.engine.made_for, options, endpoint.startable_tls(update.plan))
         await self._reload(endpoint, endpoint.host.service, options)
         self._step("make factory")
-        update.host, update.factory = self._contained(endpoint, lambda: endpoint.engine.made_for(options))
+        update.host, update.factory = self._contained(endpoint, make)
         if update.factory is not None:
             self._on_undo("stop factory", update.factory.doStop)
             self._contained(endpoint, update.factory.doStart)
@@ -209,8 +210,8 @@ class Reconciliation:
                 await self._reload(endpoint, listener.protocol, options)
                 continue
             self._step("make datagram protocol")
-            make = _maker(endpoint, update.host)
-            protocol = self._contained(endpoint, partial(listener.new_protocol, make))
+            maker = _maker(endpoint, update.host)
+            protocol = self._contained(endpoint, partial(listener.new_protocol, maker))
             if protocol is not None:
                 self._on_undo("stop datagram protocol", protocol.stop)
                 update.made[watched] = protocol

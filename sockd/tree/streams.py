@@ -15,7 +15,7 @@ from sockd.transports.connection import Connection
 from sockd.transports.sockets.inet import OpenError, read_urgent
 from sockd.transports.sockets.opening import Opened
 from sockd.transports.sockets.unix import credentials
-from sockd.tree.admission import PROXY_HEADER
+from sockd.tree.admission import PROXY_HEADER, Admission
 from sockd.tree.entry import Entry
 from sockd.tree.listener import Common, Listener
 from sockd.tree.states import Effect
@@ -105,7 +105,7 @@ class StreamListener(Listener):
     def _build(self, sock: socket.socket, peer: Peer, sessions: "Sessions | None") -> Connection:
         flusher, connections = self._common.flusher, self._common.connections
         if sessions is None:
-            return Connection(sock, peer, flusher, connections, self.listening)
+            return plain(connections.admission)(sock, peer, flusher, connections, self.listening)
         from sockd.transports.tls import TlsConnection  # noqa: PLC0415 - OpenSSL only where it is used
 
         return TlsConnection(sock, peer, flusher, connections, self.listening, sessions.context)
@@ -118,3 +118,12 @@ class StreamListener(Listener):
                 endpoint=self._common.connections.endpoint, address=str(self.address), why=error.strerror,
                 event="short",
             )  # fmt: skip
+
+
+def plain(admission: Admission) -> type[Connection]:
+    """The class of connections that don't begin with a handshake."""
+    if not admission.starts_tls:
+        return Connection
+    from sockd.transports.starting import StartableConnection  # noqa: PLC0415 - OpenSSL only where it is used
+
+    return StartableConnection

@@ -44,7 +44,7 @@ def overdue(
     """
     if connection.disconnecting:
         return None
-    if connection.paused and not connection.received:
+    if connection.paused and not (connection.ready and connection.received):
         connection.begun = now
     waited = now - connection.begun
     if not connection.ready:

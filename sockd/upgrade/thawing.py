@@ -16,6 +16,7 @@ from sockd.transports.sockets.opening import Opened
 from sockd.transports.twisted import peer_address
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sockets import Sockets, Store
+from sockd.tree.streams import plain
 from sockd.upgrade.value import HandedEndpoint, HandedListener, Handover
 
 
@@ -91,7 +92,7 @@ def after_start(daemon: Daemon, handed: Handover, by_number: Mapping[int, socket
                 sock.close()
                 continue
             listening = _listening(endpoint, handed_over.transport["listener"])
-            connection = Connection.take_over(
+            connection = plain(endpoint.connections.admission).take_over(
                 handed_over.transport, sock, daemon.around.flusher, endpoint.connections, listening
             )
             count += _go_on(endpoint, factory, connection, handed_over.protocol)

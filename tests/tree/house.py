@@ -154,6 +154,7 @@ class House:
         tls: TlsPlan | None = None,
         access: AccessPlan | None = None,
         proxy_from: tuple[Network, ...] = (),
+        starts_tls: bool = False,
         **limits: Any,
     ) -> EndpointPlan:
         """A plan; the makers are called with the host, instances are given as they are."""
@@ -166,7 +167,11 @@ class House:
             name=name,
             protocol="probe",
             specification=Specification(
-                "a test's", stream=maker(stream), datagram=maker(datagram), service=maker(service)
+                "a test's",
+                stream=maker(stream),
+                datagram=maker(datagram),
+                service=maker(service),
+                starts_tls=starts_tls,
             ),
             options=Options(),
             limits=Limits(

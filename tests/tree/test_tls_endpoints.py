@@ -2,13 +2,20 @@
 
 import ssl
 import subprocess
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
+from cryptography import x509
+from twisted.internet.interfaces import INegotiated, IProtocolNegotiationFactory, ISSLTransport
+from twisted.protocols.policies import WrappingFactory
+from zope.interface import directlyProvides
 
 from sockd.base.metrics import End
 from sockd.plan.plan import CertificatePlan
 from sockd.transports.openssl import TlsError
+from sockd.tree.admission import Admission
 from sockd.tree.contexts import server_contexts
 from sockd.tree.endpoint import Endpoint
 from tests.certificates import made, tls_plan
@@ -327,3 +334,131 @@ def test_key_that_openssl_refuses(house: House) -> None:
     wrong = CertificatePlan((), 0.0, "", one.chain, other.key, one.plan().file)
     with pytest.raises(TlsError, match=r"^test\.pem: key values mismatch$"):
         server_contexts(tls_plan(wrong))
+
+
+# -- what Twisted's protocols see
+
+
+class Spoken(Probes):
+    """Says what it speaks, as twisted.web's Site does."""
+
+    def __init__(self, *names: bytes, error: Exception | None = None) -> None:
+        super().__init__()
+        directlyProvides(self, IProtocolNegotiationFactory)
+        self.names = names
+        self.error = error
+
+    def acceptableProtocols(self) -> list[bytes]:
+        if self.error is not None:
+            raise self.error
+        return list(self.names)
+
+
+def offering(*names: str) -> ssl.SSLContext:
+    """A client's context that offers these."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(names)
+    return context
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("factory", "alpn", "offered", "chosen"),
+    [
+        (Spoken(b"h2", b"http/1.1"), (), ("http/1.1", "h2"), "h2"),
+        (Spoken(b"h2", b"http/1.1"), (), ("http/1.1",), "http/1.1"),
+        (Spoken(b"h2", b"http/1.1"), ("http/1.1",), ("h2", "http/1.1"), "http/1.1"),
+        (Spoken(b"h2"), (), ("irc",), None),
+        (Spoken(b"h2"), (), (), None),
+        (Probes(), ("irc", "imap"), ("imap", "irc"), "irc"),
+        (Probes(), (), ("h2",), None),
+        (WrappingFactory(Spoken(b"h2")), (), ("h2",), "h2"),
+    ],
+    ids=["factory", "client", "file", "none in common", "none offered", "plain", "no names", "wrapped"],
+)
+def test_alpn(
+    factory: Any,
+    alpn: tuple[str, ...],
+    offered: tuple[str, ...],
+    chosen: str | None,
+    version: Any,
+    house: House,
+) -> None:
+    """The endpoint's `alpn`, or what the factory speaks; the protocol can see what was chosen."""
+    endpoint = house.run(TLS, stream=factory, tls=tls_plan(alpn=alpn))
+    client = house.shaken(endpoint.listeners[0].address, version=version, context=offering(*offered))
+    assert client.tls.selected_alpn_protocol() == chosen
+    (connection,) = endpoint.connections
+    assert INegotiated.providedBy(connection)
+    assert connection.negotiatedProtocol == (chosen and chosen.encode())
+
+
+@pytest.mark.parametrize(
+    "factory", [Spoken(error=ZeroDivisionError()), Spoken(b""), Spoken(b"x" * 256), Spoken("ü".encode())]
+)
+def test_alpn_of_a_faulty_factory(factory: Spoken, house: House) -> None:
+    """It is counted and logged, and connections go on without."""
+    endpoint = house.run(TLS, stream=factory, tls=tls_plan())
+    client = house.shaken(endpoint.listeners[0].address, context=offering("h2"))
+    assert client.tls.selected_alpn_protocol() is None
+    assert endpoint.host.counters.refused == {"exception in acceptableProtocols": 1}
+
+
+def test_alpn_after_a_reload(house: House) -> None:
+    """What the new file says holds for connections that come later."""
+    endpoint = house.run(TLS, stream=Spoken(b"h2"), tls=tls_plan())
+    address = endpoint.listeners[0].address
+    before = house.shaken(address, context=offering("h2", "irc"))
+    endpoint.admit_anew(Admission(house.plan(TLS, tls=tls_plan(alpn=("irc",)))))
+    after = house.shaken(address, context=offering("h2", "irc"))
+    assert [one.tls.selected_alpn_protocol() for one in (before, after)] == ["h2", "irc"]
+
+
+def test_alpn_of_every_certificate(house: House) -> None:
+    """Whatever server name the client asks for."""
+    plan = tls_plan(planned("a.example"), planned("b.example"), alpn=("irc",))
+    endpoint = house.run(TLS, stream=Probes(), tls=plan)
+    client = house.shaken(endpoint.listeners[0].address, name="b.example", context=offering("irc"))
+    assert client.tls.selected_alpn_protocol() == "irc"
+
+
+@BOTH
+@pytest.mark.parametrize("installed", [False, True], ids=["without pyOpenSSL", "with pyOpenSSL"])
+def test_peer_certificate(
+    installed: bool, version: ssl.TLSVersion, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cryptography's, or what Twisted's own transports return where pyOpenSSL is there."""
+
+    class X509:
+        @classmethod
+        def from_cryptography(cls, certificate: x509.Certificate) -> str:
+            return f"pyOpenSSL's of {certificate.serial_number}"
+
+    module = ModuleType("OpenSSL.crypto")
+    module.X509 = X509  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "OpenSSL", ModuleType("OpenSSL") if installed else None)
+    monkeypatch.setitem(sys.modules, "OpenSSL.crypto", module if installed else None)
+    endpoint = asking(house)
+    anna = made("anna.example", issuer="authority")
+    house.shaken(endpoint.listeners[0].address, version=version, certificate=anna)
+    (connection,) = endpoint.connections
+    certificate = x509.load_pem_x509_certificate(anna.chain)
+    wanted = f"pyOpenSSL's of {certificate.serial_number}" if installed else certificate
+    assert ISSLTransport(connection).getPeerCertificate() == wanted
+
+
+def test_no_peer_certificate(house: House) -> None:
+    """Where none is asked for, there is none."""
+    endpoint = house.run(TLS, stream=Probes(), tls=tls_plan())
+    house.shaken(endpoint.listeners[0].address)
+    (connection,) = endpoint.connections
+    assert ISSLTransport.providedBy(connection)
+    assert ISSLTransport(connection).getPeerCertificate() is None
+
+
+def test_wrappers_show_it(house: House) -> None:
+    """Twisted's ProtocolWrapper provides what its transport does."""
+    inner = Probes()
+    endpoint = house.run(TLS, stream=WrappingFactory(inner), tls=tls_plan())
+    house.shaken(endpoint.listeners[0].address)
+    assert ISSLTransport.providedBy(inner.made[0].transport)
