@@ -25,6 +25,7 @@ from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
 from sockd.program import Program, TwistdOptions, read_file, refusal
 from sockd.sinks.thread import PoolThread
+from sockd.transports.twisted import follow_reactor
 from sockd.upgrade import passing
 from sockd.upgrade.signals import resume_signals
 
@@ -78,6 +79,7 @@ def makeService(options: Options) -> Program:  # noqa: N802
         raise SystemExit(os.EX_OSERR)
     refuse_replacements()
     settle(reactor, PoolThread)
+    follow_reactor(reactor)
     only_reactor.keep(reactor)
     switches = Switches(reactor)
     switches.prepare()

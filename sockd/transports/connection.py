@@ -71,6 +71,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IPushProducer,
     IReadWriteDescriptor,
+    ISystemHandle,
     ITCPTransport,
 )
 from twisted.internet.protocol import connectionDone
@@ -120,7 +121,7 @@ _ABORT = ConnectionEvent.ABORT
 _GONE = ConnectionEvent.GONE
 
 
-@implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor)
+@implementer(ITCPTransport, IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle)
 class Connection(Movable, TwistedSocket):
     """A connection that a listener accepted: Twisted's ITCPTransport, over TCP and Unix sockets alike.
 

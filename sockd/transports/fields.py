@@ -82,6 +82,10 @@ class ConnectionFields(_Often):
     """The attributes that reading, sending and ending share, and the moves of the state."""
 
     __slots__ = (
+        # Hosted protocols set attributes of their own on their transport, and keep weak references to it:
+        # neither costs an echo anything that could be measured.
+        "__dict__",
+        "__weakref__",
         "_alive",
         "_asked",
         "_event_grants",
@@ -121,6 +125,8 @@ class ConnectionFields(_Often):
 
     movable = True  # to another program, by an upgrade
     secure = False
+    # The address that the client connected to, where a PROXY header names another one than the socket has.
+    destination: tuple[str, int] | None = None
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ class Movable(Sending):
             "number": self.number,
             "listener": self.listener.name,
             "peer": self.peer.freeze(),
+            "destination": self.destination,
             "name": self.name,
             "received": self.received,
             "sent": self.sent,
@@ -69,6 +70,9 @@ class Movable(Sending):
         """
         connection = cls(sock, Peer.thaw(frozen["peer"]), flusher, owner, listener)
         connection.number = frozen["number"]
+        if frozen.get("destination") is not None:  # a version before this one froze none
+            host, port = frozen["destination"]
+            connection.destination = host, port
         connection.name = frozen.get("name", "")  # a version before this one froze none
         connection.received, connection.sent = frozen["received"], frozen["sent"]
         connection.dropped = frozen.get("dropped", 0)

@@ -48,6 +48,11 @@ class Reading(ConnectionFields):
         """Whether nothing is being read from a peer that may still send."""
         return not self._reading and self._reads
 
+    @property
+    def reading(self) -> bool:
+        """Whether the lane watches for input."""
+        return self._reading
+
     # -- the protocol's own pauses: IPushProducer
 
     def pauseProducing(self) -> None:  # noqa: N802

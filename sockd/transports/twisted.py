@@ -40,6 +40,7 @@ class TwistedSocket:
     sock: socket.socket
     peer: Peer
     connected: bool
+    destination: tuple[str, int] | None
 
     @property
     def disconnected(self) -> bool:
@@ -51,10 +52,38 @@ class TwistedSocket:
         return peer_address(self.peer)
 
     def getHost(self) -> Any:  # noqa: N802
+        if self.destination is not None:
+            return twisted_address(socket.AF_INET, self.destination)
         return twisted_address(self.sock.family, self.sock.getsockname() if self.connected else None)
 
     def getHandle(self) -> socket.socket:  # noqa: N802
         return self.sock
+
+    @property
+    def socket(self) -> socket.socket:
+        """The same, as an attribute of Twisted's own transports that protocols have come to use."""
+        return self.sock
+
+    # What Twisted's own transports have of a descriptor (twisted.internet.abstract.FileDescriptor).
+
+    def stopReading(self) -> None:  # noqa: N802
+        self.pauseProducing()
+
+    def startReading(self) -> None:  # noqa: N802
+        self.resumeProducing()
+
+    @property
+    def reading(self) -> bool:
+        """Whether input is being watched for."""
+        raise NotImplementedError
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read no more from the peer until `resumeProducing`."""
+        raise NotImplementedError
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read from the peer again."""
+        raise NotImplementedError
 
     def getTcpNoDelay(self) -> bool:  # noqa: N802
         local = self.sock.family == socket.AF_UNIX
@@ -69,3 +98,26 @@ class TwistedSocket:
 
     def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: N802
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
+
+
+def follow_reactor(reactor: Any) -> None:  # Any: it hides behind zope's interfaces, which don't allow this
+    """Have `reactor.removeReader(transport)` and `addReader` pause and resume a connection of ours.
+
+    Protocols of Twisted's call them, and the reactor doesn't know of a connection that a lane watches. Where
+    the call is the connection's own, it has noted by then what it wants.
+    """
+    add, remove = reactor.addReader, reactor.removeReader
+
+    def add_reader(reader: Any) -> None:  # Any: Twisted's IReadDescriptor, too
+        if isinstance(reader, TwistedSocket) and not reader.reading:
+            reader.startReading()
+        else:
+            add(reader)
+
+    def remove_reader(reader: Any) -> None:
+        if isinstance(reader, TwistedSocket) and reader.reading:
+            reader.stopReading()
+        else:
+            remove(reader)
+
+    reactor.addReader, reactor.removeReader = add_reader, remove_reader

@@ -112,6 +112,7 @@ class Entry:
         info, rest = found
         if info.source is not None:
             connection.peer = Peer.inet(info.source)
+            connection.destination = info.destination
         reason = self._connections.refusal(connection.peer, connection.sock)
         if reason is not None:
             self._refuse(reason, admission.why(reason, connection.peer))

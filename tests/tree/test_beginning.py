@@ -325,3 +325,21 @@ def test_sweeps_are_as_frequent_as_the_shortest_time(house: House) -> None:
     endpoint = slow(house, TLS, handshake=0.1)
     waiting(house, endpoint)
     assert house.run_clock(lambda: not len(endpoint.connections)) <= 0.2 + STEP
+
+
+@pytest.mark.parametrize("kind", [TCP, TLS])
+def test_where_the_client_connected_to(kind: str, house: House) -> None:
+    """The protocol sees the address of the PROXY header as its own; one without leaves the socket's."""
+    probes = Probes()
+    endpoint = house.run(kind, stream=probes, tls=tls_plan(), proxy_from=HERE)
+    told = (HEADER, "192.0.2.1", 80), (b"PROXY UNKNOWN\r\n", "127.0.0.1", endpoint.listeners[0].address.port)
+    for number, (header, host, port) in enumerate(told, 1):
+        client = house.connect(endpoint.listeners[0].address, header)
+        if kind == TLS:
+            secure = Client(client)
+            house.clients.append(secure.tls)
+            house.until(secure.shake, secure.tls)
+        while len(probes.made) < number:
+            house.loop.turn(wait=0.05)
+        here = probes.made[-1].transport.getHost()
+        assert (here.host, here.port) == (host, port)
