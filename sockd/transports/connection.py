@@ -81,6 +81,7 @@ from zope.interface import implementer
 from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.transports.ending import SENDS_FIN, TELLS_OF_FIN, ConnectionEvent, ConnectionState
+from sockd.transports.faces import face
 from sockd.transports.fields import BULK_READ_SIZE, HIGH_WATER, READ_SIZE
 from sockd.transports.movable import Movable
 from sockd.transports.reading import BY_BACK_PRESSURE, BY_PROTOCOL
@@ -288,7 +289,7 @@ class Connection(Movable, TwistedSocket):
         self._parting = True
         written = self.sent + self.unsent
         try:
-            last_word = method_of(self.protocol, "last_word")
+            last_word = method_of(face(self.protocol), "last_word")
             if last_word is not None:
                 last_word(end.value)
         except BaseException:  # noqa: BLE001

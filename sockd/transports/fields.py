@@ -9,6 +9,7 @@ from sockd.base.metrics import End
 from sockd.base.peers import NAME_LIMIT, Peer
 from sockd.base.reactor import Later, Watcher
 from sockd.transports.ending import FACTS, TRANSITIONS, ConnectionEvent, ConnectionState
+from sockd.transports.faces import face
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.twisted import TwistedProducer, TwistedProtocol
@@ -213,7 +214,7 @@ class ConnectionFields(_Often):
     def _only_receives(self) -> bool:
         """Whether the protocol wants what comes after the end is certain (`contract.StreamFactory`)."""
         try:
-            return bool(getattr(self.protocol, "only_receives", False))
+            return bool(getattr(face(self.protocol), "only_receives", False))
         except BaseException:  # noqa: BLE001
             return False
 
@@ -221,7 +222,7 @@ class ConnectionFields(_Often):
     def at_work(self) -> bool:
         """Whether the protocol says that it is `busy` with what the peer has sent."""
         try:
-            return getattr(self.protocol, "busy", False) is True
+            return getattr(face(self.protocol), "busy", False) is True
         except BaseException:  # noqa: BLE001
             return False
 

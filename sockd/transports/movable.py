@@ -8,6 +8,7 @@ from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.protocols.contract import State
 from sockd.transports.ending import ConnectionState
+from sockd.transports.faces import go_on
 from sockd.transports.fields import UNSENT_LIMIT, Owner
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
@@ -96,9 +97,7 @@ class Movable(Sending):
         producer_paused, self._producer_paused = self._producer_paused, False
         self._flusher.active = True
         try:
-            protocol.transport = self
-            protocol.connected = 1
-            protocol.thaw(state)
+            go_on(protocol, self, state)
         except BaseException:  # noqa: BLE001
             self._failed("thaw")
         else:

@@ -17,6 +17,7 @@ from sockd.base.hosted import method_of
 from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Timer
 from sockd.transports.connection import Connection
+from sockd.transports.faces import WebChannel, face
 
 # Ends that are sockd's, and come whether or not a connection has finished.
 _NOT_FINISHED = frozenset({
@@ -143,8 +144,11 @@ class Draining:
 
     def _ask(self, connection: Connection) -> None:
         try:
-            drain = method_of(connection.protocol, "drain")
-            if drain is not None:
+            answers = face(connection.protocol)
+            drain = method_of(answers, "drain")
+            if isinstance(answers, WebChannel):
+                answers.take_no_more()
+            elif drain is not None:
                 self.self_paced.add(connection)
                 # It may be a coroutine, or return a Deferred: what comes of that is not waited for.
                 maybeDeferred(drain).addErrback(self._drain_failed, connection)

@@ -14,6 +14,7 @@ from sockd.base.waiting import Turns
 from sockd.daemon import Daemon
 from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
+from sockd.transports.faces import face
 from sockd.transports.flush import SLICE
 from sockd.transports.sockets.opening import Opened
 from sockd.tree.connections import Connections
@@ -41,6 +42,7 @@ class Travellers:
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._logged = 0
+        self._named: set[tuple[str, str]] = set()  # listeners, and protocols that can't be frozen
         self._known: dict[Connection, bool] = {}
 
     def fit(self, connection: Connection) -> bool:
@@ -49,15 +51,30 @@ class Travellers:
         return self._look_at(connection) if fit is None else fit
 
     def _look_at(self, connection: Connection) -> bool:
-        fit = connection.movable and all(offers(connection.protocol, name) for name in ("freeze", "thaw"))
-        if fit:
+        fit = False
+        if connection.movable:
             try:
-                encode(connection.protocol.freeze())
+                answers = face(connection.protocol)
+                fit = all(offers(answers, name) for name in ("freeze", "thaw"))
+                if fit:
+                    encode(answers.freeze())
             except BaseException as error:  # noqa: BLE001
                 self.unfit(connection, error)
                 return False
+            if not fit:
+                self._name(connection, answers)
         self._known[connection] = fit
         return fit
+
+    def _name(self, connection: Connection, answers: object) -> None:
+        """Log, once for each endpoint and protocol, that connections finish because it can't be frozen."""
+        listener, protocol = kind = connection.listener.name, type(answers).__qualname__
+        if kind not in self._named and len(self._named) < MAX_LOGGED:
+            self._named.add(kind)
+            self._log.info(
+                "{listener}: connections finish before the upgrade: {protocol} has no freeze and thaw",
+                listener=listener, protocol=protocol, event="not handed over",
+            )  # fmt: skip
 
     def unfit(self, connection: Connection, error: BaseException) -> None:
         """Its protocol can't give its state, for this reason."""
@@ -171,7 +188,7 @@ def _connections(connections: Connections, travellers: Travellers) -> Iterator[H
     for connection in connections:
         if connection.freezable and travellers.fit(connection) and not connections.draining(connection):
             try:
-                state = connection.protocol.freeze()
+                state = face(connection.protocol).freeze()
             except BaseException as error:  # noqa: BLE001
                 travellers.unfit(connection, error)
             else:
