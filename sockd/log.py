@@ -185,7 +185,7 @@ class Observer:
     def _report_lost(self, now: float) -> None:
         event = {
             "log_time": now,
-            "log_format": "{text} of the log lost: nobody read them",
+            "log_format": "{text} of the log lost: there was no room to write them at once",
             "text": counted(self._destination.lost, "line"),
             "lines": self._destination.lost,
             "event": "log lost",

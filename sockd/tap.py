@@ -27,7 +27,7 @@ from sockd.program import Program, TwistdOptions, read_file, refusal
 from sockd.sinks.thread import PoolThread
 from sockd.transports.twisted import follow_reactor
 from sockd.upgrade import passing
-from sockd.upgrade.signals import resume_signals
+from sockd.upgrade.signals import hold_signals, resume_signals
 
 
 class Options(usage.Options):
@@ -65,6 +65,7 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> Program:  # noqa: N802
     """The daemon for this file. SystemExit, and the problems on stderr, where there is none."""
+    hold_signals()
     try:
         from twisted.internet import reactor  # noqa: PLC0415 - doors alone may, and not before they must
     except OSError as error:

@@ -124,6 +124,6 @@ def test_every_event_of_the_log_is_explained() -> None:
     named = {
         name
         for module in (ROOT / "sockd").glob("**/*.py")
-        for name in re.findall(r"\bevent=\"([^\"]+)\"", module.read_text())
+        for name in re.findall(r"\bevent(?:=|\": )\"([^\"]+)\"", module.read_text())
     }
     assert named <= explained

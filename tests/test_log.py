@@ -313,7 +313,7 @@ def test_full_pipe_loses_and_counts(style: str, piped: tuple[int, Destination]) 
     if style == "json":
         assert [json.loads(line)["event"] for line in lines[-2:-1]] == ["log lost"]
         assert json.loads(lines[-2])["lines"] == 10
-    assert "10 lines of the log lost: nobody read them" in lines[-2]
+    assert "10 lines of the log lost: there was no room to write them at once" in lines[-2]
     assert "heard" in lines[-1]
     assert destination.lost == 0
 

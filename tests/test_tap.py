@@ -27,6 +27,7 @@ from sockd.process import only_reactor
 from sockd.process.directories import Directories
 from sockd.process.switches import OFF_LIMIT, Switches
 from sockd.upgrade import passing
+from sockd.upgrade.signals import resume_signals
 from sockd.upgrade.value import Handover
 
 FILE = """
@@ -60,6 +61,7 @@ def signals_and_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     only_reactor.release()
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
+    resume_signals()
     for each in switches:
         each.stop()
 

@@ -176,8 +176,8 @@ def diff(daemon: RemoteDaemon, *, for_programs: bool) -> None:
         "--pid",
         metavar="PID",
         type=click.IntRange(1),
-        help="The daemon's process, for ExecReload= of a unit: it gets SIGHUP where no control socket of its "
-        "is found.",
+        help="The daemon's process, for ExecReload= of a unit: it gets SIGHUP where it has no control "
+        "socket that is found.",
     ),
 )
 def reload(daemon: RemoteDaemon, *, for_programs: bool, pid: int | None) -> None:

@@ -89,6 +89,9 @@ def command() -> None:
 @takes_file
 def run(file: Path) -> None:
     """Run in the foreground until SIGTERM or SIGINT."""
+    from sockd.upgrade.signals import hold_signals  # noqa: PLC0415
+
+    hold_signals()
     disable_collection()  # of what is imported, which stays to the end
     from sockd.cli import twistd  # noqa: PLC0415
 

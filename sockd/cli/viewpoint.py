@@ -27,6 +27,7 @@ from sockd.transports.sockets.options import SocketOptions
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS (linux/sched.h)
 _SYSTEMD = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
 _SYSTEMCTL_TIMEOUT = 5.0  # seconds
+_COMMAND_LINE_WRONG = 2  # the status that click gives it, too
 _DYNAMIC_USER = 61184  # the first uid that systemd gives to a DynamicUser= (systemd.exec(5))
 # Where systemd keeps the directories of a DynamicUser=: only inside the unit can that user enter them.
 _PRIVATE = re.compile("/(?:var/(?:log|lib|cache)|run)/private(?:/|$)")
@@ -57,8 +58,9 @@ def named(text: str, ask: Callable[[], Json]) -> Viewpoint:
     except KeyError as error:
         # `pwd` and `grp` say what they looked for: "getpwnam(): name not found: 'ann'"
         why = str(error.args[0]).partition(": ")[2]
-        raise SockdError(
-            f"--as {text}: {why} (the user of a unit with DynamicUser= exists only while the unit runs)"
+        raise Refused(
+            _COMMAND_LINE_WRONG,
+            f"--as {text}: {why} (the user of a unit with DynamicUser= exists only while the unit runs)",
         ) from None
     account = Account(account.uid, account.gid, (*account.groups, *groups))
     return Viewpoint(account, f"the user {account.name}")
@@ -105,10 +107,16 @@ def _unwritable(plan: Plan, inside: bool) -> Iterator[str]:
         why = rights.missing(plan.control, SocketOptions(group=plan.control_group))
         if why:
             yield f"{plan.file}: daemon.control: {plan.control}: {why}"
-    for endpoint in plan.endpoints:
-        for path in endpoint.options.files():
-            if not _hidden(str(path), inside) and not _may_append(path):
-                yield f"{endpoint.place}: endpoints.{endpoint.name}: no right to write to {path}"
+    files = [
+        (f"{endpoint.place}: endpoints.{endpoint.name}", path)
+        for endpoint in plan.endpoints
+        for path in endpoint.options.files()
+    ]
+    if plan.log.to.startswith("/"):
+        files.append((f"{plan.file}: daemon.log.to", Path(plan.log.to)))
+    for where, path in files:
+        if not _hidden(str(path), inside) and (why := _unappendable(path)):
+            yield f"{where}: {why}"
 
 
 def _hidden(path: str, inside: bool) -> bool:
@@ -127,10 +135,15 @@ def _there(directory: str) -> bool:
     return True
 
 
-def _may_append(path: Path) -> bool:
-    if os.path.lexists(path):
-        return os.access(path, os.W_OK)
-    return os.access(path.parent, os.W_OK | os.X_OK)
+def _unappendable(path: Path) -> str:
+    """Why the file can't be written to, now or after it was rotated; "" where it can."""
+    may_make = os.access(path.parent, os.W_OK | os.X_OK)
+    if not (os.access(path, os.W_OK) if os.path.lexists(path) else may_make):
+        return f"no right to write to {path}"
+    # What logrotate doesn't rename, such as a FIFO or /dev/stdout, stays where it is.
+    if not may_make and path.is_file() and not path.is_symlink():
+        return f"{path}: no right to make it again in {path.parent}, when it has been renamed"
+    return ""
 
 
 def _enter_mounts(pid: int) -> None:

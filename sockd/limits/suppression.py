@@ -7,14 +7,13 @@ from sockd.base.reactor import Clock, Timer
 from sockd.base.units import Rate
 from sockd.limits.rates import Bucket
 
-SUMMARY_DELAY = 1.0  # seconds from the first suppressed line to the summary
-
 
 class LogLimiter:
     """Decides which lines are logged; `summarise` is called with how many of each kind were suppressed.
 
-    That is a second after the first of them. Without `summarise` the lines in excess are dropped, which is
-    for lines whose number is counted elsewhere.
+    That is the rate's time after the first of them, so that the summaries are as rare as the rate means its
+    lines to be. Without `summarise` the lines in excess are dropped, which is for lines whose number is
+    counted elsewhere.
     """
 
     def __init__(
@@ -22,6 +21,7 @@ class LogLimiter:
     ) -> None:
         self._clock = clock
         self._bucket = Bucket(rate, clock.seconds())
+        self._delay = rate.per
         self._summarise = summarise
         self._suppressed: Counter[str] = Counter()
         self._timer: Timer | None = None
@@ -38,7 +38,7 @@ class LogLimiter:
         if self._summarise is not None:
             self._suppressed[kind] += 1
             if self._timer is None:
-                self._timer = self._clock.callLater(SUMMARY_DELAY, self._sum_up)
+                self._timer = self._clock.callLater(self._delay, self._sum_up)
 
     def close(self) -> None:
         """Sum up now what was suppressed and not summed up yet."""

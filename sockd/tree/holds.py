@@ -20,7 +20,7 @@ from sockd.tree.endpoint import Endpoint
 if TYPE_CHECKING:
     from sockd.process.watch import Hold, Watch
 
-_HOLDS_LOGGED = Rate(10, 60.0)  # lines; what comes more often is summed up
+_HOLDS_LOGGED = Rate(10, 60.0)  # lines; what comes more often is summed up once a minute
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Holds:
 
     def _summarise(self, suppressed: Counter[str]) -> None:
         self._log.warn(
-            "the loop was held within a second also by: {summary}",
+            "the loop was held within a minute also by: {summary}",
             summary=summary(suppressed), holds=dict(suppressed), event="held",
         )  # fmt: skip
 

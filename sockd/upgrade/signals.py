@@ -1,4 +1,4 @@
-"""Signals that arrive during an upgrade, held back until the program that goes on has its handlers."""
+"""Signals that arrive during a start or an upgrade, held back until the program has its handlers."""
 
 import signal
 import threading
@@ -44,7 +44,16 @@ def _send_once_more(number: int, _frame: FrameType | None) -> None:
     signal.pthread_kill(threading.get_ident(), number)  # Python's handlers run in the main thread
 
 
+def hold_signals() -> None:
+    """A start begins: hold back what would end a program that has no handlers yet, but isn't meant to.
+
+    logrotate doesn't know whether sockd has just been started. SIGTERM and SIGINT end it at any time.
+    """
+    with suppress(OSError):  # of a sandbox
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
+
+
 def resume_signals() -> None:
-    """The new program has installed its handlers: let it have the signals that were held."""
+    """The program has installed its handlers: let it have the signals that were held."""
     with suppress(OSError):  # of a sandbox, in which none can have been held
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())

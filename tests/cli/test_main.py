@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from sockd.cli import twistd
 from sockd.plan import build
 from sockd.protocols import registry as registry_module
 from sockd.protocols.registry import Registry
+from sockd.upgrade.signals import resume_signals
 from tests.fake_registry import points
 
 ENVIRON = {**os.environ, "RUNTIME_DIRECTORY": "/run/sockd", "LOGS_DIRECTORY": "/var/log/sockd"}
@@ -139,6 +141,8 @@ def test_run_hands_over(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert invoke("run", "my.yaml").exit_code == 0
     assert invoke("run").exit_code == 0
     assert asked == [file, file, Path("/etc/sockd/sockd.yaml")]
+    assert {signal.SIGHUP, signal.SIGUSR1} < signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    resume_signals()
 
 
 def test_version_and_usage() -> None:

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sockd.base.account import Account
-from sockd.base.errors import SockdError
 from sockd.cli import main, viewpoint
 from sockd.cli.viewpoint import Viewpoint
 from sockd.control.language import Json, Refused
@@ -90,6 +89,26 @@ def test_where_it_can_not_write(directory: Path) -> None:
     assert not seen(directory, as_nobody(4242))
 
 
+def test_a_file_that_could_not_be_made_again(directory: Path) -> None:
+    """A file of the user's own in a directory of root's: it can be written to until logrotate renames it."""
+    (directory / "log" / "app.log").touch()
+    for path in ("run", "log/app.log"):
+        os.chown(directory / path, NOBODY.pw_uid, -1)
+    (line,) = seen(directory, as_nobody(4242))
+    why = f"no right to make it again in {directory}/log, when it has been renamed"
+    assert f"{directory}/log/app.log: {why} (as the user nobody)" in line
+    with (directory / "sockd.yaml").open("a") as file:
+        file.write("daemon: {log: {to: sockd.log}}\n")
+    assert seen(directory, as_nobody(4242))[1:] == [
+        f"sockd.yaml: daemon.log.to: no right to write to {directory}/log/sockd.log (as the user nobody)"
+    ]
+    (directory / "sockd.yaml").write_text(FILE)
+    (directory / "log" / "app.log").unlink()
+    os.mkfifo(directory / "log" / "app.log")
+    os.chown(directory / "log" / "app.log", NOBODY.pw_uid, -1)
+    assert not seen(directory, as_nobody(4242))
+
+
 def test_a_user_by_name() -> None:
     """With its own groups and those that are named; by number it need not have a name."""
     assert viewpoint.named("nobody", nowhere).account == Account.of(NOBODY.pw_uid)
@@ -97,8 +116,9 @@ def test_a_user_by_name() -> None:
     stranger = viewpoint.named("54321", nowhere)
     assert (stranger.account.uid, stranger.words) == (54321, "the user 54321")
     for text in ("no-such-user", "nobody:no-such-group"):
-        with pytest.raises(SockdError, match=r"^--as no.*: name not found: 'no-such-.*DynamicUser"):
+        with pytest.raises(Refused, match=r"^--as no.*: name not found: 'no-such-.*DynamicUser") as refused:
             viewpoint.named(text, nowhere)
+        assert refused.value.status == 2
 
 
 def test_the_daemon_that_runs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

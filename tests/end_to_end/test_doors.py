@@ -167,6 +167,28 @@ def test_it_stops_as_asked_while_it_starts(
     assert "serving" not in names
 
 
+@pytest.mark.parametrize("door", [TWISTD, SOCKD], ids=["twistd", "sockd run"])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signals_wait_for_the_start(
+    serve: Serve, directory: Path, door: tuple[str, ...], number: signal.Signals
+) -> None:
+    """One that comes while the file is read, for the first time, ends nothing: it is heeded afterwards."""
+    module = (
+        f"import os\n\nos.kill(os.getpid(), {int(number)})\n"
+        "from sockd.protocols.echo.specification import specification\n"
+    )
+    daemon = serve(
+        ECHO.replace("protocol: echo", "protocol: loud"),
+        door=door,
+        environment=distribution(directory, "loud", "loud_protocol:specification", module),
+    )
+    if number == signal.SIGHUP:
+        daemon.event("reloaded")
+    with daemon.connect("echo") as one:
+        one.sendall(b"hello")
+        assert receive(one, 5) == b"hello"
+
+
 def test_check_shows_what_run_serves(serve: Serve, directory: Path, directories: dict[str, str]) -> None:
     """The file that `check --yaml` prints is accepted, and serves the same."""
     file = write(directory, ECHO)

@@ -2,24 +2,26 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from sockd.base.units import Rate
-from sockd.limits.suppression import SUMMARY_DELAY, LogLimiter
+from sockd.limits.suppression import LogLimiter
 
 TWO = Rate(2, 1.0)
 
 
-def test_a_line_or_a_count() -> None:
-    """As many lines as the rate allows; a second later one summary of the others, by kind."""
+@pytest.mark.parametrize("per", [1.0, 60.0])
+def test_a_line_or_a_count(per: float) -> None:
+    """As many lines as the rate allows; after the rate's time one summary of the others, by kind."""
     clock, summaries = Clock(), list[Counter[str]]()
-    limiter = LogLimiter(clock, TWO, summaries.append)
+    limiter = LogLimiter(clock, Rate(2, per), summaries.append)
     assert [limiter.allows(kind) for kind in "aabab"] == [True, True, False, False, False]
-    clock.advance(SUMMARY_DELAY * 0.9)
+    clock.advance(per / 4)
     assert summaries == []
-    clock.advance(SUMMARY_DELAY * 0.1)
+    clock.advance(per * 3 / 4)
     assert summaries == [{"b": 2, "a": 1}]
     assert not clock.getDelayedCalls()
     assert limiter.allows("a")
