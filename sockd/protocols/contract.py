@@ -38,6 +38,21 @@ class Options(BaseModel):
         """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
 
+    def unspoken(self, *, streams: bool, datagrams: bool) -> str:  # noqa: ARG002
+        """Why an address of such a kind can't be served with these options; empty where it can.
+
+        A kind is both where only systemd knows what it passes.
+        """
+        return ""
+
+    def remarks(self) -> Iterable[tuple[str, ...]]:
+        """What is odd in them, but not wrong: a text, then the keys below `options` to what it is about."""
+        return ()
+
+    def packages(self) -> tuple[str, ...]:
+        """The packages whose code serves this endpoint, where these options choose them."""
+        return ()
+
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
