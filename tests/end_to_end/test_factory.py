@@ -191,3 +191,70 @@ def test_what_it_returns_is_no_factory(serve: Serve, directory: Path) -> None:
         one.sendall(b"up")
         assert receive(one, 2) == b"up"
     assert daemon.stop() == 0
+
+
+VERSIONS = """\
+from twisted.internet.protocol import Factory, Protocol
+
+class Version(Protocol):
+    def connectionMade(self):
+        self.transport.write(b"{version}")
+        self.transport.loseConnection()
+
+factory = Factory.forProtocol(Version)
+def make(): return Factory.forProtocol(Version)
+"""
+
+
+@pytest.mark.parametrize("name", ["make", "factory", "Version"])
+def test_new_code_for_an_endpoint_that_had_gone(name: str, serve: Serve, directory: Path) -> None:
+    """Once nothing of the old module is left, a reload takes the new one without an upgrade."""
+    (directory / "versioned.py").write_text(VERSIONS.format(version="old"))
+    options = f"{{factory: 'versioned:{name}', path: .}}"
+    gone = "endpoints:\n" + ECHO
+    there = f"{gone}  it: {{listen: 'tcp://127.0.0.1:0', protocol: factory, options: {options}}}\n"
+    daemon = serve(there, door=SOCKD)
+    with daemon.connect("it") as one:
+        assert receive(one, 10) == b"old"
+    daemon.event("connection ended", endpoint="it")
+    write(directory, gone)
+    command(daemon, "reload")
+    (directory / "versioned.py").write_text(VERSIONS.format(version="brand new"))
+    write(directory, there)
+    assert "has changed" not in command(daemon, "reload")
+    with daemon.connect("it") as one:
+        assert receive(one, 10) == b"brand new"
+    assert daemon.stop() == 0
+
+
+def test_an_upgrade_to_code_that_is_wrong(serve: Serve, directory: Path) -> None:
+    """It is refused with the reason, and the old code goes on."""
+    (directory / "versioned.py").write_text(VERSIONS.format(version="old"))
+    daemon = serve(
+        "endpoints:\n  it: {listen: 'tcp://127.0.0.1:0', protocol: factory,"
+        " options: {factory: 'versioned:make', path: .}}\n",
+        door=SOCKD,
+    )
+    (directory / "versioned.py").write_text("import nowhere_to_be_found\n")
+    one = run([*SOCKD, "upgrade", "--control", daemon.runtime / "control.sock"])
+    assert one.returncode != 0
+    assert "versioned imports nowhere_to_be_found, which isn't installed" in one.stderr
+    with daemon.connect("it") as client:
+        assert receive(client, 10) == b"old"
+    assert daemon.stop() == 0
+
+
+def test_what_holds_up_the_reactor_is_named(serve: Serve, directory: Path) -> None:
+    """Also a timer of the module's, which belongs to no connection."""
+    (directory / "blocking.py").write_text(
+        "import time\nfrom twisted.internet.protocol import Factory\nfrom sockd.api import Host\n"
+        "def block(): time.sleep(0.4)\n"
+        "def make(host: Host):\n    host.reactor.callLater(0, block)\n    return Factory()\n"
+    )
+    daemon = serve(
+        "endpoints:\n  it: {listen: 'tcp://127.0.0.1:0', protocol: factory,"
+        " options: {factory: 'blocking:make', path: .}}\n",
+        door=SOCKD,
+    )
+    daemon.expect(r"it: held the loop for 0\.\d+s, in block \(blocking\.py:4\)")
+    assert daemon.stop() == 0

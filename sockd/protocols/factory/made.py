@@ -13,18 +13,31 @@ from sockd.protocols.factory.modules import modules
 from sockd.protocols.factory.options import FactoryOptions
 
 
+class Hosting:
+    """The service of an endpoint: when it stops, nothing of the endpoint's modules is in use any more."""
+
+    def startService(self) -> None:  # noqa: N802
+        """There is nothing to start: the callables are called before."""
+
+    def stopService(self) -> None:  # noqa: N802
+        modules.free(self)
+
+    def reload(self, options: FactoryOptions) -> None:
+        """The callables are called again, and what they return before stays for the connections there are."""
+
+
 def stream(host: Host[FactoryOptions]) -> StreamFactory:
     """The factory of an endpoint's connections."""
     name = host.options.factory
     if name is None:
         return _Nobody()
-    made = _stream(name, host)
-    modules.used(host.endpoint, host.options.path, made)
+    what = modules.known(name).what
+    made = _stream(name, what, host)
+    modules.used(host.service, host.endpoint, host.options.path)
     return cast("StreamFactory", made)
 
 
-def _stream(name: str, host: Host[FactoryOptions]) -> Any:
-    what = modules.known(name).what
+def _stream(name: str, what: Any, host: Host[FactoryOptions]) -> Any:
     values = host.options.arguments.values.get("factory", {})
     if inspect.isclass(what) and IProtocol.implementedBy(what):
         return Factory.forProtocol(cast("Any", partial(Callee.of(name, what).call, values, host)))
@@ -47,7 +60,7 @@ def datagram(host: Host[FactoryOptions]) -> DatagramProtocol:
         host.options.arguments.values.get("datagram", {}), host
     )
     served = as_served(name, made)
-    modules.used(host.endpoint, host.options.path, made)
+    modules.used(host.service, host.endpoint, host.options.path)
     return served
 
 

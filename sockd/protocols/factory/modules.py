@@ -8,15 +8,13 @@ would take from different files is an error, never the one or the other. It is n
 imported, or, where it is imported already, before an endpoint is loaded whose `path` leads elsewhere.
 
 A module is loaded once. A file that has changed since, or a `path` that leads to another one, is followed
-only while nothing made of the old modules lives: they are forgotten then, all that the `path` leads to, and
-imported anew. Else two versions of one class would serve the same endpoint, each with its own globals. What
-was made is known by weak references to factories and datagram protocols: a connection's protocol keeps its
-factory alive.
+only while no endpoint runs that is made of the old modules: they are forgotten then, all that the `path`
+leads to, and imported anew. Else two versions of one class would serve the same endpoint, each with its own
+globals. An endpoint runs until its service is stopped, which is after its connections have ended.
 
 Root imports nothing that another user may have written.
 """
 
-import gc
 import importlib
 import os
 import sys
@@ -55,11 +53,10 @@ class _Loaded:
 
 @dataclass(frozen=True)
 class _Use:
-    """Something that an endpoint's callable has made; `made()` is None once it is gone."""
+    """An endpoint runs with modules that this path leads to."""
 
     endpoint: str
     path: Directories
-    made: Any  # a weak reference, or a function, where the object can't have one
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Modules(MetaPathFinder):
         )  # a weak reference to what the endpoints have in common that are read
         self._paths: dict[str, Directories] = {}  # of these endpoints
         self._loaded: dict[str, _Loaded] = {}
-        self._uses: list[_Use] = []
+        self._uses: dict[_Use, set[object]] = {}  # and the services of the endpoints
         self._found: dict[str, Found] = {}
         self._importing: ContextVar[Directories | None] = ContextVar("importing", default=None)
 
@@ -113,14 +110,16 @@ class Modules(MetaPathFinder):
         """What `find` found last, without a look at any file."""
         return self._found[name]
 
-    def used(self, endpoint: str, path: Directories, made: object) -> None:
-        """This was made of the modules that the path leads to, and they are in use as long as it lives."""
-        try:
-            reference: Any = weakref.ref(made)
-        except TypeError:
-            reference = lambda: made  # noqa: E731 - for ever
-        self._uses = [use for use in self._uses if use.made() is not None]
-        self._uses.append(_Use(endpoint, path, reference))
+    def used(self, service: object, endpoint: str, path: Directories) -> None:
+        """What the path leads to is in use until `free` is called for this service."""
+        self._uses = {
+            **self._uses,
+            _Use(endpoint, path): {*self._uses.get(_Use(endpoint, path), ()), service},
+        }
+
+    def free(self, service: object) -> None:
+        """The endpoint with this service has ended."""
+        self._uses = {use: left for use, services in self._uses.items() if (left := services - {service})}
 
     def below(self, path: Directories) -> Iterator[str]:
         """The files of modules that the path has led to."""
@@ -179,14 +178,7 @@ class Modules(MetaPathFinder):
         return path, ""
 
     def _users(self, file: str) -> list[_Use]:
-        """What lives of a module's, after a look at whether it really does."""
-        if not self._living(file):
-            return []
-        gc.collect()  # factories and what they serve refer to each other
-        return self._living(file)
-
-    def _living(self, file: str) -> list[_Use]:
-        return [use for use in self._uses if use.made() is not None and _is_below(file, use.path)]
+        return [use for use in self._uses if _is_below(file, use.path)]
 
     def _changed(self, top: str) -> str:
         """The first module in this package, or the module itself, whose file isn't as it was."""
@@ -197,7 +189,7 @@ class Modules(MetaPathFinder):
 
     def _forget(self, path: Directories) -> None:
         for name, loaded in list(self._loaded.items()):
-            if _is_below(loaded.file, path) and not self._living(loaded.file):
+            if _is_below(loaded.file, path) and not self._users(loaded.file):
                 del self._loaded[name]
                 sys.modules.pop(name, None)
 
@@ -231,7 +223,7 @@ class Modules(MetaPathFinder):
 
     def _of_all(self, name: str) -> ModuleSpec | None:
         own = self._importing.get()
-        used = {use.path for use in self._uses if use.made() is not None}
+        used = {use.path for use in self._uses}
         first = [own] if own is not None else sorted(used)
         paths = dict.fromkeys([*first, *sorted(used), *self._paths.values()])
         if not paths:

@@ -1,7 +1,13 @@
 """What factory is to sockd: its options, and what calls the callables that they name."""
 
-from sockd.protocols.contract import DatagramProtocol, Host, Specification, StreamFactory
+from sockd.protocols.contract import DatagramProtocol, Host, Service, Specification, StreamFactory
 from sockd.protocols.factory.options import FactoryOptions
+
+
+def _service(_host: Host[FactoryOptions]) -> Service:
+    from sockd.protocols.factory.made import Hosting  # noqa: PLC0415
+
+    return Hosting()
 
 
 def _stream(host: Host[FactoryOptions]) -> StreamFactory:
@@ -19,6 +25,7 @@ def _datagram(host: Host[FactoryOptions]) -> DatagramProtocol:
 specification = Specification(
     summary="what others wrote for Twisted, by the name of a factory",
     options=FactoryOptions,
+    service=_service,
     stream=_stream,
     datagram=_datagram,
 )

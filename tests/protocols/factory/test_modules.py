@@ -1,4 +1,4 @@
-"""A name means one module; a changed one is imported anew only while nothing made of it lives."""
+"""A name means one module; a changed one is imported anew only while no endpoint runs with it."""
 
 import os
 from pathlib import Path
@@ -31,12 +31,27 @@ def files(**paths: str) -> str:
     )
 
 
+class Running:
+    """An endpoint that runs with the factory of its plan, until it is stopped."""
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        (endpoint,) = [one for one in plan.endpoints if one.name == name]
+        host: Host[Any] = Host(
+            name, endpoint.options, cast("Any", Clock()), Logger(), fail=lambda _error: None
+        )
+        assert specification.stream is not None
+        assert specification.service is not None
+        host.service = specification.service(host)
+        host.service.startService()
+        self.factory: Any = specification.stream(host)
+        self.stop = host.service.stopService
+
+
 def made(plan: Plan, name: str) -> Any:
     """The factory that a running endpoint would have."""
-    (endpoint,) = [one for one in plan.endpoints if one.name == name]
-    assert specification.stream is not None
-    clock = cast("Any", Clock())
-    return specification.stream(Host(name, endpoint.options, clock, Logger(), fail=lambda _error: None))
+    one = Running(plan, name)
+    one.stop()
+    return one.factory
 
 
 def test_taken_anew_while_nothing_uses_it(tmp_path: Path) -> None:
@@ -54,7 +69,7 @@ def test_in_use(tmp_path: Path) -> None:
     write(tmp_path, "hosted_m2", 1)
     text = files(web="hosted_m2/.")
     before = plan_of(tmp_path, text)
-    running = made(before, "web")
+    running = Running(before, "web")
     write(tmp_path, "hosted_m2", 2)
     after = plan_of(tmp_path, text)
     assert made(after, "web").version == 1
@@ -64,8 +79,8 @@ def test_in_use(tmp_path: Path) -> None:
         "options.factory: warning: hosted_m2 has changed since it was imported and is in use: sockd upgrade"
         " takes it"
     )
-    assert running.version == 1
-    del running
+    assert running.factory.version == 1
+    running.stop()
     assert made(plan_of(tmp_path, text), "web").version == 2
 
 
@@ -73,13 +88,13 @@ def test_another_path(tmp_path: Path) -> None:
     """A changed `path` is followed as changed code is."""
     for version in (1, 2):
         write(tmp_path / f"v{version}", "hosted_m3", version)
-    running = made(plan_of(tmp_path, files(web="hosted_m3/v1")), "web")
+    running = Running(plan_of(tmp_path, files(web="hosted_m3/v1")), "web")
     after = plan_of(tmp_path, files(web="hosted_m3/v2"))
     assert made(after, "web").version == 1
     (warning,) = map(str, after.warnings)
     assert "is in use: sockd upgrade takes" in warning
-    assert running.version == 1
-    del running
+    assert running.factory.version == 1
+    running.stop()
     assert made(plan_of(tmp_path, files(web="hosted_m3/v2")), "web").version == 2
 
 
@@ -87,10 +102,10 @@ def test_two_endpoints_of_one_module(tmp_path: Path) -> None:
     """They share it, and it is in use as long as one of them runs."""
     write(tmp_path, "hosted_m4", 1)
     text = files(one="hosted_m4/.", two="hosted_m4/.")
-    running = made(plan_of(tmp_path, text), "one")
+    running = Running(plan_of(tmp_path, text), "one")
     write(tmp_path, "hosted_m4", 2)
     after = plan_of(tmp_path, text)
-    assert type(made(after, "two")) is type(running)
+    assert type(made(after, "two")) is type(running.factory)
     assert len(after.warnings) == 2
 
 
