@@ -120,7 +120,7 @@ class _Planner:
         options = names.options(written, specification.options, self._context(written), self.loaded.problems)
         if options is None:
             return None
-        self._check_spoken(written, specification, options)
+        self._check_hosted(written, specification, options)
         self._check_exclusive(written, options)
         return EndpointPlan(
             name=written.name,
@@ -216,14 +216,14 @@ class _Planner:
                 text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
                 self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
 
-    def _check_spoken(self, written: Written, specification: Specification, options: Options) -> None:
+    def _check_hosted(self, written: Written, specification: Specification, options: Options) -> None:
+        hosted = options.hosted()
         for number, listen in enumerate(written.endpoint.listen):
             kind = listen.address.kind
-            if applies.speaks(specification, kind):
-                why = options.unspoken(streams=kind.stream, datagrams=kind.datagram)
-                if why:
-                    self.loaded.problems.append(written.problem(why, *written.listen_steps(number)))
-        for text, *steps in options.remarks():
+            whys = [hosted.no_streams] * kind.stream + [hosted.no_datagrams] * kind.datagram
+            if all(whys) and applies.speaks(specification, kind):
+                self.loaded.problems.append(written.problem(whys[0], *written.listen_steps(number)))
+        for text, *steps in hosted.remarks:
             self.warnings.append(written.problem(f"warning: {text}", "options", *steps))
 
     def _check_keys(self, written: Written) -> None:

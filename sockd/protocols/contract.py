@@ -38,20 +38,22 @@ class Options(BaseModel):
         """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
 
-    def unspoken(self, *, streams: bool, datagrams: bool) -> str:  # noqa: ARG002
-        """Why an address of such a kind can't be served with these options; empty where it can.
+    def hosted(self) -> "Hosted":
+        """What there is to say of code that these options choose; nothing, where they choose none."""
+        return Hosted()
 
-        A kind is both where only systemd knows what it passes.
-        """
-        return ""
 
-    def remarks(self) -> Iterable[tuple[str, ...]]:
-        """What is odd in them, but not wrong: a text, then the keys below `options` to what it is about."""
-        return ()
+@dataclass(frozen=True)
+class Hosted:
+    """Code that the options of an endpoint choose, where it isn't the protocol's own."""
 
-    def packages(self) -> tuple[str, ...]:
-        """The packages whose code serves this endpoint, where these options choose them."""
-        return ()
+    packages: tuple[str, ...] = ()  # whose it is: by these what holds up the reactor is found
+    reads: tuple[Path, ...] = ()  # where it is: `sockd check` says whether the daemon's unit hides it
+    # What is odd, but not wrong: a text, then the keys below `options` to what it is about.
+    remarks: tuple[tuple[str, ...], ...] = ()
+    # Why nothing serves such addresses; empty where something does.
+    no_streams: str = ""
+    no_datagrams: str = ""
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import SOCKD, Daemon, receive
+from tests.end_to_end.harness import SOCKD, TWISTD, Daemon, receive
 from tests.end_to_end.programs import Process, run
 
 Program = Callable[..., Process]
@@ -258,3 +258,26 @@ def test_what_holds_up_the_reactor_is_named(serve: Serve, directory: Path) -> No
     )
     daemon.expect(r"it: held the loop for 0\.\d+s, in block \(blocking\.py:4\)")
     assert daemon.stop() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize(("mode", "file_mode"), [(0o700, 0o644), (0o755, 0o600)])
+def test_as_the_user_that_the_daemon_becomes(mode: int, file_mode: int, directory: Path) -> None:
+    """What root has imported already is looked at once more: that user would have to import it."""
+    site = directory / "site"
+    site.mkdir(mode=mode)
+    (site / "versioned.py").write_text(VERSIONS.format(version="old"))
+    (site / "versioned.py").chmod(file_mode)
+    file = directory / "sockd.yaml"
+    file.write_text(
+        "endpoints:\n  it:\n    listen: tcp://127.0.0.1:0\n    protocol: factory\n"
+        "    options: {factory: 'versioned:make', path: site}\n"
+    )
+    what = "site: this directory" if mode == 0o700 else "site/versioned.py"
+    said = f"{file}:5:48: endpoints.it.options.path: {directory}/{what} can't be read (as the user nobody"
+    one = run([*SOCKD, "check", file, "--as", "nobody"])
+    assert one.returncode == 77
+    assert one.stderr.startswith(said)
+    start = run([*TWISTD, "--uid=nobody", "sockd", "-c", file], cwd=directory)
+    assert start.returncode == 77
+    assert said in start.stderr + start.stdout

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,7 +16,7 @@ from sockd.base.hidden import hidden_by_unit
 from sockd.config.form import Form, no_default, wrong
 from sockd.config.types import read_file_path, read_text
 from sockd.config.values import read_as, shown
-from sockd.protocols.contract import Options
+from sockd.protocols.contract import Hosted, Options
 from sockd.protocols.factory.arguments import Arguments, Callee, read
 from sockd.protocols.factory.explain import why_not
 from sockd.protocols.factory.modules import Directories, modules
@@ -128,41 +129,39 @@ class FactoryOptions(Options):
             raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
 
-    def unspoken(self, *, streams: bool, datagrams: bool) -> str:
-        """Each kind of address needs what serves it."""
-        if (streams and self.factory is not None) or (datagrams and self.datagram is not None):
-            return ""
-        kind, key = ("connections", "factory") if streams else ("datagrams", "datagram")
-        return f"there are {kind} here, and the options have no {key!r}, which names what serves them"
-
-    def remarks(self) -> Iterable[tuple[str, ...]]:
-        """What an upgrade would change."""
-        for role in ROLES:
-            name = getattr(self, role)
-            remark = "" if name is None else modules.known(name).remark
-            if remark:
-                yield remark, role
-                return
-
-    def packages(self) -> tuple[str, ...]:
-        """Those of the callables."""
-        names = (getattr(self, role) for role in ROLES)
-        return tuple(name.partition(":")[0] for name in names if name is not None)
+    def hosted(self) -> Hosted:
+        """What serves the endpoint, and what an upgrade would change."""
+        named = {role: name for role in ROLES if (name := getattr(self, role)) is not None}
+        remarks = ((modules.known(name).remark, role) for role, name in named.items())
+        lacking = "there are {} here, and the options have no {!r}, which names what serves them"
+        return Hosted(
+            packages=tuple(name.partition(":")[0] for name in named.values()),
+            reads=self.path,
+            remarks=tuple(remark for remark in remarks if remark[0])[:1],
+            no_streams="" if "factory" in named else lacking.format("connections", "factory"),
+            no_datagrams="" if "datagram" in named else lacking.format("datagrams", "datagram"),
+        )
 
 
 def _unreadable(path: Directories) -> Iterator[InitErrorDetails]:
     for number, directory in enumerate(path):
-        if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
-            continue
-        if not os.path.lexists(directory):
-            why = "there is no such directory"
-        elif os.path.isdir(directory):
-            why = "this directory can't be read"
-        else:
-            why = "this is not a directory"
-        at = ("path",) if len(path) == 1 else ("path", number)
-        text = f"{directory}: {why}{hidden_by_unit(directory)}"
-        yield InitErrorDetails(type=wrong(text), loc=at, input=str(directory))
+        why = _why_unreadable(directory)
+        if why:
+            at = ("path",) if len(path) == 1 else ("path", number)
+            text = f"{directory}: {why}{hidden_by_unit(directory)}"
+            yield InitErrorDetails(type=wrong(text), loc=at, input=str(directory))
+
+
+def _why_unreadable(directory: Path) -> str:
+    try:
+        mode = directory.stat().st_mode
+    except FileNotFoundError:
+        return "there is no such directory"
+    except OSError as error:
+        return f"this directory can't be found: {error.strerror}"
+    if not stat.S_ISDIR(mode):
+        return "this is not a directory"
+    return "" if os.access(directory, os.R_OK | os.X_OK) else "this directory can't be read"
 
 
 def _unreadable_modules(path: Directories) -> Iterator[InitErrorDetails]:

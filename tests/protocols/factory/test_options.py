@@ -108,10 +108,14 @@ def test_without_path(tmp_path: Path) -> None:
 def test_directories_that_are_wrong(tmp_path: Path) -> None:
     """Each of them is reported at its place."""
     (tmp_path / "file").write_text("")
-    text = endpoint("{factory: 'nowhere_4:f', path: [gone, file]}")
+    text = endpoint("{factory: 'nowhere_4:f', path: [gone, file, file/below]}")
     assert problems(tmp_path, text) == [
         "sockd.yaml:5:46: endpoints.web.options.path[0]: gone: there is no such directory",
         "sockd.yaml:5:52: endpoints.web.options.path[1]: file: this is not a directory",
+        (
+            "sockd.yaml:5:58: endpoints.web.options.path[2]: file/below: this directory can't be found: Not a"
+            " directory"
+        ),
     ]
 
 
@@ -173,4 +177,4 @@ def test_the_plan_names_its_packages(tmp_path: Path) -> None:
     """What holds up the reactor is found by them."""
     module(tmp_path, "hosted_named", "def make(): return Factory()\n")
     (plan,) = plan_of(tmp_path, endpoint("{factory: 'hosted_named:make', path: .}")).endpoints
-    assert plan.options.packages() == ("hosted_named",)
+    assert plan.options.hosted().packages == ("hosted_named",)
