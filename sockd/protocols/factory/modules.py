@@ -71,9 +71,7 @@ class Modules(MetaPathFinder):
     """The modules of all endpoints of this process, as a finder among Python's own."""
 
     def __init__(self) -> None:
-        self._reading: Any = lambda: (
-            None
-        )  # a weak reference to what the endpoints have in common that are read
+        self._reading: weakref.ref[Any] | None = None  # what the endpoints have in common that are read
         self._paths: dict[str, Directories] = {}  # of these endpoints
         self._loaded: dict[str, _Loaded] = {}
         self._uses: dict[_Use, set[object]] = {}  # and the services of the endpoints
@@ -87,8 +85,8 @@ class Modules(MetaPathFinder):
 
         `reading` is the same object for all endpoints of a file that is being read.
         """
-        if reading is None or self._reading() is not reading:
-            self._reading = (lambda: None) if reading is None else weakref.ref(reading)
+        if reading is None or self._reading is None or self._reading() is not reading:
+            self._reading = None if reading is None else weakref.ref(reading)
             self._paths = {}
         self._install()
         importlib.invalidate_caches()
@@ -112,10 +110,9 @@ class Modules(MetaPathFinder):
 
     def used(self, service: object, endpoint: str, path: Directories) -> None:
         """What the path leads to is in use until `free` is called for this service."""
-        self._uses = {
-            **self._uses,
-            _Use(endpoint, path): {*self._uses.get(_Use(endpoint, path), ()), service},
-        }
+        use = _Use(endpoint, path)
+        # A new mapping each time, as another thread may be looking at the last one.
+        self._uses = {**self._uses, use: {*self._uses.get(use, ()), service}}
 
     def free(self, service: object) -> None:
         """The endpoint with this service has ended."""
@@ -145,17 +142,15 @@ class Modules(MetaPathFinder):
             if "." in name or name not in self._loaded:
                 continue  # part of a package, or forgotten by now
             spec = self._spec(name, path)
-            if spec is None:
+            if spec is None and not _is_below(loaded.file, path):
                 continue
-            if _file_of(spec) != loaded.file:
+            if spec is not None and _file_of(spec) != loaded.file:
                 path, why = self._move(name, loaded.file, spec, path, endpoint)
                 remark = remark or why
             elif changed := self._changed(name):
                 if self._users(loaded.file):
-                    text = (
-                        f"{changed} has changed since it was imported and is in use: sockd upgrade takes it"
-                    )
-                    remark = remark or text
+                    what = f"{changed} has changed since it was imported and is in use"
+                    remark = remark or f"{what}: sockd upgrade takes it"
                 else:
                     self._forget(path)
         return path, remark
@@ -167,9 +162,10 @@ class Modules(MetaPathFinder):
         named = {one: path for one, path in self._paths.items() if one != endpoint and _is_below(file, path)}
         others = sorted({use.endpoint for use in users} - {endpoint} | named.keys())
         if others:
+            first = "" if others[0] in named else ", or reload without that endpoint first"
             raise ConflictError(
                 f"{name} is {file} for the endpoint {others[0]!r} and can't be {_file_of(spec)} for this one:"
-                " a name means one module, so rename one of them"
+                f" a name means one module, so rename one of them{first}"
             )
         if users:
             where = f"{name} was imported from {file} and is in use: sockd upgrade takes {_file_of(spec)}"
@@ -182,7 +178,7 @@ class Modules(MetaPathFinder):
 
     def _changed(self, top: str) -> str:
         """The first module in this package, or the module itself, whose file isn't as it was."""
-        for name, loaded in self._loaded.items():
+        for name, loaded in list(self._loaded.items()):
             if name.partition(".")[0] == top and _stamp(loaded.file) != loaded.stamp:
                 return name
         return ""

@@ -133,3 +133,44 @@ def test_a_failed_import_is_tried_again(tmp_path: Path) -> None:
     assert len(problems(tmp_path, text)) == 1
     write(tmp_path, "hosted_m6", 2)
     assert made(plan_of(tmp_path, text), "web").version == 2
+
+
+def test_a_module_that_is_gone(tmp_path: Path) -> None:
+    """What runs has it still, and anything else misses it."""
+    write(tmp_path, "hosted_m7", 1)
+    text = files(web="hosted_m7/.")
+    running = Running(plan_of(tmp_path, text), "web")
+    (tmp_path / "hosted_m7.py").unlink()
+    (warning,) = plan_of(tmp_path, text).warnings
+    assert "hosted_m7 has changed since it was imported and is in use" in str(warning)
+    running.stop()
+    (problem,) = problems(tmp_path, text)
+    assert "there is no module 'hosted_m7' in " in problem
+
+
+def test_a_name_that_an_endpoint_has_which_the_file_lacks(tmp_path: Path) -> None:
+    """It runs until the reload is done, so that another one can't have the name for another module yet."""
+    for directory in ("a", "b"):
+        write(tmp_path / directory, "hosted_m8", 1)
+    running = Running(plan_of(tmp_path, files(one="hosted_m8/a")), "one")
+    (problem,) = problems(tmp_path, files(two="hosted_m8/b"))
+    assert problem.endswith("so rename one of them, or reload without that endpoint first")
+    running.stop()
+    assert problems(tmp_path, files(two="hosted_m8/b")) == []
+
+
+def test_modules_that_are_imported_late(tmp_path: Path) -> None:
+    """What a function imports is found in the path of the endpoints that run."""
+    module(tmp_path, "hosted_m9_late", "VERSION = 9\n")
+    late = "def make():\n    from hosted_m9_late import VERSION\n    factory = Factory()\n"
+    module(tmp_path, "hosted_m9", f"{late}    factory.version = VERSION\n    return factory\n")
+    assert made(plan_of(tmp_path, files(web="hosted_m9/.")), "web").version == 9
+
+
+def test_packages_without_an_init(tmp_path: Path) -> None:
+    """A directory of modules is a package, as it is for Python, wherever the current directory is."""
+    write(tmp_path / "hosted_m10", "inner", 1)
+    text = files(web="hosted_m10.inner/.")
+    assert made(plan_of(tmp_path, text), "web").version == 1
+    write(tmp_path / "hosted_m10", "inner", 2)
+    assert made(plan_of(tmp_path, text), "web").version == 2
