@@ -1,6 +1,7 @@
 """What others wrote for Twisted, without a package: real clients, through reload and upgrade."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Serve, write
-from tests.end_to_end.harness import SOCKD, TWISTD, Daemon, receive
+from tests.end_to_end.harness import ROOT, SOCKD, TWISTD, Daemon, receive
 from tests.end_to_end.programs import Process, run
 
 Program = Callable[..., Process]
@@ -58,6 +59,20 @@ def site(path: str, root: str) -> str:
         f"  web: {{listen: 'tcp://127.0.0.1:0', protocol: factory,"
         f" options: {{factory: 'mysite:make_site', path: {path}, arguments: {{root: {root}}}}}}}\n"
     )
+
+
+def test_the_page(serve: Serve, directory: Path, program: Program) -> None:
+    """The module and the file of docs/protocols/factory.md, word for word but for port and directory."""
+    page = (ROOT / "docs" / "protocols" / "factory.md").read_text()
+    ((name, module),) = re.findall(r"^`([\w.]+)`:\n\n```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (directory / name).write_text(module)
+    (directory / "www").mkdir()
+    (directory / "www" / "index.html").write_text("it works\n")
+    daemon = serve(text.replace(":8080", ":0").replace("/srv/www", "www"), door=SOCKD)
+    curl = program("curl", "-sS", f"http://127.0.0.1:{daemon.port('web')}/")
+    assert (curl.wait(), curl.text) == (0, "it works\n")
+    assert daemon.stop() == 0
 
 
 def test_a_site_and_curl(serve: Serve, directory: Path, program: Program) -> None:
