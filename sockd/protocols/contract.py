@@ -47,7 +47,8 @@ class Options(BaseModel):
 class Hosted:
     """Code that the options of an endpoint choose, where it isn't the protocol's own."""
 
-    packages: tuple[str, ...] = ()  # whose it is: by these what holds up the reactor is found
+    # As `package.module:name`: shown by `sockd status`, and whose code holds up the reactor is found by it.
+    names: tuple[str, ...] = ()
     reads: tuple[Path, ...] = ()  # where it is: `sockd check` says whether the daemon's unit hides it
     # What is odd, but not wrong: a text, then the keys below `options` to what it is about.
     remarks: tuple[tuple[str, ...], ...] = ()

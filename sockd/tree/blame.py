@@ -79,7 +79,9 @@ def packages_of(plan: EndpointPlan) -> set[str]:
     """The packages of a protocol that isn't sockd's own; empty for one that is."""
     parts = (plan.specification.stream, plan.specification.datagram, plan.specification.service)
     modules = [str(getattr(part, "__module__", "")) for part in parts if part is not None]
-    return {module.partition(".")[0] for module in (*modules, *plan.options.hosted().packages)} - {OURS}
+    return {
+        module.partition(":")[0].partition(".")[0] for module in (*modules, *plan.options.hosted().names)
+    } - {OURS}
 
 
 def _call(frames: Sequence[FrameType]) -> str:

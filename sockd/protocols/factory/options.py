@@ -135,7 +135,7 @@ class FactoryOptions(Options):
         remarks = ((modules.known(name).remark, role) for role, name in named.items())
         lacking = "there are {} here, and the options have no {!r}, which names what serves them"
         return Hosted(
-            packages=tuple(name.partition(":")[0] for name in named.values()),
+            names=tuple(dict.fromkeys(named.values())),
             reads=self.path,
             remarks=tuple(remark for remark in remarks if remark[0])[:1],
             no_streams="" if "factory" in named else lacking.format("connections", "factory"),

@@ -173,8 +173,8 @@ def test_root_imports_nothing_of_another_user(how: str, tmp_path: Path) -> None:
     )
 
 
-def test_the_plan_names_its_packages(tmp_path: Path) -> None:
-    """What holds up the reactor is found by them."""
+def test_what_is_hosted(tmp_path: Path) -> None:
+    """The status shows them, and what holds up the reactor is found by them."""
     module(tmp_path, "hosted_named", "def make(): return Factory()\n")
     (plan,) = plan_of(tmp_path, endpoint("{factory: 'hosted_named:make', path: .}")).endpoints
-    assert plan.options.hosted().packages == ("hosted_named",)
+    assert plan.options.hosted().names == ("hosted_named:make",)
