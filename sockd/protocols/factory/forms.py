@@ -81,7 +81,7 @@ def form_of(annotation: Annotation) -> Annotation:
     if origin in _MAPPINGS and inner:
         return origin[inner[0], form_of(inner[1])]
     if origin in _CONTAINERS and inner:
-        return origin[tuple(one if one is ... else form_of(one) for one in inner)]
+        return _CONTAINERS[origin][tuple(one if one is ... else form_of(one) for one in inner)]
     return Annotated[annotation, BeforeValidator(as_yaml)]
 
 
@@ -153,4 +153,7 @@ _FORMS: dict[Annotation, Annotation] = {
     ],
 }
 _MAPPINGS = (dict, Mapping)
-_CONTAINERS = (list, tuple, set, frozenset, Sequence, Iterable, Collection)
+# What is read for each: pydantic would leave an Iterable unread until somebody iterates.
+_CONTAINERS = {one: one for one in (list, tuple, set, frozenset)} | dict.fromkeys(
+    (Sequence, Iterable, Collection), list
+)

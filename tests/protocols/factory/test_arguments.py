@@ -12,6 +12,7 @@ from sockd.plan.show import render
 from tests.protocols.factory.hosting import endpoint, module, plan_of, problems, values
 
 TYPED = """
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -33,6 +34,7 @@ def make(
     rate: RateOption | None = None, networks: Networks = (), address: AddressOption | None = None,
     maybe: Optional[int] = 1, many: list[int] = [], table: dict[str, Duration] = {}, either: int | str = 0,
     word: Literal["a", "b"] = "a", number: Literal[1, 2] = 1, colour: Colour = Colour.RED,
+    some: Iterable[int] = (), files: Sequence[Path] = (), pair: tuple[int, str] = (0, ""),
     limit: Limit | None = None, ip: IPv4Address | None = None, free=None, any: Any = None,
 ):
     return Factory()
@@ -74,6 +76,8 @@ def with_arguments(arguments: str, name: str = "hosted_typed:make") -> str:
         ("word: b", "b"),
         ("number: 2", 2),
         ("ip: 127.0.0.1", IPv4Address("127.0.0.1")),
+        ("some: [1, 2]", [1, 2]),
+        ("pair: [1, a]", (1, "a")),
         ("free: {a: [1, 1.5, x, '2', null, true, 0x10]}", {"a": [1, 1.5, "x", "2", None, True, 16]}),
         ("any: '10'", "10"),
     ],
@@ -121,6 +125,8 @@ def reported(directory: Path, text: str) -> list[tuple[str, str]]:
         ("{wait: 10}", "10", ".arguments.wait: 10 has no unit: write 10s"),
         ("{flag: yes}", "yes", ".arguments.flag: 'yes' is not a boolean: write true"),
         ("{many: [1, x]}", "x]", ".arguments.many[1]: 'x' is not a whole number"),
+        ("{some: [1, x]}", "x]", ".arguments.some[1]: 'x' is not a whole number"),
+        ("{pair: [1]}", "[1]", ".arguments.pair: number 2 of the list is missing"),
         ("{table: {a: 1}}", "1", ".arguments.table.a: 1 has no unit: write 1s"),
         ("{word: c}", "c", ".arguments.word: 'c' is not known here: there are a and b"),
         ("{part: much}", "much", ".arguments.part: 'much' is not a number"),

@@ -13,6 +13,8 @@ from sockd.protocols.factory.specification import specification
 from tests.protocols.factory.hosting import endpoint, module, plan_of
 
 MODULE = """
+from functools import partial
+
 class Talk(Protocol):
     def __init__(self, word: str = "hello", *, host: Host):
         self.word, self.host = word, host
@@ -39,6 +41,14 @@ class Wide(Factory):
     protocol = Plain
     def __init__(self, first: int, /, *others, second: int = 0, **more: float):
         self.given = (first, second, more)
+
+class Maker:
+    @classmethod
+    def of_class(cls, word: str = ""): return Own()
+    def __call__(self, word: str = ""): return Own()
+
+maker = Maker()
+half = partial(Wide, 1)
 
 def nothing(): return None
 async def later(): return Own()
@@ -89,6 +99,9 @@ def said(factory: Any) -> bytes:
         ("factory: 'hosted_made:make'", b"plain"),
         ("factory: 'hosted_made:make_class'", b"plain"),
         ("factory: 'hosted_made:Own'", b"plain"),
+        ("factory: 'hosted_made:Maker.of_class', arguments: {word: x}", b"plain"),
+        ("factory: 'hosted_made:maker', arguments: {word: x}", b"plain"),
+        ("factory: 'hosted_made:half', arguments: {second: 3}", b"plain"),
     ],
 )
 def test_what_serves_connections(options: str, first: bytes, directory: Path) -> None:
