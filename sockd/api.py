@@ -13,15 +13,18 @@ Every other module may move or change with any release. What is promised of this
 
 from typing import TYPE_CHECKING
 
+from sockd.base.addresses import Address
 from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock, Later, Reactor, Timer
 from sockd.base.units import Rate
+from sockd.config.model import Where as AddressOption  # `Address` is the value
 from sockd.config.types import (
     Account,
     Boolean,
     Duration,
+    FilePath,
     Integer,
     LogPath,
     Mode,
@@ -57,6 +60,8 @@ from sockd.sinks.opening import SinkError, Target
 
 __all__ = [
     "Account",
+    "Address",
+    "AddressOption",
     "Appender",
     "Boolean",
     "Bucket",
@@ -67,6 +72,7 @@ __all__ = [
     "DatagramTransport",
     "Duration",
     "End",
+    "FilePath",
     "FileSink",
     "Host",
     "Integer",

@@ -405,7 +405,7 @@ def test_what_is_disabled(house: House, run: Daemons) -> None:
     status = running.told("status")
     assert [each["name"] for each in status["endpoints"]] == ["one"]
     assert status["disabled"] == [
-        {"name": "off", "protocol": "probe", "addresses": ["unix:///run/off.sock"]}
+        {"name": "off", "protocol": "probe", "hosted": [], "addresses": ["unix:///run/off.sock"]}
     ]  # fmt: skip
 
 

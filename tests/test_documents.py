@@ -12,6 +12,8 @@ from tests import pem_files
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 FENCED = re.compile(r"^( *)```yaml\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+# A module that a page shows above the file which names it.
+MODULE = re.compile(r"^`([\w/-]+\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 THIRD_PARTY = "writing-a-protocol.md"  # needs what it builds: tests/end_to_end/test_third_party.py
 
 
@@ -53,6 +55,8 @@ def test_shown_files_are_accepted(place: str, text: str, tmp_path: Path) -> None
     if not re.search(r"^endpoints:", text, re.MULTILINE):
         text += "\nendpoints: {any: {listen: unix://any, protocol: echo}}\n"
     file.write_text(text)
+    for name, module in MODULE.findall((ROOT / place.partition(":")[0]).read_text()):
+        (tmp_path / name).write_text(module)
     for name in re.findall(r"[\w-]+\.(?:pem|key)\b", text):
         data = pem_files.FIXTURES["key" if name.endswith(".key") else "chain"]()
         pem_files.write(tmp_path, name, data)
@@ -87,7 +91,7 @@ def test_architecture_names_what_there_is() -> None:
     """Every file and folder that the page names exists, in sockd or in the checkout."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     for name in re.findall(r"`([a-z_/]+(?:/|\.py))`", text):
-        place = "protocols/" if name in ("echo/", "chat/", "line_log/") else ""
+        place = "protocols/" if name in ("echo/", "chat/", "line_log/", "factory/") else ""
         place = "transports/" if name in ("datagrams/", "sockets/") else place
         assert (ROOT / "sockd" / place / name).exists() or (ROOT / name).exists(), name
 

@@ -12,6 +12,7 @@ A process that isn't root has no rights to lend, and takes paths as the kernel d
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -78,6 +79,23 @@ def is_roots_alone(path: str) -> bool:
         return True
     with way_to(Path(path)) as way:
         return way.alone
+
+
+def is_roots_own(path: Path) -> bool:
+    """Whether nobody but root can have written what the file holds; True for a process that isn't root.
+
+    A file that isn't there was written by nobody, unless another user may make it.
+    """
+    if not acts_as_root():
+        return True
+    try:
+        with way_to(path) as way:
+            found = way.found
+            return way.alone and (
+                found is None or (found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+            )
+    except FileNotFoundError:
+        return True
 
 
 def open_to_append(path: Path, flags: int, mode: int) -> Appendable:

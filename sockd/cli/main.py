@@ -118,10 +118,13 @@ def check(file: Path, *, as_yaml: bool, user: str | None) -> None:
     disable_collection()  # its memory is bounded by the file's, and goes with the process
     from sockd.plan import budget, build, show  # noqa: PLC0415
     from sockd.process.directories import directories as directories_of  # noqa: PLC0415
+    from sockd.process.looking import only_looking  # noqa: PLC0415
 
     directories = directories_of(os.environ, os.getuid())
-    read = budget.compared(build.read(file, directories), descriptors.limit())
-    output.complain(*map(str, read.warnings), *_seen_by(user, read, directories))
+    with only_looking():
+        read = budget.compared(build.read(file, directories), descriptors.limit())
+        seen = tuple(_seen_by(user, read, directories))
+    output.complain(*map(str, read.warnings), *seen)
     if as_yaml:
         output.show(*show.render(read).splitlines())
     elif read.endpoints or read.disabled:

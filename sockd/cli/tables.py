@@ -70,13 +70,18 @@ def _rank(endpoint: Mapping[str, Json]) -> int:
     return 1 if any(map(_is_down, parts)) else 2 if any(one["causes"] for one in parts) else 3
 
 
+def _protocol(endpoint: Mapping[str, Json]) -> str:
+    """In the place of an address; an older daemon doesn't report what is hosted."""
+    return f"({' '.join([endpoint['protocol'], *endpoint.get('hosted', ())])})"
+
+
 def status(result: Mapping[str, Json], now: float) -> Page:
     """The answer to `status`, what is down first; `now` is in seconds since the epoch."""
     rows, styles, notes = [], [], []
     for endpoint in sorted(result["endpoints"], key=_rank):
         name = endpoint["name"]
         used = f"{endpoint['connections']} of {endpoint['limit']}"
-        rows.append((name, f"({endpoint['protocol']})", *_life(endpoint, now), used, "", ""))
+        rows.append((name, _protocol(endpoint), *_life(endpoint, now), used, "", ""))
         for listener in endpoint["listeners"]:
             sizes = (size(listener["bytes_in"]), size(listener["bytes_out"]))
             rows.append((name, listener["address"], *_life(listener, now), _used(listener), *sizes))
@@ -86,7 +91,7 @@ def status(result: Mapping[str, Json], now: float) -> Page:
         # An older daemon doesn't report them.
         notes += [f"{name}: {_certificate(each)}" for each in endpoint.get("certificates", ())]
     for one in result.get("disabled", ()):
-        rows.append((one["name"], f"({one['protocol']})", "disabled", "", "", "", ""))
+        rows.append((one["name"], _protocol(one), "disabled", "", "", "", ""))
         styles.append(_STYLES["disabled"])
     head = ("endpoint", "listener", "state", "for", "connections", "in", "out")
     return Page(tuple(_summary(result, now)), head, tuple(rows), tuple(styles), tuple(notes))

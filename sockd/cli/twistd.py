@@ -4,7 +4,6 @@ import os
 import select
 import sys
 from collections.abc import Iterable
-from contextlib import redirect_stdout
 from pathlib import Path
 
 from twisted.application import app
@@ -17,6 +16,7 @@ import sockd
 from sockd import log, tap
 from sockd.base.errors import SockdError
 from sockd.plan.build import read
+from sockd.process.looking import only_looking
 from sockd.upgrade import passing
 from sockd.upgrade.carried import take_name
 from sockd.upgrade.value import Handover
@@ -61,7 +61,7 @@ def rehearse() -> None:
     if handed is None:
         raise SockdError("this is for a running sockd that is about to be upgraded")
     # The running program reads what is printed here: what a third party's module prints is not for it.
-    with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
+    with only_looking():
         try:
             options = Twistd()
             options.parseOptions(_arguments(handed, Path(handed.file)))

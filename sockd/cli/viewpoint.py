@@ -9,13 +9,14 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sockd.base.account import Account
 from sockd.base.errors import FileWrongError, SockdError
+from sockd.base.hidden import SETTINGS, SHOWING, hidden_by_settings
 from sockd.config.source import DEFAULT_FILE
 from sockd.control.language import Json, Refused
 from sockd.plan.plan import Plan
@@ -40,6 +41,7 @@ class Viewpoint:
     account: Account
     words: str
     pid: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  # of a unit that doesn't run
 
 
 def named(text: str, ask: Callable[[], Json]) -> Viewpoint:
@@ -93,6 +95,7 @@ def _seen(view: Viewpoint, file: Path, read: Callable[[Path], Plan]) -> Iterator
         yield str(error)
     else:
         yield from _unwritable(plan, view.pid is not None)
+        yield from _unreadable(plan, view.settings)
 
 
 def _unwritable(plan: Plan, inside: bool) -> Iterator[str]:
@@ -117,6 +120,13 @@ def _unwritable(plan: Plan, inside: bool) -> Iterator[str]:
     for where, path in files:
         if not _hidden(str(path), inside) and (why := _unappendable(path)):
             yield f"{where}: {why}"
+
+
+def _unreadable(plan: Plan, settings: Mapping[str, str]) -> Iterator[str]:
+    for endpoint in plan.endpoints:
+        for path in endpoint.options.hosted().reads:
+            if why := hidden_by_settings(path, settings):
+                yield f"{endpoint.place}: endpoints.{endpoint.name}: {path} can't be read{why}"
 
 
 def _hidden(path: str, inside: bool) -> bool:
@@ -181,7 +191,8 @@ def _of_unit(file: Path) -> Viewpoint | None:
     import subprocess  # noqa: PLC0415 - for this alone
 
     unit = "sockd.service" if str(file.absolute()) == DEFAULT_FILE else f"sockd@{file.stem}.service"
-    command = ["systemctl", "show", "-p", "LoadState,User,DynamicUser,SupplementaryGroups", "--", unit]
+    asked = ("LoadState", "User", "DynamicUser", "SupplementaryGroups", *SETTINGS, *SHOWING)
+    command = ["systemctl", "show", "-p", ",".join(asked), "--", unit]
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=_SYSTEMCTL_TIMEOUT, check=True
@@ -194,7 +205,7 @@ def _of_unit(file: Path) -> Viewpoint | None:
     except (OSError, subprocess.SubprocessError, LookupError):
         return None
     account = Account(account.uid, account.gid, (*account.groups, *groups))
-    return Viewpoint(account, f"the user that {unit} runs as")
+    return Viewpoint(account, f"the user that {unit} runs as", settings=values)
 
 
 def _unit_user(name: str, dynamic: bool) -> Account:

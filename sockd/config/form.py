@@ -23,6 +23,11 @@ def wrong(text: str) -> PydanticCustomError:
     return PydanticCustomError("sockd", "{text}", {"text": text})
 
 
+def wrong_key(text: str) -> PydanticCustomError:
+    """An error about the key of a value that a model of the file doesn't know, in exactly this text."""
+    return PydanticCustomError("sockd_key", "{text}", {"text": text})
+
+
 @dataclass(frozen=True, eq=False)
 class Form:
     """How a type is read from the file, written to one, and described to editors.

@@ -84,7 +84,11 @@ def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps, options
         text = keys.unknown(str(path[-1]), error["input"], place, known, options)
         return Problem(key_place(root, path), show(path[:-1]), text)
     if kind == "missing":
-        return Problem(place_of(root, path[:-1]), show(path[:-1]), f"the key '{path[-1]}' is missing")
+        last = path[-1]
+        what = f"the key '{last}'" if isinstance(last, str) else f"number {last + 1} of the list"
+        return Problem(place_of(root, path[:-1]), show(path[:-1]), f"{what} is missing")
+    if kind == "sockd_key":
+        return Problem(key_place(root, path), show(path[:-1]), str(error["msg"]))
     words = _WORDS.get(kind)
     text = words(error["input"], error.get("ctx", {})) if words else _others(error)
     return Problem(place_of(root, path), show(path), text)

@@ -266,6 +266,13 @@ def _read_path(value: object, _info: ValidationInfo) -> Path:
     return Path(text)
 
 
+def read_file_path(value: object, info: ValidationInfo) -> Path:
+    """The path of a file that is read: see FilePath."""
+    path = _read_path(value, info)
+    beside = (info.context or {}).get("beside")
+    return path if beside is None else beside / path
+
+
 def _read_log_path(value: object, info: ValidationInfo) -> Path:
     path = _read_path(value, info)
     directories = (info.context or {}).get("directories")
@@ -332,10 +339,11 @@ _VERSION_SCHEMA: JsonSchema = {
 Mode = Annotated[int, Form(_read_mode, "{:04o}".format, MODE_SCHEMA)]
 # The path of a file that is written, such as a log: relative ones are below the directory for logs.
 LogPath = Annotated[Path, Form(_read_log_path, str, _PATH_SCHEMA)]
-# The path of a file that is read: what uses the option makes a relative one absolute.
-FilePath = Annotated[Path, Form(_read_path, str, _PATH_SCHEMA)]
-FilePathIfAny = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA)]  # None can't be written
-FilePathOrOff = Annotated[Path | None, Form(_read_path, str, _PATH_SCHEMA, off=True)]
+# The path of a file that is read: in a protocol's options a relative one is below the directory of the file
+# that has it, and elsewhere what uses it makes it absolute.
+FilePath = Annotated[Path, Form(read_file_path, str, _PATH_SCHEMA)]
+FilePathIfAny = Annotated[Path | None, Form(read_file_path, str, _PATH_SCHEMA)]  # None can't be written
+FilePathOrOff = Annotated[Path | None, Form(read_file_path, str, _PATH_SCHEMA, off=True)]
 # A version of TLS.
 Version = Annotated[str, Form(_read_version, str, _VERSION_SCHEMA)]
 # A user or a group of the system, by name or number; None is `off`. Names are not looked up here.

@@ -79,6 +79,7 @@ def endpoint_value(endpoint: Endpoint, moments: Moments, rights: Rights) -> dict
     return {
         "name": endpoint.name,
         "protocol": endpoint.plan.protocol,
+        "hosted": list(endpoint.plan.options.hosted().names),
         **_supervised(service, endpoint.causes, moments),
         "connections": len(endpoint.connections),
         "limit": endpoint.plan.limits.connections,
@@ -103,6 +104,7 @@ def disabled_value(plan: EndpointPlan) -> dict[str, Json]:
     return {
         "name": plan.name,
         "protocol": plan.protocol,
+        "hosted": list(plan.options.hosted().names),
         "addresses": [str(listener.address) for listener in plan.listeners],
     }
 

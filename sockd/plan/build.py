@@ -1,5 +1,6 @@
 """Makes a plan of the file: each endpoint gets what it inherits, and what its names lead to is looked up."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ def read(file: Path, directories: Directories, registry: Registry | None = None)
         control=control,
         control_group=control_group,
         disabled=tuple(plan for plan, enabled in plans if plan and not enabled),
-        warnings=tuple(sorted({*_warnings(loaded), *guards.warnings})),
+        warnings=tuple(sorted({*_warnings(loaded), *guards.warnings, *planner.warnings})),
     )
 
 
@@ -71,6 +72,7 @@ class _Planner:
     control_claim: Claim | None = None
     # What only one endpoint may use, like a file that it writes, and where that endpoint is in the file.
     exclusive: dict[str, Place] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
 
     def control(self) -> Address | None:
         """The control socket, whose address no listener may have."""
@@ -115,10 +117,10 @@ class _Planner:
         if specification is None:
             return None
         self._check_kinds(written, specification)
-        context = {"directories": self.directories}
-        options = names.options(written, specification.options, context, self.loaded.problems)
+        options = names.options(written, specification.options, self._context(written), self.loaded.problems)
         if options is None:
             return None
+        self._check_hosted(written, specification, options)
         self._check_exclusive(written, options)
         return EndpointPlan(
             name=written.name,
@@ -135,6 +137,16 @@ class _Planner:
             proxy_from=endpoint.proxy_protocol.from_,
             log=merge(self.loaded.defaults.log, endpoint.log),
         )
+
+    def _context(self, written: Written) -> dict[str, object]:
+        """What the types of an endpoint's options may ask for, as pydantic's `info.context`."""
+        beside = Path(os.path.abspath(written.root.place.file)).parent
+        return {
+            "directories": self.directories,
+            "beside": beside,  # the directory of the file that has them
+            "endpoint": written.name,
+            "reading": self.loaded,  # the same for all endpoints that are read together
+        }
 
     def _listener(self, written: Written, number: int) -> ListenerPlan | None:
         listen = written.endpoint.listen[number]
@@ -203,6 +215,16 @@ class _Planner:
                 how = "streams" if kind.stream else "datagrams"
                 text = f"the protocol {written.endpoint.protocol!r} does not speak over {how} ({kind})"
                 self.loaded.problems.append(written.problem(text, *written.listen_steps(number)))
+
+    def _check_hosted(self, written: Written, specification: Specification, options: Options) -> None:
+        hosted = options.hosted()
+        for number, listen in enumerate(written.endpoint.listen):
+            kind = listen.address.kind
+            whys = [hosted.no_streams] * kind.stream + [hosted.no_datagrams] * kind.datagram
+            if all(whys) and applies.speaks(specification, kind):
+                self.loaded.problems.append(written.problem(whys[0], *written.listen_steps(number)))
+        for text, *steps in hosted.remarks:
+            self.warnings.append(written.problem(f"warning: {text}", "options", *steps))
 
     def _check_keys(self, written: Written) -> None:
         """Report keys that mean nothing where they are written."""

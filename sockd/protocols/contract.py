@@ -38,6 +38,24 @@ class Options(BaseModel):
         """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
 
+    def hosted(self) -> "Hosted":
+        """What there is to say of code that these options choose; nothing, where they choose none."""
+        return Hosted()
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """Code that the options of an endpoint choose, where it isn't the protocol's own."""
+
+    # As `package.module:name`: shown by `sockd status`, and whose code holds up the reactor is found by it.
+    names: tuple[str, ...] = ()
+    reads: tuple[Path, ...] = ()  # where it is: `sockd check` says whether the daemon's unit hides it
+    # What is odd, but not wrong: a text, then the keys below `options` to what it is about.
+    remarks: tuple[tuple[str, ...], ...] = ()
+    # Why nothing serves such addresses; empty where something does.
+    no_streams: str = ""
+    no_datagrams: str = ""
+
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 

@@ -1,19 +1,16 @@
 """The protocols that are installed, each loaded when it is asked for by name."""
 
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from sockd.base.errors import ProtocolUnavailableError
 from sockd.base.spelling import offer
+from sockd.protocols import loading
 from sockd.protocols.contract import Specification
 
 GROUP = "sockd.protocols"
-_REACTOR = "twisted.internet.reactor"
-# What installs a reactor when it is loaded, and its name: a module does so only when it is imported first.
-_taken: dict[str, str] = {}
 OURS = "sockd"  # the distribution whose protocols a name means first
 
 
@@ -132,32 +129,16 @@ def _normal(distribution: str) -> str:
 
 
 def _load(point: EntryPoint) -> Specification:
-    before = sys.modules.get(_REACTOR)
+    what = f"the protocol {point.name!r} of {_origin(point)}"
     try:
-        specification = point.load()
+        specification = loading.load(point.value, point.load)
+    except loading.ReactorInstalledError as error:
+        raise ProtocolUnavailableError(f"{what} can't be served: its module {error}") from error
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        text = f"the protocol {point.name!r} of {_origin(point)} can't be loaded: {reason[:300]}"
-        raise ProtocolUnavailableError(text) from error
-    if other := _reactor_of_its_own(point, before):
-        text = (
-            f"the protocol {point.name!r} of {_origin(point)} can't be served: its module installs a reactor"
-            f" of its own, {other}; there can only be one, which is sockd's"
-        )
-        raise ProtocolUnavailableError(text)
+        raise ProtocolUnavailableError(f"{what} can't be loaded: {loading.reason(error)}") from error
     if not isinstance(specification, Specification):
-        text = f"the protocol {point.name!r} of {_origin(point)}: {point.value} is not a Specification"
-        raise ProtocolUnavailableError(text)
+        raise ProtocolUnavailableError(f"{what}: {point.value} is not a Specification")
     return specification
-
-
-def _reactor_of_its_own(point: EntryPoint, before: object) -> str:
-    """The name of the reactor that loading this has installed, if it isn't Twisted's usual one; else ""."""
-    there = sys.modules.get(_REACTOR)
-    usual = type(there).__module__ in ("twisted.internet.epollreactor", "sockd.process.reactor")
-    if there is not before and not (usual and before is None):
-        _taken[point.value] = type(there).__name__
-    return _taken.get(point.value, "")
 
 
 def _origin(point: EntryPoint) -> str:

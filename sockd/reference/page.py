@@ -6,7 +6,7 @@ from sockd.config.form import JsonSchema
 from sockd.protocols.registry import Registry
 from sockd.reference.schema import MODE, schema
 
-PROTOCOLS = ("echo", "chat", "line-log")
+PROTOCOLS = ("echo", "chat", "line-log", "factory")
 
 # The headings of the page, each with the name of its section in the schema; the empty name is the whole file.
 _SECTIONS = {

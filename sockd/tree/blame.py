@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sockd.protocols.contract import Specification
+from sockd.plan.plan import EndpointPlan
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
 from sockd.transports.datagrams.port import DatagramPort
@@ -66,7 +66,7 @@ def _by_module(frames: Sequence[FrameType], endpoints: Iterable[Endpoint]) -> st
     """The endpoints whose protocol's package has the first of these frames that is any protocol's."""
     packages: dict[str, list[str]] = {}
     for endpoint in endpoints:
-        for package in packages_of(endpoint.plan.specification):
+        for package in packages_of(endpoint.plan):
             packages.setdefault(package, []).append(endpoint.name)
     for frame in frames:
         names = packages.get(_package_of(frame))
@@ -75,12 +75,13 @@ def _by_module(frames: Sequence[FrameType], endpoints: Iterable[Endpoint]) -> st
     return ""
 
 
-def packages_of(specification: Specification) -> set[str]:
+def packages_of(plan: EndpointPlan) -> set[str]:
     """The packages of a protocol that isn't sockd's own; empty for one that is."""
-    parts = (specification.stream, specification.datagram, specification.service)
-    return {str(getattr(part, "__module__", "")).partition(".")[0] for part in parts if part is not None} - {
-        OURS
-    }
+    parts = (plan.specification.stream, plan.specification.datagram, plan.specification.service)
+    modules = [str(getattr(part, "__module__", "")) for part in parts if part is not None]
+    return {
+        module.partition(":")[0].partition(".")[0] for module in (*modules, *plan.options.hosted().names)
+    } - {OURS}
 
 
 def _call(frames: Sequence[FrameType]) -> str:

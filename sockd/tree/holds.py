@@ -56,7 +56,7 @@ class Holds:
 
     def follow(self, plan: Plan) -> None:
         """Watch, or not, as the endpoints of this plan demand; called in the reactor's thread."""
-        if any(packages_of(endpoint.specification) for endpoint in plan.endpoints):
+        if any(packages_of(endpoint) for endpoint in plan.endpoints):
             if self._watch is None:
                 # A daemon with nothing but sockd's own protocols does without this module.
                 from sockd.process.watch import Watch  # noqa: PLC0415

@@ -165,7 +165,7 @@ def test_protocols() -> None:
     result = invoke("protocols")
     assert result.exit_code == 0
     rows = [line.split("  ")[0] for line in result.stdout.splitlines()]
-    assert {"chat", "echo", "line-log"} <= set(rows)
+    assert {"chat", "echo", "factory", "line-log"} <= set(rows)
     assert f"tcp tls udp unix unixgram systemd  sockd {__version__}  " in result.stdout
 
 

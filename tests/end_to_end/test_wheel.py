@@ -99,9 +99,9 @@ def test_twistd_knows_it(scripts: Path, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(INSTALLING * 2)
 def test_it_finds_its_protocols(scripts: Path, tmp_path: Path) -> None:
-    """`sockd protocols` lists the three, from the distribution sockd."""
+    """`sockd protocols` lists those that we ship, from the distribution sockd."""
     lines = call(scripts / "sockd", "protocols", cwd=tmp_path).splitlines()
-    for name in ("echo", "chat", "line-log"):
+    for name in ("echo", "chat", "line-log", "factory"):
         assert [line for line in lines if line.split()[:1] == [name] and "sockd" in line.split()], lines
 
 

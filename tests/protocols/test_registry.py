@@ -124,9 +124,9 @@ def test_two_names_of_one_protocol() -> None:
 
 
 def test_ours_are_installed_and_import_no_reactor() -> None:
-    """The three that we ship are found, and looking at them does not start Twisted's reactor."""
+    """Those that we ship are found, and looking at them does not start Twisted's reactor."""
     ours = Registry(of_distribution("sockd"))
-    assert ours.names() == ["chat", "echo", "line-log"]
+    assert ours.names() == ["chat", "echo", "factory", "line-log"]
     before = "twisted.internet.reactor" in sys.modules
     assert all(one.specification for one in ours.all())
     assert ("twisted.internet.reactor" in sys.modules) == before
