@@ -300,11 +300,14 @@ class Member:
 class DatagramProtocol:
     """Serves one datagram address; a subclass overrides `datagram`, or `datagrams` where speed matters.
 
-    A new one is made each time the address is opened. An exception in any method is logged against the
-    endpoint and counted; it never stops the listener.
+    In its place `Specification.datagram` may return Twisted's DatagramProtocol, whose transport is an
+    IUDPTransport then. A new one is made each time the address is opened. An exception in any method is
+    logged against the endpoint and counted; it never stops the listener.
     """
 
     transport: DatagramTransport
+    answer_beyond: int | None = None
+    """Bytes by which an answer over UDP may be longer than what was asked; None: the specification's."""
 
     def start(self, transport: DatagramTransport) -> None:
         """The socket is open; called before any datagram."""

@@ -146,11 +146,16 @@ class DatagramListener(Listener):
         self._begun = True
         protocol = make()
         port.protocol = protocol
+        self._bound_answers(port, protocol)
         port.resumeProducing()
         protocol.start(port)
         if states := self._frozen.get(str(self.address)):
             cast(Surviving, protocol).thaw(states.pop(0))
         self.protocol = protocol
+
+    def _bound_answers(self, port: DatagramPort, protocol: DatagramProtocol) -> None:
+        beyond = getattr(protocol, "answer_beyond", None)
+        port.answer_beyond = self._common.specification.answer_beyond if beyond is None else beyond
 
     def thaw_from(self, states: dict[str, list[State]]) -> None:
         """What datagram protocols had in the program before, by the address that was open.
@@ -183,6 +188,7 @@ class DatagramListener(Listener):
             return
         old, self.protocol = self.protocol, protocol
         port.protocol = protocol
+        self._bound_answers(port, protocol)
         port.resumeProducing()  # the other one may have paused it
         if old is not None:
             self._tell(old, "stop")

@@ -16,6 +16,7 @@ from sockd.base.metrics import Counters
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, Member, StreamFactory
+from sockd.transports.datagrams.hosted import served
 from sockd.transports.flush import Flusher
 from sockd.tree.admission import Admission
 from sockd.tree.connections import Connections
@@ -166,7 +167,7 @@ class Endpoint:
 
     def _make_datagram_protocol(self) -> DatagramProtocol:
         assert self.plan.specification.datagram is not None  # noqa: S101 - else the file was refused
-        return self.plan.specification.datagram(self.host)
+        return served(self.plan.specification.datagram(self.host))
 
     # -- start
 

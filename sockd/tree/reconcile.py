@@ -42,6 +42,7 @@ from sockd.base.hosted import method_of, offers
 from sockd.base.reactor import Reactor
 from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Options
+from sockd.transports.datagrams.hosted import served
 from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions
 from sockd.tree.admission import Admission
@@ -407,7 +408,7 @@ class Reconciliation:
 def _maker(endpoint: Endpoint, host: AnyHost) -> Callable[[], DatagramProtocol]:
     make = endpoint.plan.specification.datagram
     assert make is not None  # noqa: S101 - else the file was refused
-    return lambda: make(host)
+    return lambda: served(make(host))
 
 
 def _bounded(deferred: Deferred[T], reactor: Reactor) -> Deferred[T]:

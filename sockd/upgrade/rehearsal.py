@@ -18,6 +18,7 @@ from sockd.base.reactor import Watcher, later_by
 from sockd.plan.plan import EndpointPlan, Plan
 from sockd.protocols.contract import Host, State, StreamFactory
 from sockd.transports.connection import Connection
+from sockd.transports.datagrams.hosted import served
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.twisted import peer_address
@@ -104,7 +105,7 @@ class _Rehearsal:
     def _thaw_datagrams(self, state: State) -> None:
         if self._specification.datagram is None:
             raise LookupError("this version of the protocol has no datagrams")
-        protocol: Any = self._specification.datagram(self._host)
+        protocol: Any = served(self._specification.datagram(self._host))
         protocol.start(DeafPort(self.protocol_failed))
         protocol.thaw(state)
 

@@ -66,9 +66,10 @@ def datagram(host: Host[FactoryOptions]) -> DatagramProtocol:
 
 def as_served(name: str, made: Any) -> DatagramProtocol:
     """What the callable returned as sockd serves it: the place for datagram protocols of other contracts."""
-    if all(callable(getattr(made, method, None)) for method in ("start", "datagrams", "stop")):
+    ours, twisteds = ("start", "datagrams", "stop"), ("makeConnection", "datagramReceived", "doStop")
+    if any(all(callable(getattr(made, method, None)) for method in methods) for methods in (ours, twisteds)):
         return cast("DatagramProtocol", made)
-    raise TypeError(f"{name} returned {_a(made)}, and not a sockd.api.DatagramProtocol")
+    raise TypeError(f"{name} returned {_a(made)}, and not a DatagramProtocol of sockd.api or of Twisted")
 
 
 def _a(made: object) -> str:

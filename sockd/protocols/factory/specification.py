@@ -28,4 +28,5 @@ specification = Specification(
     service=_service,
     stream=_stream,
     datagram=_datagram,
+    starts_tls=True,
 )

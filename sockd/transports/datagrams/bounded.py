@@ -25,11 +25,11 @@ class Bounded:
     counted once an answer needs to know, as most answer just what came.
     """
 
-    __slots__ = ("_asked", "_beyond", "_bounded", "_credits", "_unanswered")
+    __slots__ = ("_asked", "_bounded", "_credits", "_unanswered", "answer_beyond")
 
     def __init__(self, *, bounded: bool, beyond: int) -> None:
         self._bounded = bounded
-        self._beyond = beyond  # bytes
+        self.answer_beyond = beyond  # bytes
         self._asked: Batch = ()
         self._credits: dict[int, int] | None = None
         self._unanswered = 0  # bytes that came, and were not answered when they were handled
@@ -54,7 +54,7 @@ class Bounded:
             self._credits = self._counted()
         size, left = len(data), self._credits.get(id(peer))
         if left is None:
-            beyond = max(0, size - self._beyond)
+            beyond = max(0, size - self.answer_beyond)
             if beyond > self._unanswered:
                 self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and nothing that came is to be answered")
                 return False
@@ -69,7 +69,7 @@ class Bounded:
     def _counted(self) -> dict[int, int]:
         credit: dict[int, int] = {}
         for datagram, each in self._asked:
-            credit[id(each)] = credit.get(id(each), 0) + len(datagram) + self._beyond
+            credit[id(each)] = credit.get(id(each), 0) + len(datagram) + self.answer_beyond
         return credit
 
     def _forget_asked(self) -> None:
@@ -78,6 +78,6 @@ class Bounded:
             if self._credits is None:
                 left = sum([len(data) for data, _ in self._asked])
             else:
-                left = max(0, sum(self._credits.values()) - self._beyond * len(self._asked))
+                left = max(0, sum(self._credits.values()) - self.answer_beyond * len(self._asked))
             self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
         self._asked, self._credits = (), None

@@ -142,7 +142,7 @@ def test_what_serves_no_datagrams(directory: Path) -> None:
     one = host(directory, "datagram: 'hosted_made:make'", "udp://127.0.0.1:1")
     assert specification.datagram is not None
     with pytest.raises(
-        TypeError, match=r"^hosted_made:make returned an object of the type Own, and not a sockd"
+        TypeError, match=r"^hosted_made:make returned an object of the type Own, and not a DatagramProtocol of sockd"
     ):
         specification.datagram(one)
 
