@@ -15,7 +15,7 @@ from sockd.base.waiting import Turns
 from sockd.control.answers import Afterwards, Rows
 from sockd.control.commands import COMMANDS
 from sockd.control.language import Json, Refused
-from sockd.control.listing import Listing
+from sockd.control.listing import Listing, members_of
 from sockd.control.server import Effect
 from sockd.control.sources import RANKINGS, sources
 from sockd.control.status import (
@@ -80,9 +80,11 @@ class Effects:
     async def diff(self) -> dict[str, Json]:
         return await self._daemon.reloading.diff()
 
-    def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Json]:
+    async def connections(self, *, endpoint: str | None, after: int, most: int) -> dict[str, Json]:
         endpoints = self._daemon.everywhere if endpoint is None else [self._endpoint(endpoint)]
-        listing = Listing(endpoints, after, most, self._moments())
+        moments = self._moments()
+        members = [await members_of(each, after, moments) for each in endpoints]
+        listing = Listing(endpoints, members, after, most, moments)
         return {"connections": Rows(listing), "more": Afterwards(lambda: listing.more)}
 
     async def sources(self, *, endpoint: str | None, by: str, most: int) -> dict[str, Json]:

@@ -268,6 +268,41 @@ def test_a_protocol_whose_members_can_not_be_listed(
     assert [event["where"] for event in running.log.named("protocol failed")] == ["members"]
 
 
+def test_many_members_are_looked_at_in_pieces(house: House, run: Daemons) -> None:
+    """A few in each event, however many there are; members may leave in between."""
+    looked = 0
+
+    def members() -> Iterable[Member]:
+        nonlocal looked
+        for number in range(1000):
+            looked += 1
+            yield Member(Peer.unix(0, number), "")
+
+    protocol = Datagrams()
+    protocol.members = members  # type: ignore[method-assign]
+    running = run(house.plan(UDP, datagram=protocol, name="one")).start()
+    asked = running.ask("connections", endpoint=None, after=0, most=1000)
+    most = before = 0
+    while not asked.called:
+        most, before = max(most, looked - before), looked
+        running.house.loop.advance(0)
+    assert 0 < most < 100
+    assert len(running.outcome(asked)["connections"]) == 1000
+
+
+def test_two_list_the_members_at_the_same_time(both: Running) -> None:
+    """Both get the same ids; a member that comes while they are found keeps the one that it gets."""
+    remembered(both, b"ann")
+    (listener,) = both.daemon.endpoints[0].datagram_listeners
+    early = listener.members()
+    first = [next(early)]
+    remembered(both, b"bob")
+    late = list(listener.members())
+    first += early
+    assert [number for number, _ in first] == [number for number, _ in late] == [1, 2]
+    assert [number for number, _ in listener.members()] == [1, 2]
+
+
 def test_what_a_protocol_calls_its_peer(house: House, run: Daemons) -> None:
     """The name is listed, and stands in the log when the connection ends; too long a one is cut."""
     names = iter(["ann", "x" * 1000])

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from sockd.base.reactor import Clock, Timer
+from sockd.base.reactor import Clock, Later, Timer
 
 
 class Wait:
@@ -31,6 +31,13 @@ class Wait:
             self._timer.cancel()
         if not self.over.called:
             self.over.callback(None)
+
+
+def turn(later: Later) -> Deferred[None]:
+    """Fires in a later turn of the reactor, in the slice that all who share `later` have of it."""
+    fired: Deferred[None] = Deferred()
+    later(fired.callback, None)
+    return fired
 
 
 class Turns:

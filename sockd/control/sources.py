@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from heapq import nlargest
 from itertools import islice
 
-from twisted.internet.defer import Deferred
-
+from sockd.base.waiting import turn
 from sockd.control.language import Json
 from sockd.control.status import Moments
 from sockd.limits.accounts import Account
@@ -57,27 +56,20 @@ async def sources(endpoints: Sequence[Endpoint], by: str, most: int, moments: Mo
     for endpoint in endpoints:
         for listener in endpoint.datagram_listeners:
             for _ in listener.enter_senders():
-                await _later(endpoint)
+                await turn(endpoint.connections.later)
         found = await _found(endpoint)
         known += len(found)
         forgotten += endpoint.connections.refusals.accounts.forgotten
         rows = ((RANKINGS[by](seen), endpoint, one, seen) for one, seen in found.items())
         while piece := tuple(islice(rows, _PIECE)):
             top = nlargest(most, (*top, *(row for row in piece if row[0])), key=lambda row: row[0])
-            await _later(endpoint)
+            await turn(endpoint.connections.later)
     return {
         "by": by,
         "sources": [_value(endpoint, one, seen, moments) for _, endpoint, one, seen in top],
         "known": known,
         "forgotten": forgotten,
     }
-
-
-def _later(endpoint: Endpoint) -> Deferred[None]:
-    """Fires in a later turn of the reactor, in the endpoint's slice of it."""
-    turn: Deferred[None] = Deferred()
-    endpoint.connections.later(turn.callback, None)
-    return turn
 
 
 async def _found(endpoint: Endpoint) -> dict[Source, Seen]:
@@ -88,7 +80,7 @@ async def _found(endpoint: Endpoint) -> dict[Source, Seen]:
     for number, connection in enumerate(connections, 1):
         found.setdefault(source(connection.peer), Seen()).add(connection, now)
         if not number % _PIECE:
-            await _later(endpoint)
+            await turn(endpoint.connections.later)
     return found
 
 

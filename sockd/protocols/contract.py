@@ -326,7 +326,10 @@ class DatagramProtocol:
         raise NotImplementedError
 
     def members(self) -> Iterable[Member]:
-        """The peers that it keeps something for, which `sockd connections` lists; none by default."""
+        """The peers that it keeps something for, which `sockd connections` lists; none by default.
+
+        It is iterated over in many turns of the reactor, in which peers may come and go.
+        """
         return ()
 
     def end_member(self, peer: Peer, reason: str) -> bool:  # noqa: ARG002

@@ -30,23 +30,52 @@ def context(
     With `client_ca` clients must show a certificate that one of these authorities has signed.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = _VERSIONS[min_version]
-    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    # Each of OpenSSL's two tickets would cost a tenth of a handshake; one that is used brings the next.
-    made.num_tickets = 1
+    _set_up(made, min_version, asks=client_ca is not None)
     try:
-        made.set_ciphers(CIPHERS)
         descriptors.take(lambda: _load(made, chain, key))
         if client_ca is not None:
-            made.verify_mode = ssl.CERT_REQUIRED
-            # Each authority in it is trusted, root or not: a root may have signed clients that aren't ours.
-            made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             made.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
-            made._msg_callback = _note_certificates  # type: ignore[attr-defined]  # noqa: SLF001
     except ssl.SSLError as error:
         raise TlsError((error.reason or str(error)).lower().replace("_", " ")) from error
     except OSError as error:  # descriptors or memory ran out
         raise TlsError(f"it can't be handed to OpenSSL: {error.strerror}") from error
+    return made
+
+
+def _set_up(made: ssl.SSLContext, min_version: str, *, asks: bool) -> None:
+    """Give it all that a context for servers has but its certificate; `asks`: for the client's.
+
+    The sessions of a connection belong to the context that it was made with. It may have the certificate and
+    the authorities of another one all the same, as with SNI, and loading them takes most of the time.
+    """
+    made.minimum_version = _VERSIONS[min_version]
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # Each of OpenSSL's two tickets would cost a tenth of a handshake; one that is used brings the next.
+    made.num_tickets = 1
+    made.set_ciphers(CIPHERS)
+    if asks:
+        made.verify_mode = ssl.CERT_REQUIRED
+        # Each authority in it is trusted, root or not: a root may have signed clients that aren't ours.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        made._msg_callback = _note_certificates  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class SessionContext(ssl.SSLContext):
+    """Has the sessions of its connections, whose certificate and authorities are those of `certified`."""
+
+    certified: ssl.SSLContext
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:  # Any: as ssl.SSLContext has them
+        tls = super().wrap_bio(*arguments, **named)
+        tls.context = self.certified
+        return tls
+
+
+def with_certificate_of(certified: ssl.SSLContext, min_version: str, *, asks: bool) -> SessionContext:
+    """A context with no sessions yet, and the certificate of another one."""
+    made = SessionContext(ssl.PROTOCOL_TLS_SERVER)
+    _set_up(made, min_version, asks=asks)
+    made.certified = certified
     return made
 
 

@@ -62,8 +62,8 @@ class TlsFields(Connection):
             flusher.tls = ssl.MemoryBIO(), ssl.MemoryBIO(), HandshakeMemory(), CostlySources()
         self._bio_in, self._bio_out, self._handshakes, self._costly = flusher.tls
         self._tls = context.wrap_bio(self._bio_in, self._bio_out, server_side=True)
-        self._named = context.sni_callback is not None
-        self._asks = context.verify_mode != ssl.CERT_NONE
+        self._named = self._tls.context.sni_callback is not None
+        self._asks = self._tls.context.verify_mode != ssl.CERT_NONE
         self._inspection: Inspection | None = Inspection(asks=self._asks)  # until the handshake is done
         self._read_size_after = self._read_size
         self._read_size = HANDSHAKE_READ_SIZE

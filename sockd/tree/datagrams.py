@@ -207,12 +207,20 @@ class DatagramListener(Listener):
         if self.protocol is not None:
             self._tell(self.protocol, "drain")
 
-    def members(self) -> list[tuple[int, Member]]:
-        """The peers that the protocol keeps something for, each with a number that no connection has."""
+    def members(self) -> Iterator[tuple[int, Member]]:
+        """The peers that the protocol keeps something for, each with a number that no connection has.
+
+        It may be iterated over in many turns of the reactor.
+        """
         protocol = self.protocol
         if protocol is None:
-            return []
-        return self._contained("members", lambda: self._members.of(protocol)) or []
+            return
+        try:
+            yield from self._members.of(protocol)
+        except GeneratorExit:
+            raise
+        except BaseException:  # noqa: BLE001 - whatever a third party raises
+            self._common.connections.protocol_failed("members")
 
     def kick(self, member: Member) -> bool:
         """Have the protocol let go of this member; whether it did."""

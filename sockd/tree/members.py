@@ -1,7 +1,7 @@
 """Numbers the members of a datagram protocol, which has no connections that could be told apart by theirs."""
 
 from collections.abc import Hashable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from math import isfinite
 
 from sockd.base.peers import NAME_LIMIT, Peer
@@ -19,17 +19,30 @@ class Members:
 
     def __init__(self, numbers: Iterator[int]) -> None:
         self._numbers = numbers
-        self._known: dict[Hashable, int] = {}
+        # The number of each, and the last listing that it was met in, or that had begun by then. Those that
+        # were met last are at the end.
+        self._known: dict[Hashable, tuple[int, int]] = {}
+        self._listings = 0
 
-    def of(self, protocol: DatagramProtocol) -> list[tuple[int, Member]]:
-        """The members that the protocol has now, each with its number."""
-        found: dict[Hashable, tuple[int, Member]] = {}
+    def of(self, protocol: DatagramProtocol) -> Iterator[tuple[int, Member]]:
+        """The members that the protocol has, each with its number.
+
+        It may be iterated over in many turns of the reactor, and by several callers at a time. A member that
+        no listing has met since this one began has gone.
+        """
+        known, listed = self._known, set[int]()
+        self._listings += 1
+        began = self._listings
         for each in islice(protocol.members(), _LISTED):
             member = _checked(each)
             key = member.peer, member.since
-            found[key] = self._known.get(key) or next(self._numbers), member
-        self._known = {key: number for key, (number, _) in found.items()}
-        return list(found.values())
+            number = known.pop(key, (0, 0))[0] or next(self._numbers)
+            known[key] = number, self._listings
+            if number not in listed:
+                listed.add(number)
+                yield number, member
+        for gone in tuple(takewhile(lambda one: known[one][1] < began, known)):
+            del known[gone]
 
 
 def _checked(member: Member) -> Member:

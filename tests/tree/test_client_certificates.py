@@ -9,6 +9,7 @@ import pytest
 
 from sockd.base.metrics import End
 from sockd.plan.plan import TlsPlan
+from sockd.transports.openssl import context
 from sockd.tree import contexts
 from sockd.tree.admission import Admission
 from sockd.tree.endpoint import Endpoint
@@ -259,6 +260,28 @@ def test_sessions_are_bounded(
         numbers.append(endpoint.connections.admission.sessions().context.session_stats()["number"])
     assert max(numbers) == 3
     assert numbers[-1] == 1
+
+
+@pytest.mark.parametrize("tls", [tls_plan, plan], ids=["anybody", "certificates"])
+def test_certificates_are_loaded_once(
+    tls: Callable[[], TlsPlan], house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often connections get a new context: loading takes milliseconds for each certificate."""
+    loaded = []
+
+    def counted(*arguments: Any) -> ssl.SSLContext:
+        loaded.append(arguments)
+        return context(*arguments)
+
+    monkeypatch.setattr(contexts, "SESSIONS_LIMIT", 3)
+    monkeypatch.setattr(contexts, "context", counted)
+    endpoint = asking(house, tls())
+    sessions = set()
+    for _ in range(9):
+        connected(house, endpoint, V12, ssl.OP_NO_TICKET)
+        sessions.add(endpoint.connections.admission.sessions())
+    assert len(sessions) > 2
+    assert len(loaded) == 1
 
 
 def test_certificates_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

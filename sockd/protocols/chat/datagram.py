@@ -302,9 +302,10 @@ class ChatDatagrams(DatagramProtocol):
         self.transport.refuse(NO_CHAT, (peer,), stranger.why)
 
     def members(self) -> Iterable[ListedMember]:
-        now = self.clock.seconds()
-        for session in self._sessions.values():
-            yield ListedMember(session.peer, session.member.name, session.since, now - session.heard)
+        for session in tuple(self._sessions.values()):
+            if session.member.present:
+                idle = self.clock.seconds() - session.heard
+                yield ListedMember(session.peer, session.member.name, session.since, idle)
 
     def end_member(self, peer: Peer, reason: str) -> bool:
         session = self._sessions.get(_key(peer))
