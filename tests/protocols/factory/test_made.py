@@ -141,7 +141,7 @@ def test_what_serves_no_datagrams(directory: Path) -> None:
     """It is said what was returned in place of a datagram protocol."""
     one = host(directory, "datagram: 'hosted_made:make'", "udp://127.0.0.1:1")
     assert specification.datagram is not None
-    with pytest.raises(TypeError, match=r"^hosted_made:make returned an .* of the type Own, and not a Datagram"):
+    with pytest.raises(TypeError, match=r"^hosted_made:make returned an .* type Own, and not a Datagram"):
         specification.datagram(one)
 
 
