@@ -59,8 +59,15 @@ def stopping(reactor: Any) -> Callable[[], None]:
 
 
 def hand_over() -> None:
-    """twistd may run it now. While it runs, it refuses by itself to run twice."""
-    _allow("run")
+    """twistd may run it now, once."""
+    if _kept is not None:
+        _allow("run")
+        _kept.callWhenRunning(_runs)
+
+
+def _runs() -> None:
+    if _kept is not None:
+        _forbid("run")
 
 
 def _forbid(what: str) -> None:

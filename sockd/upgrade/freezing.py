@@ -67,7 +67,7 @@ class Travellers:
         return fit
 
     def _name(self, connection: Connection, answers: object) -> None:
-        """Log, once for each endpoint and protocol, that connections finish because it can't be frozen."""
+        """Log, once for each address and protocol, that connections finish because it can't be frozen."""
         listener, protocol = kind = connection.listener.name, type(answers).__qualname__
         if kind not in self._named and len(self._named) < MAX_LOGGED:
             self._named.add(kind)

@@ -82,11 +82,12 @@ def test_the_daemon_goes_on(serve: Serve, directory: Path) -> None:
             "installs a reactor of its own" if how in ("daphne", "behind") else rf"calls reactor\.{how}\(\)"
         )
         daemon.expect(rf"(?m)^.*\b{how}: service: it {what}.*$")
-    for how in ("stop", "crash", "daphne"):
+    for how in ("run", "stop", "crash", "daphne"):
         with daemon.connect("later") as one:
             one.sendall(how.encode())
             with contextlib.suppress(ConnectionResetError):
                 assert receive_all(one) == b""
+    daemon.expect(r"(?m)^.*\blater: the protocol raised in dataReceived: it calls reactor\.run\(\)")
     with daemon.connect("fine") as one:
         one.sendall(b"x")
         assert one.recv(1) == b"x"

@@ -4,9 +4,11 @@ The source of a datagram over UDP may be forged, and the answer then goes to a v
 So a peer that hasn't proved its address (`Peer.proved`) is sent no more bytes, in the event in which its
 datagrams are handled, than came from it in that event, and the protocol's `answer_beyond` on top for
 each datagram. What the protocol sends to such peers at other times, all together, is no more than what
-came and was not answered, up to UNANSWERED_KEPT. What is longer is refused, whatever protocol it is.
+came and was not answered, with `answer_beyond` for each datagram of a peer that got no answer at all, up to
+UNANSWERED_KEPT. What is longer is refused, whatever protocol it is.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sockd.base.peers import Peer
@@ -32,7 +34,7 @@ class Bounded:
         self.answer_beyond = beyond  # bytes
         self._asked: Batch = ()
         self._credits: dict[int, int] | None = None
-        self._unanswered = 0  # bytes that came, and were not answered when they were handled
+        self._unanswered = 0  # bytes that were not sent when the datagrams were handled, and may be later
 
     def refuse(self, reason: str, peers: Sequence[Peer], why: str = "") -> None:
         """Count and log what is refused."""
@@ -54,11 +56,10 @@ class Bounded:
             self._credits = self._counted()
         size, left = len(data), self._credits.get(id(peer))
         if left is None:
-            beyond = max(0, size - self.answer_beyond)
-            if beyond > self._unanswered:
-                self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and nothing that came is to be answered")
+            if size > self._unanswered:
+                self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and {self._unanswered} may be sent later")
                 return False
-            self._unanswered -= beyond
+            self._unanswered -= size
         elif size > left:
             self.refuse(AMPLIFIES, (peer,), f"{size} bytes, and {left} may be sent")
             return False
@@ -75,9 +76,18 @@ class Bounded:
     def _forget_asked(self) -> None:
         """What was asked has been handled: what was not answered may be answered later."""
         if self._bounded:
-            if self._credits is None:
-                left = sum([len(data) for data, _ in self._asked])
-            else:
-                left = max(0, sum(self._credits.values()) - self.answer_beyond * len(self._asked))
-            self._unanswered = min(UNANSWERED_KEPT, self._unanswered + left)
+            self._unanswered = min(UNANSWERED_KEPT, self._unanswered + self._left())
         self._asked, self._credits = (), None
+
+    def _left(self) -> int:
+        """The bytes that were not sent; a peer that got an answer leaves nothing of `answer_beyond`."""
+        credit = self._credits
+        if credit is None:
+            return sum([len(data) + self.answer_beyond for data, _ in self._asked])
+        if not self.answer_beyond:
+            return sum(credit.values())
+        asked, whole = Counter(id(peer) for _, peer in self._asked), self._counted()
+        return sum(
+            left if left == whole[peer] else max(0, left - self.answer_beyond * asked[peer])
+            for peer, left in credit.items()
+        )

@@ -666,6 +666,27 @@ def test_what_was_not_answered_may_be_answered_later(opened: Any) -> None:
     assert port.port.counters.refused == {"longer than what was asked": 2}
 
 
+@pytest.mark.parametrize("size", [4, 10, 11])
+def test_later_answers_may_be_longer_once_for_each_datagram(size: int, opened: Any) -> None:
+    """What the protocol asks for on top belongs to what came: it is no gift with each datagram sent."""
+    port = opened("udp://127.0.0.1:0", answer_beyond=10)
+    port.port.protocol = late = Late(port.port, lambda data: [])
+    ask(port, b"", b"a")
+    for _ in range(10):
+        port.port.send(bytes(size), late.peers[0])
+    counters = port.port.counters
+    assert counters.datagrams_out == 21 // size
+    assert counters.refused == {"longer than what was asked": 10 - 21 // size}
+
+
+def test_an_answer_leaves_what_it_may_be_longer_to_nobody(opened: Any) -> None:
+    """A datagram that was answered in time has had its share."""
+    port = opened("udp://127.0.0.1:0", answer_beyond=10)
+    port.port.protocol = late = Late(port.port, lambda data: [data])
+    ask(port, b"abc")
+    assert not port.port.send(b"x", late.peers[0])
+
+
 # -- many at once
 
 
