@@ -88,7 +88,7 @@ class Endpoint:
             endpoint=plan.name,
             options=plan.options,
             reactor=self._reactor,
-            log=self._log,
+            log=Logger(self._log.namespace, source=self, observer=self._log.observer),
             fail=self._service_failed,
             hangs=self._service_hangs,
             counters=counters,
