@@ -78,10 +78,10 @@ class Surviving(Protocol):
     in a new object of the new program, and raises on a state that it can't use: then the upgrade is refused.
 
     A connection's protocol has its `transport` when `thaw` is called, which takes the place of
-    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service may
-    return a Deferred from `freeze`, and is thawed before `startService`; a datagram protocol is thawed after
-    `start`. Before the upgrade a child process rehearses all thaws: no service is started there, and a stub
-    stands in for each transport.
+    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service
+    may return a Deferred from `freeze`, or have a coroutine for it, and is thawed before `startService`; a
+    datagram protocol is thawed after `start`. Before the upgrade a child process rehearses all thaws: no
+    service is started there, and a stub stands in for each transport.
     """
 
     def freeze(self) -> State: ...
@@ -92,10 +92,10 @@ class Reloading(Protocol):
     """The method of a service or a datagram protocol that takes new options while it runs.
 
     `reload` takes the options, or raises and keeps the old ones: then the whole file is refused. It may
-    return a Deferred. It is called again, with the old options, where another part of the file fails
-    afterwards. A service without it is replaced by a new one, and the connections of the old one drain; a
-    datagram protocol without it is replaced too. The stream factory always is, and serves the connections
-    that come later.
+    return a Deferred, or be `async def`. It is called again, with the old options, where another part of the
+    file fails afterwards. A service without it is replaced by a new one, and the connections of the old one
+    drain; a datagram protocol without it is replaced too. The stream factory always is, and serves the
+    connections that come later.
     """
 
     # Any: each protocol writes the type of its own options here.
@@ -105,9 +105,10 @@ class Reloading(Protocol):
 class Service(Protocol):
     """Twisted's IService, as far as sockd uses it.
 
-    `startService` may raise or return a Deferred; it is called again, after a delay, when it failed or when
-    the service reported a failure with `host.fail`. `stopService` is called once, when the endpoint ends; its
-    Deferred is cancelled when the time to drain is over. A service may be Surviving and Reloading as well.
+    `startService` may raise, return a Deferred or be `async def`; it is called again, after a delay, when it
+    failed or when the service reported a failure with `host.fail`. `stopService` is called once, when the
+    endpoint ends; its Deferred, or its coroutine, is cancelled when the time to drain is over. A service may
+    be Surviving and Reloading as well.
     """
 
     def startService(self) -> object: ...  # noqa: N802

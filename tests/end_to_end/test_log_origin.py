@@ -88,6 +88,9 @@ class Ways:
         await done
         raise ValueError(mark)
 
+    def dropped(self, mark):
+        self.slow(mark)
+
     @inlineCallbacks
     def inline(self, mark):
         done = Deferred()
@@ -225,6 +228,15 @@ def test_who_collects_it_is_not_blamed(daemon: Daemon) -> None:
     assert event["message"].startswith("Traceback")
     one.close()
     two.close()
+
+
+def test_a_coroutine_that_nobody_awaits(daemon: Daemon) -> None:
+    """Python's warning of it names the endpoint too."""
+    one = daemon.connect("one")
+    ask(one, "dropped", "-")
+    event = logged(daemon, "'Ways.slow' was never awaited", one)
+    assert (event["endpoint"], event["level"]) == ("one", "warn")
+    one.close()
 
 
 def test_the_announcement(daemon: Daemon) -> None:
