@@ -39,6 +39,7 @@ from sockd.limits.rates import Bucket, Buckets
 from sockd.limits.reflection import Reflection
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import (
+    CONTRACT,
     DatagramProtocol,
     DatagramTransport,
     Host,
@@ -56,6 +57,7 @@ from sockd.sinks.appender import Appender
 from sockd.sinks.opening import SinkError, Target
 
 __all__ = [
+    "CONTRACT",
     "Account",
     "Appender",
     "Boolean",

@@ -6,10 +6,12 @@ Other packages import these names from `sockd.api`.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+import sockd
+from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Later, Reactor, later_by
@@ -37,6 +39,14 @@ class Options(BaseModel):
     def files(self) -> tuple[Path, ...]:
         """The files that this endpoint writes to: `sockd check` says where the daemon's user may not."""
         return ()
+
+
+# The version of what sockd.api promises. It grows by one where something is added that a protocol can rely on.
+CONTRACT = 1
+
+
+class ContractError(SockdError):
+    """A protocol is written for a version of the contract that this sockd doesn't have."""
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -341,6 +351,8 @@ class Specification:
     longer than what came from its peer, which may be forged: keep it short, and its rate bounded.
     `starts_tls` says that connections may begin TLS midway (STARTTLS): where the endpoint has `tls`, the
     transports of its plain addresses provide Twisted's ITLSTransport, whose `startTLS` takes `host.tls`.
+    `contract` is the version of the contract (`CONTRACT`) that the protocol is written for. A sockd whose own
+    is older refuses it with a ContractError, in words that `sockd check` shows.
     """
 
     summary: str
@@ -353,3 +365,15 @@ class Specification:
     datagrams_per_source: Rate | None = None
     answer_beyond: int = 0
     starts_tls: bool = False
+    contract: int = 1
+
+    # Before `__init__`, which knows no field of a newer contract. Any: those are of any type.
+    def __new__(cls, *_: Any, contract: int = 1, **__: Any) -> Self:
+        if type(contract) is not int or contract < 1:
+            raise ContractError(f"contract: {contract!r} is not a version, which is a whole number from 1")
+        if contract > CONTRACT:
+            raise ContractError(
+                f"it is written for version {contract} of sockd's contract with protocols, and sockd"
+                f" {sockd.__version__} has version {CONTRACT}: install a newer sockd, or an older protocol"
+            )
+        return super().__new__(cls)

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from sockd.base.errors import ProtocolUnavailableError
 from sockd.base.spelling import offer
-from sockd.protocols.contract import Specification
+from sockd.protocols.contract import ContractError, Specification
 
 GROUP = "sockd.protocols"
 _REACTOR = "twisted.internet.reactor"
@@ -136,7 +136,8 @@ def _load(point: EntryPoint) -> Specification:
     try:
         specification = point.load()
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        kind = "" if isinstance(error, ContractError) else f"{type(error).__name__}: "
+        reason = " ".join(f"{kind}{error}".split())
         text = f"the protocol {point.name!r} of {_origin(point)} can't be loaded: {reason[:300]}"
         raise ProtocolUnavailableError(text) from error
     if other := _reactor_of_its_own(point, before):
