@@ -42,6 +42,7 @@ from sockd.limits.rates import Bucket, Buckets
 from sockd.limits.reflection import Reflection
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.contract import (
+    CONTRACT,
     DatagramProtocol,
     DatagramTransport,
     Host,
@@ -59,6 +60,7 @@ from sockd.sinks.appender import Appender
 from sockd.sinks.opening import SinkError, Target
 
 __all__ = [
+    "CONTRACT",
     "Account",
     "Address",
     "AddressOption",

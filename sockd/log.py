@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from math import isfinite
 from pathlib import Path
@@ -160,6 +160,8 @@ class Observer:
 
     def __init__(self, destination: Destination, level: str, style: str) -> None:
         self._destination = destination
+        # Which endpoints an event may come from that names none; asked only for events that are written.
+        self.origin: Callable[[Event], Sequence[str]] = lambda _: ()
         self.change(level, style)
 
     def move(self, destination: Destination) -> None:
@@ -180,7 +182,17 @@ class Observer:
             return
         if self._destination.lost:
             self._report_lost(event["log_time"])
+        if "event" not in event and "endpoint" not in event:
+            event = self._with_origin(event)
         self._destination.write(self._line(event, level, self._details))
+
+    def _with_origin(self, event: Event) -> Event:
+        """The event, which may be a hosted protocol's, with the endpoint that it comes from."""
+        names = self.origin(event)
+        if not names:
+            return event
+        known = {"endpoint": names[0]} if len(names) == 1 else {}
+        return {**event, **known, "log_origin": " or ".join(names)}
 
     def _report_lost(self, now: float) -> None:
         event = {
@@ -196,10 +208,13 @@ class Observer:
 
 def _message(event: Event, details: bool) -> list[str]:
     """The event in words: a line, then the traceback of a bug (of a protocol's: if details are wanted)."""
-    message = formatEvent(event)
+    parts = [event.get("log_origin"), formatEvent(event)]
     failure = event.get("log_failure")
-    if failure is not None and (details or "event" not in event):
-        message = f"{message}: {failure.getTraceback()}"
+    detailed = failure is not None and (details or "event" not in event)
+    if failure is not None and detailed:
+        parts.append(failure.getTraceback())
+    message = ": ".join(part for part in parts if part)
+    if detailed:
         return [visible(line) for line in message.rstrip().splitlines()]
     return [visible(message)]
 

@@ -44,6 +44,7 @@ from sockd.sinks.thread import WorkerThread
 from sockd.systemd.inherited import environment_at_exec, take
 from sockd.systemd.notify import Notify, Watchdog, fd_store_size
 from sockd.systemd.store import FdStore, adopt
+from sockd.tree.origin import Origin
 from sockd.tree.unraisable import Unraisable
 from sockd.upgrade import thawing
 from sockd.upgrade.carried import Carried
@@ -118,6 +119,9 @@ class Program(Daemon):
         self._started_in = working_directory()
         self.around.sockets.user = user
         self._own_log = own_log(options, plan.log, handed.log if handed else None, os.environ, user)
+        self._origin = Origin(lambda: self.everywhere)
+        if self._own_log is not None:
+            self._own_log.observer.origin = self._origin.of_event
 
     def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's Application
         super().setServiceParent(parent)
@@ -166,8 +170,9 @@ class Program(Daemon):
 
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
+        self._origin.start()
         if self.last_resort is not None:
-            Unraisable(self._reactor, self.log).install()
+            Unraisable(self._reactor, self.log, self._origin.of_exception).install()
             self._watch_stops(self.last_resort)
         super().startService()
         if self._handed is None:
@@ -322,6 +327,7 @@ class Program(Daemon):
 
     def _stopped(self) -> None:
         self.holds.stop()
+        self._origin.stop()
         self._stopped_in_order = True
         if self.last_resort is not None:
             self.last_resort.stopped()

@@ -171,7 +171,8 @@ def test_log_is_ours(house: House, tmp_path: Path) -> None:
     daemon, _, _ = made(house, logfile=str(tmp_path / "a.log"))
     parent: Any = Parent()
     daemon.setServiceParent(parent)
-    parent.getComponent(ILogObserver)({"log_time": 0.0, "log_format": "told", "log_namespace": "sockd"})
+    event = {"log_time": 0.0, "log_format": "told", "log_namespace": "sockd", "event": "told"}
+    parent.getComponent(ILogObserver)(event)
     assert json.loads((tmp_path / "a.log").read_text())["message"] == "told"
 
 

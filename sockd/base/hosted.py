@@ -1,7 +1,20 @@
-"""Methods of objects that others wrote, which may lack them, or raise when they are asked for one."""
+"""Methods of objects that others wrote, which may lack them, raise when asked for one, or be `async def`.
 
-from collections.abc import Callable
-from typing import Any
+What may return a Deferred may be `async def` too: Twisted's `maybeDeferred` calls it, and takes both. Of any
+other method nobody would await the coroutine, and it would silently do nothing: that is refused.
+"""
+
+from collections.abc import Callable, Iterable
+from inspect import iscoroutine, iscoroutinefunction
+from typing import Any, TypeVar
+
+from sockd.base.errors import SockdError
+
+T = TypeVar("T")
+
+
+class NotAwaitedError(SockdError):
+    """A protocol has `async def` where nobody would await it."""
 
 
 # Any: what a third party's method takes and returns is between it and the contract.
@@ -21,3 +34,25 @@ def offers(hosted: object, name: str) -> bool:
         return method_of(hosted, name) is not None
     except BaseException:  # noqa: BLE001
         return False
+
+
+def awaited_nowhere(hosted: object, methods: Iterable[str]) -> None:
+    """NotAwaitedError if one of these methods, whose results nobody awaits, is `async def`."""
+    for name in methods:
+        if iscoroutinefunction(getattr(type(hosted), name, None)):
+            raise _not_awaited(f"{type(hosted).__qualname__}.{name}")
+
+
+def made(hosted: T, maker: str) -> T:
+    """What a callable returned; NotAwaitedError if that is a coroutine."""
+    if iscoroutine(hosted):
+        hosted.close()
+        raise _not_awaited(maker)
+    return hosted
+
+
+def _not_awaited(name: str) -> NotAwaitedError:
+    return NotAwaitedError(
+        f"{name} is `async def`, and nobody awaits what it returns: make it a plain function,"
+        " and begin what takes longer with Deferred.fromCoroutine"
+    )

@@ -6,10 +6,12 @@ Other packages import these names from `sockd.api`.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+import sockd
+from sockd.base.errors import SockdError
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Later, Reactor, later_by
@@ -57,6 +59,14 @@ class Hosted:
     no_datagrams: str = ""
 
 
+# The version of what sockd.api promises. It grows by one where something is added that protocols can rely on.
+CONTRACT = 1
+
+
+class ContractError(SockdError):
+    """A protocol is written for a version of the contract that this sockd doesn't have."""
+
+
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 # A part's state on its way to its successor in another program: None, bool, int, float, str, bytes, list, or
@@ -96,10 +106,10 @@ class Surviving(Protocol):
     in a new object of the new program, and raises on a state that it can't use: then the upgrade is refused.
 
     A connection's protocol has its `transport` when `thaw` is called, which takes the place of
-    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service may
-    return a Deferred from `freeze`, and is thawed before `startService`; a datagram protocol is thawed after
-    `start`. Before the upgrade a child process rehearses all thaws: no service is started there, and a stub
-    stands in for each transport.
+    `connectionMade`; a connection whose protocol has no `freeze` is drained before the upgrade. A service
+    may return a Deferred from `freeze`, or have a coroutine for it, and is thawed before `startService`; a
+    datagram protocol is thawed after `start`. Before the upgrade a child process rehearses all thaws: no
+    service is started there, and a stub stands in for each transport.
     """
 
     def freeze(self) -> State: ...
@@ -110,10 +120,10 @@ class Reloading(Protocol):
     """The method of a service or a datagram protocol that takes new options while it runs.
 
     `reload` takes the options, or raises and keeps the old ones: then the whole file is refused. It may
-    return a Deferred. It is called again, with the old options, where another part of the file fails
-    afterwards. A service without it is replaced by a new one, and the connections of the old one drain; a
-    datagram protocol without it is replaced too. The stream factory always is, and serves the connections
-    that come later.
+    return a Deferred, or be `async def`. It is called again, with the old options, where another part of the
+    file fails afterwards. A service without it is replaced by a new one, and the connections of the old one
+    drain; a datagram protocol without it is replaced too. The stream factory always is, and serves the
+    connections that come later.
     """
 
     # Any: each protocol writes the type of its own options here.
@@ -123,9 +133,10 @@ class Reloading(Protocol):
 class Service(Protocol):
     """Twisted's IService, as far as sockd uses it.
 
-    `startService` may raise or return a Deferred; it is called again, after a delay, when it failed or when
-    the service reported a failure with `host.fail`. `stopService` is called once, when the endpoint ends; its
-    Deferred is cancelled when the time to drain is over. A service may be Surviving and Reloading as well.
+    `startService` may raise, return a Deferred or be `async def`; it is called again, after a delay, when it
+    failed or when the service reported a failure with `host.fail`. `stopService` is called once, when the
+    endpoint ends; its Deferred, or its coroutine, is cancelled when the time to drain is over. A service may
+    be Surviving and Reloading as well.
     """
 
     def startService(self) -> object: ...  # noqa: N802
@@ -364,6 +375,8 @@ class Specification:
     longer than what came from its peer, which may be forged: keep it short, and its rate bounded.
     `starts_tls` says that connections may begin TLS midway (STARTTLS): where the endpoint has `tls`, the
     transports of its plain addresses provide Twisted's ITLSTransport, whose `startTLS` takes `host.tls`.
+    `contract` is the version of the contract (`CONTRACT`) that the protocol is written for. A sockd whose own
+    is older refuses it with a ContractError, in words that `sockd check` shows.
     """
 
     summary: str
@@ -376,3 +389,15 @@ class Specification:
     datagrams_per_source: Rate | None = None
     answer_beyond: int = 0
     starts_tls: bool = False
+    contract: int = 1
+
+    # Before `__init__`, which knows no field of a newer contract. Any: those are of any type.
+    def __new__(cls, *_: Any, contract: int = 1, **__: Any) -> Self:
+        if type(contract) is not int or contract < 1:
+            raise ContractError(f"contract: {contract!r} is not a version, which is a whole number from 1")
+        if contract > CONTRACT:
+            raise ContractError(
+                f"it is written for version {contract} of sockd's contract with protocols, and sockd"
+                f" {sockd.__version__} has version {CONTRACT}: install a newer sockd, or an older protocol"
+            )
+        return super().__new__(cls)

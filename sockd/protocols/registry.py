@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from sockd.base.errors import ProtocolUnavailableError
 from sockd.base.spelling import offer
 from sockd.protocols import loading
-from sockd.protocols.contract import Specification
+from sockd.protocols.contract import ContractError, Specification
 
 GROUP = "sockd.protocols"
 OURS = "sockd"  # the distribution whose protocols a name means first
@@ -135,7 +135,8 @@ def _load(point: EntryPoint) -> Specification:
     except loading.ReactorInstalledError as error:
         raise ProtocolUnavailableError(f"{what} can't be served: its module {error}") from error
     except (Exception, SystemExit) as error:
-        raise ProtocolUnavailableError(f"{what} can't be loaded: {loading.reason(error)}") from error
+        why = " ".join(str(error).split()) if isinstance(error, ContractError) else loading.reason(error)
+        raise ProtocolUnavailableError(f"{what} can't be loaded: {why}") from error
     if not isinstance(specification, Specification):
         raise ProtocolUnavailableError(f"{what}: {point.value} is not a Specification")
     return specification

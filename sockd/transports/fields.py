@@ -200,6 +200,11 @@ class ConnectionFields(_Often):
         return self._fd
 
     @property
+    def owner(self) -> Owner:
+        """The connections that it belongs, or belonged, to."""
+        return self._owner
+
+    @property
     def name(self) -> str:
         """What the protocol calls the peer, such as a chat's nickname; empty unless the protocol sets it."""
         return self._name

@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from sockd.base.hosted import awaited_nowhere, made
 from sockd.base.peers import Peer, Sockaddr
 
 # Twisted's IProtocol, and its IPushProducer or IPullProducer: interfaces of zope's, which are no types.
@@ -27,6 +28,23 @@ def peer_address(peer: Peer) -> IPv4Address | IPv6Address | UNIXAddress:
     # Not the socket's `family`, which Python looks up by value: 1 % of a connection's instructions.
     inet = isinstance(peer.sockaddr, tuple)
     return twisted_address(socket.AF_INET if inet else socket.AF_UNIX, peer.sockaddr)
+
+
+# Methods of a stream's protocol that nobody awaits.
+_IMMEDIATE = (
+    "makeConnection", "connectionMade", "dataReceived", "connectionLost", "readConnectionLost",
+    "writeConnectionLost", "last_word", "freeze", "thaw",
+)  # fmt: skip
+_looked_at: set[type] = set()  # classes of protocols whose methods are none of a coroutine
+
+
+def built(factory: Any, peer: Peer) -> TwistedProtocol:  # a StreamFactory
+    """The factory's protocol for a connection of this peer, or None; it may raise anything."""
+    protocol = factory.buildProtocol(peer_address(peer))
+    if type(protocol) not in _looked_at:
+        awaited_nowhere(made(protocol, "buildProtocol"), _IMMEDIATE)
+        _looked_at.add(type(protocol))
+    return protocol
 
 
 class TwistedSocket:

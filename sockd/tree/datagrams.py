@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from sockd.base.addresses import Kind
-from sockd.base.hosted import method_of
+from sockd.base.hosted import awaited_nowhere, made, method_of
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.limits.sources import source
@@ -20,6 +20,10 @@ from sockd.tree.states import EFFECTS, Cause, Effect
 
 Make = Callable[[], DatagramProtocol]
 Result = TypeVar("Result")
+# Methods of a datagram protocol that nobody awaits.
+_IMMEDIATE = (
+    "start", "datagrams", "datagram", "members", "end_member", "drain", "stop", "freeze", "thaw"
+)  # fmt: skip
 
 
 class DatagramListener(Listener):
@@ -144,7 +148,7 @@ class DatagramListener(Listener):
 
     def _begin_protocol(self, port: DatagramPort, make: Make) -> None:
         self._begun = True
-        protocol = make()
+        protocol = _made(make)
         port.protocol = protocol
         self._bound_answers(port, protocol)
         port.resumeProducing()
@@ -174,7 +178,7 @@ class DatagramListener(Listener):
         """A started protocol to take the place of the present one; None where there is none."""
         if self._port is None or self.protocol is None:
             return None
-        protocol = make()
+        protocol = _made(make)
         self._made_for = self._port
         protocol.start(self._port)
         return protocol
@@ -278,3 +282,9 @@ class DatagramListener(Listener):
         """Bring the count of datagrams that the kernel dropped up to date."""
         if self._port is not None:
             self._port.count_drops()
+
+
+def _made(make: Make) -> DatagramProtocol:
+    protocol = made(make(), "datagram")
+    awaited_nowhere(protocol, _IMMEDIATE)
+    return protocol

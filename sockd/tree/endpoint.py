@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sockd.base.addresses import Kind
 from sockd.base.hosted import method_of
@@ -89,7 +90,7 @@ class Endpoint:
             endpoint=plan.name,
             options=plan.options,
             reactor=self._reactor,
-            log=self._log,
+            log=Logger(self._log.namespace, source=self, observer=self._log.observer),
             fail=self._service_failed,
             hangs=self._service_hangs,
             counters=counters,
@@ -399,11 +400,19 @@ class Endpoint:
         self._call_service("reopen")
 
     def _call_service(self, what: str) -> None:
+        """Call a method that the service may have; a Deferred or a coroutine isn't waited for."""
         try:
             method = method_of(self.host.service, what)
-            if method is not None:
-                method()
         except BaseException:  # noqa: BLE001
+            self.connections.protocol_failed(what)
+            return
+        if method is not None:
+            maybeDeferred(method).addErrback(self._service_raised, what)
+
+    def _service_raised(self, failure: Failure, what: str) -> None:
+        try:
+            failure.raiseException()
+        except BaseException:  # noqa: BLE001 - whatever a third party raises
             self.connections.protocol_failed(what)
 
 

@@ -23,7 +23,7 @@ from sockd.base.peers import Peer
 from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.proxy import Header, ProxyError
-from sockd.transports.twisted import TwistedProtocol, peer_address
+from sockd.transports.twisted import TwistedProtocol, built
 from sockd.tree.admission import PROXY_HEADER, Admission
 from sockd.tree.connections import Connections
 
@@ -63,7 +63,7 @@ class Entry:
         """The protocol; None, with the reason counted, where there is none."""
         connection, end = self._connection, End.REFUSED
         try:
-            protocol = self._factory.buildProtocol(peer_address(connection.peer))
+            protocol = built(self._factory, connection.peer)
         except BaseException:  # noqa: BLE001 - whatever a third party raises
             self._connections.protocol_failed("buildProtocol")
             protocol, end = None, End.FAILED

@@ -14,8 +14,9 @@ from sockd.base.reactor import Reactor
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Plan
-from sockd.tree.blame import Culprit, culprit, packages_of
+from sockd.tree.blame import Culprit, culprit
 from sockd.tree.endpoint import Endpoint
+from sockd.tree.owners import packages_of
 
 if TYPE_CHECKING:
     from sockd.process.watch import Hold, Watch

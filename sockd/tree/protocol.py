@@ -10,6 +10,7 @@ from typing import Any, cast
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 
+from sockd.base.hosted import awaited_nowhere, made
 from sockd.process import only_reactor
 from sockd.protocols.contract import AnyHost, Options, Specification, State, StreamFactory, Surviving
 
@@ -39,7 +40,8 @@ class Engine:
             return
         host = self.host
         if self._specification.service is not None and host.service is None:
-            service = self._specification.service(host)
+            service = made(self._specification.service(host), "service")
+            awaited_nowhere(service, ("thaw",))
             for state in self._states:
                 cast(Surviving, service).thaw(state)
             host.service = service
@@ -55,7 +57,10 @@ class Engine:
     def _make_factory(self, host: AnyHost) -> StreamFactory | None:
         if self._specification.stream is None:
             return None
-        factory: Any = self._specification.stream(host)  # Any: it may be Twisted's Factory, which is noisy
+        factory: Any = made(
+            self._specification.stream(host), "stream"
+        )  # Any: it may be Twisted's Factory, which is noisy
+        awaited_nowhere(factory, ("buildProtocol", "doStart", "doStop", "startFactory", "stopFactory"))
         if getattr(factory, "noisy", False):
             factory.noisy = False
         return cast(StreamFactory, factory)

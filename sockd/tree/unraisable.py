@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
@@ -17,9 +18,12 @@ _LOGGED = Rate(1, 1.0)
 class Unraisable:
     """Takes the place of Python's own hook, which prints a traceback for each on standard error."""
 
-    def __init__(self, reactor: Reactor, log: Logger) -> None:
+    def __init__(
+        self, reactor: Reactor, log: Logger, origin: Callable[[BaseException], Sequence[str]] = lambda _: ()
+    ) -> None:
         self._reactor = reactor
         self._log = log
+        self._origin = origin  # the endpoints that an exception may come from
         self._limiter = LogLimiter(reactor, _LOGGED, self._sum_up)
 
     def install(self) -> None:
@@ -30,13 +34,15 @@ class Unraisable:
         """Called in any thread, at any moment."""
         error = unraisable.exc_value or unraisable.exc_type()
         # Names only: to keep the object would bring it back to life.
-        self._reactor.callFromThread(self._report, _name(unraisable.object), describe(error))
+        origin = tuple(self._origin(error))
+        self._reactor.callFromThread(self._report, _name(unraisable.object), describe(error), origin)
 
-    def _report(self, where: str, why: str) -> None:
+    def _report(self, where: str, why: str, origin: Sequence[str]) -> None:
         if self._limiter.allows(where):
+            known = {"endpoint": origin[0]} if len(origin) == 1 else {}
             self._log.error(
-                "{where} raised where nobody can catch it: {why}",
-                where=where, why=why, event="protocol failed",
+                ("{origin}: " if origin else "") + "{where} raised where nobody can catch it: {why}",
+                origin=" or ".join(origin), where=where, why=why, event="protocol failed", **known,
             )  # fmt: skip
 
     def _sum_up(self, suppressed: Counter[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -109,6 +109,8 @@ class Travellers:
 def freeze_service(endpoint: Endpoint) -> Any:
     """The state of its service, in a tuple (empty where there is none), or a Deferred of the state.
 
+    The service may return a Deferred, or have a coroutine for it.
+
     UpgradeRefusedError, raised or from the Deferred, where the service fails to give it. Any: the state is
     whatever the protocol's author chose, and only encoding it shows whether it can be handed over.
     """
@@ -116,9 +118,7 @@ def freeze_service(endpoint: Endpoint) -> Any:
         freeze = method_of(endpoint.host.service, "freeze")
         if freeze is None:
             return ()
-        state = freeze()
-    if not isinstance(state, Deferred):
-        return (state,)
+    state = maybeDeferred(freeze)
 
     def failed(failure: Failure) -> None:
         with _freezing(endpoint, "the service"):

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from twisted.logger import Logger
 
+from sockd.base.hosted import awaited_nowhere, made
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher, later_by
@@ -21,7 +22,7 @@ from sockd.transports.connection import Connection
 from sockd.transports.datagrams.hosted import served
 from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
-from sockd.transports.twisted import peer_address
+from sockd.transports.twisted import built
 from sockd.tree.supervisor import describe
 from sockd.upgrade.stand_ins import DeafPort, DeafSocket, StillConnection, StillReactor
 from sockd.upgrade.value import HandedConnection, HandedEndpoint, Handover
@@ -80,7 +81,8 @@ class _Rehearsal:
 
     def _thaw_service(self, state: HandedEndpoint) -> None:
         if self._specification.service is not None:
-            self._host.service = self._specification.service(self._host)
+            self._host.service = made(self._specification.service(self._host), "service")
+            awaited_nowhere(self._host.service, ("thaw",))
             for service_state in state.service:
                 self._host.service.thaw(service_state)
         elif state.service:
@@ -89,7 +91,7 @@ class _Rehearsal:
     def _make_factory(self) -> StreamFactory:
         if self._specification.stream is None:
             raise LookupError("this version of the protocol has no streams")
-        return self._specification.stream(self._host)
+        return made(self._specification.stream(self._host), "stream")
 
     def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
@@ -97,7 +99,7 @@ class _Rehearsal:
         connection = StillConnection.take_over(
             state.transport, sock, self._flusher, self, Listening("rehearsal")
         )
-        protocol = factory.buildProtocol(peer_address(peer))
+        protocol = built(factory, peer)
         if protocol is None:
             raise LookupError("this version of the protocol refuses it")
         connection.resume(protocol, state.protocol)
@@ -105,7 +107,7 @@ class _Rehearsal:
     def _thaw_datagrams(self, state: State) -> None:
         if self._specification.datagram is None:
             raise LookupError("this version of the protocol has no datagrams")
-        protocol: Any = served(self._specification.datagram(self._host))
+        protocol: Any = served(made(self._specification.datagram(self._host), "datagram"))
         protocol.start(DeafPort(self.protocol_failed))
         protocol.thaw(state)
 

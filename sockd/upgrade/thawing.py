@@ -13,7 +13,7 @@ from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
 from sockd.transports.listening import Listening
 from sockd.transports.sockets.opening import Opened
-from sockd.transports.twisted import peer_address
+from sockd.transports.twisted import built
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sockets import Sockets, Store
 from sockd.tree.streams import plain
@@ -108,7 +108,7 @@ def _listening(endpoint: Endpoint, address: str) -> Listening:
 
 def _go_on(endpoint: Endpoint, factory: StreamFactory, connection: Connection, state: State) -> bool:
     try:
-        protocol = factory.buildProtocol(peer_address(connection.peer))
+        protocol = built(factory, connection.peer)
     except BaseException:  # noqa: BLE001 - a third party's
         endpoint.connections.protocol_failed("buildProtocol")
         endpoint.connections.reject(connection, End.FAILED)

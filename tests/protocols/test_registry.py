@@ -1,12 +1,14 @@
 """The registry loads what it is asked for, and says what is wrong with what can't be had."""
 
 import sys
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from sockd import __version__
 from sockd.base.errors import ProtocolUnavailableError
-from sockd.protocols.contract import Specification
+from sockd.protocols.contract import CONTRACT, ContractError, Specification
 from sockd.protocols.registry import Registry, of_distribution
 from tests.fake_registry import SAMPLE, Distribution, Point, registry
 
@@ -59,6 +61,28 @@ def test_unavailable(name: str, problem: str) -> None:
     with pytest.raises(ProtocolUnavailableError) as caught:
         registry().get(name)
     assert str(caught.value) == problem
+
+
+def test_a_newer_contract() -> None:
+    """A protocol for a contract that we don't have is refused for that, whatever else it says that is new."""
+
+    def load() -> Any:
+        new: Any = {"of_a_newer_contract": True, "contract": CONTRACT + 1}
+        return Specification("new", **new)
+
+    with pytest.raises(ProtocolUnavailableError) as refused:
+        Registry(cast("Any", lambda: [Point("new", load)])).get("new")
+    assert str(refused.value) == (
+        "the protocol 'new' of an unknown distribution can't be loaded: it is written for version"
+        f" {CONTRACT + 1} of sockd's contract with protocols, and sockd {__version__} has version {CONTRACT}:"
+        " install a newer sockd, or an older protocol"
+    )
+    assert Specification("today's", contract=CONTRACT).contract == CONTRACT
+    assert replace(Specification("old"), summary="other").contract == 1
+    wrong: Any
+    for wrong in (0, True, "1"):
+        with pytest.raises(ContractError, match="is not a version"):
+            Specification("wrong", contract=wrong)
 
 
 def test_nothing_installed() -> None:
