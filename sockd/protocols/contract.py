@@ -41,7 +41,7 @@ class Options(BaseModel):
         return ()
 
 
-# The version of what sockd.api promises. It grows by one where something is added that a protocol can rely on.
+# The version of what sockd.api promises: it grows by one where a protocol can come to rely on something new.
 CONTRACT = 1
 
 
