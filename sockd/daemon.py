@@ -198,7 +198,9 @@ class Daemon(Service):
 
     def log_unclaimed(self) -> None:
         """Log which sockets of systemd's no endpoint uses, and whether its store is large enough."""
-        unclaimed = self.around.sockets.unclaimed()
+        unclaimed = self.around.sockets.unclaimed(
+            listener.address for endpoint in self.plan.endpoints for listener in endpoint.listeners
+        )
         for name in unclaimed:
             if name in self._unclaimed:
                 continue

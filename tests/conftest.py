@@ -12,6 +12,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.task import deferLater
 
 from tests.daemons import Daemons
+from tests.reactors import internal_readers
 from tests.tree.house import House
 
 settings.register_profile(
@@ -34,7 +35,7 @@ reactor: Any = installed
 
 def _in_use() -> set[object]:
     watched = {*reactor.getDelayedCalls(), *reactor.getReaders(), *reactor.getWriters()}
-    return watched - set(reactor._internalReaders)
+    return watched - internal_readers(reactor)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -515,7 +515,7 @@ def test_sources_of_many_connections(both: Running) -> None:
     """They are added up in pieces, none of which takes long; what ends between two is counted once."""
     clients = [both.connect() for _ in range(40)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sockd.control.sources._PIECE", 4)
+        patch.setattr("sockd.control.sources.PIECE", 4)
         asked = both.ask("sources", endpoint="one", by="connections", most=1)
         assert not asked.called
         for client in clients[:20]:

@@ -485,7 +485,10 @@ def test_a_log_that_moves(tmp_path: Path) -> None:
                 own.follow(LogPlan("debug", "text", f"{tmp_path}/none/c.log"))
             log.debug("stayed")
             assert "stayed" in paths[where].read_text()
-        assert own.freeze() == {"fd": own._destination.descriptor, "path": str(paths[where]), "fixed": fixed}
+        frozen = own.freeze()
+        assert frozen is not None
+        assert os.readlink(f"/proc/self/fd/{frozen['fd']}") == str(paths[where])
+        assert frozen == {"fd": frozen["fd"], "path": str(paths[where]), "fixed": fixed}
         own.close()
         paths[where].write_text("")
 

@@ -17,7 +17,9 @@ from sockd.plan.changes import Setting
 from sockd.plan.plan import LogPlan, Plan
 from sockd.reload import MAX_LOGGED_PROBLEMS, READ_TIMEOUT
 from sockd.sinks.thread import ThreadError
+from sockd.transports.sockets.opening import Opened
 from sockd.tree import reconcile
+from sockd.tree.sockets import Sockets
 from tests.daemons import DRAIN, Daemons, Running
 from tests.tree.house import House, Probes, Service, raising
 
@@ -160,10 +162,16 @@ def test_by_signal(house: House, run: Daemons) -> None:
 
 
 def test_a_socket_of_systemd_that_no_endpoint_has(house: House, run: Daemons) -> None:
-    """The reload that leaves it warns of it again."""
-    running = run(house.plan(TCP, stream=Probes())).start()
-    running.daemon.around.sockets._named["web"] = []
-    running.told("reload")
+    """The reload that leaves it says so, once."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        passed.setblocking(False)
+        opened = Opened(passed, Address(Kind.TCP, *passed.getsockname()), ours=False)
+        sockets = Sockets({"web": [opened]})
+        running = run(house.plan("systemd://web", stream=Probes()), sockets=sockets).start()
+        assert not running.log.messages(LogLevel.warn)
+        running.now(house.plan(TCP, stream=Probes()))
+        for _ in range(2):
+            running.told("reload")
     (message,) = running.log.messages(LogLevel.warn)
     assert message == "systemd passed a socket named web, but no endpoint listens on systemd://web"
 

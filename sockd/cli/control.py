@@ -22,9 +22,9 @@ from sockd.process import proc
 
 _KICKED_SHOWN = 20  # ids; of more only the number is printed
 # Connections that are listed at most: whoever answers, they are kept in memory until they are shown.
-_MOST_LISTED = 100_000
+MOST_LISTED = 100_000
 # Bytes that their values may take up; 100,000 usual ones have 60 MB.
-_MOST_KEPT = 128 * 1024 * 1024
+MOST_KEPT = 128 * 1024 * 1024
 
 _JSON = click.option("--json", "for_programs", is_flag=True, help="Print the daemon's answer as JSON.")
 
@@ -78,7 +78,7 @@ def _all_connections(daemon: RemoteDaemon, endpoint: str | None) -> tuple[list[J
     deadline = time.monotonic() + seconds
     found: list[Json] = []
     last = kept = 0
-    while len(found) < _MOST_LISTED and kept < _MOST_KEPT:
+    while len(found) < MOST_LISTED and kept < MOST_KEPT:
         left = deadline - time.monotonic()
         if left <= 0:
             raise Refused(

@@ -86,10 +86,10 @@ def _watch(daemon: RemoteDaemon, names: tuple[str, ...]) -> None:
         return tables.status(_ask(daemon, names, _WATCH_TIMEOUT), time.time())
 
     if output.terminal_width() is None:
-        watch(look, lambda page: output.put(f"{pages.plain(page)}\n"), _wait)
+        watch(look, lambda page: output.put(f"{pages.plain(page)}\n"), wait_for_the_next)
     else:
         with _screen():
-            watch(look, _redraw, _wait)
+            watch(look, _redraw, wait_for_the_next)
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def _redraw(page: "Page") -> None:
     output.put(f"{_HOME}{text}{lines[-1]}{_CLEAR_LINE}{_CLEAR_BELOW}", end="")
 
 
-def _wait() -> None:
+def wait_for_the_next() -> None:
     time.sleep(WATCH_INTERVAL)
 
 

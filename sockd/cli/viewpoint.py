@@ -26,7 +26,7 @@ from sockd.process.user import said_by_child
 from sockd.transports.sockets.options import SocketOptions
 
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS (linux/sched.h)
-_SYSTEMD = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
+SYSTEMD = Path("/run/systemd/system")  # there where systemd runs (sd_booted(3))
 _SYSTEMCTL_TIMEOUT = 5.0  # seconds
 _COMMAND_LINE_WRONG = 2  # the status that click gives it, too
 _DYNAMIC_USER = 61184  # the first uid that systemd gives to a DynamicUser= (systemd.exec(5))
@@ -186,7 +186,7 @@ def _account_of(pid: int) -> Account:
 
 def _of_unit(file: Path) -> Viewpoint | None:
     directory = Path(DEFAULT_FILE).parent
-    if not _SYSTEMD.exists() or file.absolute().parent != directory or file.suffix != ".yaml":
+    if not SYSTEMD.exists() or file.absolute().parent != directory or file.suffix != ".yaml":
         return None
     import subprocess  # noqa: PLC0415 - for this alone
 

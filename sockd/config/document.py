@@ -21,7 +21,7 @@ MAX_VALUES = 200_000  # in one file, where an alias counts as what it stands for
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # libyaml's, where PyYAML was built with it. PyYAML is untyped: so are its events, errors and marks.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def parse(text: str, name: str) -> Document:
     """Parse a text that comes from the file `name`."""
     builder = _Builder(name)
     try:
-        builder.build(yaml.parse(text, Loader=_Loader))
+        builder.build(yaml.parse(text, Loader=Loader))
     except yaml.MarkedYAMLError as error:
         from sockd.config import syntax  # noqa: PLC0415 - most files are YAML
 

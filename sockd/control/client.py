@@ -46,7 +46,7 @@ def ask(path: str, command: str, timeout: float | None = None, **arguments: Json
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 _connect(sock, path, _left(deadline))
-                return _result(shown, _exchange(sock, line, deadline))
+                return result_of(shown, _exchange(sock, line, deadline))
         except TimeoutError:
             raise Refused(
                 os.EX_UNAVAILABLE, f"sockd did not answer within {format_duration(seconds)} at {shown}"
@@ -133,7 +133,7 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _result(shown: str, line: bytes) -> Json:
+def result_of(shown: str, line: bytes) -> Json:
     if sum(map(line.count, (b",", b"[", b"{"))) > _MOST_VALUES:
         raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd: it has too much to say")
     try:
@@ -142,7 +142,7 @@ def _result(shown: str, line: bytes) -> Json:
     except (ValueError, RecursionError, LookupError, TypeError, MemoryError):
         raise Refused(os.EX_PROTOCOL, f"what answers at {shown} is not sockd") from None
     if answer.get("ok") is False:  # a refusal has the same form in all versions
-        raise _refusal(answer)
+        raise refusal_of(answer)
     if version != VERSION:
         raise Refused(
             os.EX_PROTOCOL,
@@ -154,7 +154,7 @@ def _result(shown: str, line: bytes) -> Json:
     return answer["result"]
 
 
-def _refusal(answer: dict[str, Json]) -> Refused:
+def refusal_of(answer: dict[str, Json]) -> Refused:
     status, problems = answer.get("status"), answer.get("problems")
     if type(status) is not int or not 0 < status < 256:
         status = os.EX_SOFTWARE

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import maybeDeferred
@@ -60,7 +60,7 @@ class ControlServer:
         self.allowed = allowed
         self._listening = Listening("control", counters)
         self.counters = self._listening.counters
-        self._sock = sock
+        self.sock = sock
         self._flusher = flusher
         self._reactor: Reactor = flusher.reactor
         self._effects = effects
@@ -76,13 +76,17 @@ class ControlServer:
     def __len__(self) -> int:
         return len(self._conversations)
 
+    def __iter__(self) -> Iterator[Connection]:
+        """The connections of its callers."""
+        return iter(self._conversations)
+
     # -- accepting
 
     def start(self) -> None:
         """Accept connections from now on."""
         self._again = None
         self._acceptor = Acceptor(
-            self._sock, self._reactor, self._take, self._room, self._short, self._acceptor_lost, reserved=True
+            self.sock, self._reactor, self._take, self._room, self._short, self._acceptor_lost, reserved=True
         )
         self._acceptor.accept(self._room() > 0)
 
@@ -94,7 +98,7 @@ class ControlServer:
         if self._acceptor is not None:
             self._acceptor.leave()
             self._acceptor = None
-        self._sock.close()
+        self.sock.close()
 
     def close(self) -> None:
         """Close the socket and all connections. Requests that are being worked on go on without an answer."""

@@ -17,7 +17,7 @@ from sockd.transports.connection import Connection
 from sockd.tree.endpoint import Endpoint
 
 # Connections, or sources, that are looked at in one turn of the reactor: 0.2 ms.
-_PIECE = 256
+PIECE = 256
 
 
 class Seen:
@@ -61,7 +61,7 @@ async def sources(endpoints: Sequence[Endpoint], by: str, most: int, moments: Mo
         known += len(found)
         forgotten += endpoint.connections.refusals.accounts.forgotten
         rows = ((RANKINGS[by](seen), endpoint, one, seen) for one, seen in found.items())
-        while piece := tuple(islice(rows, _PIECE)):
+        while piece := tuple(islice(rows, PIECE)):
             top = nlargest(most, (*top, *(row for row in piece if row[0])), key=lambda row: row[0])
             await turn(endpoint.connections.later)
     return {
@@ -79,7 +79,7 @@ async def _found(endpoint: Endpoint) -> dict[Source, Seen]:
     found = {one: _seen(account) for one, account in endpoint.connections.refusals.accounts.items()}
     for number, connection in enumerate(connections, 1):
         found.setdefault(source(connection.peer), Seen()).add(connection, now)
-        if not number % _PIECE:
+        if not number % PIECE:
             await turn(endpoint.connections.later)
     return found
 

@@ -48,6 +48,11 @@ class Reflection:
         self._ours = ours
         self._verdicts: dict[str, str | None] = {}
 
+    @property
+    def hosts_kept(self) -> int:
+        """For how many hosts the answer is remembered; VERDICT_LIMIT at most."""
+        return len(self._verdicts)
+
     def refusal(self, peer: Peer) -> str | None:
         """Why not to answer this peer, in the words that refusals are counted under, or None.
 

@@ -67,6 +67,11 @@ class Sources:
         self._exempt = Networks((network, True) for network in exempt) if exempt else None
         self._connections: dict[Source, int] = {}
 
+    @property
+    def connections(self) -> int:
+        """Connections that are counted, those of all sources together."""
+        return sum(self._connections.values())
+
     def __len__(self) -> int:
         return len(self._connections) + (len(self._rate) if self._rate else 0)
 

@@ -120,7 +120,7 @@ def _of_chain(file: Path, chain: list[x509.Certificate], now: float) -> Iterator
     own, last = chain[0], chain[-1]
     yield from _of_age(file, chain, now)
     for one in chain:
-        for text in _weakness(one):
+        for text in weaknesses(one):
             yield Finding("certificate", f"{_whose(file, chain, one)}: {text}")
     for one, following in pairwise(chain):
         if not _signed_by(one, following):
@@ -169,7 +169,7 @@ def _of_dates(one: x509.Certificate, now: float) -> Iterator[str]:
         yield f"it expired on {_day(one)}"
 
 
-def _weakness(one: x509.Certificate) -> Iterator[str]:
+def weaknesses(one: x509.Certificate) -> Iterator[str]:
     """Why peers no longer accept its key or its signature."""
     try:
         key, algorithm = one.public_key(), one.signature_hash_algorithm

@@ -224,15 +224,15 @@ class Guards:
     # -- places
 
     def _named(self, written: Written, path: Path, *steps: str | int) -> _Named:
-        return _Named(self._from_file(written, path, str(steps[0])), self._problem(written, "tls", *steps))
+        return _Named(self.place_of(written, path, str(steps[0])), self._problem(written, "tls", *steps))
 
-    def _from_file(self, written: Written, path: Path, key: str) -> Path:
+    def place_of(self, written: Written, path: Path, key: str) -> Path:
         """The path, which is relative to the directory of the file that has it."""
         root = written.root if key in written.endpoint.tls.model_fields_set else self.loaded.root
         return path if root is None else Path(root.place.file).parent / path
 
     def _whole(self, written: Written, path: Path) -> Path:
-        return Path(os.path.abspath(self._from_file(written, path, "client_ca")))
+        return Path(os.path.abspath(self.place_of(written, path, "client_ca")))
 
     def _report(self, written: Written, key: str, text: str) -> None:
         self.loaded.problems.append(self._problem(written, "tls", key)(text))

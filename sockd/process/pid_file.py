@@ -102,7 +102,7 @@ def _remove_stale(path: Path) -> None:
     try:
         status = os.fstat(fd)
         pid = _pid(path, fd, status)
-        if not _lock(fd) or (pid is not None and _runs(pid, status.st_mtime)):
+        if not _lock(fd) or (pid is not None and runs(pid, status.st_mtime)):
             raise PidFileError(
                 f"a daemon runs already, as process {pid} ({path}): stop it, or name another --pidfile"
             )
@@ -154,7 +154,7 @@ def _locked(fd: int) -> bool:
     return bool(_LOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 
-def _runs(pid: int, written: float, proc: Path = Path("/proc")) -> bool:
+def runs(pid: int, written: float, proc: Path = Path("/proc")) -> bool:
     """Whether the process that wrote its pid to a file, then (seconds since 1970), is a daemon that lives."""
     if pid in (0, os.getpid()):
         return False

@@ -71,26 +71,26 @@ class SockdReactor(EPollReactor):
     """The reactor; without an alarm it works as Twisted's does, each turn looking at the timers."""
 
     def __init__(self) -> None:
-        self._alarm: Alarm | None = None
+        self.alarm: Alarm | None = None
         self._rings_at = 0.0  # in the reactor's seconds: before that no timer is due
         self._look = True  # at the timers: the alarm has rung, or there is none
         super().__init__()
 
     def mainLoop(self) -> None:  # noqa: N802
         """Turns, until the reactor stops."""
-        self._alarm = self._set_up_alarm()
+        self.alarm = self._set_up_alarm()
         self._look = True
         try:
             while self._started:
                 try:
                     while self._started:
-                        self._take_turn()
+                        self.take_turn()
                 except BaseException:  # noqa: BLE001 - as in Twisted's, nothing that is called ends the loop
                     _log.failure("Unexpected error in main loop.")
         finally:
-            if self._alarm is not None:
-                self._alarm.close()
-                self._alarm = None
+            if self.alarm is not None:
+                self.alarm.close()
+                self.alarm = None
 
     def _set_up_alarm(self) -> Alarm | None:
         try:
@@ -104,7 +104,8 @@ class SockdReactor(EPollReactor):
             return None
         return alarm
 
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
+        """Call what is due, wait for events, and handle them."""
         timers: Any = self._pendingTimedCalls  # Any: Twisted has no type for them
         if (
             self._look
@@ -123,10 +124,10 @@ class SockdReactor(EPollReactor):
         wait: float | None = self.timeout() if self.running else 0
         if wait is None:
             self._rings_at, self._look = math.inf, False
-        elif wait > 0 and self._alarm is not None:
+        elif wait > 0 and self.alarm is not None:
             due = self._pendingTimedCalls[0].time
             if self._look or due < self._rings_at:
-                self._alarm.set(wait)
+                self.alarm.set(wait)
                 self._rings_at, self._look = due, False
             wait = None
         return wait
@@ -143,7 +144,7 @@ class SockdReactor(EPollReactor):
         for number, event in events:
             one = transports.get(number)
             if one is None:  # the alarm, or one that an event before this one has removed
-                if self._alarm is not None and number == self._alarm.fileno:
+                if self.alarm is not None and number == self.alarm.fileno:
                     self._look = True
                 continue
             if event == select.EPOLLIN and hasattr(one, "logs_nothing"):

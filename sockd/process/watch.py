@@ -33,9 +33,9 @@ ENDLESS = 10.0  # seconds after which it is reported though it lasts
 _LATE = 4 * INTERVAL  # so much between two looks means that we were held up
 
 # The functions of reactors, Twisted's and ours, below which each event has a frame of its own.
-_LOOPS = frozenset({"mainLoop", "_take_turn", "_run_once", "run_forever"})
+_LOOPS = frozenset({"mainLoop", "take_turn", "_run_once", "run_forever"})
 _PARTS = frozenset({"doPoll", "doSelect", "doIteration", "runUntilCurrent", "_run", "select", "poll"})
-_WAITS = frozenset({"doPoll", "doSelect", "doIteration", "select", "poll", "_run_once", "_take_turn"})
+_WAITS = frozenset({"doPoll", "doSelect", "doIteration", "select", "poll", "_run_once", "take_turn"})
 
 
 @dataclass(frozen=True)

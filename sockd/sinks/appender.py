@@ -17,7 +17,7 @@ from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_appe
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # the file is good; it may have room later
 _NOTHING = memoryview(b"")
 # Bytes that are put together for one write; while they are, the reactor's thread stands still.
-_PORTION = 512 * 1024
+PORTION = 512 * 1024
 
 
 class Appender:
@@ -121,7 +121,7 @@ class Appender:
         count = len(self.queue)
         while count:
             some, size = [], 0
-            while count and size < _PORTION:
+            while count and size < PORTION:
                 some.append(self.queue.popleft())
                 size += len(some[-1])
                 count -= 1

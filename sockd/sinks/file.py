@@ -73,7 +73,7 @@ class FileSink:
         worker: Worker | None = None,
     ) -> None:
         self._file = file
-        self._worker = worker or WorkerThread(reactor, f"writes {file.path.name}")
+        self.worker = worker or WorkerThread(reactor, f"writes {file.path.name}")
         self._endpoint = endpoint
         self._reactor = reactor
         self._log = log
@@ -99,13 +99,13 @@ class FileSink:
 
     def _run(self, job: Callable[[], ResultT]) -> Deferred[ResultT]:
         self._watch.begin()
-        return self._worker.run(job)
+        return self.worker.run(job)
 
     def _busy(self) -> bool:
-        return self._worker.unfinished > 0
+        return self.worker.unfinished > 0
 
     def _progress(self) -> object:
-        return self._worker.finished, self._file.written
+        return self.worker.finished, self._file.written
 
     def _report_hanging(self, hangs: bool) -> None:
         seconds = LOOK_INTERVAL * HANGS_AFTER
@@ -243,7 +243,7 @@ class FileSink:
 
     def freeze(self) -> Deferred[dict[str, Any]]:
         """Fires at the end of the present write, with a state that holds until the reactor's next turn."""
-        return self._worker.idle().addCallback(self._frozen)
+        return self.worker.idle().addCallback(self._frozen)
 
     def _frozen(self, _: None) -> dict[str, Any]:
         pumping, self._pumping = self._pumping, True  # so that no write begins now
@@ -298,7 +298,7 @@ class FileSink:
             self._up = False
             self._stop_waiting()
             self._watch.stop()
-            self._worker.end()
+            self.worker.end()
             if locked:
                 self._moves.release()
 

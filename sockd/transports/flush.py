@@ -71,18 +71,18 @@ class Flusher:
 
     `active` is true while an event is being handled, and `dirty` are the transports that it wrote to.
     `waiting` counts the connections whose peers take nothing more at present, and those paused by their
-    protocols.
+    protocols. `scheduled` is true while something is left for a later turn.
     """
 
     __slots__ = (
         "_graves",
         "_later",
         "_room",
-        "_scheduled",
         "active",
         "dirty",
         "hearing",
         "reactor",
+        "scheduled",
         "tls",
         "waiting",
     )
@@ -97,7 +97,7 @@ class Flusher:
         self.hearing: set[object] = set()  # lanes that had events since the last run
         self.active = False
         self.waiting = 0
-        self._scheduled = False
+        self.scheduled = False
         self._graves: list[socket.socket] = []  # to be closed after this turn
 
     def room(self, size: int) -> memoryview:
@@ -152,12 +152,12 @@ class Flusher:
         self._run_soon()
 
     def _run_soon(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self.reactor.callLater(0, self._run)
 
     def _run(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         self.active = True
         hearing, self.hearing = self.hearing, set()
         try:

@@ -68,23 +68,23 @@ class ProxyInfo:
 class Header:
     """Collects the first bytes of a connection, however they are split, until the header is complete."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = b""
+        self.held = b""
 
     def feed(self, data: bytes) -> tuple[ProxyInfo, bytes] | None:
         """What the header says and the bytes after it, once it is complete; None before.
 
-        ProxyError as soon as the bytes can't become a header. At most HEADER_LIMIT bytes are held.
+        ProxyError as soon as the bytes can't become a header. At most HEADER_LIMIT bytes are `held`.
         """
-        held = self._held + data[: HEADER_LIMIT - len(self._held)]
+        held = self.held + data[: HEADER_LIMIT - len(self.held)]
         found = _parse(held)
         if found is None:
-            self._held = held
+            self.held = held
             return None
         info, size = found
-        return info, data[size - len(self._held) :]
+        return info, data[size - len(self.held) :]
 
 
 def _parse(held: bytes) -> tuple[ProxyInfo, int] | None:

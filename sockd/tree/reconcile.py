@@ -88,9 +88,9 @@ class Reconciliation:
         self._resume_supervisors: list[Callable[[], None]] = []
         self._tuned: set[Opened] = set()
         self._not_tuned: dict[Watched, str] = {}  # listeners that refused options at the commit, and why
-        self._moves = Moves(running, changes, around)
-        self.endpoints = self._moves.endpoints
-        self.gone = self._moves.gone
+        self.moves = Moves(running, changes, around)
+        self.endpoints = self.moves.endpoints
+        self.gone = self.moves.gone
 
     # -- prepare
 
@@ -105,32 +105,32 @@ class Reconciliation:
             raise
 
     async def _prepare(self) -> None:
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             if update.endpoint.restarting:
                 raise ReloadRefusedError(
                     f"{update.plan.name}: it is being restarted; reload when it has been"
                 )
         for supervisor in self._old_supervisors():
             self._resume_supervisors.append(supervisor.pause())
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             self._tune_sockets(update)
-        for wanted in self._moves.wanted:
+        for wanted in self.moves.wanted:
             if not wanted.after and not wanted.tolerant:
                 self._open(wanted)
-        for endpoint in self._moves.fresh:
+        for endpoint in self.moves.fresh:
             self._start_service(endpoint)
-        for endpoint in self._moves.fresh:
+        for endpoint in self.moves.fresh:
             await endpoint.service.tried
             if endpoint.service.state is State.BACKING_OFF:
                 raise ReloadRefusedError(f"{endpoint.name}: {endpoint.service.why}")
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             if update.change.parts & ADMISSION:
                 self._step("admission")
                 update.admission = Admission(update.plan)
             if Part.OPTIONS in update.change.parts:
                 await self._go_over(update)
-        self._begin_datagrams([wanted for wanted in self._moves.wanted if not wanted.after])
-        late = [wanted for wanted in self._moves.wanted if wanted.after]
+        self._begin_datagrams([wanted for wanted in self.moves.wanted if not wanted.after])
+        late = [wanted for wanted in self.moves.wanted if wanted.after]
         for wanted in late:
             for leaving in wanted.after:
                 self._park(leaving)
@@ -139,10 +139,10 @@ class Reconciliation:
         self._begin_datagrams(late)
 
     def _old_supervisors(self) -> Iterator[Supervisor]:
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             yield from (update.endpoint.service, *update.endpoint.supervisors)
         gone = set(self.gone)
-        for leaving in self._moves.leaving:
+        for leaving in self.moves.leaving:
             if leaving.endpoint in gone:
                 yield leaving.watched.supervisor
 
@@ -235,7 +235,7 @@ class Reconciliation:
 
     def _begin_datagrams(self, all_wanted: list[Wanted]) -> None:
         """Make the datagram protocols of sockets that are open now: a third party's may fail."""
-        hosts = {update.endpoint: update.host for update in self._moves.updates}
+        hosts = {update.endpoint: update.host for update in self.moves.updates}
         for wanted in all_wanted:
             endpoint = wanted.endpoint
             listener = wanted.watched.listener
@@ -303,45 +303,45 @@ class Reconciliation:
     def commit(self, within: float) -> None:
         """Go over to the new plan; connections of closed addresses have `within` seconds to finish."""
         self._undo.clear()
-        for endpoint, old in self._moves.fresh.items():
+        for endpoint, old in self.moves.fresh.items():
             endpoint.suspended = old is not None and old.suspended
-        for wanted in self._moves.wanted:
+        for wanted in self.moves.wanted:
             if wanted.heir_of is not None:
                 wanted.heir_of.watched.listener.drain()
                 wanted.heir_of.watched.listener.release(wanted.plan)
                 wanted.watched.listener.own()
                 self._finish_tuning(wanted.watched, wanted.plan.socket, wanted.plan.socket)
-        for leaving in self._moves.leaving:
+        for leaving in self.moves.leaving:
             if leaving.protocol is not None:
                 self._end(leaving.endpoint, leaving.protocol)
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             self._commit(update, within)
         for supervisor in self._supervisors():
             supervisor.on_trial = False
         self._resume()
-        for update in self._moves.updates:
+        for update in self.moves.updates:
             self._retry(update)
-        for endpoint in self._moves.fresh:
+        for endpoint in self.moves.fresh:
             endpoint.serve()
-        for wanted in self._moves.wanted:
+        for wanted in self.moves.wanted:
             if wanted.tolerant:
                 wanted.watched.supervisor.start()
 
     @property
     def done(self) -> Changes:
         """The changes as they were made; to be asked for after `commit`."""
-        return as_done(self._changes, self._moves, self._not_tuned)
+        return as_done(self._changes, self.moves, self._not_tuned)
 
     @property
     def opened(self) -> Iterator[tuple[Endpoint, Listener]]:
         """The listeners that the reload has made, on new sockets or open ones, and their endpoints."""
-        for wanted in self._moves.wanted:
+        for wanted in self.moves.wanted:
             if wanted.watched.supervisor.state is State.RUNNING:
                 yield wanted.endpoint, wanted.watched.listener
 
     def _supervisors(self) -> Iterator[Supervisor]:
-        yield from (endpoint.service for endpoint in self._moves.fresh)
-        yield from (wanted.watched.supervisor for wanted in self._moves.wanted)
+        yield from (endpoint.service for endpoint in self.moves.fresh)
+        yield from (wanted.watched.supervisor for wanted in self.moves.wanted)
 
     def _end(self, endpoint: Endpoint, protocol: DatagramProtocol) -> None:
         try:

@@ -56,7 +56,6 @@ class Sockets:
         for address, opened in given:
             self._given.setdefault(address.socket, []).append(opened)
         self._named = dict(named or {})
-        self._claimed: set[str] = set()
         self.store: Store = store or NoStore()
         self.user: Account | None = None  # that the daemon, while it is root, is going to be
         self._stay = False
@@ -117,7 +116,6 @@ class Sockets:
         passed = self._named.get(name, [])
         if number >= len(passed):
             raise OpenError(f"systemd passed no socket named {name}")
-        self._claimed.add(name)
         tune(passed[number], None, options)
         return passed[number].duplicate()
 
@@ -140,9 +138,10 @@ class Sockets:
         self.let_go(opened)
         opened.sock.close()
 
-    def unclaimed(self) -> list[str]:
-        """The names of systemd's sockets that no endpoint listens on."""
-        return sorted(name for name in self._named if name not in self._claimed)
+    def unclaimed(self, addresses: Iterable[Address]) -> list[str]:
+        """The names of systemd's sockets that are at none of these addresses."""
+        claimed = {address.path for address in addresses if address.kind is Kind.SYSTEMD}
+        return sorted(self._named.keys() - claimed)
 
     def drop_given(self) -> None:
         """Close what an earlier program had open and the file doesn't mention any more."""
@@ -166,6 +165,10 @@ class UdpPorts:
 
     def __len__(self) -> int:
         return len(self._ports)
+
+    def listeners(self, port: int) -> int:
+        """How many listeners have this port."""
+        return self._ports[port]
 
     def add(self, port: int) -> None:
         self._ports[port] += 1

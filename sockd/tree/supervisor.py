@@ -90,7 +90,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the child, and again whenever it fails, until `stop`."""
-        if self._move(Event.START):
+        if self.move(Event.START):
             self._start_child()
 
     def retry(self) -> None:
@@ -129,19 +129,19 @@ class Supervisor:
             "{endpoint}: {name} is not responding: {why}",
             endpoint=self.endpoint, name=self.name, why=why, event="not responding",
         )  # fmt: skip
-        self._move(Event.HANGS)  # a start that hangs is still one
+        self.move(Event.HANGS)  # a start that hangs is still one
 
     def responds(self) -> None:
         """What the child waited for has answered."""
         was = self.why
         if TRANSITIONS.get((self.state, Event.RESPONDS)) is not None:
             self.why = ""
-            self._move(Event.RESPONDS)
+            self.move(Event.RESPONDS)
             self._log_recovered(was)
 
     async def stop(self) -> None:
         """Stop the child; returns when it has ended. Cancelling cancels the child's own stop."""
-        if not self._move(Event.STOP):
+        if not self.move(Event.STOP):
             return
         self._stop_timer()
         self._abandon_start()
@@ -158,9 +158,10 @@ class Supervisor:
                 endpoint=self.endpoint, name=self.name, why=self.why, event="stop failed",
             )  # fmt: skip
         finally:
-            self._move(Event.ENDED)
+            self.move(Event.ENDED)
 
-    def _move(self, event: Event) -> bool:
+    def move(self, event: Event) -> bool:
+        """Move the state as the table says; False where it says nothing, and the event comes too late."""
         state = TRANSITIONS.get((self.state, event))
         if state is None:
             return False
@@ -187,7 +188,7 @@ class Supervisor:
             self._stop_timer()
             was = self.why
             self.why = ""
-            self._move(Event.STARTED)
+            self.move(Event.STARTED)
             if was:
                 self._log_recovered(was)
             self._tried()
@@ -204,7 +205,7 @@ class Supervisor:
             self._failed(failure)
 
     def _failed(self, failure: Failure) -> None:
-        if not self._move(Event.FAILED):
+        if not self.move(Event.FAILED):
             return
         self._stop_timer()
         self._abandon_start()
@@ -242,7 +243,7 @@ class Supervisor:
     def _due(self) -> None:
         self._timer = None
         self.restarts += 1
-        self._move(Event.DUE)
+        self.move(Event.DUE)
         self._start_child()
 
     def _tried(self) -> None:

@@ -63,7 +63,7 @@ class Asked:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, captured: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._captured = monkeypatch, captured
-        monkeypatch.setattr("sockd.cli.status._wait", leave)
+        monkeypatch.setattr("sockd.cli.status.wait_for_the_next", leave)
 
     def __call__(self, words: str, answer: Any) -> tuple[int, str, str]:
         def ask(*_: object, **__: object) -> Any:
@@ -172,7 +172,7 @@ def test_odd_answers_to_check(asked: Asked, tmp_path: Path, monkeypatch: pytest.
 
 def test_what_never_ends(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that always has more connections is asked for so many; one that has the same again isn't."""
-    monkeypatch.setattr(control, "_MOST_LISTED", 3)
+    monkeypatch.setattr(control, "MOST_LISTED", 3)
     monkeypatch.setattr(sys, "argv", ["sockd", "connections", "--json"])
     last = 0
 
@@ -204,7 +204,7 @@ def test_what_takes_for_ever(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> N
     size = 10
     code, _, err = asked("connections --timeout 5s", ask)
     assert (code, last, err) == (69, 4, "sockd did not list its connections within 5s\n")
-    monkeypatch.setattr(control, "_MOST_KEPT", 100_000)
+    monkeypatch.setattr(control, "MOST_KEPT", 100_000)
     size, last = 30_000, 0
     assert asked("connections --json", ask)[0] == 0
     assert last == 4
@@ -215,12 +215,12 @@ def test_too_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     line = b'{"version":1,"ok":true,"result":[' + b"[]," * (language.MAX_ANSWER_BYTES // 4) + b"[]]}"
     assert len(line) < language.MAX_ANSWER_BYTES
     with pytest.raises(Refused, match="is not sockd: it has too much to say"):
-        client._result("/x", line)
+        client.result_of("/x", line)
 
 
 def test_a_refusal_without_end() -> None:
     """So many of its lines are shown, and so much of each."""
-    refused = client._refusal({"status": 70, "problems": ["x" * 5000] * 1002})
+    refused = client.refusal_of({"status": 70, "problems": ["x" * 5000] * 1002})
     assert refused.problems[-1] == "and 2 more"
     assert (len(refused.problems), len(refused.problems[0])) == (1001, 4000)
 

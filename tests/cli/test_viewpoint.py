@@ -159,7 +159,7 @@ def test_a_unit_that_does_not_run(
     program.write_text(f"#!/bin/sh\necho \"$*\" >{directory}/asked\ncat <<'END'\n{shown}END\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
-    monkeypatch.setattr(viewpoint, "_SYSTEMD", directory)
+    monkeypatch.setattr(viewpoint, "SYSTEMD", directory)
     monkeypatch.setattr(viewpoint, "DEFAULT_FILE", f"{directory}/sockd.yaml")
     for name, unit in (("sockd.yaml", "sockd.service"), ("web.yaml", "sockd@web.service")):
         view = viewpoint.found(directory / name, nowhere)

@@ -22,7 +22,7 @@ def plain(value: Value | None) -> object:
 
 @pytest.fixture(params=LOADERS, autouse=True)
 def _loader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "_Loader", request.param)
+    monkeypatch.setattr(document, "Loader", request.param)
 
 
 def only_problem(text: str) -> str:

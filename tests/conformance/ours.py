@@ -4,9 +4,8 @@ sockd itself only has servers. Twisted's tests look closer at clients, so these 
 """
 
 import os
-import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -188,6 +187,31 @@ class Connector(Owner):
         self.factory.doStop()
 
 
+class ListedLane(Lane):
+    """A lane that says what it watches, as the tests ask a reactor."""
+
+    def __init__(self, flusher: Flusher) -> None:
+        super().__init__(flusher)
+        self.readers: dict[Any, None] = {}
+        self.writers: dict[Any, None] = {}
+
+    def addReader(self, reader: Any) -> None:
+        super().addReader(reader)
+        self.readers[reader] = None
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.pop(reader, None)
+        super().removeReader(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        super().addWriter(writer)
+        self.writers[writer] = None
+
+    def removeWriter(self, writer: Any) -> None:
+        self.writers.pop(writer, None)
+        super().removeWriter(writer)
+
+
 class Ours(SockdReactor):
     """`servers`, `clients`: whose transports are sockd's; `laned`: they are in a lane of the reactor."""
 
@@ -198,7 +222,7 @@ class Ours(SockdReactor):
     def __init__(self) -> None:
         super().__init__()
         self.turn = Flusher(self)
-        self.lane: Any = Lane(self.turn) if self.laned else self
+        self.lane: Any = ListedLane(self.turn) if self.laned else self
         self.ports: list[Port] = []
 
     @classmethod
@@ -207,7 +231,7 @@ class Ours(SockdReactor):
 
     def stop(self) -> None:
         """Sockets close after the turn (`Turn.bury`); the tests look at once for what is left."""
-        if self.turn._scheduled:
+        if self.turn.scheduled:
             self.callLater(0, self.stop)
         else:
             super().stop()
@@ -238,15 +262,10 @@ class Ours(SockdReactor):
     # -- a lane is a thing of ours: the tests ask for the transports in it
 
     def getReaders(self) -> list[Any]:
-        return [*super().getReaders(), *self._in_lane(select.EPOLLIN)]
+        return [*super().getReaders(), *(self.lane.readers if self.laned else ())]
 
     def getWriters(self) -> list[Any]:
-        return [*super().getWriters(), *self._in_lane(select.EPOLLOUT)]
-
-    def _in_lane(self, event: int) -> Iterable[Any]:
-        if self.laned:
-            return [one for number, one in self.lane._there.items() if self.lane._wanted[number] & event]
-        return []
+        return [*super().getWriters(), *(self.lane.writers if self.laned else ())]
 
 
 class Servers(Ours):
@@ -263,7 +282,7 @@ class ServersInstalled(Servers):
     def iterate(self, delay: float = 0) -> None:
         """Trial lets pass two turns before it looks for what is left; the last to close takes one more."""
         super().iterate(delay)
-        while self.turn._scheduled:
+        while self.turn.scheduled:
             super().iterate()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,8 @@ def test_what_systemd_passed(house: House) -> None:
     with socket.create_server(("127.0.0.1", 0)) as passed:
         passed.setblocking(False)
         real = Address(Kind.TCP, "127.0.0.1", passed.getsockname()[1])
-        house.surroundings.sockets._named = Sockets({"web": [Opened(passed, real, ours=False)]})._named
+        sockets = Sockets({"web": [Opened(passed, real, ours=False)]})
+        house.surroundings = replace(house.surroundings, sockets=sockets)
         endpoint = house.run("systemd://web", stream=Probes())
         found = value(house, endpoint)
         assert found["listeners"][0]["address"] == f"systemd://web ({real})"  # type: ignore[index]

@@ -89,4 +89,4 @@ def test_verdicts_are_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> Non
         near, far = Peer.inet((f"10.0.0.{number}", 9000)), Peer.inet((f"192.0.2.{number}", 9000))
         assert rules.refusal(near) is None
         assert rules.refusal(far) == "source network"
-        assert len(rules._verdicts) <= 10
+        assert rules.hosts_kept <= 10

@@ -250,7 +250,7 @@ def test_unknown_kinds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
         public_key = fail
 
-    assert list(certificates._weakness(Odd())) == [  # type: ignore[arg-type]
+    assert list(certificates.weaknesses(Odd())) == [  # type: ignore[arg-type]
         "its key or its signature is of a kind that is not known"
     ]
 

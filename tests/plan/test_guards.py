@@ -237,4 +237,4 @@ def test_without_a_main_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("endpoints: {a: {listen: 'tls://*:1', protocol: sample}}")
     loaded = load(tmp_path / "a.yaml")
     loaded.root = None
-    assert Guards(loaded, NOW)._from_file(loaded.endpoints[0], Path("a.pem"), "key") == Path("a.pem")
+    assert Guards(loaded, NOW).place_of(loaded.endpoints[0], Path("a.pem"), "key") == Path("a.pem")

@@ -98,8 +98,8 @@ def test_a_daemon_that_locks_nothing(path: Path) -> None:
 def test_without_proc(tmp_path: Path) -> None:
     """The number is all there is to go by: a process that lives is taken for the daemon."""
     with process("sleep") as pid:
-        assert pid_file._runs(pid, time.time(), tmp_path)
-    assert not pid_file._runs(pid, time.time(), tmp_path)
+        assert pid_file.runs(pid, time.time(), tmp_path)
+    assert not pid_file.runs(pid, time.time(), tmp_path)
 
 
 def test_what_is_no_pid_file_is_left_alone(path: Path) -> None:

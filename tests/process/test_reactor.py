@@ -18,6 +18,7 @@ from twisted.python.log import ILogContext
 
 from sockd.process import reactor as module
 from sockd.process.reactor import SockdReactor
+from tests.reactors import Epoll, close, report, restore
 
 SYSTEM = "transport"
 
@@ -27,16 +28,7 @@ def reactor(make: object) -> Iterator[SockdReactor]:
     """One that is not installed; it ends before the transports."""
     one = SockdReactor()
     yield one
-    end(one)
-
-
-def end(reactor: SockdReactor) -> None:
-    """Leave no descriptor behind."""
-    reactor.removeAll()
-    for reader in reactor._internalReaders:
-        reactor.removeReader(reader)
-        reader.connectionLost(None)
-    reactor._poller.close()
+    close(one)
 
 
 @pytest.fixture
@@ -180,7 +172,7 @@ def test_gone(both: bool, why: type[Exception], reactor: SockdReactor, make: Cal
     one.sock.recv(1)
     if both:
         reactor.addReader(one)
-        reactor._poller = Told(reactor._poller, [(one.fileno(), select.EPOLLHUP)])
+        report(reactor, [(one.fileno(), select.EPOLLHUP)])
     else:
         reactor.addWriter(one)
         one.other.close()
@@ -188,53 +180,35 @@ def test_gone(both: bool, why: type[Exception], reactor: SockdReactor, make: Cal
     assert [failure.type for failure in one.lost] == [why]
 
 
-class Told:
-    """An epoll that reports these events, or fails; all else is the real one's."""
-
-    def __init__(self, poller: Any, told: Any) -> None:
-        self.poller = poller
-        self.told = told
-        self.waits: list[float] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.poller, name)
-
-    def poll(self, timeout: float, most: int) -> Any:
-        self.waits.append(timeout)
-        if isinstance(self.told, OSError):
-            raise self.told
-        return self.told
-
-
 def test_interrupted(reactor: SockdReactor) -> None:
     """By a signal: nothing has happened. What else the kernel says is a bug of ours."""
-    reactor._poller = told = Told(reactor._poller, OSError(errno.EINTR, "interrupted"))
+    epoll = report(reactor, OSError(errno.EINTR, "interrupted"))
     reactor.doIteration(0)
-    told.told = OSError(errno.EBADF, "bad file descriptor")
+    epoll.reported = OSError(errno.EBADF, "bad file descriptor")
     with pytest.raises(OSError, match="bad file"):
         reactor.doIteration(0)
 
 
 def test_how_long_a_turn_waits(reactor: SockdReactor) -> None:
     """Without an alarm: for ever if there are no timers, else until the first; not before and after."""
-    reactor._poller = told = Told(reactor._poller, [])
-    reactor._take_turn()
+    epoll = report(reactor, [])
+    reactor.take_turn()
     reactor.running = True
-    reactor._take_turn()
+    reactor.take_turn()
     late = reactor.callLater(1000, int)
-    reactor._take_turn()
-    reactor._take_turn()
+    reactor.take_turn()
+    reactor.take_turn()
     late.cancel()
     reactor.running = False
     late = reactor.callLater(1000, int)
-    reactor._take_turn()
+    reactor.take_turn()
     late.cancel()
-    first, forever, until, again, ending = told.waits
+    first, forever, until, again, ending = epoll.waits
     assert (first, forever, ending) == (0, -1, 0)
     assert 990 < again <= until <= 1000
-    reactor.threadCallQueue.append((told.waits.clear, (), {}))
-    reactor._take_turn()
-    assert told.waits == [0]
+    reactor.threadCallQueue.append((epoll.asked.clear, (), {}))
+    reactor.take_turn()
+    assert epoll.waits == [0]
 
 
 class Bell:
@@ -252,39 +226,33 @@ class Bell:
 def test_when_the_alarm_is_set(reactor: SockdReactor) -> None:
     """When the first timer is another and earlier one, or it rang; else turns look at no timer."""
     bell: Any = Bell()
-    reactor._poller = told = Told(reactor._poller, [])
-    reactor._alarm = bell
+    epoll = report(reactor, [])
+    reactor.alarm = bell
     reactor.running = True
     reactor.callLater(1000, int)
     soon = reactor.callLater(100, int)
     for _ in range(3):
-        reactor._take_turn()
+        reactor.take_turn()
     assert bell.set_to == [100]
     reactor.callLater(2000, int)
-    reactor._take_turn()
+    reactor.take_turn()
     assert bell.set_to == [100]
     soon.reset(50)
     for _ in range(3):
-        reactor._take_turn()
+        reactor.take_turn()
     assert bell.set_to == [100, 50]
     soon.cancel()
-    reactor._take_turn()
-    told.told = [(bell.fileno, select.EPOLLIN)]
-    reactor._take_turn()
-    told.told = []
+    reactor.take_turn()
+    epoll.reported = [(bell.fileno, select.EPOLLIN)]
+    reactor.take_turn()
+    epoll.reported = []
     for _ in range(3):
-        reactor._take_turn()
+        reactor.take_turn()
     assert bell.set_to[:2] == [100, 50]
     assert len(bell.set_to) == 3
-    assert set(told.waits) == {-1}
+    assert set(epoll.waits) == {-1}
     for call in reactor.getDelayedCalls():
         call.cancel()
-
-
-def started(reactor: SockdReactor) -> None:
-    """Run the loop until it crashes, without what a daemon has around it."""
-    reactor.running = reactor._started = True
-    reactor.mainLoop()
 
 
 SECONDS = st.sampled_from([0, 0, 0.0005, 0.001, 0.003, 0.01])
@@ -338,9 +306,9 @@ def test_timers(
 
     reactor.callLater(0, step, steps)
     try:
-        started(reactor)
+        reactor.run(installSignalHandlers=False)
     finally:
-        end(reactor)
+        close(reactor)
         monkeypatch.undo()
     assert len(called) == sum(bool(call.called) for call in calls)
     assert all(call.called or call.cancelled for call in calls)
@@ -350,16 +318,15 @@ def test_timers(
 def test_an_alarm_that_cannot_be_watched(reactor: SockdReactor) -> None:
     """epoll has no room for it: timers go without."""
 
-    class Full(Told):
+    class Full(Epoll):
         def register(self, number: int, events: int) -> None:
             raise OSError(errno.ENOSPC, "no space left")
 
     before = set(os.listdir("/proc/self/fd"))
-    real = reactor._poller
-    reactor._poller = Full(real, [])
+    report(reactor, [], Full)
     reactor.callLater(0, reactor.crash)
-    started(reactor)
-    reactor._poller = real
+    reactor.run(installSignalHandlers=False)
+    restore(reactor)
     assert set(os.listdir("/proc/self/fd")) == before
 
 
@@ -370,13 +337,12 @@ def test_a_turn_that_fails(reactor: SockdReactor, logged: list[LogEvent]) -> Non
     def take_turn() -> None:
         failure = next(turns, StopIteration)
         if failure is StopIteration:
-            reactor._started = False
+            reactor.crash()
         elif isinstance(failure, BaseException):
             raise failure
 
-    reactor._take_turn = take_turn  # type: ignore[method-assign]
-    reactor._started = True
-    reactor.mainLoop()
+    reactor.take_turn = take_turn  # type: ignore[method-assign]
+    reactor.run(installSignalHandlers=False)
     assert failures(logged) == [OSError, KeyboardInterrupt]
 
 
@@ -388,4 +354,4 @@ def test_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     (one,) = installed
     assert isinstance(one, SockdReactor)
     assert one.doIteration == one.doPoll
-    end(one)
+    close(one)

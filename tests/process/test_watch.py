@@ -13,6 +13,7 @@ from twisted.internet.selectreactor import SelectReactor
 from sockd.process import watch as module
 from sockd.process.reactor import SockdReactor
 from sockd.process.watch import HELD, Hold, Watch
+from tests.reactors import close
 
 
 def names(frames: Sequence[FrameType]) -> list[str]:
@@ -38,9 +39,7 @@ class Watched:
             reactor.run(installSignalHandlers=False)
         finally:
             self.watch.stop()
-            reactor.removeAll()
-            for reader in reactor._internalReaders:
-                reader.connectionLost(None)
+            close(reactor)
         return self.holds
 
 

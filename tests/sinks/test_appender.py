@@ -62,7 +62,7 @@ def test_records_are_appended(path: Path) -> None:
 
 def test_much_is_written_in_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Putting it together holds up the reactor; one that fails keeps all that comes after it."""
-    monkeypatch.setattr("sockd.sinks.appender._PORTION", 8)
+    monkeypatch.setattr("sockd.sinks.appender.PORTION", 8)
     file = appender(path, faults=(100, 3, -errno.ENOSPC))
     file.open()
     file.queue.extend([b"%d\n" % number for number in range(10)])

@@ -3,7 +3,7 @@
 import select
 import socket
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -192,16 +192,51 @@ def tcp_pair(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
     return accepted, client
 
 
+class SystemCalls(NamedTuple):
+    """What a connection calls to read and to write: os.read and os.write, or a test's."""
+
+    read: Callable[[int, int], bytes]
+    write: Callable[[int, Any], int]
+
+
+def replace_system_calls(
+    connection: Any,
+    *,
+    read: Callable[[int, int], bytes] | None = None,
+    write: Callable[..., int] | None = None,
+) -> SystemCalls:
+    """Have a connection call these in place of what it called until now, which is returned.
+
+    A real kernel takes half of an answer, or has no memory, only when it likes. The attributes are private as
+    nothing but the connection has a reason to touch them; a seam for tests would cost each answer a call.
+    """
+    before = SystemCalls(connection._read, connection._write)  # private: see above
+    connection._read = read or before.read  # private
+    connection._write = write or before.write  # private
+    return before
+
+
 def noted_reads(connection: Connection) -> list[int]:
     """How much is asked for by each read from now on, in bytes."""
     sizes: list[int] = []
-    read = connection._read
 
     def noted(number: int, size: int) -> bytes:
         sizes.append(size)
-        return read(number, size)
+        return kernel.read(number, size)
 
-    connection._read = noted
+    kernel = replace_system_calls(connection, read=noted)
+    return sizes
+
+
+def noted_writes(connection: Connection) -> list[int]:
+    """How much is handed to the kernel by each write from now on, in bytes."""
+    sizes: list[int] = []
+
+    def noted(number: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return kernel.write(number, data)
+
+    kernel = replace_system_calls(connection, write=noted)
     return sizes
 
 
@@ -219,24 +254,24 @@ class Probe(Protocol):
         self.data = bytearray()
         self.made = 0
         self.lost: list[Failure] = []
-        self._on_data = on_data
-        self._on_made = on_made
-        self._on_lost = on_lost
+        self.on_data = on_data
+        self.on_made = on_made
+        self.on_lost = on_lost
 
     def connectionMade(self) -> None:
         self.made += 1
-        if self._on_made is not None:
-            self._on_made(self)
+        if self.on_made is not None:
+            self.on_made(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
-        if self._on_data is not None:
-            self._on_data(self, data)
+        if self.on_data is not None:
+            self.on_data(self, data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost.append(reason)
-        if self._on_lost is not None:
-            self._on_lost(self)
+        if self.on_lost is not None:
+            self.on_lost(self)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -246,12 +281,12 @@ class HalfProbe(Probe):
     def __init__(self, on_read_lost: Callable[["HalfProbe"], object] | None = None, **others: Any) -> None:
         super().__init__(**others)
         self.events: list[str] = []
-        self._on_read_lost = on_read_lost
+        self.on_read_lost = on_read_lost
 
     def readConnectionLost(self) -> None:
         self.events.append("read")
-        if self._on_read_lost is not None:
-            self._on_read_lost(self)
+        if self.on_read_lost is not None:
+            self.on_read_lost(self)
 
     def writeConnectionLost(self) -> None:
         self.events.append("write")

@@ -14,12 +14,13 @@ from sockd.transports.fields import HIGH_WATER, READ_SIZE, UNSENT_LIMIT
 from sockd.transports.sending import WRITE_SIZE
 from tests.transports.loop import (
     Connect,
-    Exchange,
     Probe,
     broken,
     echo,
     ended,
     noted_reads,
+    noted_writes,
+    replace_system_calls,
     small_buffers,
     tcp_pair,
 )
@@ -53,20 +54,6 @@ def test_echo_keeps_the_order(pair: Callable[[], Any], connect: Connect) -> None
     assert exchange.counters.bytes_out == MEGABYTE
 
 
-def counting(exchange: Exchange) -> list[int]:
-    """Have the sizes of all sends told."""
-    sends: list[int] = []
-    connection: Any = exchange.connection
-    write = connection._write
-
-    def counted(number: int, data: bytes) -> Any:
-        sends.append(len(data))
-        return write(number, data)
-
-    connection._write = counted
-    return sends
-
-
 def test_answers_of_one_event_leave_together(connect: Connect) -> None:
     """Three writes in one event are one system call, made before the event ends."""
 
@@ -75,7 +62,7 @@ def test_answers_of_one_event_leave_together(connect: Connect) -> None:
             protocol.transport.write(b"x")
 
     exchange = connect(Probe(answer))
-    sends = counting(exchange)
+    sends = noted_writes(exchange.connection)
     exchange.client.send(b"?")
     exchange.connection.doRead()
     assert sends == [3]
@@ -92,7 +79,7 @@ def test_fan_out_leaves_together(connect: Connect) -> None:
             other.connection.write(data)
 
     both = connect(Probe(tell), None, other)
-    sends = counting(other)
+    sends = noted_writes(other.connection)
     both.client.send(b"?")
     both.connection.doRead()
     assert sends == [3]
@@ -367,14 +354,14 @@ def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) 
     connection: Any = exchange.connection
     connection.write(before)
     exchange.loop.settle()
-    write, tries = connection._write, 0
+    tries = 0
 
     def full(_number: int, _data: bytes) -> int:
         nonlocal tries
         tries += 1
         raise OSError(error, "no room")
 
-    connection._write = full
+    kernel = replace_system_calls(connection, write=full)
     exchange.client.send(b"answer me")
 
     def tried() -> int:
@@ -391,7 +378,7 @@ def test_the_kernel_has_no_buffers(before: bytes, error: int, connect: Connect) 
     exchange.loop.advance(1)
     exchange.loop.turn()
     assert tries == 2
-    connection._write = write
+    replace_system_calls(connection, write=kernel.write)
     exchange.loop.advance(1)
     assert exchange.received().endswith(b"answer me")
 
@@ -404,7 +391,7 @@ def test_no_buffers_and_then_nobody(connect: Connect) -> None:
     def full(_number: int, _data: bytes) -> int:
         raise OSError(errno.ENOBUFS, "no room")
 
-    connection._write = full
+    replace_system_calls(connection, write=full)
     connection.write(b"x")
     exchange.loop.settle()
     connection.abortConnection()

@@ -112,13 +112,18 @@ class Patient(Producing):
         self.transport.registerProducer(self.pieces, True)
 
 
-def exec_into(old: Exchange, protocol: Any, *, held: bool = False) -> None:
-    """Have a protocol of a new program go on with the connection; nothing of the old one runs any more."""
+def exec_into(old: Exchange, protocol: Any, *, held: bool = False, **others: Any) -> None:
+    """Have a protocol of a new program go on with the connection; nothing of the old one runs any more.
+
+    `others` are what the old one might have said of it at another moment.
+    """
     connection = old.connection
     assert connection.freezable
     state = json.loads(json.dumps(connection.hand_over(), default=lambda data: {"hex": data.hex()}))
     for what in ("unsent", "rest"):
         state[what] = bytes.fromhex(state[what]["hex"])
+    assert state.keys() >= others.keys()
+    state |= others
     protocol_state = old.protocol.freeze()  # type: ignore[attr-defined]
     sock = socket.socket(fileno=connection.sock.detach())
     sock.setblocking(False)
@@ -335,9 +340,8 @@ def test_a_producer_that_waited_for_nothing_unsent_is_asked_for_more(connect: Co
     frozen = Patient()
     exchange = connect(frozen)
     frozen.thaw(39)
-    exchange.connection._producer_paused = True
     exchange.connection.loseConnection()
-    exec_into(exchange, Patient())
+    exec_into(exchange, Patient(), producer_paused=True)
     assert exchange.received() == b"%8d" % 40 * 4096
 
 

@@ -153,7 +153,8 @@ def test_long_certificates_of_a_costly_source(extra: int, refused: bool) -> None
     server, own = made("localhost"), made("anna.example", issuer="authority")
     asking = context(server.chain, server.key, "1.3", made("authority", authority=True).chain)
     link = Link(Probe(echo), context=asking)
-    link.connection._costly.failed(link.connection.peer, 1.0, link.loop.seconds())
+    assert link.turn.tls is not None
+    link.turn.tls[3].failed(link.connection.peer, 1.0, link.loop.seconds())
     sock = socket.socket(fileno=link.client.tls.detach())
     client = Client(sock, certificate=Made(own.chain + made("extra").chain * extra, own.key))
     with suppress(ConnectionResetError):
@@ -189,18 +190,24 @@ def test_the_oldest_gives_way() -> None:
     assert memory.total == 0
 
 
+def held_by(link: Link) -> HandshakeMemory:
+    """The memory of all handshakes of its reactor."""
+    assert link.turn.tls is not None
+    return link.turn.tls[2]
+
+
 def test_it_is_given_back(talk: Callable[[], Talk]) -> None:
     """By a handshake that is done, one that is refused, and one whose peer leaves."""
     begun = record(HANDSHAKE, b"\1" + HELLO_SIZE.to_bytes(3, "big"))
     one = talk()
-    memory = one.link.connection._handshakes
+    memory = held_by(one.link)
     one.sock.send(begun)
     one.link.loop.until(lambda: memory.total == len(begun))
     one.sock.close()
     one.link.loop.until(lambda: one.link.owner.ends)
     assert memory.total == 0
     shaken = Link(Probe(echo)).shaken()
-    assert shaken.connection._handshakes.total == 0
+    assert held_by(shaken).total == 0
     shaken.close()
 
 
@@ -208,9 +215,9 @@ def test_giving_way(talk: Callable[[], Talk]) -> None:
     """The connection ends, and the log says why."""
     one = talk()
     one.sock.send(record(HANDSHAKE, b"\1" + HELLO_SIZE.to_bytes(3, "big")))
-    one.link.loop.until(lambda: one.link.connection._handshakes.total)
+    one.link.loop.until(lambda: held_by(one.link).total)
     one.link.connection.give_way()
     one.link.loop.settle()
     assert one.link.owner.ends == [End.HANDSHAKE]
     assert one.link.connection.why == "the handshakes of all peers hold too much memory"
-    assert one.link.connection._handshakes.total == 0
+    assert held_by(one.link).total == 0

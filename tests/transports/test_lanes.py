@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from sockd.transports import lanes
 from sockd.transports.flush import Flusher
 from sockd.transports.lanes import EVENTS_PER_POLL, Lane
+from tests.reactors import report, restore
 from tests.transports.loop import Loop
 
 
@@ -184,25 +185,13 @@ def test_gone(stage: Stage, reading: bool) -> None:
     if not reading:
         stage.lane.addWriter(one)
         stage.lane.removeReader(one)
-    poller = stage.lane._poller
-    try:
-        stage.lane._poller = Told([(one.fileno(), select.EPOLLHUP)])
-        stage.lane.doRead()
-    finally:
-        stage.lane._poller = poller
+    # The kernel has EPOLLIN with each EPOLLHUP as long as it is asked for.
+    epoll = report(stage.lane, [(one.fileno(), select.EPOLLHUP)])
+    stage.lane.doRead()
+    restore(stage.lane)
+    assert epoll.asked == [(0, EVENTS_PER_POLL)]
     assert [failure.type for failure in one.lost] == [ConnectionDone if reading else ConnectionLost]
     assert not one.events
-
-
-class Told:
-    """An epoll that tells this; the kernel has EPOLLIN with each EPOLLHUP as long as it is asked for."""
-
-    def __init__(self, events: list[tuple[int, int]]) -> None:
-        self.events = events
-
-    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
-        assert (timeout, most) == (0, EVENTS_PER_POLL)
-        return self.events
 
 
 @pytest.mark.parametrize("also_writing", [False, True])

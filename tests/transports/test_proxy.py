@@ -130,7 +130,7 @@ def fed(pieces: Iterator[bytes]) -> Result:
             found = header.feed(piece)
         except ProxyError as error:
             return str(error)
-        assert len(header._held) < HEADER_LIMIT
+        assert len(header.held) < HEADER_LIMIT
         if found is not None:
             info, rest = found
             return info, rest + b"".join(pieces)

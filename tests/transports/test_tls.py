@@ -21,7 +21,17 @@ from sockd.transports.records import RECORD_SIZE
 from sockd.transports.tls import TlsConnection
 from tests.certificates import made
 from tests.tls_clients import Client
-from tests.transports.loop import HalfProbe, Loop, Probe, Recorder, broken, echo, ended, tcp_pair
+from tests.transports.loop import (
+    HalfProbe,
+    Loop,
+    Probe,
+    Recorder,
+    broken,
+    echo,
+    ended,
+    replace_system_calls,
+    tcp_pair,
+)
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -241,7 +251,7 @@ def test_gone_in_the_handshake(link: Callable[..., Link]) -> None:
 def test_refused_after_the_handshake(link: Callable[..., Link]) -> None:
     """`build` may end the connection instead of giving a protocol."""
     one = link(None)
-    one.connection._build = lambda: one.connection.close(End.REFUSED)
+    one.connection.start(lambda: one.connection.close(End.REFUSED))
     one.shaken()
     one.until(lambda: one.client.closed)
     one.client.tls.close()
@@ -306,19 +316,18 @@ def test_much_in_one_read(link: Callable[..., Link]) -> None:
     """The protocol gets it in one piece."""
     pieces: list[int] = []
     one = link(Probe(lambda _, data: pieces.append(len(data)))).shaken()
-    connection: Any = one.connection
-    read, whole = connection._read, bytearray()
+    whole = bytearray()
     encrypted = READ_SIZE + READ_SIZE // RECORD_SIZE * 22
 
     def gather(number: int, size: int) -> bytes:
-        whole.extend(read(number, size))
+        whole.extend(kernel.read(number, size))
         if len(whole) < encrypted:
             raise BlockingIOError
         data = bytes(whole)
         whole.clear()
         return data
 
-    connection._read = gather
+    kernel = replace_system_calls(one.connection, read=gather)
     one.client.tls.setblocking(True)
     one.client.tls.send(bytes(READ_SIZE))
     one.loop.until(lambda: pieces)
@@ -351,7 +360,7 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     """What is written while the goodbye waits for the kernel can't follow it, and is dropped."""
     protocol = Probe()
     one = link(protocol).shaken()
-    write, one.connection._write = one.connection._write, full
+    kernel = replace_system_calls(one.connection, write=full)
     if ending == "garbage":
         one.plain = socket.socket(fileno=one.client.tls.detach())
         one.plain.send(b"\x17\x03\x03\x00\x20" + bytes(32))
@@ -362,7 +371,7 @@ def test_words_after_the_last(ending: str, link: Callable[..., Link]) -> None:
     one.loop.turn()
     assert one.connection.unsent
     one.connection.write(b"too late")
-    one.connection._write = write
+    replace_system_calls(one.connection, write=kernel.write)
     fin_sent = (ConnectionState.HALF_CLOSED, ConnectionState.LINGERING)
     one.loop.until(lambda: one.connection.state in fin_sent)
     assert one.connection.unsent == 0
@@ -380,7 +389,7 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
     def reset(*_: object) -> int:
         raise ConnectionResetError
 
-    one.connection._write = reset
+    replace_system_calls(one.connection, write=reset)
     one.connection.write(b"x")
     one.loop.turn()
     assert one.connection.unsent == 0
@@ -392,16 +401,15 @@ def test_reset_while_something_is_owed(link: Callable[..., Link]) -> None:
 def test_a_kernel_without_memory(link: Callable[..., Link]) -> None:
     """What it couldn't take goes out when it has had time to find some."""
     one = link(Probe(echo)).shaken()
-    write = one.connection._write
 
     def short(*_: object) -> int:
         raise OSError(errno.ENOBUFS, "no room")
 
-    one.connection._write = short
+    kernel = replace_system_calls(one.connection, write=short)
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.counters.refused)
     assert one.connection.unsent == 5
-    one.connection._write = write
+    replace_system_calls(one.connection, write=kernel.write)
     one.loop.advance(1)
     one.until(lambda: one.client.data == b"hello")
     assert one.connection.unsent == 0
@@ -409,13 +417,19 @@ def test_a_kernel_without_memory(link: Callable[..., Link]) -> None:
 
 def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None:
     """All connections use the same buffers to OpenSSL: whatever is raised finds them empty again."""
-    one = link(Probe()).shaken()
+    short = False
 
-    class Exhausted:
-        def read(self, size: int) -> bytes:
-            raise MemoryError
+    class Exhausted(ssl.SSLObject):
+        def read(self, *arguments: Any) -> Any:
+            if short:
+                raise MemoryError
+            return super().read(*arguments)
 
-    one.connection._tls = Exhausted()  # type: ignore[assignment]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.sslobject_class = Exhausted
+    one = link(Probe(), VERSIONS[1], context).shaken()
+    one.loop.settle()
+    short = True
     one.loop.forgiving = True
     one.client.tls.send(b"hello")
     one.loop.until(lambda: one.owner.ends)
@@ -427,15 +441,14 @@ def test_what_breaks_leaves_nothing_to_others(link: Callable[..., Link]) -> None
 def test_a_kernel_that_takes_some_of_an_answer(link: Callable[..., Link], taken: int) -> None:
     """The rest follows when there is room."""
     one = link(Probe(echo)).shaken()
-    write = one.connection._write
 
     def some(number: int, data: bytes) -> int:
-        one.connection._write = write
+        replace_system_calls(one.connection, write=kernel.write)
         if not taken:
             raise BlockingIOError
-        return write(number, data[:taken])
+        return kernel.write(number, data[:taken])
 
-    one.connection._write = some  # type: ignore[assignment]
+    kernel = replace_system_calls(one.connection, write=some)
     one.client.tls.send(b"hello")
     one.until(lambda: one.client.data == b"hello")
     assert (one.connection.unsent, one.connection.sent, one.counters.bytes_out) == (0, 5, 5)

@@ -27,6 +27,7 @@ from tests.transports.test_tls_paused import Words
 def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
     """Each ClientHello within a connection is answered by an alert: who asks and asks is not read from."""
     loop = Loop()
+    flusher = Flusher(loop)
     owner = Recorder(loop)
     ours, theirs = small_buffers()
     ours.setblocking(False)
@@ -34,13 +35,15 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
     connection = TlsConnection(
         ours,
         Peer.unix(0, 1),
-        Flusher(loop),
+        flusher,
         owner,
         Listening("tls://here"),
         context(certificate.chain, certificate.key),
     )
     probe = Probe()
     connection.start(lambda: probe)
+    assert flusher.tls is not None
+    outgoing = flusher.tls[1]
     forger = Forger(theirs, tmp_path / "keys")
     loop.until(forger.shake, theirs)
     loop.until(lambda: connection.ready)
@@ -49,7 +52,7 @@ def test_alerts_that_nobody_takes_end_the_reading(tmp_path: Path) -> None:
         theirs.send(b"".join(forger.record(HANDSHAKE, CLIENT_HELLO) for _ in range(USELESS_RECORDS.count)))
         loop.settle()
         loop.advance(USELESS_RECORDS.per)  # more of them in a shorter time would end the connection
-        most = max(most, connection._bio_out.pending)
+        most = max(most, outgoing.pending)
         assert most < HIGH_WATER + READ_SIZE
     assert connection.unsent
     answers = 0

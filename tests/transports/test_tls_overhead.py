@@ -134,8 +134,10 @@ def test_an_event_has_few_of_them(flood: Callable[..., Flood]) -> None:
     """What OpenSSL gets in one event doesn't grow with what was read."""
     one = flood(V13)
     records = [one.record() for _ in range(2000)]
-    portion = Portion(one.connection.session, one.connection._bio_in, b"".join(records), 0)
-    one.connection._bio_out.read()
+    assert one.link.turn.tls is not None
+    incoming, outgoing = one.link.turn.tls[:2]
+    portion = Portion(one.connection.session, incoming, b"".join(records), 0)
+    outgoing.read()
     assert portion.rest == b"".join(records[RECORDS_AT_ONCE:])
     assert portion.useless == RECORDS_AT_ONCE
     assert not portion.data
@@ -164,7 +166,7 @@ def test_an_event_reads_some_data(flood: Callable[..., Flood]) -> None:
     """Records of a byte each are data, and are given little by little."""
     one = flood(V12)
     pieces: list[int] = []
-    one.probe._on_data = lambda probe, data: pieces.append(len(data))
+    one.probe.on_data = lambda probe, data: pieces.append(len(data))
     count = 3 * RECORDS_PER_EVENT + 1
     one.send(b"".join(one.forger.record(DATA, b"x") for _ in range(count)))
     assert sum(pieces) == count

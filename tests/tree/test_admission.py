@@ -47,7 +47,7 @@ def counted(endpoint: Endpoint) -> int:
     """Connections that sources are counted for; their sum must be the same."""
     admission = endpoint.connections.admission
     assert admission.sources is not None
-    assert sum(admission.sources._connections.values()) == len(admission.counted)
+    assert admission.sources.connections == len(admission.counted)
     return len(admission.counted)
 
 
@@ -202,7 +202,7 @@ def test_silent_sources_are_forgotten(house: House) -> None:
     house.receive(house.connect(stream.address, b"x"), 1)
     house.receive(house.connect(datagram.address, b"x"), 1)
     port: Any = datagram.descriptor
-    tables = (endpoint.connections.admission.sources, port._sources)
+    tables = (endpoint.connections.admission.sources, port.sources)
     assert [len(table or ()) for table in tables] == [1, 1]
     house.loop.advance(1.0)
     endpoint.log_refusals()

@@ -12,7 +12,7 @@ from sockd.base.metrics import End
 from sockd.tree.endpoint import Endpoint
 from tests.certificates import tls_plan
 from tests.tls_clients import Client
-from tests.transports.loop import Probe, echo
+from tests.transports.loop import Probe, echo, replace_system_calls
 from tests.tree.house import STEP, House, Probes, Service, connected, ends, raising
 
 TCP, TLS = "tcp://127.0.0.1:0", "tls://127.0.0.1:0"
@@ -166,7 +166,7 @@ def test_alert_that_nobody_takes(house: House) -> None:
     endpoint = house.run(TLS, stream=Probes(), tls=tls_plan(), handshake=2.0)
     waiting(house, endpoint)
     (server,) = endpoint.connections
-    server._write = raising(BlockingIOError())
+    replace_system_calls(server, write=raising(BlockingIOError()))
     house.clients[0].send(b"GET / HTTP/1.0\r\n\r\n")
     house.until(lambda: server.disconnecting)
     assert house.run_clock(lambda: not len(endpoint.connections)) <= 2.0 + LATE

@@ -51,7 +51,7 @@ def test_drops_before_a_stop_are_counted(house: House) -> None:
 
 def test_a_kernel_that_does_not_tell(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another length of the kernel's answer than we know is no answer."""
-    monkeypatch.setattr(port, "_MEMINFO", struct.Struct("20I"))
+    monkeypatch.setattr(port, "MEMINFO", struct.Struct("20I"))
     endpoint = held(house, Datagrams())
     house.finish(endpoint.drain())
     assert not endpoint.listeners[0].counters.refused

@@ -17,6 +17,7 @@ from sockd.protocols.contract import DatagramProtocol
 from sockd.transports.connection import Connection
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.states import State
+from tests.transports.datagrams.receivers import receivers
 from tests.transports.loop import HalfProbe, Probe, broken, echo
 from tests.tree.house import Datagrams, House, Probes, Service, ends, in_turn, raising
 
@@ -351,9 +352,10 @@ def test_what_escapes_from_a_datagram_port(house: House) -> None:
         made.append(Datagrams())
         return made[-1]
 
-    endpoint = house.run(UDP, datagram=make)
+    with receivers() as sources:
+        endpoint = house.run(UDP, datagram=make)
     (listener,), (supervisor,) = endpoint.listeners, endpoint.supervisors
-    listener.descriptor._source.receive = raising(ZeroDivisionError("a bug of ours"))  # type: ignore[method-assign, union-attr]
+    sources[0].receive = raising(ZeroDivisionError("a bug of ours"))
     house.connect(listener.address, b"x")
     house.until(lambda: supervisor.state is State.BACKING_OFF)
     assert supervisor.why.startswith("ZeroDivisionError: a bug of ours (")

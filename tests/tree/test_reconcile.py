@@ -173,7 +173,7 @@ def test_new_address_opens_before_the_old_one_drains(reloads: Reloads) -> None:
     who, old, service = client(reloads, "a"), reloads["a"].listeners[0], reloads["a"].host.service
     reconciliation = reloads.begin(reloads.plan("a", "served", "tcp://127.0.0.2:0"))
     assert not reloads.prepare(reconciliation)
-    (wanted,) = reconciliation._moves.wanted
+    (wanted,) = reconciliation.moves.wanted
     early = reloads.house.connect(wanted.watched.listener.address, b"?")
     assert reloads.ask("a") == b"u?"
     reloads.commit(reconciliation)

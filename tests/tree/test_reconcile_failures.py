@@ -386,7 +386,7 @@ def test_datagram_listener_that_is_closed_at_the_commit(reloads: Reloads) -> Non
     reloads.start(reloads.plan("a", "plain", UDP))
     reconciliation = reloads.begin(reloads.plan("a", "plain", UDP, word="v"))
     assert not reloads.prepare(reconciliation)
-    (update,) = reconciliation._moves.updates
+    (update,) = reconciliation.moves.updates
     (made,) = update.made.values()
     (listener,) = reloads["a"].datagram_listeners
     listener.lost(SockdError("for a test"), listener.descriptor)

@@ -146,7 +146,7 @@ def test_a_broadcast_has_no_return_address(house: House, monkeypatch: pytest.Mon
     assert not Broadcasts().has("127.0.0.1")
     assert Broadcasts().has("255.255.255.255")
     assert Broadcasts().has("224.0.0.1")
-    monkeypatch.setattr("sockd.transports.datagrams.senders._is_broadcast", lambda host: host == "127.0.0.1")
+    monkeypatch.setattr("sockd.transports.datagrams.senders.is_broadcast", lambda host: host == "127.0.0.1")
     protocol = Datagrams()
     endpoint = house.run("udp://*:0", datagram=protocol)
     client = socket.socket(type=socket.SOCK_DGRAM)

@@ -279,7 +279,7 @@ def test_who_is_no_proxy_any_more(reloads: Reloads) -> None:
 def counts(endpoint: Endpoint) -> int:
     sources = endpoint.connections.admission.sources
     assert sources is not None
-    assert sum(sources._connections.values()) == len(endpoint.connections.admission.counted)
+    assert sources.connections == len(endpoint.connections.admission.counted)
     return len(endpoint.connections.admission.counted)
 
 

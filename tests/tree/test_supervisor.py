@@ -166,7 +166,7 @@ def test_what_is_not_in_the_table(pair: tuple[State, Event], world: World) -> No
     state, event = pair
     REACH[state](world)
     world.states.clear()
-    assert not world.supervisor._move(event)
+    assert not world.supervisor.move(event)
     assert world.at(state)
     assert not world.states
 

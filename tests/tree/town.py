@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -184,7 +185,8 @@ class Town:
             for listener in endpoint.listeners
             if listener.takes_datagrams and listener.address.port
         ]
-        assert sorted(self.house.ports._ports.elements()) == sorted(ports)
+        ours = self.house.ports
+        assert {port: ours.listeners(port) for port in ours} == Counter(ports)
         for endpoint in self.endpoints.values():
             for listener in endpoint.listeners:
                 if listener.opened is not None and listener.opened.file is not None:

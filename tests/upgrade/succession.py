@@ -164,13 +164,13 @@ def vanish(old: Running) -> None:
         for listener in endpoint.listeners:
             if listener.opened is not None:
                 listener.opened.sock.close()
-        worker = getattr(endpoint.host.service, "_worker", None)
+        worker = getattr(endpoint.host.service, "worker", None)
         if worker is not None:
             worker.end()
     control = old.daemon.controls.control
     if control is not None:
-        control._sock.close()
-        for each in control._conversations:
+        control.sock.close()
+        for each in control:
             each.sock.close()
     for passed in old.daemon.around.sockets.passed.values():
         for opened in passed:

@@ -38,7 +38,7 @@ def test_messages(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_messages_without_libyaml(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML's own parser leads to the same messages."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(document, "_Loader", yaml.SafeLoader)
+    monkeypatch.setattr(document, "Loader", yaml.SafeLoader)
     text, messages = _case(file)
     found = problems(tmp_path, text)
     if file.stem in ELSEWHERE:

@@ -44,6 +44,11 @@ class AddressProof:
         self._rate = Bucket(CHALLENGE_RATE, now)
         self._source_rates: dict[int, Bucket] = {}  # at most SOURCE_SLOTS
 
+    @property
+    def sources_kept(self) -> int:
+        """How many sources, or groups of them, have a rate of their own; SOURCE_SLOTS at most."""
+        return len(self._source_rates)
+
     def accepts(self, data: bytes, peer: Peer, now: float) -> bool:
         """Whether the first line of a datagram is the code that this peer was sent."""
         return _code_in(data) in self._valid_codes(peer, now)

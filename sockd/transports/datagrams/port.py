@@ -36,7 +36,7 @@ QUEUED_LIMIT = 16384
 SINGLE_SENDS = 10
 # Linux's number (asm-generic/socket.h) of an option that has no name in Python; sock_diag(7) has its fields.
 SO_MEMINFO = 55
-_MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
+MEMINFO = struct.Struct("9I")  # the last one: datagrams dropped
 
 # The names under which refusals are counted, besides the kernel's own.
 PER_SOURCE = "datagrams_per_source"
@@ -54,7 +54,8 @@ class DatagramPort(Bounded):
 
     `protocol` is set before the first `read(True)`. `failed(where)` is called while an exception of the
     protocol is being handled, `lost(error, self)` when the reactor won't call the port any more. `refuse`
-    counts what is refused, and `enter` what a peer has sent (`senders`).
+    counts what is refused, and `enter` what a peer has sent (`senders`). `sources` count what each source
+    sends, where there is a rate for that.
     """
 
     # More than thirty attributes, and Python would look each of them up in a dict of the object's own.
@@ -73,13 +74,13 @@ class DatagramPort(Bounded):
         "_refuse",
         "_senders",
         "_source",
-        "_sources",
         "_wanted",
         "counters",
         "failed",
         "fileno",
         "protocol",
         "sock",
+        "sources",
     )
 
     def __init__(
@@ -128,14 +129,14 @@ class DatagramPort(Bounded):
     def limit(self, rate: Rate | None, rate_per_source: Rate | None, exempt: Iterable[Network] = ()) -> None:
         """Accept no more than this from now on; the rate per source doesn't concern `exempt` networks."""
         self._all = Bucket(rate, self._reactor.seconds()) if rate else None
-        self._sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
+        self.sources = Sources(None, rate_per_source, exempt) if rate_per_source else None
         self._rate_words = f"more than {rate} from all sources together"
         self._limits_changed()
 
     def forget(self) -> None:
         """Forget sources whose buckets are full again, while nothing comes that would do it."""
-        if self._sources is not None:
-            self._sources.forget(self._reactor.seconds())
+        if self.sources is not None:
+            self.sources.forget(self._reactor.seconds())
 
     def admit(self, access: Access | None) -> None:
         """Take datagrams from, and send them to, the peers that this allows; None allows every peer."""
@@ -144,7 +145,7 @@ class DatagramPort(Bounded):
         self._senders.admit(access)
 
     def _limits_changed(self) -> None:
-        self._limited = self._guarded or self._all is not None or self._sources is not None
+        self._limited = self._guarded or self._all is not None or self.sources is not None
 
     def read(self, wanted: bool) -> None:
         """Begin or cease to read. What arrives without being read fills the kernel's buffer, then is lost."""
@@ -173,8 +174,8 @@ class DatagramPort(Bounded):
 
     def count_drops(self) -> None:
         """Count what the kernel dropped because its buffer was full, while we were held or too slow."""
-        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
-        dropped = _MEMINFO.unpack(info)[-1] if len(info) == _MEMINFO.size else 0
+        info = self.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+        dropped = MEMINFO.unpack(info)[-1] if len(info) == MEMINFO.size else 0
         if dropped > self._dropped:
             self.counters.refused["dropped by the kernel"] += dropped - self._dropped
             self._dropped = dropped
@@ -274,8 +275,8 @@ class DatagramPort(Bounded):
                 allowed = [reason is None for reason in reasons]
                 batch, peers = list(compress(batch, allowed)), list(compress(peers, allowed))
         # The rate per source comes first: what one source sends too much must not use up the rate of all.
-        if self._sources is not None and peers:
-            granted = self._sources.take_many(peers, self._reactor.seconds())
+        if self.sources is not None and peers:
+            granted = self.sources.take_many(peers, self._reactor.seconds())
             if not all(granted):
                 self.refuse(PER_SOURCE, [peer for peer, may in zip(peers, granted, strict=True) if not may])
                 batch = list(compress(batch, granted))
@@ -292,7 +293,7 @@ class DatagramPort(Bounded):
         if barred is not None:
             return barred
         now = self._reactor.seconds()
-        if self._sources is not None and self._sources.take(peer, now) is not None:
+        if self.sources is not None and self.sources.take(peer, now) is not None:
             return PER_SOURCE
         return OF_ALL if self._all is not None and not self._all.take(now) else None
 
@@ -305,8 +306,8 @@ class DatagramPort(Bounded):
         """What the counter's name of a refusal stands for with this peer, in words."""
         if reason == ACCESS:
             return self._senders.why(peer)
-        if reason == PER_SOURCE and self._sources is not None:
-            return self._sources.why(CONNECT_RATE, peer)
+        if reason == PER_SOURCE and self.sources is not None:
+            return self.sources.why(CONNECT_RATE, peer)
         if reason == NO_ADDRESS:
             return "its socket has no name" if peer.local else "it sent to a broadcast or multicast address"
         return self._rate_words if reason == OF_ALL else ""

@@ -84,18 +84,19 @@ class InBatches:
     """Reads with recvmmsg, as many in a call as can't be too much for one event; one by one while few come.
 
     Each of them may turn out to be as long as a datagram can be. So a call asks for one while any is longer
-    than `short` (bytes), and for one more after each call that brought as many as it had asked for.
+    than `short` (bytes), and for one more after each call that brought as many as it had asked for. `most` is
+    how many the next call asks for.
     """
 
     def __init__(
         self, sock: socket.socket, arrays: Inbox, one_by_one: OneByOne, short: int, control: int
     ) -> None:
         self._fileno = sock.fileno
-        self._inbox = arrays
+        self.inbox = arrays
         self._one_by_one = one_by_one
         self._short = short
         self._control = control
-        self._most = 1
+        self.most = 1
         self._quiet = 0  # calls in a row that found few
         self._left = 0  # datagrams that are still to be read one by one
         self.plain = False
@@ -107,15 +108,15 @@ class InBatches:
         return self._one_by_one.receive_one()
 
     def receive(self, most: int) -> Received:
-        asked = min(most, self._most)
-        datagrams, keys, lengths, truncated = self._inbox.receive(self._fileno(), asked)
+        asked = min(most, self.most)
+        datagrams, keys, lengths, truncated = self.inbox.receive(self._fileno(), asked)
         came = len(lengths)
         if max(lengths) > self._short:
             if sum(lengths) > _MEMORY_KEPT:
-                self._inbox.give_back()
-            self._most = 1
-        elif came == self._most < self._inbox.count:
-            self._most += 1
+                self.inbox.give_back()
+            self.most = 1
+        elif came == self.most < self.inbox.count:
+            self.most += 1
         if came > FEW_DATAGRAMS:
             self._quiet = 0
         elif came < asked:

@@ -49,6 +49,11 @@ class Senders:
     def __len__(self) -> int:
         return len(self._peers)
 
+    @property
+    def verdicts_kept(self) -> int:
+        """For how many senders it is remembered what access says; PEERS_KEPT at most."""
+        return len(self._barred)
+
     def of(self, keys: Sequence[Key]) -> list[Peer]:
         """The senders of datagrams that came with these keys."""
         try:
@@ -144,11 +149,11 @@ class Broadcasts:
         if host not in self._known:
             if len(self._known) >= PEERS_KEPT:
                 self._known.clear()
-            self._known[host] = _is_broadcast(host)
+            self._known[host] = is_broadcast(host)
         return self._known[host]
 
 
-def _is_broadcast(host: str) -> bool:
+def is_broadcast(host: str) -> bool:
     """Ask the kernel, which knows the networks: it connects to a broadcast address only if told to.
 
     Nothing is sent. EACCES: "the user tried to connect to a broadcast address without having the socket

@@ -122,7 +122,7 @@ def open_unix(
     try:
         sock = socket.socket(socket.AF_UNIX, kind)
     except OSError as error:  # descriptors or memory ran out
-        raise OpenError(_explain(error, address)) from error
+        raise OpenError(reason_for(error, address)) from error
     try:
         sock.setblocking(False)
         if kind == socket.SOCK_DGRAM:
@@ -136,7 +136,7 @@ def open_unix(
             sock.listen(options.backlog)
     except OSError as error:
         sock.close()
-        raise OpenError(_explain(error, address)) from error
+        raise OpenError(reason_for(error, address)) from error
     except BaseException:
         sock.close()
         raise
@@ -229,7 +229,8 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
-def _explain(error: OSError, address: Address) -> str:
+def reason_for(error: OSError, address: Address) -> str:
+    """Why the socket of this address can't be opened, in words that say what is missing."""
     directory = os.path.dirname(address.path)
     if isinstance(error, PreparedError):
         return str(error.strerror)

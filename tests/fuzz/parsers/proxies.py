@@ -42,7 +42,7 @@ def _outcome(pieces: Iterable[bytes]) -> Outcome:
         if found is not None:
             info, rest = found
             return info, b"".join(chain([rest], parts))
-        assert len(header._held) <= HEADER_LIMIT
+        assert len(header.held) <= HEADER_LIMIT
     return None
 
 

@@ -152,4 +152,4 @@ def test_slow_for_all(asking: AddressProof) -> None:
     peers = [Peer.inet((f"10.{high}.{low}.1", 2000)) for high in range(20) for low in range(250)]
     sent = sum(asking.challenge(b"x", peer, 0.0) is not None for peer in peers)
     assert sent == 100
-    assert len(asking._source_rates) <= proof.SOURCE_SLOTS
+    assert 0 < asking.sources_kept <= proof.SOURCE_SLOTS

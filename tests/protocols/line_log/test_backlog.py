@@ -254,7 +254,7 @@ class Running:
         log = Logger(observer=lambda event: self.logged.append(formatEvent(event)))  # type: ignore[arg-type]
         options = LineLogOptions(path=path)
         self.service = LineLogService(Host("applog", options, self.clock, log, self.failed.append))
-        self.worker = self.service._worker = StepWorker(self.clock)
+        self.worker = self.service.worker = StepWorker(self.clock)
 
     def start(self) -> None:
         self.service.startService()

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import tempfile
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -28,6 +29,7 @@ from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
 from tests.transports.datagrams.book import Book
+from tests.transports.datagrams.receivers import receivers
 from tests.transports.loop import Loop
 
 CLIENTS = 4
@@ -56,7 +58,7 @@ class Side:
         options = SocketOptions(receive_buffer=4 * 2**20)
         self.sock = open_unix(parsed, options)[0] if parsed.kind.local else open_inet(parsed, options)
         self.turn = Flusher(Loop())
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, receivers() as made:
             if steps is None:
                 patch.setattr("sockd.transports.datagrams.receive.inbox", lambda *_: None)
                 patch.setattr("sockd.transports.datagrams.port.outbox", lambda *_: None)
@@ -65,8 +67,8 @@ class Side:
                 self.sock, self.turn, book.counters, book.refuse, book.enter, self.failed, self.lost, *rates
             )
         if steps is not None:
-            source: Any = self.port._source
-            source._most = min(steps, source._inbox.count)
+            (source,) = made
+            source.most = min(steps, source.inbox.count)
         self.port.protocol = self.answers = Answers(self.port)
         self.name = self.sock.getsockname()
         if isinstance(self.name, tuple) and self.name[0] == "0.0.0.0":
@@ -152,7 +154,7 @@ def test_as_one_by_one(
         patch.setattr("sockd.transports.datagrams.port.SINGLE_SENDS", few)
         patch.setattr("sockd.transports.datagrams.receive.QUIET_READS", quiet)
         patch.setattr("sockd.transports.datagrams.receive.SINGLE_READS", plain)
-        patch.setattr("sockd.transports.datagrams.mmsg._ALIKE", alike)
+        patch.setattr("sockd.transports.datagrams.mmsg.ALIKE", alike)
         for side in sides:
             side.port.admit(access)
         answers: list[list[tuple[int, bytes]]] = [[], []]
@@ -254,9 +256,9 @@ def test_memory_is_given_back(pair: tuple[socket.socket, socket.socket]) -> None
     for data in (b"one", b"two"):
         theirs.send(data)
         assert inbox.receive(ours.fileno(), 8)[0] == [data]
-        assert inbox._payload[:3] == data
+        assert inbox.payload[:3] == data
         inbox.give_back()
-        assert inbox._payload[:3] == bytes(3)
+        assert inbox.payload[:3] == bytes(3)
 
 
 # -- out
@@ -272,7 +274,14 @@ def test_an_outbox_that_was_used_keeps_nothing(pair: tuple[socket.socket, socket
     peer = Peer.inet(theirs.getsockname())
     assert outbox.send(ours.fileno(), [(b"one", peer), (b"two", peer)]) == (6, [])
     assert [theirs.recv(10) for _ in range(2)] == [b"one", b"two"]
-    assert outbox._pointer.value is None
+    large = bytes(60_000)
+    tracemalloc.start()
+    try:
+        assert outbox.send(ours.fileno(), [(large, peer), (large, peer)]) == (2 * len(large), [])
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < len(large) < most
 
 
 def test_nothing_is_sent_to_what_is_no_address(pair: tuple[socket.socket, socket.socket]) -> None:

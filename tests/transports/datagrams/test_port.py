@@ -24,6 +24,7 @@ from sockd.transports.sockets.inet import open_inet
 from sockd.transports.sockets.options import SocketOptions
 from sockd.transports.sockets.unix import open_unix
 from tests.transports.datagrams.book import Book
+from tests.transports.datagrams.receivers import receivers
 from tests.transports.loop import Loop
 
 MOST_OVER_IPV4 = 65_507
@@ -89,16 +90,18 @@ class Open:
             else open_inet(address, SocketOptions())
         )
         self.book = book = Book()
-        self.port = DatagramPort(
-            sock,
-            Flusher(self.loop),
-            book.counters,
-            book.refuse,
-            book.enter,
-            self.failures.append,
-            self.lost,
-            **rates,
-        )
+        with receivers() as made:
+            self.port = DatagramPort(
+                sock,
+                Flusher(self.loop),
+                book.counters,
+                book.refuse,
+                book.enter,
+                self.failures.append,
+                self.lost,
+                **rates,
+            )
+        (self.receiver,) = made
         self.port.protocol = self.echo
         self.echo.port = self.port
         self.port.read(True)
@@ -225,7 +228,7 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
     """An answer that nobody took comes back as an error; the datagram after it is read all the same."""
     port = opened("udp://127.0.0.1:0")
     # An unconnected socket is told only where IP_RECVERR asks for it (ip(7)), so it is said in its stead.
-    receive = port.port._source.receive
+    receive = port.receiver.receive
     errors: list[OSError] = [ConnectionRefusedError(errno.ECONNREFUSED, "refused"), OSError("no number")]
 
     def faulty(most: int) -> Any:
@@ -233,7 +236,7 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
             raise errors.pop()
         return receive(most)
 
-    port.port._source.receive = faulty
+    port.receiver.receive = faulty
     port.client().sendto(b"two", ("127.0.0.1", port.number))
     port.until_received(1)
     assert port.echo.data == [b"two"]
@@ -241,11 +244,11 @@ def test_kernels_errors_are_survived(opened: Any) -> None:
     assert port.port.counters.refused["kernel: error"] == 1
 
 
-def test_few_are_read_one_by_one(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_are_read_one_by_one(opened: Any) -> None:
     """Errors, long ones, empty ones and refusals are counted as in batches; an event takes one."""
     port = opened("udp://127.0.0.1:0", rate=Rate(3, 1.0))
-    port.port._source.plain = True
-    receive = port.port._source.receive_one
+    port.receiver.plain = True
+    receive = port.receiver.receive_one
     results: list[Any] = [BlockingIOError(), ConnectionRefusedError(errno.ECONNREFUSED, ""), (None, LONG)]
 
     def faulty() -> Any:
@@ -255,8 +258,7 @@ def test_few_are_read_one_by_one(opened: Any, monkeypatch: pytest.MonkeyPatch) -
             raise results.pop(0)
         return results.pop(0)
 
-    monkeypatch.setattr(port.port._source, "receive_one", faulty)
-    port.port._source._left = 100
+    port.receiver.receive_one = faulty
     client = port.client()
     for data in (b"", b"a", b"bc", b"def"):
         client.sendto(data, ("127.0.0.1", port.number))

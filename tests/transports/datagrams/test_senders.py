@@ -94,6 +94,6 @@ def test_refusals() -> None:
     assert senders.refusals([foe, friend, foe]) == ["access", None, "access"]
     for port in range(PEERS_KEPT + 10):
         assert senders.refusal(Peer.inet(("198.51.100.1", port))) == "access"
-    assert len(senders._barred) <= PEERS_KEPT
+    assert 0 < senders.verdicts_kept <= PEERS_KEPT
     senders.admit(None)
     assert senders.refusal(foe) is None

@@ -183,7 +183,7 @@ def test_abstract(kind: Kind) -> None:
 def test_reasons_in_words(error: int, words: str) -> None:
     """Each refusal by the kernel says what to do."""
     address = Address(Kind.UNIX, path="/run/x/a.sock")
-    assert unix._explain(OSError(error, os.strerror(error)), address) == words
+    assert unix.reason_for(OSError(error, os.strerror(error)), address) == words
 
 
 @KINDS
