@@ -17,6 +17,10 @@ from twisted.internet.protocol import Protocol
 from sockd.protocols.contract import State
 from sockd.transports.twisted import TwistedProtocol
 
+# Classes of protocols that answer for themselves. All are forgotten together.
+_plain: set[type] = set()
+PLAIN_KEPT = 1000
+
 Face = Any  # what answers: an object of a third party's, or one of those here
 
 
@@ -65,6 +69,18 @@ def _is_the_last(request: Any, _version: bytes = b"") -> bool:  # Any: twisted.w
 
 def face(protocol: TwistedProtocol) -> Face:
     """What answers for this protocol."""
+    kind = type(protocol)
+    if kind in _plain:
+        return protocol
+    found = _face(protocol)
+    if found is protocol:
+        if len(_plain) >= PLAIN_KEPT:  # a module that is imported anew has new classes
+            _plain.clear()
+        _plain.add(kind)
+    return found
+
+
+def _face(protocol: TwistedProtocol) -> Face:
     while (wrapped := _wrapped(protocol)) is not None:
         protocol = wrapped
     channel = _web_channel(protocol)

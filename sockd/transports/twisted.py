@@ -35,6 +35,7 @@ _IMMEDIATE = (
     "makeConnection", "connectionMade", "dataReceived", "connectionLost", "readConnectionLost",
     "writeConnectionLost", "last_word", "freeze", "thaw",
 )  # fmt: skip
+CLASSES_KEPT = 1000
 _looked_at: set[type] = set()  # classes of protocols whose methods are none of a coroutine
 
 
@@ -43,6 +44,8 @@ def built(factory: Any, peer: Peer) -> TwistedProtocol:  # a StreamFactory
     protocol = factory.buildProtocol(peer_address(peer))
     if type(protocol) not in _looked_at:
         awaited_nowhere(made(protocol, "buildProtocol"), _IMMEDIATE)
+        if len(_looked_at) >= CLASSES_KEPT:  # a module that is imported anew has new ones
+            _looked_at.clear()
         _looked_at.add(type(protocol))
     return protocol
 
