@@ -14,10 +14,10 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 
-from sockd.protocols.contract import State
+from sockd.base.frozen import State
 from sockd.transports.twisted import TwistedProtocol
 
-Face = Any  # what answers: an object of a third party's, or one of those here
+Face = Any  # what answers. Any: an object of a third party's, or one of those here
 
 
 class WebChannel:
@@ -78,7 +78,7 @@ def _wrapped(protocol: TwistedProtocol) -> TwistedProtocol | None:
     return protocol.wrappedProtocol
 
 
-def _web_channel(protocol: TwistedProtocol) -> Any:
+def _web_channel(protocol: TwistedProtocol) -> Face:
     http = sys.modules.get("twisted.web.http")
     if http is None:
         return None

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from sockd.plan.plan import EndpointPlan
 from sockd.transports.connection import Connection
@@ -34,7 +33,7 @@ def culprit(frames: Sequence[FrameType], endpoints: Iterable[Endpoint]) -> Culpr
     return Culprit(found or _by_module(frames, everywhere), _call(frames))
 
 
-def _endpoint_of(this: Any, endpoints: Iterable[Endpoint]) -> str:
+def _endpoint_of(this: object, endpoints: Iterable[Endpoint]) -> str:
     """The endpoint that the `self` of a frame belongs to; "" where it is none's, or that of all."""
     if this is None:
         return ""
