@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sockd.base.addresses import Address
 from sockd.base.errors import SockdError
+from sockd.base.frozen import State
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock, Later, Reactor, Timer
@@ -51,7 +52,6 @@ from sockd.protocols.contract import (
     Reloading,
     Service,
     Specification,
-    State,
     StreamFactory,
     StreamTransport,
     Surviving,

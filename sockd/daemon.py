@@ -70,7 +70,7 @@ class Daemon(Service):
         self._serving = serving
         self.log = Logger("sockd")
         self.began = reactor.seconds()
-        self.commands: Mapping[str, Callable[..., Any]] = {}  # each has parameters and a result of its own
+        self.commands: Mapping[str, Callable[..., Any]] = {}  # Any: each has its own parameters and result
         self.around = Surroundings(
             reactor,
             Flusher(reactor),
@@ -302,7 +302,7 @@ class Daemon(Service):
         self.reports.stop()
         self.log.info("stopped", event="stopped")
 
-    def _at_most(self, waited: Deferred[Any], deadline: float) -> Deferred[None]:
+    def _at_most(self, waited: Deferred[Any], deadline: float) -> Deferred[None]:  # Any: it is dropped
         """Fires with this one, at the deadline or a moment after `hurry`, whatever a third party does."""
         self._waiting = Wait(self._reactor, waited, max(0.0, deadline - self.seconds()))
         if self._hurried:

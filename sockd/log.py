@@ -18,6 +18,7 @@ from zope.interface import implementer
 from sockd.base import descriptors, paths
 from sockd.base.account import Account
 from sockd.base.errors import SockdError
+from sockd.base.frozen import Frozen
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
@@ -32,8 +33,10 @@ _DECIMALS = 3  # of a number in JSON, which is seconds
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}  # syslog(3)
 _LEVELS = list(_PRIORITIES)
 _DESCRIPTORS = {"stdout": 1, "stderr": 2}
-Event = dict[str, Any]  # of Twisted's: the code that logs chooses names and values
-Frozen = Mapping[str, Any]  # a destination for the next program, which reads it from JSON
+Event = dict[str, Any]  # of Twisted's. Any: the code that logs chooses names and values
+# twistd's options as twisted.python.usage parses them. Any: text, numbers, or what its own converters make of
+# them.
+TwistdOptions = Mapping[str, Any]
 Format = Callable[[Event, str, bool], str]  # of an event, its level, and whether details are wanted
 
 
@@ -228,7 +231,7 @@ def _journal(event: Event, level: str, details: bool) -> str:
 
 
 def _json(event: Event, level: str, details: bool) -> str:
-    fields: dict[str, Any] = {"time": timestamp(event["log_time"]), "level": level}
+    fields: Event = {"time": timestamp(event["log_time"]), "level": level}
     template = str(event.get("log_format", ""))
     fields |= {
         key: _number(value) if isinstance(value, float) else value
@@ -255,7 +258,7 @@ def _number(value: float) -> float | str:
     return round(value, _DECIMALS) if isfinite(value) else str(value)
 
 
-def _dumps(value: Any) -> str:
+def _dumps(value: object) -> str:
     """JSON that is as safe to look at as the text is, and gives back what it was made from."""
     return visible_json(json.dumps(value, ensure_ascii=False, default=str))
 
@@ -394,7 +397,7 @@ class OwnLog:
 
 
 def own_log(
-    options: Mapping[str, Any],
+    options: TwistdOptions,
     plan: LogPlan,
     handed: Frozen | None,
     environ: Mapping[str, str],

@@ -28,7 +28,7 @@ from sockd.control.conversation import Conversation
 from sockd.control.status import Outcome
 from sockd.control.welcome import welcome
 from sockd.daemon import Daemon
-from sockd.log import own_log
+from sockd.log import TwistdOptions, own_log
 from sockd.plan import budget
 from sockd.plan.build import read
 from sockd.plan.changes import Changes, Setting
@@ -49,11 +49,7 @@ from sockd.tree.unraisable import Unraisable
 from sockd.upgrade import thawing
 from sockd.upgrade.carried import Carried
 from sockd.upgrade.course import Course
-from sockd.upgrade.value import Handover
-
-# twistd's options as twisted.python.usage parses them: text, numbers, or what its own converters make of
-# them.
-TwistdOptions = Mapping[str, Any]
+from sockd.upgrade.value import Handover, ProcessValues
 
 # Seconds for which systemd's watchdog waits for the new program of an upgrade: the shipped units' interval.
 _UPGRADE_WATCHDOG = 30.0
@@ -123,7 +119,8 @@ class Program(Daemon):
         if self._own_log is not None:
             self._own_log.observer.origin = self._origin.of_event
 
-    def setServiceParent(self, parent: Any) -> None:  # noqa: N802 - Twisted's Application
+    # Any: Twisted's Application, which is a Componentized and more.
+    def setServiceParent(self, parent: Any) -> None:  # noqa: N802
         super().setServiceParent(parent)
         if self._own_log is not None:
             parent.setComponent(ILogObserver, self._own_log.observer)
@@ -263,8 +260,8 @@ class Program(Daemon):
                     "the log can't be reopened: {why}", why=error.strerror, event="log"
                 )
 
-    def _process_values(self) -> dict[str, Any]:
-        """The fields of a Handover that are the process's; Any: each has a type of its own."""
+    def _process_values(self) -> ProcessValues:
+        """The fields of a Handover that are the process's."""
         log = None if self._own_log is None else self._own_log.freeze()
         return {**self._carried.values(), "log": log}
 

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.errors import FileWrongError, SockdError, SystemLacksError
-from sockd.control.language import Refused
+from sockd.control.language import Json, Refused
 from sockd.control.listener import ControlListener
 from sockd.control.status import Outcome
 from sockd.plan import words
@@ -32,8 +32,8 @@ from sockd.tree.supervisor import describe
 
 T = TypeVar("T")
 
-# A command's answer, as the control socket sends it: JSON.
-Report = dict[str, Any]
+# A command's answer, as the control socket sends it.
+Report = dict[str, Json]
 
 
 class Turnstile(Generic[T]):
@@ -43,6 +43,7 @@ class Turnstile(Generic[T]):
     that they want it to see.
     """
 
+    # Any: Twisted's own type of a coroutine that awaits Deferreds.
     def __init__(self, work: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> None:
         self._work = work
         self._now: Deferred[T] | None = None

@@ -17,13 +17,14 @@ from sockd.base.errors import SockdError, SystemLacksError
 from sockd.base.paths import absolute
 from sockd.base.reactor import ProcessReactor
 from sockd.config.source import DEFAULT_FILE
+from sockd.log import TwistdOptions
 from sockd.process import only_reactor
 from sockd.process.directories import directories as directories_of
 from sockd.process.directories import make_directories
 from sockd.process.pid_file import PidFile
 from sockd.process.replaced import refuse_replacements
 from sockd.process.switches import Switches, settle
-from sockd.program import Program, TwistdOptions, read_file, refusal
+from sockd.program import Program, read_file, refusal
 from sockd.sinks.thread import PoolThread
 from sockd.transports.twisted import follow_reactor
 from sockd.upgrade import passing
@@ -49,7 +50,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:  # noqa: N802
         """Take the pid file over from twistd, which would open and remove it as root through any link."""
-        parent: Any = self.parent or {}  # twistd's options
+        parent: Any = self.parent or {}  # Any: twistd's options, which have no types
         if parent.get("pidfile"):
             try:
                 self.pid_file = absolute(parent["pidfile"])

@@ -97,7 +97,7 @@ def _set(what: str) -> Callable[[int], int]:
     """setfsuid(2) or setfsgid(2) of the C library; each returns what was set before."""
     import ctypes  # noqa: PLC0415 - `sockd status` does without
 
-    function: Any = getattr(ctypes.CDLL(None), f"setfs{what}")  # ctypes knows no signatures
+    function: Any = getattr(ctypes.CDLL(None), f"setfs{what}")  # Any: ctypes knows no signatures
     function.argtypes = (ctypes.c_uint,)
     function.restype = ctypes.c_uint
     call: Callable[[int], int] = function

@@ -7,9 +7,11 @@ line before it looks at the next: what isn't taken waits, and a mark stands in f
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from sockd.base.frozen import Frozen
 
 
 class Sort(Enum):
@@ -157,7 +159,7 @@ class LineSplitter:
         """Where `take` is in the stream, as values that can be handed to another program."""
         return {"rest": self.rest, "discarding": self._discarding}
 
-    def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
+    def thaw(self, state: Frozen) -> None:
         """Go on where another splitter was frozen; what `state` lacks is empty."""
         self._buffer = bytearray(state.get("rest", b""))
         self._offset = 0

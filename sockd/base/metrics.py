@@ -1,10 +1,9 @@
 """What is counted of connections and datagrams, in the words of the log."""
 
 from collections import Counter
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
+from sockd.base.frozen import Frozen
 from sockd.base.units import counted
 
 
@@ -70,7 +69,7 @@ class Counters:
         counted = {name: getattr(self, name) for name in self.__slots__}
         return {name: dict(count) if isinstance(count, Counter) else count for name, count in counted.items()}
 
-    def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
+    def thaw(self, state: Frozen) -> None:
         """Add what another program has counted."""
         for name in self.__slots__:
             counted = getattr(self, name)

@@ -1,13 +1,14 @@
 """Peers: the IP address and port of the other end, or its uid and pid on a Unix socket."""
 
-from collections.abc import Mapping
 from ipaddress import IPv6Address
 from typing import Any
 
+from sockd.base.frozen import Frozen
+
 # What sendmsg(2) takes besides the bytes: level, type and data of each control message.
 Ancillary = tuple[tuple[int, int, bytes], ...]
-# An address as the socket module has it, whose type depends on the family: a tuple of two or four, a path, or
-# the bytes of an abstract name.
+# An address as the socket module has it. Any: its type depends on the family, a tuple of two or four, a path,
+# or the bytes of an abstract name.
 Sockaddr = Any
 
 
@@ -77,7 +78,7 @@ class Peer:
         self.pinned: object = None
 
     @classmethod
-    def inet(cls, sockaddr: tuple[Any, ...], control: Ancillary = ()) -> "Peer":
+    def inet(cls, sockaddr: tuple[str, int, *tuple[object, ...]], control: Ancillary = ()) -> "Peer":
         """The peer of an address from accept(2) or recvfrom(2); an IPv4-mapped one is shown as IPv4."""
         return cls(sockaddr, host=unmapped(sockaddr[0]), port=sockaddr[1], control=control)
 
@@ -107,7 +108,7 @@ class Peer:
         }
 
     @classmethod
-    def thaw(cls, state: Mapping[str, Any]) -> "Peer":
+    def thaw(cls, state: Frozen) -> "Peer":
         """The peer that was frozen to this state."""
         sockaddr = state["sockaddr"]
         peer = cls(

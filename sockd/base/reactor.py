@@ -7,6 +7,15 @@ These protocols say what each part of sockd needs of it, so that mypy checks a s
 from collections.abc import Callable
 from typing import Any, Protocol
 
+# Something with fileno, doRead, doWrite and connectionLost. Any: Twisted's IReadDescriptor and
+# IWriteDescriptor are interfaces of zope's, which are no types of our own classes.
+Descriptor = Any
+# A reactor for functions of Twisted. Any: they ask for its interfaces of zope's, which are no types of our
+# own classes either, and allow no method to be replaced.
+TwistedReactor = Any
+# What is passed on to a function. Any: with `object`, no class could name its own parameters as Twisted's do.
+Argument = Any
+
 
 class Timer(Protocol):
     """A call that is due later (Twisted's IDelayedCall)."""
@@ -21,8 +30,13 @@ class Clock(Protocol):
 
     def seconds(self) -> float: ...
 
-    # What a timer's call returns is dropped, so it may be anything.
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> Timer: ...  # noqa: A002, N802
+    def callLater(  # noqa: N802
+        self,
+        delay: float,
+        callable: Callable[..., object],  # noqa: A002
+        *args: Argument,
+        **kw: Argument,
+    ) -> Timer: ...
 
 
 class Later(Protocol):
@@ -32,14 +46,15 @@ class Later(Protocol):
     each turn (`transports.continued`), which calls of the reactor's own timers don't.
     """
 
-    # What the call returns is dropped, so it may be anything.
-    def __call__(self, function: Callable[..., Any], /, *arguments: Any, delay: float = 0.0) -> Timer: ...
+    def __call__(
+        self, function: Callable[..., object], /, *arguments: object, delay: float = 0.0
+    ) -> Timer: ...
 
 
 def later_by(clock: Clock) -> Later:
     """The same by a clock's own timers, for where there is no endpoint."""
 
-    def later(function: Callable[..., Any], /, *arguments: Any, delay: float = 0.0) -> Timer:
+    def later(function: Callable[..., object], /, *arguments: object, delay: float = 0.0) -> Timer:
         return clock.callLater(delay, function, *arguments)
 
     return later
@@ -48,23 +63,34 @@ def later_by(clock: Clock) -> Later:
 class Watcher(Protocol):
     """Calls `doRead` and `doWrite` of descriptors that are ready: the reactor, or a lane within it."""
 
-    # IReadDescriptor and IWriteDescriptor: zope's interfaces are no types of our own classes.
-    def addReader(self, reader: Any) -> object: ...  # noqa: N802
-    def removeReader(self, reader: Any) -> object: ...  # noqa: N802
-    def addWriter(self, writer: Any) -> object: ...  # noqa: N802
-    def removeWriter(self, writer: Any) -> object: ...  # noqa: N802
+    def addReader(self, reader: Descriptor) -> object: ...  # noqa: N802
+    def removeReader(self, reader: Descriptor) -> object: ...  # noqa: N802
+    def addWriter(self, writer: Descriptor) -> object: ...  # noqa: N802
+    def removeWriter(self, writer: Descriptor) -> object: ...  # noqa: N802
 
 
 class Reactor(Clock, Watcher, Protocol):
     """A clock that also watches descriptors and takes calls from other threads."""
 
-    def callFromThread(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+    def callFromThread(  # noqa: N802
+        self,
+        callable: Callable[..., object],  # noqa: A002
+        /,
+        *args: Argument,
+        **kw: Argument,
+    ) -> object: ...
 
 
 class MainReactor(Reactor, Protocol):
     """The reactor that the process runs."""
 
-    def callWhenRunning(self, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> object: ...  # noqa: A002, N802
+    def callWhenRunning(  # noqa: N802
+        self,
+        callable: Callable[..., object],  # noqa: A002
+        /,
+        *args: Argument,
+        **kw: Argument,
+    ) -> object: ...
 
 
 class ProcessReactor(MainReactor, Protocol):

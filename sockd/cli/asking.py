@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -23,7 +22,7 @@ _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:,=@%+-]{0,199}")
 _LONGEST_TIMEOUT = 86_400.0  # seconds
 
 # The function of a subcommand: click calls it with whatever options and arguments it declares.
-Function = Callable[..., Any]
+Function = Callable[..., object]
 
 
 class Duration(click.ParamType[float]):
@@ -31,8 +30,7 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    # click hands over whatever was given, or is the default.
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         from sockd.base.units import duration  # noqa: PLC0415
 
         try:

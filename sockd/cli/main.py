@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _DAEMON_TIMEOUT = 2.0  # seconds that `check` waits for a daemon to say who it is
 
 # The function of a subcommand: click calls it with whatever options and arguments it declares.
-Function = Callable[..., Any]
+Function = Callable[..., object]
 
 
 def takes_file(function: Function) -> Function:
@@ -64,13 +64,14 @@ class Interrupted(BaseException):
 class Commands(click.Group):
     """The subcommands, of which Ctrl-C ends each without a word."""
 
+    # Any: as click's own have them.
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         try:
             return super().make_context(*arguments, **more)
         except KeyboardInterrupt:
             raise Interrupted from None
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

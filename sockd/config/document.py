@@ -20,7 +20,7 @@ MAX_DEPTH = 32  # lists and mappings within each other
 MAX_VALUES = 200_000  # in one file, where an alias counts as what it stands for
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# libyaml's, where PyYAML was built with it. PyYAML is untyped: so are its events, errors and marks.
+# libyaml's, where PyYAML was built with it. Any: two classes that have no base in common.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -82,7 +82,7 @@ class _Builder:
     _count: int = 0
     _documents: int = 0
 
-    def build(self, events: Iterable[Any]) -> None:
+    def build(self, events: Iterable[yaml.Event]) -> None:
         for event in events:
             place = self._place(event)
             match event:
@@ -107,7 +107,7 @@ class _Builder:
                     if self._documents > 1:
                         self._stop(place, "a second document begins here: a file holds one")
 
-    def _begin(self, event: Any, place: Place) -> None:
+    def _begin(self, event: yaml.CollectionStartEvent, place: Place) -> None:
         if len(self._stack) == MAX_DEPTH:
             self._stop(place, f"lists and mappings are nested more than {MAX_DEPTH} deep here")
         mapping = isinstance(event, yaml.MappingStartEvent)
@@ -162,12 +162,12 @@ class _Builder:
         value, count = known
         self._add(value, None, count)
 
-    def _tag(self, event: Any, place: Place) -> None:
+    def _tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, place: Place) -> None:
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self._note(place, f"the tag {shown(tag)} is not supported: leave it out, or quote the text")
 
-    def _place(self, event: Any) -> Place:
+    def _place(self, event: Any) -> Place:  # Any: the parser's have a mark, unseen by mypy
         return Place(self.name, event.start_mark.line + 1, event.start_mark.column + 1)
 
     def _note(self, place: Place, text: str) -> None:

@@ -14,7 +14,7 @@ OFF = "off"
 # What people write where they mean `off`. It isn't taken for it, but `off` is suggested.
 MEANT_AS_OFF = "none|never|no|null|nil|false|disabled?|unlimited|infinit[ey]|forever|-|0.{0,3}"
 
-# A JSON Schema, or a part of one, as pydantic has it.
+# A JSON Schema, or a part of one. Any: as pydantic has it.
 JsonSchema = dict[str, Any]
 
 
@@ -38,7 +38,7 @@ class Form:
     """
 
     read: Callable[[object, ValidationInfo], object]
-    write: Callable[[Any], object]  # of what `read` returns: the Annotated that holds the Form has the type
+    write: Callable[[Any], object]  # Any: of what `read` returns, whose type the Annotated has
     schema: JsonSchema
     off: bool = False
 
@@ -90,7 +90,7 @@ def merge(*layers: SectionT) -> SectionT:
     written = [layer for layer in layers if layer.model_fields_set] or [layers[0]]
     if not written[1:]:
         return written[0]  # nearly always, and a merge takes time
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {}  # Any: each key has a type of its own
     for layer in written:
         for name in layer.model_fields_set:
             value, below = getattr(layer, name), values.get(name)
@@ -99,6 +99,6 @@ def merge(*layers: SectionT) -> SectionT:
     return cast("SectionT", layers[0].model_construct(**values))
 
 
-def no_default(schema: dict[str, Any]) -> None:
+def no_default(schema: JsonSchema) -> None:
     """Leave the default out of a key's schema: what counts without the key can't be written."""
     del schema["default"]

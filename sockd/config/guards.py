@@ -1,10 +1,10 @@
 """The keys of `tls`, `access` and `proxy_protocol`: who may connect, and how both ends prove who they are."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from sockd.config.form import Section, no_default, wrong
+from sockd.config.form import JsonSchema, Section, no_default, wrong
 from sockd.config.hosts import (
     Accounts,
     Names,
@@ -33,7 +33,7 @@ def _not_empty(value: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
     return value
 
 
-def _at_least_one(schema: dict[str, Any]) -> None:
+def _at_least_one(schema: JsonSchema) -> None:
     no_default(schema)
     schema["minItems"] = 1
 

@@ -7,7 +7,7 @@ endpoint's protocol; it is misspelt.
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 
@@ -79,7 +79,7 @@ def below(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     return None
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # an annotation has any type
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):

@@ -88,13 +88,13 @@ class Loaded:
 class _Top(Main):
     """The main file without its endpoints, which are read one by one."""
 
-    endpoints: Any = None  # anything: it is read by itself
+    endpoints: Any = None  # Any: each is read by itself, whatever it is
 
 
 class _IncludedTop(Section):
     """An included file without its endpoints."""
 
-    endpoints: Any = None
+    endpoints: object = None
 
 
 def validate(
@@ -109,7 +109,7 @@ def validate(
 
     `options` returns the names of those that the protocol has, if the value is an endpoint.
     """
-    value: Any = root
+    value: Any = root  # Any: only the model knows what is at the path
     for step in at:
         value = value[step]
     with suppress(ValidationError):

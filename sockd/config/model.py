@@ -330,6 +330,7 @@ class Endpoint(Section):
         description="Proxies in front of the TCP and TLS addresses that name their clients.",
     )
     protocol: Text = Field(description="The protocol's name, as `sockd protocols` shows it.")
+    # Any: only the protocol's own model knows their types.
     options: Annotated[Mapping[str, Any], BeforeValidator(_read_options)] = Field(
         {}, description="The options of the protocol."
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from sockd.base.errors import Place, Problem
 from sockd.base.spelling import offer
@@ -11,6 +12,8 @@ from sockd.base.units import counted
 from sockd.config import keys
 from sockd.config.values import Items, Mapping, Scalar, Value, read_as, shown
 
+# What pydantic's error says of its kind. Any: as pydantic has it.
+_Context = dict[str, Any]
 Steps = tuple[str | int, ...]  # from the root of a file to a value
 
 
@@ -28,7 +31,7 @@ def show(path: Steps) -> str:
 
 def place_of(root: Value, path: Steps) -> Place:
     """The place of the value at this path, or of the innermost value around it that is there."""
-    here: Any = root
+    here: Value = root
     place = root.place
     for step in path:
         if isinstance(here, Mapping) and isinstance(step, str) and step in here:
@@ -44,7 +47,7 @@ def place_of(root: Value, path: Steps) -> Place:
 
 def key_place(root: Value, path: Steps) -> Place:
     """The place of the key at the end of this path, or of the item in a list."""
-    parent: Any = root
+    parent: Any = root  # Any: the model has found something at each step
     for step in path[:-1]:
         parent = parent[step]
     return parent.keys_at[str(path[-1])] if isinstance(parent, Mapping) else place_of(root, path)
@@ -64,16 +67,17 @@ def of_model(
     return [_problem(one, model, root, at, options) for one in error.errors(include_url=False)]
 
 
-def steps_to(error: Any) -> Steps:
-    """The steps to what an ErrorDetails of pydantic's is about, from the value that the model refused."""
+def steps_to(error: ErrorDetails) -> Steps:
+    """The steps to what an error of pydantic's is about, from the value that the model refused."""
     *before, last = error["loc"] or ("<whole>",)
     # A step in angle brackets is the tag of one of several forms, not of the file; an unknown key is its own.
     inner = tuple(step for step in before if not str(step).startswith("<"))
     return inner + ((last,) if error["type"] == "extra_forbidden" or not str(last).startswith("<") else ())
 
 
-# `error` is an ErrorDetails of pydantic's, and `context` its `ctx`, whose values have any type.
-def _problem(error: Any, model: type[BaseModel], root: Value, at: Steps, options: Collection[str]) -> Problem:
+def _problem(
+    error: ErrorDetails, model: type[BaseModel], root: Value, at: Steps, options: Collection[str]
+) -> Problem:
     kind = error["type"]
     unknown = kind == "extra_forbidden"
     inner = steps_to(error)
@@ -101,7 +105,7 @@ def _model_at(model: type[BaseModel], path: Steps) -> type[BaseModel]:
     return model
 
 
-def _others(error: Any) -> str:
+def _others(error: ErrorDetails) -> str:
     """The message of a type that isn't sockd's, on one line and with a lower-case letter at its beginning."""
     text = " ".join(str(error["msg"]).split())
     return text[:1].lower() + text[1:] if error["type"] != "sockd" else text
@@ -119,7 +123,7 @@ def _not_a_list(value: object, _context: object) -> str:
     return f"a list is expected here, not {shown(str(value)) if isinstance(value, str) else 'a mapping'}"
 
 
-def _none_of(value: object, context: Any) -> str:
+def _none_of(value: object, context: _Context) -> str:
     words = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
     kind = read_as(value)
     if kind in ("list", "mapping"):
@@ -127,7 +131,8 @@ def _none_of(value: object, context: Any) -> str:
     return f"{shown(str(value))} is not known here{offer(str(value), words)}"
 
 
-_WORDS: dict[str, Callable[[Any, Any], str]] = {
+# Any: the value that was refused, whose type is its kind of error's.
+_WORDS: dict[str, Callable[[Any, _Context], str]] = {
     "int_parsing": lambda value, _context: f"{shown(str(value))} is not a whole number",
     "float_parsing": lambda value, _context: f"{shown(str(value))} is not a number",
     "model_type": not_a_mapping,

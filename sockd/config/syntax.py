@@ -64,8 +64,12 @@ _WORDS = (
     ("<document start>", _HERE, "something follows the mapping of keys and values: a file has one"),
 )
 
+# A yaml.MarkedYAMLError. Any: the parser's always have a mark and a problem, which the type doesn't say.
+_MarkedError = Any
+_Mark = Any  # of one. Any: libyaml's is of another class than PyYAML's own
 
-def problem_of(error: Any, text: str, name: str) -> Problem:
+
+def problem_of(error: _MarkedError, text: str, name: str) -> Problem:
     """The problem that a yaml.MarkedYAMLError is about, in a text of the file `name`."""
     lines = [*re.split("\r\n|\r|\n", text), ""]
     mark = error.problem_mark
@@ -122,7 +126,7 @@ def _shown(text: str) -> str:
     return text if text.isprintable() and len(text) <= 60 else shown(text)
 
 
-def _in_words(error: Any, line: str, name: str) -> Problem:
+def _in_words(error: _MarkedError, line: str, name: str) -> Problem:
     """The parser's message in plainer words."""
     what = error.problem or ""
     if ("block end" in what or "expected key" in what) and line[: error.problem_mark.column].strip():
@@ -142,5 +146,5 @@ def _in_words(error: Any, line: str, name: str) -> Problem:
     return Problem(_place(mark, name), "", f"this is not YAML: {what}")
 
 
-def _place(mark: Any, name: str) -> Place:
+def _place(mark: _Mark, name: str) -> Place:
     return Place(name, mark.line + 1, mark.column + 1)

@@ -31,7 +31,7 @@ class Scalar(str):
         return self
 
 
-# The items of a list and the values of a mapping are Values, of which only the model knows the types.
+# The items of a list and the values of a mapping are Values. Any: only the model knows of which kind.
 class Items(list[Any]):
     """A list; `place` is where it begins."""
 
@@ -40,7 +40,7 @@ class Items(list[Any]):
         self.place = place
 
 
-class Mapping(dict[str, Any]):
+class Mapping(dict[str, Any]):  # Any: as in Items
     """A mapping; `place` is where it begins, and `keys_at` has the places of its keys."""
 
     def __init__(self, place: Place) -> None:

@@ -10,6 +10,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockd.base.frozen import State
 from sockd.base.lines import TOO_LONG, LineSplitter
 from sockd.base.metrics import End
 from sockd.base.reactor import Clock, Later, Timer
@@ -17,7 +18,6 @@ from sockd.base.units import format_duration
 from sockd.control import requests
 from sockd.control.language import MAX_REQUEST_BYTES, Json, Refused
 from sockd.control.requests import Request
-from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.sockets.unix import credentials, groups_of
 

@@ -11,7 +11,7 @@ VERSION = 1
 MAX_REQUEST_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
-# A value that JSON can say, as the json module reads and writes it: it has no narrower type for either.
+# A value that JSON can say. Any: as the json module reads and writes it, which has no narrower type.
 Json = Any
 
 

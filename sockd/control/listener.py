@@ -5,13 +5,13 @@ import socket
 from collections.abc import Mapping
 
 from sockd.base.addresses import Address
+from sockd.base.frozen import State
 from sockd.base.metrics import Counters
 from sockd.control.conversation import Allowed
 from sockd.control.server import ControlServer, Effect
 from sockd.plan.changes import Changes, Setting
 from sockd.plan.plan import Plan
 from sockd.process.rights import Rights
-from sockd.protocols.contract import State
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opening import Opened, tune
 from sockd.transports.sockets.options import SocketOptions

@@ -20,6 +20,9 @@ _MAX_PROBLEMS = 10
 # Characters of a problem in an answer, and of a request in the log.
 _MAX_SHOWN = 300
 
+# Any: an annotation that is made at run time has no type for mypy.
+Annotation = Any
+
 
 class Arguments(BaseModel):
     """The arguments of a command. Nothing is converted, and what isn't declared is wrong."""
@@ -30,14 +33,15 @@ class Arguments(BaseModel):
 @cache  # a model takes a third of a millisecond to make
 def _model(declared: tuple[Argument, ...]) -> type[Arguments]:
     """The model that arguments which are declared so must fit."""
+    # Any: `create_model` has other parameters too.
     fields: dict[str, Any] = {argument.name: _field(argument) for argument in declared}
     return create_model("Arguments", __base__=Arguments, **fields)
 
 
-def _field(argument: Argument) -> tuple[Any, Any]:
-    """An annotation and a default, as pydantic takes them: an annotation made here has no type for mypy."""
+def _field(argument: Argument) -> tuple[Annotation, object]:
+    """An annotation and a default, as pydantic takes them."""
     declared = argument.type
-    found: Any
+    found: Annotation
     match declared:
         case Text():
             found = Annotated[str, Field(min_length=1, max_length=declared.longest)]
@@ -53,7 +57,7 @@ def _field(argument: Argument) -> tuple[Any, Any]:
     return (found | None if argument.default is None else found), argument.default
 
 
-def _number(declared: Number) -> Any:
+def _number(declared: Number) -> Annotation:
     return Annotated[int, Field(ge=declared.least, le=declared.greatest)]
 
 

@@ -4,12 +4,12 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockd.base.frozen import State
 from sockd.base.metrics import Counters, End, summary
 from sockd.base.peers import Peer
 from sockd.base.reactor import Reactor, Timer
@@ -22,7 +22,6 @@ from sockd.control.language import MAX_ANSWER_BYTES, Json, Refused
 from sockd.control.requests import Request
 from sockd.limits.rates import Buckets
 from sockd.limits.suppression import LogLimiter
-from sockd.protocols.contract import State
 from sockd.transports.acceptor import SHORTAGE_PAUSE, Acceptor
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
@@ -39,7 +38,7 @@ _USERS_TURNED_AWAY = 256  # that have lines of their own; others share
 # What a command does. It is called with the arguments that the command declares (commands.py), by their
 # names; what it returns, or what its Deferred or coroutine comes to, is the answer's result. It raises
 # Refused where it can't be done.
-Effect = Callable[..., Any]
+Effect = Callable[..., object]
 
 
 class ControlServer:

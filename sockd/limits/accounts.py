@@ -14,9 +14,9 @@ numbers of a source are what was counted since it came into the table, and so at
 A source without an account costs two microseconds, its share of the batches included.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from sockd.base.frozen import Frozen, State
 from sockd.limits.sources import Source
 
 KEPT = 128  # of each ranking
@@ -61,7 +61,7 @@ class Account:
             self.refusals - refusals,
         )
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> Frozen:
         """Its numbers, for the program that takes over in an upgrade."""
         return {
             "connections": self.connections,
@@ -74,7 +74,7 @@ class Account:
         }
 
     @classmethod
-    def thaw(cls, state: Mapping[str, Any]) -> "Account":
+    def thaw(cls, state: Frozen) -> "Account":
         """The account that was frozen to this; KeyError, TypeError or ValueError where it is none."""
         account = cls()
         account.connections, account.datagrams = int(state["connections"]), int(state["datagrams"])
@@ -155,11 +155,11 @@ class Accounts:
         self.forgotten += len(self._accounts) - len(kept)
         self._accounts = kept
 
-    def freeze(self) -> list[Any]:
+    def freeze(self) -> list[list[object]]:
         """All of them, for the program that takes over in an upgrade."""
         return [[source, account.freeze()] for source, account in self._accounts.items()]
 
-    def thaw(self, state: Any) -> None:  # Any: another program wrote it
+    def thaw(self, state: State) -> None:
         """Go on with accounts that another program has frozen; KeyError and so on where there are none."""
         for source, account in state:
             self._accounts[source] = Account.thaw(account)

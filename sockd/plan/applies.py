@@ -95,7 +95,7 @@ def socket_options(
 ) -> SocketOptions:
     """Socket options as they apply to the address; the others have their defaults."""
     usual = model.Socket()
-    values: dict[str, Any] = {}  # each of its own type
+    values: dict[str, Any] = {}  # Any: each has a type of its own
     for key in model.Socket.model_fields:
         values[key] = getattr(options if socket_key(key, address) else usual, key)
     keepalive = values["keepalive"]

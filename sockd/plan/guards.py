@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sockd.base.addresses import Kind
 from sockd.base.errors import Problem
@@ -176,7 +176,7 @@ class Guards:
             (written.root, written.endpoint.tls, (*written.steps, "tls")),
             (self.loaded.root, self.loaded.defaults.tls, ("defaults", "tls")),
         ):
-            value: Any = root  # what was read of a file: mappings, lists and scalars
+            value: object = root  # what was read of a file: mappings, lists and scalars
             for step in steps:
                 value = value.get(str(step), {}) if isinstance(value, dict) else {}
             if not isinstance(value, dict) or set(value) - section.model_fields_set:

@@ -23,7 +23,7 @@ from sockd.plan.plan import EndpointPlan, Limits, ListenerPlan, Plan, TlsPlan
 from sockd.protocols.contract import Options
 from sockd.transports.sockets.options import SocketOptions
 
-# Keys and values as the file has them, of which mappings and lists hold others: what PyYAML writes.
+# Keys and values as the file has them, of which mappings and lists hold others. Any: whatever PyYAML writes.
 Value = Any
 Tree = dict[str, Value]
 
@@ -115,7 +115,8 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./:@*\[\]+-]*")
 class _Dumper(yaml.SafeDumper):
     """Writes YAML in which text has quotes only where YAML 1.2 would read something else."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as PyYAML declares it
+    # Any: as PyYAML declares it.
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)  # lists are indented below their key
@@ -289,5 +290,6 @@ def in_line(value: Value) -> str:
 
 
 def _line(value: Value) -> str:
+    # Any: each has a type of its own.
     form: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": float("inf")}
     return str(yaml.dump(value, Dumper=_Dumper, **form)).strip()

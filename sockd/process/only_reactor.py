@@ -9,19 +9,19 @@ endpoint, with the reason; in an event it costs that connection.
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import twisted.internet
 from twisted.internet import main
 
 from sockd.base.errors import SockdError
+from sockd.base.reactor import TwistedReactor
 
 MODULE = "twisted.internet.reactor"
 
 _install = main.installReactor
 
-# Any: Twisted's reactor, which hides behind interfaces of zope.
-_kept: Any = None
+_kept: TwistedReactor = None
 
 
 class ReactorTakenError(SockdError):
@@ -29,11 +29,11 @@ class ReactorTakenError(SockdError):
 
 
 _stop: Callable[[], None] | None = None
-# What the reactor's class itself had in place of a refusal; None: it inherits it. Any: a function.
-_had: dict[str, Any] = {}
+# What the reactor's class itself had in place of a refusal; None: it inherits it.
+_had: dict[str, object] = {}
 
 
-def keep(reactor: Any) -> None:
+def keep(reactor: TwistedReactor) -> None:
     """From now on nobody else may replace, run or stop this one."""
     global _kept, _stop
     if reactor is not _kept:
@@ -53,7 +53,7 @@ def release() -> None:
     _kept = _stop = None
 
 
-def stopping(reactor: Any) -> Callable[[], None]:
+def stopping(reactor: TwistedReactor) -> Callable[[], None]:
     """What stops this reactor: for sockd alone, if it is kept."""
     return _stop if reactor is _kept and _stop is not None else reactor.stop
 
@@ -102,13 +102,13 @@ def _restore() -> None:
     vars(twisted.internet)["reactor"] = _kept
 
 
-def _refuse_another(reactor: Any = None) -> None:
+def _refuse_another(reactor: object = None) -> None:
     """In place of Twisted's `installReactor`."""
     _restore()
     raise ReactorTakenError(_replaced(reactor))
 
 
-def _replaced(other: Any) -> str:
+def _replaced(other: object) -> str:
     return (
         f"it installs a reactor of its own, {type(other).__name__}; there can only be one, which is sockd's,"
         f" {type(_kept).__name__}"

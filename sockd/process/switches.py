@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any
 
-from sockd.base.reactor import Clock, Timer
+from sockd.base.reactor import Clock, Timer, TwistedReactor
 
 # With these, Python searches what is young often, as it is little, and everything after a growth by 350,000
 # objects. Its own would have it search everything after each growth by a quarter, which takes 40 ms with
@@ -119,12 +118,11 @@ class Switches:
             gc.collect()
 
 
-def settle(reactor: Any, threads: Callable[..., Thread]) -> None:
+def settle(reactor: TwistedReactor, threads: Callable[..., Thread]) -> None:
     """Set, for good, what a reactor must have before its first timer and its first thread.
 
     A step of the wall clock would move every timer, so that the reactor's clock is the one that takes none.
     `threads` makes the threads of its pool.
     """
-    # `Any`: Twisted's reactor hides behind zope's interfaces, where its clock can't be replaced.
     reactor.seconds = time.monotonic
     reactor.getThreadPool().threadFactory = threads

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 import sockd
 from sockd.base.errors import SockdError
+from sockd.base.frozen import State
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Later, Reactor, later_by
@@ -69,10 +70,6 @@ class ContractError(SockdError):
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 
-# A part's state on its way to its successor in another program: None, bool, int, float, str, bytes, list, or
-# dict with keys of str, nested to any depth. It is Any because `thaw` reads what another version has written.
-State = Any
-
 
 @dataclass
 class Host(Generic[OptionsT]):
@@ -90,7 +87,7 @@ class Host(Generic[OptionsT]):
     udp_ports: Collection[int] = ()  # that the daemon listens on now; it changes as they do
     # The service waits for something that doesn't answer, in words; "" when that goes on. It isn't held.
     hangs: Callable[[str], None] = lambda _: None
-    service: Any = None  # what the specification's `service` returned, whose type the protocol knows
+    service: Any = None  # Any: what the specification's `service` returned, whose type the protocol knows
     # Calls a function in a later turn, within the slice that the endpoint has of each. Where none is given,
     # as in a protocol's tests, the reactor's own timers do it.
     later: Later = None  # type: ignore[assignment]
@@ -217,7 +214,7 @@ class StreamTransport(Protocol):
         Without it the endpoint's `limits.unsent` holds, which what a single event writes may exceed.
         """
 
-    # A producer provides Twisted's IPushProducer or IPullProducer, which are no types.
+    # Any: a producer provides Twisted's IPushProducer or IPullProducer, which are no types.
     def registerProducer(self, producer: Any, streaming: bool) -> None:  # noqa: N802
         """Have a producer write: a push producer (`streaming`) is paused and resumed, a pull one asked."""
 

@@ -24,8 +24,8 @@ class _Generator(GenerateJsonSchema):
         inner = self.generate_inner(schema["schema"])
         if "default" not in schema:
             return inner  # it is made anew each time
-        default: Any = schema["default"]
-        write: Any = schema["schema"].get("serialization", {})  # a dict of one of many forms
+        default: object = schema["default"]
+        write: Any = schema["schema"].get("serialization", {})  # Any: one of many forms
         if "function" in write and not write.get("info_arg"):
             default = write["function"](default)
         if isinstance(default, BaseModel | dict | SecretStr | SecretBytes):
@@ -118,7 +118,7 @@ def _options(installed: Installed, model: type[BaseModel], definitions: JsonSche
     return {"if": {"properties": {"protocol": {"enum": names}}, "required": ["protocol"]}, "then": then}
 
 
-def _explained(value: Any, expected: str = "") -> Any:  # any value of JSON
+def _explained(value: Any, expected: str = "") -> Any:  # Any: a value of JSON
     """A part of the schema with what is expected in place of an editor's message about each form of a value.
 
     `errorMessage` is no keyword of JSON Schema, but of the editors that use the YAML language server.
@@ -144,7 +144,7 @@ def _explained(value: Any, expected: str = "") -> Any:  # any value of JSON
     return {**found, "errorMessage": expected} if expected and is_form else found
 
 
-def _shared(value: Any) -> Any:  # any value of JSON
+def _shared(value: Any) -> Any:  # Any: a value of JSON
     """A part of the schema with a reference wherever the 512 file modes would be listed."""
     if isinstance(value, list):
         return [_shared(item) for item in value]

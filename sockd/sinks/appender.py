@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from sockd.base.frozen import Frozen
 from sockd.base.paths import own_descriptor
 from sockd.base.units import counted
 from sockd.sinks.opening import Opened, SinkError, Target, is_torn, open_to_append, problem
@@ -135,7 +136,7 @@ class Appender:
         if fd >= 0:
             self._close(fd)
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> Frozen:
         """What is not written, from the beginning of a record that is written in part."""
         whole, at, start = self._record_begun()
         return {
@@ -145,7 +146,7 @@ class Appender:
             "end": self._end,
         }
 
-    def thaw(self, state: dict[str, Any]) -> None:  # Any: as another version of sockd wrote it
+    def thaw(self, state: Frozen) -> None:
         """Go on with what `freeze` gave; a KeyError, TypeError or ValueError where it is none of that."""
         unwritten, offset = memoryview(state["unwritten"]), int(state["offset"])
         if not 0 <= offset <= len(unwritten):

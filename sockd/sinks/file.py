@@ -19,7 +19,7 @@ ten lines; between two times that it is done to thousands of them, enough is wri
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, TimeoutError, succeed  # noqa: A004
 from twisted.internet.task import deferLater
@@ -27,7 +27,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
-from sockd.base.reactor import Timer
+from sockd.base.frozen import Frozen
+from sockd.base.reactor import Timer, TwistedReactor
 from sockd.base.units import counted
 from sockd.sinks.appender import Appender
 from sockd.sinks.hanging import HANGS_AFTER, LOOK_INTERVAL, HangWatch
@@ -66,7 +67,7 @@ class FileSink:
         file: Appender,
         *,
         endpoint: str,
-        reactor: Any,  # a Reactor that Twisted's addTimeout and deferLater take: zope's IReactorTime
+        reactor: TwistedReactor,  # a Reactor that Twisted's addTimeout and deferLater take, too
         log: Logger,
         fail: Callable[[Exception], None],
         hangs: Callable[[str], None] = lambda _: None,
@@ -241,11 +242,11 @@ class FileSink:
 
     # -- from one program to the next
 
-    def freeze(self) -> Deferred[dict[str, Any]]:
+    def freeze(self) -> Deferred[Frozen]:
         """Fires at the end of the present write, with a state that holds until the reactor's next turn."""
         return self.worker.idle().addCallback(self._frozen)
 
-    def _frozen(self, _: None) -> dict[str, Any]:
+    def _frozen(self, _: None) -> Frozen:
         pumping, self._pumping = self._pumping, True  # so that no write begins now
         self.expect_no_more()
         self._pumping = pumping
@@ -253,7 +254,7 @@ class FileSink:
             self._reactor.callLater(0, self._begin_to_write)
         return self._file.freeze()
 
-    def thaw(self, state: dict[str, Any]) -> None:
+    def thaw(self, state: Frozen) -> None:
         """Before `startService`: that writes what was left."""
         self._file.thaw(state)
         self._accepted = self._file.unwritten

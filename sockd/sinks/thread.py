@@ -56,7 +56,7 @@ class PoolThread(ShelteredThread):
     given their results by then.
     """
 
-    def __init__(self, *args: Any, **more: Any) -> None:  # Any: as Thread's, which Twisted calls
+    def __init__(self, *args: Any, **more: Any) -> None:  # Any: as Thread's own, which Twisted calls
         super().__init__(*args, **more, daemon=True)
 
     def join(self, timeout: float | None = None) -> None:
@@ -131,7 +131,7 @@ class WorkerThread:
             self._reactor.callFromThread(self._finish, done, result)
             del job, done, task, result  # or the last write's bytes live until the next
 
-    def _finish(self, done: Deferred[Any], result: Any) -> None:
+    def _finish(self, done: Deferred[ResultT], result: ResultT) -> None:
         self.unfinished -= 1
         self.finished += 1
         while self._waiting and not self.unfinished:

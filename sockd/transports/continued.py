@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sockd.base.reactor import Timer
 from sockd.transports.flush import SLICE, Flusher
@@ -38,7 +38,11 @@ class Call:
     __slots__ = ("_arguments", "_due", "_function", "_work")
 
     def __init__(
-        self, work: "ContinuedWork", due: float, function: Callable[..., object], arguments: tuple[Any, ...]
+        self,
+        work: "ContinuedWork",
+        due: float,
+        function: Callable[..., object],
+        arguments: tuple[object, ...],
     ) -> None:
         self._work = work
         self._due = due
@@ -92,7 +96,7 @@ class ContinuedWork:
     def __len__(self) -> int:
         return len(self._now) + len(self._delayed)
 
-    def later(self, function: Callable[..., object], *arguments: Any, delay: float = 0.0) -> Call:
+    def later(self, function: Callable[..., object], *arguments: object, delay: float = 0.0) -> Call:
         """Call this in a later turn, after so many seconds or as soon as its turn has come."""
         due = self._reactor.seconds() + delay if delay else 0.0
         call = Call(self, due, function, arguments)

@@ -14,14 +14,14 @@ from typing import Any
 
 from twisted.internet.protocol import Protocol
 
-from sockd.protocols.contract import State
+from sockd.base.frozen import State
 from sockd.transports.twisted import TwistedProtocol
 
 # Classes of protocols that answer for themselves. All are forgotten together.
 _plain: set[type] = set()
 PLAIN_KEPT = 1000
 
-Face = Any  # what answers: an object of a third party's, or one of those here
+Face = Any  # what answers. Any: an object of a third party's, or one of those here
 
 
 class WebChannel:
@@ -94,7 +94,7 @@ def _wrapped(protocol: TwistedProtocol) -> TwistedProtocol | None:
     return protocol.wrappedProtocol
 
 
-def _web_channel(protocol: TwistedProtocol) -> Any:
+def _web_channel(protocol: TwistedProtocol) -> Face:
     http = sys.modules.get("twisted.web.http")
     if http is None:
         return None

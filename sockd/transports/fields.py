@@ -25,6 +25,8 @@ UNSENT_LIMIT = 16 * 1024 * 1024
 
 _OPEN = ConnectionState.OPEN  # bound once, as in `connection`
 
+Served = Any  # Any: a Connection, which is built upon this module
+
 
 class Owner(Protocol):
     """The connections that one connection belongs to: they hear of its end and of a protocol that raised."""
@@ -36,11 +38,10 @@ class Owner(Protocol):
     def lane(self, *, secure: bool) -> Watcher:
         """Where the connection is to be watched: the reactor itself, or a lane of it."""
 
-    # Any: a Connection, which is built upon this module.
-    def ended(self, connection: Any, end: End) -> None:
+    def ended(self, connection: Served, end: End) -> None:
         """The connection is lost, and its protocol has been told."""
 
-    def refused(self, connection: Any, reason: str, why: str = "") -> None:
+    def refused(self, connection: Served, reason: str, why: str = "") -> None:
         """Count that it is refused for this reason; `why` is the reason as it was found, for the log."""
 
     def protocol_failed(self, where: str) -> None:

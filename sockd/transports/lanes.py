@@ -33,6 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockd.base import descriptors
+from sockd.base.reactor import Descriptor
 from sockd.transports.flush import SLICE, Flusher
 
 # Events that are fetched by one call; more than can be handled within a slice need not be.
@@ -41,9 +42,6 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 _IN = select.EPOLLIN
 
 _log = Logger(namespace="sockd")
-
-# Something with fileno, doRead, doWrite and connectionLost: Twisted's IReadWriteDescriptor, which is no type.
-Descriptor = Any
 
 
 @implementer(IReadDescriptor)
@@ -56,7 +54,7 @@ class Lane:
     def __init__(self, flusher: Flusher) -> None:
         self._flusher = flusher
         self._reactor = flusher.reactor
-        self._poller: Any = None  # a select.epoll while `_there` has anything, else None: mypy can't see that
+        self._poller: Any = None  # Any: a select.epoll while `_there` has anything, unseen by mypy
         self._there: dict[int, Descriptor] = {}  # by number
         self._wanted: dict[int, int] = {}  # number -> the events that are registered for it
         self._left: deque[tuple[Descriptor, int, int]] = deque()  # fetched, but the slice was over

@@ -2,11 +2,11 @@
 
 import math
 import socket
-from typing import Any, Self
+from typing import Self
 
+from sockd.base.frozen import Frozen, State
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
-from sockd.protocols.contract import State
 from sockd.transports.ending import ConnectionState
 from sockd.transports.faces import go_on
 from sockd.transports.fields import UNSENT_LIMIT, Owner
@@ -14,9 +14,6 @@ from sockd.transports.flush import Flusher
 from sockd.transports.listening import Listening
 from sockd.transports.sending import Sending
 from sockd.transports.twisted import TwistedProtocol
-
-# What a connection is frozen to, by name. Any: another version of sockd may have written it.
-Frozen = dict[str, Any]
 
 
 class Movable(Sending):

@@ -89,8 +89,8 @@ def _hushed() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
-def _note_certificates(  # Any: whatever Python makes of what OpenSSL reports
-    tls: ssl.SSLObject, direction: str, _version: Any, content: Any, message: Any, data: bytes
+def _note_certificates(
+    tls: ssl.SSLObject, direction: str, _version: object, content: object, message: object, data: bytes
 ) -> None:
     """Keep the client's certificates in a handshake: of one that OpenSSL refuses it says nothing but why.
 

@@ -7,10 +7,13 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from sockd.base.hosted import awaited_nowhere, made
 from sockd.base.peers import Peer, Sockaddr
+from sockd.base.reactor import Descriptor, TwistedReactor
 
-# Twisted's IProtocol, and its IPushProducer or IPullProducer: interfaces of zope's, which are no types.
+# Twisted's IProtocol. Any: an interface of zope's, which is no type.
 TwistedProtocol = Any
-TwistedProducer = Any
+TwistedProducer = Any  # IPushProducer or IPullProducer. Any: as above
+# An address of Twisted's. Any: the types of ITCPTransport and IUDPTransport know no Unix sockets.
+TwistedAddress = Any
 
 
 def twisted_address(family: int, sockaddr: Sockaddr) -> IPv4Address | IPv6Address | UNIXAddress:
@@ -39,7 +42,7 @@ CLASSES_KEPT = 1000
 _looked_at: set[type] = set()  # classes of protocols whose methods are none of a coroutine
 
 
-def built(factory: Any, peer: Peer) -> TwistedProtocol:  # a StreamFactory
+def built(factory: Any, peer: Peer) -> TwistedProtocol:  # Any: a StreamFactory
     """The factory's protocol for a connection of this peer, or None; it may raise anything."""
     protocol = factory.buildProtocol(peer_address(peer))
     if type(protocol) not in _looked_at:
@@ -67,12 +70,10 @@ class TwistedSocket:
     def disconnected(self) -> bool:
         return not self.connected
 
-    # Any: the types of ITCPTransport know no Unix sockets.
-
-    def getPeer(self) -> Any:  # noqa: N802
+    def getPeer(self) -> TwistedAddress:  # noqa: N802
         return peer_address(self.peer)
 
-    def getHost(self) -> Any:  # noqa: N802
+    def getHost(self) -> TwistedAddress:  # noqa: N802
         if self.destination is not None:
             return twisted_address(socket.AF_INET, self.destination)
         return twisted_address(self.sock.family, self.sock.getsockname() if self.connected else None)
@@ -121,7 +122,7 @@ class TwistedSocket:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
 
-def follow_reactor(reactor: Any) -> None:  # Any: it hides behind zope's interfaces, which don't allow this
+def follow_reactor(reactor: TwistedReactor) -> None:
     """Have `reactor.removeReader(transport)` and `addReader` pause and resume a connection of ours.
 
     Protocols of Twisted's call them, and the reactor doesn't know of a connection that a lane watches. Where
@@ -129,13 +130,13 @@ def follow_reactor(reactor: Any) -> None:  # Any: it hides behind zope's interfa
     """
     add, remove = reactor.addReader, reactor.removeReader
 
-    def add_reader(reader: Any) -> None:  # Any: Twisted's IReadDescriptor, too
+    def add_reader(reader: Descriptor) -> None:
         if isinstance(reader, TwistedSocket) and not reader.reading:
             reader.startReading()
         else:
             add(reader)
 
-    def remove_reader(reader: Any) -> None:
+    def remove_reader(reader: Descriptor) -> None:
         if isinstance(reader, TwistedSocket) and reader.reading:
             reader.stopReading()
         else:

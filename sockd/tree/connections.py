@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from socket import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from sockd.base.frozen import State
 from sockd.base.metrics import Counters, End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher
@@ -14,7 +15,7 @@ from sockd.base.units import Rate, counted
 from sockd.limits.sources import source
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import Limits
-from sockd.protocols.contract import State, StreamFactory
+from sockd.protocols.contract import StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.continued import ContinuedWork
 from sockd.transports.fields import UNSENT_LIMIT
@@ -159,7 +160,7 @@ class Connections:
 
     # -- one connection
 
-    def add(self, connection: Connection, protocol: Any) -> None:  # Any: what a connection's `start` takes
+    def add(self, connection: Connection, protocol: TwistedProtocol) -> None:
         """Serve an accepted connection."""
         self._have(connection)
         if len(self._connections) >= self.limits.connections:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from sockd.base.addresses import Kind
+from sockd.base.frozen import State
 from sockd.base.hosted import awaited_nowhere, made, method_of
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.limits.sources import source
 from sockd.plan.plan import Limits, ListenerPlan
-from sockd.protocols.contract import DatagramProtocol, Member, State, Surviving
+from sockd.protocols.contract import DatagramProtocol, Member, Surviving
 from sockd.transports.datagrams.port import DatagramPort
 from sockd.transports.sockets.inet import OpenError
 from sockd.transports.sockets.opening import Opened

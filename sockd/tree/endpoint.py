@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
@@ -14,6 +13,7 @@ from twisted.python.failure import Failure
 from sockd.base.addresses import Kind
 from sockd.base.hosted import method_of
 from sockd.base.metrics import Counters
+from sockd.base.reactor import TwistedReactor
 from sockd.plan.changes import Part
 from sockd.plan.plan import EndpointPlan, ListenerPlan
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Host, Member, StreamFactory
@@ -39,7 +39,7 @@ SERVICE_STOP_TIME = 5.0
 class Surroundings:
     """What all endpoints of one daemon share. `random()` gives numbers from 0 up to 1."""
 
-    reactor: Any  # a Reactor; functions of Twisted ask for its own interface
+    reactor: TwistedReactor  # a Reactor, too
     flusher: Flusher
     log: Logger
     random: Callable[[], float]
@@ -185,8 +185,7 @@ class Endpoint:
         for supervisor in self.supervisors:
             supervisor.start()
 
-    # Any: a DeferredList's results, which nobody looks at.
-    def start(self) -> Deferred[Any]:
+    def start(self) -> Deferred[list[tuple[bool, None]]]:
         """Start the protocol; fires when it and all listeners have been tried (Supervisor.tried)."""
         self._started = True
         self.service.start()

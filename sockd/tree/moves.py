@@ -47,7 +47,7 @@ class Update:
     tuned: dict[Watched, SocketOptions] = field(default_factory=dict)  # and their options now
     leaving: list[Watched] = field(default_factory=list)
     host: AnyHost | None = None
-    factory: Any = None  # Twisted's IProtocolFactory, whose zope interface is no type
+    factory: Any = None  # Any: Twisted's IProtocolFactory is an interface of zope's, which is no type
     engine: Engine = field(init=False)
     # Datagram protocols that have the new options: those made anew, and those that took them.
     made: dict[Watched, DatagramProtocol] = field(default_factory=dict)

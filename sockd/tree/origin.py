@@ -74,6 +74,7 @@ class Origin:
         except Exception:  # noqa: BLE001
             return ()
 
+    # Any: a Failure, or what else a Deferred has kept.
     def _stack(self) -> tuple[list[FrameType], Any]:
         """The calls that lead to the line, innermost first, and the failure of a Deferred that is dying."""
         found: list[FrameType] = []

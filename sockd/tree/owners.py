@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import FrameType
-from typing import Any
 
 from sockd.plan.plan import EndpointPlan
 from sockd.protocols.contract import Host
@@ -42,11 +41,11 @@ class Owners:
                     names[id(thing)] = endpoint.name
         return names
 
-    def of(self, thing: Any) -> str:
+    def of(self, thing: object) -> str:
         """The endpoint of an object that sockd has or knows; "" for any other, or one of all endpoints'."""
         return _of_known(thing) or self._names.get(id(thing), "")
 
-    def of_hosted(self, thing: Any) -> str:
+    def of_hosted(self, thing: object) -> str:
         """The same for a third party's object too, by what it refers to, such as its transport."""
         for _ in range(_WRAPPERS):
             if thing is None:
@@ -102,7 +101,7 @@ class Owners:
         return ()
 
 
-def _of_known(thing: Any) -> str:
+def _of_known(thing: object) -> str:
     if isinstance(thing, Host | Supervisor):
         return thing.endpoint
     if isinstance(thing, Connection) and isinstance(thing.owner, Connections):

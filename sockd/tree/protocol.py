@@ -10,9 +10,10 @@ from typing import Any, cast
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IProtocolNegotiationFactory
 
+from sockd.base.frozen import State
 from sockd.base.hosted import awaited_nowhere, made
 from sockd.process import only_reactor
-from sockd.protocols.contract import AnyHost, Options, Specification, State, StreamFactory, Surviving
+from sockd.protocols.contract import AnyHost, Options, Specification, StreamFactory, Surviving
 
 PROTOCOL_NAME_SIZE = 255  # bytes of a name in ALPN at most
 
@@ -98,7 +99,7 @@ def spoken(factory: StreamFactory | None) -> tuple[str, ...]:
     It says so by Twisted's IProtocolNegotiationFactory, as twisted.web's Site does, or the one does that it
     wraps (twisted.protocols.policies).
     """
-    asked: Any = factory  # as any of the kind
+    asked: Any = factory  # Any: one of Twisted's, which may wrap others
     while asked is not None:
         if IProtocolNegotiationFactory.providedBy(asked):
             names = tuple(name.decode("ascii") for name in asked.acceptableProtocols())

@@ -31,7 +31,7 @@ its supervisor goes on trying, and `done` says so.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as TookTooLongError
@@ -39,7 +39,7 @@ from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
 from sockd.base.hosted import method_of, offers
-from sockd.base.reactor import Reactor
+from sockd.base.reactor import Reactor, TwistedReactor
 from sockd.plan.changes import ADMISSION, Changes, Part
 from sockd.protocols.contract import AnyHost, DatagramProtocol, Options
 from sockd.transports.datagrams.hosted import served
@@ -412,5 +412,5 @@ def _maker(endpoint: Endpoint, host: AnyHost) -> Callable[[], DatagramProtocol]:
 
 
 def _bounded(deferred: Deferred[T], reactor: Reactor) -> Deferred[T]:
-    clock: Any = reactor  # addTimeout names zope's interface of a clock, which no class of ours is
+    clock: TwistedReactor = reactor
     return cancellable(deferred).addTimeout(STEP_TIMEOUT, clock)

@@ -12,11 +12,11 @@ A connection that is refused after it was built is noted here too; its line is t
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from sockd.base.frozen import Frozen
 from sockd.base.metrics import Counters, lost_bytes, summary
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock
@@ -97,7 +97,7 @@ class Refusals:
         self._kept += counters.refused
         self._kept_dropped += counters.dropped
 
-    def freeze(self) -> dict[str, Any]:
+    def freeze(self) -> Frozen:
         """The accounts, and what has been logged, for the program that takes over in an upgrade."""
         return {
             "accounts": self.accounts.freeze(),
@@ -106,7 +106,7 @@ class Refusals:
             "suppressed": self._suppressed,
         }
 
-    def thaw(self, state: Mapping[str, Any]) -> None:  # Any: another program wrote it
+    def thaw(self, state: Frozen) -> None:
         """Go on where another program stopped."""
         self.accounts.thaw(state.get("accounts", ()))
         self._kept.update(state.get("kept", {}))

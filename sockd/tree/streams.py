@@ -3,9 +3,9 @@
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sockd.base.peers import Peer
+from sockd.base.peers import Peer, Sockaddr
 from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.plan.plan import ListenerPlan
@@ -66,7 +66,7 @@ class StreamListener(Listener):
 
     # -- a peer comes
 
-    def _take(self, sock: socket.socket, sockaddr: Any) -> None:  # Any: of its family, from `accept`
+    def _take(self, sock: socket.socket, sockaddr: Sockaddr) -> None:
         self.counters.accepted += 1
         local = not isinstance(sockaddr, tuple)  # quicker than `sock.family`, which Python looks up by value
         if local:

@@ -23,7 +23,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -255,7 +255,7 @@ def cancellable(deferred: Deferred[Result]) -> Deferred[Result]:
     """The same result; when it is cancelled it ends immediately, whatever the child does about that."""
     result: Deferred[Result] = Deferred(lambda _: _cancel(deferred))
 
-    def pass_on(value: Any) -> None:  # Any: a result or a Failure
+    def pass_on(value: Result | Failure) -> None:
         if not result.called:
             result.callback(value)
 
@@ -263,7 +263,7 @@ def cancellable(deferred: Deferred[Result]) -> Deferred[Result]:
     return result
 
 
-def _cancel(deferred: Deferred[Any]) -> None:  # Any: Deferred is invariant
+def _cancel(deferred: Deferred[Result]) -> None:
     with suppress(BaseException):  # of a third party's canceller
         deferred.cancel()
 

@@ -1,16 +1,16 @@
 """What a program hands to the next one of the process itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from twisted.python.reflect import fullyQualifiedName
 
+from sockd.log import TwistdOptions
 from sockd.process.directories import Directories
 from sockd.process.pid_file import PidFile
-from sockd.upgrade.value import Handover
+from sockd.upgrade.value import Handover, ProcessValues
 
 # twistd's options with a value that the next program needs too. The user, the directory and the umask that
 # twistd was given are the process's own by then.
@@ -28,7 +28,7 @@ class Carried:
     @classmethod
     def of(
         cls,
-        parent: Mapping[str, Any],
+        parent: TwistdOptions,
         directories: Directories,
         handed: Handover | None,
         pid_file: PidFile | None = None,
@@ -40,8 +40,8 @@ class Carried:
             pid_file = PidFile.inherited(Path(handed.pid_file), handed.pid_lock)
         return cls(handed.options, directories, pid_file)
 
-    def values(self) -> dict[str, Any]:
-        """The fields of a Handover; Any: each has a type of its own."""
+    def values(self) -> ProcessValues:
+        """As fields of a Handover."""
         return {
             "options": self.options,
             "runtime": str(self.directories.runtime),
@@ -52,7 +52,7 @@ class Carried:
         }
 
 
-def _options(parent: Mapping[str, Any]) -> Iterator[str]:
+def _options(parent: TwistdOptions) -> Iterator[str]:
     logfile = parent.get("logfile")
     if not logfile and not parent.get("nodaemon"):
         logfile = "twistd.log"

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTerminated
@@ -13,6 +13,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from sockd.base import descriptors
+from sockd.base.reactor import TwistedReactor
 from sockd.base.text import visible
 from sockd.upgrade import passing
 from sockd.upgrade.exec import rehearsal_environment
@@ -26,7 +27,7 @@ _PLACE = re.compile(r'  File "([^<"].*)", line ([0-9]+)')
 
 
 def rehearse(
-    reactor: Any,  # zope's IReactorProcess
+    reactor: TwistedReactor,
     argv: Sequence[str],
     environ: Mapping[str, str],
     handover: Handover,
@@ -48,7 +49,11 @@ def rehearse(
 
 
 def _start(
-    child: "_Child", reactor: Any, argv: Sequence[str], environ: Mapping[str, str], handover: Handover
+    child: "_Child",
+    reactor: TwistedReactor,
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    handover: Handover,
 ) -> None:
     file = passing.write(handover)
     try:
@@ -69,7 +74,7 @@ class _Child(ProcessProtocol):
 
     transport: IProcessTransport
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: TwistedReactor) -> None:
         self._reactor = reactor
         self._printed = {1: bytearray(), 2: bytearray()}
         self._killed = ""  # for this reason

@@ -36,18 +36,19 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from sockd.base.errors import SockdError
+from sockd.base.frozen import State
+from sockd.base.reactor import TwistedReactor
 from sockd.control.language import Refused
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
 from sockd.plan.diff import diff
-from sockd.protocols.contract import State
 from sockd.reload import log_refused
 from sockd.tree.supervisor import describe
 from sockd.upgrade.child import rehearse
 from sockd.upgrade.exec import exec_argv, replace
 from sockd.upgrade.freezing import Travellers, freeze_service, handover
 from sockd.upgrade.signals import Signals
-from sockd.upgrade.value import Handover, UpgradeRefusedError
+from sockd.upgrade.value import Handover, ProcessValues, UpgradeRefusedError
 
 FREEZE_LIMIT = 5.0  # seconds within which services must give their state: writes to files end before
 
@@ -66,7 +67,7 @@ class Course:
     def __init__(
         self,
         daemon: Daemon,
-        process: Callable[[], Mapping[str, Any]],  # each field has a type of its own
+        process: Callable[[], ProcessValues],
         environ: Mapping[str, str],
         before_exec: Callable[[], None],
     ) -> None:
@@ -257,14 +258,14 @@ def _remember(known: dict[str, tuple[State, ...]], name: str, state: State) -> S
     return state
 
 
-# Any: whatever the Deferreds come to, and a reactor for `addTimeout`, which wants an IReactorTime of zope's.
-async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: Any) -> None:
+# Any: whatever the Deferreds come to.
+async def _all_of(waiting: list[Deferred[Any]], within: float | None, reactor: TwistedReactor) -> None:
     """Wait for these, for which others may wait too, and at most these seconds; raises if one fails."""
     # Not a DeferredList, which cancels its Deferreds when it is cancelled, and fires as if they had ended.
     everything: Deferred[None] = Deferred()
     left = len(waiting)
 
-    def one_less(result: Any) -> Any:  # whatever a third party's Deferred comes to
+    def one_less(result: Any) -> Any:  # Any: as above
         nonlocal left
         left -= 1
         failed = isinstance(result, Failure)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockd.base.frozen import State
 from sockd.base.hosted import method_of, offers
 from sockd.base.reactor import Reactor
 from sockd.base.waiting import Turns
 from sockd.daemon import Daemon
-from sockd.protocols.contract import State
 from sockd.transports.connection import Connection
 from sockd.transports.faces import face
 from sockd.transports.flush import SLICE
@@ -106,12 +105,12 @@ class Travellers:
                 await turns.over()
 
 
-def freeze_service(endpoint: Endpoint) -> Any:
+def freeze_service(endpoint: Endpoint) -> State:
     """The state of its service, in a tuple (empty where there is none), or a Deferred of the state.
 
     The service may return a Deferred, or have a coroutine for it.
 
-    UpgradeRefusedError, raised or from the Deferred, where the service fails to give it. Any: the state is
+    UpgradeRefusedError, raised or from the Deferred, where the service fails to give it. The state is
     whatever the protocol's author chose, and only encoding it shows whether it can be handed over.
     """
     with _freezing(endpoint, "the service"):
@@ -127,7 +126,7 @@ def freeze_service(endpoint: Endpoint) -> Any:
     state.addErrback(failed)
     if not state.called or state.paused:
         return state
-    found: list[Any] = []
+    found: list[State] = []
     state.addBoth(found.append)
     if isinstance(found[0], Failure):
         found[0].raiseException()
@@ -146,7 +145,7 @@ def _freezing(endpoint: Endpoint, what: str) -> Iterator[None]:
 
 
 def handover(
-    daemon: Daemon, services: dict[str, tuple[State, ...]], travellers: Travellers, **process: Any
+    daemon: Daemon, services: dict[str, tuple[State, ...]], travellers: Travellers, **process: State
 ) -> Handover:
     """The state of the whole daemon, without the connections that are no `travellers`.
 

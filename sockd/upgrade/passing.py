@@ -13,11 +13,10 @@ import socket
 import stat
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any
 
 from sockd import __version__
 from sockd.base.anonymous import nameless
-from sockd.protocols.contract import State
+from sockd.base.frozen import Frozen, State
 from sockd.upgrade.value import Handover, HandoverError
 
 VARIABLE = "SOCKD_HANDOVER"  # the number of the file's descriptor: the environment itself holds too little
@@ -78,7 +77,7 @@ def decode(data: bytes) -> State:
         raise HandoverError(f"what sockd {version} hands over can't be read: {error}") from None
 
 
-def _read(value: dict[str, Any]) -> State:
+def _read(value: Frozen) -> State:
     if _BYTES in value:
         if len(value) != 1 or not isinstance(value[_BYTES], str):
             raise ValueError(f"wrong use of {_BYTES}")

@@ -8,16 +8,17 @@ fails here would have failed after exec, when there is no way back. Nothing is o
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from twisted.logger import Logger
 
+from sockd.base.frozen import State
 from sockd.base.hosted import awaited_nowhere, made
 from sockd.base.metrics import End
 from sockd.base.peers import Peer
 from sockd.base.reactor import Watcher, later_by
 from sockd.plan.plan import EndpointPlan, Plan
-from sockd.protocols.contract import Host, State, StreamFactory
+from sockd.protocols.contract import AnyHost, Host, StreamFactory
 from sockd.transports.connection import Connection
 from sockd.transports.datagrams.hosted import served
 from sockd.transports.flush import Flusher
@@ -46,6 +47,9 @@ def _of(name: str, state: HandedEndpoint, plan: EndpointPlan | None) -> Iterator
         yield f"{name}: {reason}" + (f" ({count} times)" if count > 1 else "")
 
 
+T = TypeVar("T")
+
+
 class _Rehearsal:
     """The rehearsal of one endpoint, which owns its connections; `found` counts what went wrong."""
 
@@ -55,11 +59,12 @@ class _Rehearsal:
         reactor = self._reactor = StillReactor()
         self.later = later_by(reactor)
         self._flusher = Flusher(reactor)
-        self._host: Host[Any] = Host(  # of a protocol whose options only it knows
+        self._host: AnyHost = Host(
             endpoint=plan.name,
             options=plan.options,
             reactor=reactor,
-            log=Logger("sockd", observer=cast("Any", lambda _event: None)),  # the running program has the log
+            # The running program has the log. Any: a function is no ILogObserver to mypy.
+            log=Logger("sockd", observer=cast("Any", lambda _event: None)),
             fail=lambda error: self._note("its service failed", error),
         )
 
@@ -95,6 +100,7 @@ class _Rehearsal:
 
     def _thaw_connection(self, factory: StreamFactory, state: HandedConnection) -> None:
         peer = Peer.thaw(state.transport["peer"])
+        # Any: it has what a connection calls of a socket.
         sock: Any = DeafSocket(peer, state.transport["listener"])
         connection = StillConnection.take_over(
             state.transport, sock, self._flusher, self, Listening("rehearsal")
@@ -107,11 +113,12 @@ class _Rehearsal:
     def _thaw_datagrams(self, state: State) -> None:
         if self._specification.datagram is None:
             raise LookupError("this version of the protocol has no datagrams")
+        # Any: `thaw` is no part of the contract of all.
         protocol: Any = served(made(self._specification.datagram(self._host), "datagram"))
         protocol.start(DeafPort(self.protocol_failed))
         protocol.thaw(state)
 
-    def _try(self, what: str, step: Callable[..., Any], *arguments: Any) -> Any:
+    def _try(self, what: str, step: Callable[..., T], *arguments: object) -> T | None:
         try:
             return step(*arguments)
         except BaseException as error:  # noqa: BLE001 - a third party's code raises what it likes

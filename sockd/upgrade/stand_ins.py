@@ -8,22 +8,19 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from sockd.base.addresses import AddressError, parse
 from sockd.base.metrics import Counters
-from sockd.base.peers import Peer
+from sockd.base.peers import Peer, Sockaddr
 from sockd.transports.connection import Connection
 
 
 class StillReactor(Clock):
-    """A reactor in which no time passes and nothing happens: Twisted's core, timers, threads, descriptors.
-
-    Any: as Twisted's, it is called with whatever a method is to be called with.
-    """
+    """A reactor in which no time passes and nothing happens: Twisted's core, timers, threads, descriptors."""
 
     running = True
 
@@ -31,15 +28,17 @@ class StillReactor(Clock):
         super().__init__()
         self.advance(time.monotonic())  # the clock of all times that are handed over
 
-    def callFromThread(self, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+    def callFromThread(self, method: Callable[..., object], *args: object, **kwargs: object) -> None:  # noqa: N802
         self.callLater(0, method, *args, **kwargs)
 
     callInThread = callWhenRunning = callFromThread  # noqa: N815
 
-    def getThreadPool(self) -> Any:  # noqa: N802
+    def getThreadPool(self) -> Self:  # noqa: N802
         return self
 
-    def callInThreadWithCallback(self, _done: Any, method: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+    def callInThreadWithCallback(  # noqa: N802
+        self, _done: object, method: Callable[..., object], *args: object, **kwargs: object
+    ) -> None:
         self.callLater(0, method, *args, **kwargs)
 
     def resolve(self, _name: object, _timeout: object = None) -> Deferred[str]:
@@ -68,7 +67,7 @@ class DeafSocket:
     def __init__(self, peer: Peer, listener: str) -> None:
         self.family = _family(peer)
         self._there = peer.sockaddr
-        self._here: Any = None
+        self._here: Sockaddr = None
         if not peer.local:
             with suppress(AddressError):
                 self._here = (peer.host, parse(listener).port)
@@ -76,10 +75,10 @@ class DeafSocket:
     def fileno(self) -> int:
         return -1
 
-    def getsockname(self) -> Any:
+    def getsockname(self) -> Sockaddr:
         return self._here
 
-    def getpeername(self) -> Any:
+    def getpeername(self) -> Sockaddr:
         return self._there
 
     def getsockopt(self, _level: int, _option: int, size: int = 0) -> int | bytes:
@@ -94,7 +93,7 @@ class DeafSocket:
     def connect_ex(self, *_: object) -> int:
         return 0
 
-    def _later(self, *_: object) -> Any:
+    def _later(self, *_: object) -> NoReturn:
         raise BlockingIOError
 
     recv = recv_into = recvfrom = recvfrom_into = recvmsg = recvmsg_into = _later
@@ -122,12 +121,12 @@ class StillConnection(Connection):
 
     __slots__ = ()
 
-    def __init__(self, *args: Any) -> None:  # what a Connection takes
+    def __init__(self, *args: Any) -> None:  # Any: what a Connection takes
         super().__init__(*args)
         self._read = self._write = _blocks
 
 
-def _blocks(*_: object) -> Any:
+def _blocks(*_: object) -> NoReturn:
     raise BlockingIOError
 
 

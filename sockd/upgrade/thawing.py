@@ -4,11 +4,12 @@ import socket
 from collections.abc import Iterator, Mapping
 
 from sockd.base.addresses import Address, parse
+from sockd.base.frozen import State
 from sockd.base.metrics import End
 from sockd.control.conversation import Conversation
 from sockd.control.status import Outcome
 from sockd.daemon import Daemon
-from sockd.protocols.contract import State, StreamFactory
+from sockd.protocols.contract import StreamFactory
 from sockd.systemd.inherited import address_of
 from sockd.transports.connection import Connection
 from sockd.transports.listening import Listening

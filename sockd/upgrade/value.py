@@ -1,16 +1,20 @@
 """The handover: a running daemon's state, as one value that another version can read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from sockd import __version__
 from sockd.base.errors import SockdError
+from sockd.base.frozen import State
 from sockd.process.directories import Directories
-from sockd.protocols.contract import State
 from sockd.transports.sockets.unix import SocketFile
+
+# Fields of a Handover that are the process's, by name. Any: each has a type of its own.
+ProcessValues = Mapping[str, Any]
 
 
 class HandoverError(SockdError):

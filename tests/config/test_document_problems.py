@@ -21,7 +21,7 @@ def test_nothing_but_problems(text: str, loader: Any) -> None:
     """No text leads to anything but values and problems."""
     problems: tuple[Problem, ...]
     try:
-        with mock.patch.object(document, "_Loader", loader):
+        with mock.patch.object(document, "Loader", loader):
             problems = parse(source.decode(text.encode(), "f"), "f").problems
     except source.UnreadableError as error:
         problems = (error.problem,)

@@ -13,6 +13,7 @@ that are left wait, and nothing more is read before they have been said, in late
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 
+from sockd.base.frozen import State
 from sockd.base.lines import LineSplitter
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock, Timer
@@ -26,7 +27,7 @@ from sockd.protocols.chat.proof import PROVE
 from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
-from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host, State
+from sockd.protocols.contract import DatagramProtocol, DatagramTransport, Host
 from sockd.protocols.contract import Member as ListedMember
 
 # Seconds without a datagram from a member until it is asked whether it is there, and until it leaves.

@@ -1,6 +1,6 @@
 """The options of a chat endpoint, as its file has them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo
 
@@ -12,7 +12,7 @@ from sockd.protocols.chat import lines
 from sockd.protocols.contract import Options
 
 
-def _read_room(value: Any, _info: ValidationInfo) -> str:  # Any: pydantic passes whatever the file has
+def _read_room(value: object, _info: ValidationInfo) -> str:
     text = types.read_text(value)
     if not lines.is_name(text):
         raise ValueError(f"{shown(text)} is not a room's name: {lines.NAME_RULE}")

@@ -12,10 +12,10 @@ If it went out right away, the members after it would hear that it left before t
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from sockd.base.frozen import State
 from sockd.base.units import counted
 from sockd.protocols.chat.lines import folded
 from sockd.protocols.chat.room import Member, Room
-from sockd.protocols.contract import State
 
 LIST_SIZE = 1000  # bytes of names in one reply
 

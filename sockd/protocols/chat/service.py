@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from twisted.logger import Logger
 
+from sockd.base.frozen import State
 from sockd.base.metrics import summary
 from sockd.base.peers import Peer
 from sockd.base.reactor import Clock, Timer
@@ -14,7 +15,7 @@ from sockd.base.units import Rate
 from sockd.limits.suppression import LogLimiter
 from sockd.protocols.chat.options import ChatOptions
 from sockd.protocols.chat.rooms import Chat
-from sockd.protocols.contract import Host, State
+from sockd.protocols.contract import Host
 
 if TYPE_CHECKING:
     from sockd.protocols.chat.proof import AddressProof

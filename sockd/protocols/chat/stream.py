@@ -28,6 +28,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from sockd.base.frozen import State
 from sockd.base.lines import LineSplitter, Mark
 from sockd.base.metrics import End
 from sockd.base.reactor import Timer
@@ -39,7 +40,7 @@ from sockd.protocols.chat.room import Member
 from sockd.protocols.chat.service import ChatService
 from sockd.protocols.chat.strangers import NO_CHAT, Stranger, first_line
 from sockd.protocols.chat.telnet import EndlessError, Telnet, edited, special
-from sockd.protocols.contract import Host, State, StreamTransport
+from sockd.protocols.contract import Host, StreamTransport
 from sockd.protocols.stream import StreamProtocol
 
 LINE_WEIGHT = 1024  # bytes received that count as much as a line

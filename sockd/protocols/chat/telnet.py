@@ -17,8 +17,8 @@ on as 254, which is no UTF-8 either.
 
 import re
 
+from sockd.base.frozen import State
 from sockd.base.lines import Mark
-from sockd.protocols.contract import State
 
 ANSWERS_PER_OPTION = 20  # a client's `mode character` asks again each time
 UNLIMITED_OPTION = 6  # TIMING-MARK (RFC 860): each one has its answer

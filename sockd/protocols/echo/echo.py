@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
+from sockd.base.frozen import State
 from sockd.base.peers import Peer
 from sockd.limits.reflection import Reflection
-from sockd.protocols.contract import DatagramProtocol, State
+from sockd.protocols.contract import DatagramProtocol
 from sockd.protocols.stream import StreamProtocol
 
 # Bytes of the longest answer to one read. With a prefix a read of nothing but newlines grows by the length of

@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticKnownEr
 
 from sockd.base.spelling import offer
 from sockd.config.form import OFF, wrong, wrong_key
-from sockd.protocols.contract import Host
+from sockd.protocols.contract import AnyHost, Host
 from sockd.protocols.factory.forms import Annotation, as_yaml, form_of
+from sockd.protocols.factory.modules import Named
 
 HOST = "host"
 _EMPTY = inspect.Parameter.empty
@@ -24,9 +25,10 @@ _MORE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class Arguments:
     """The arguments of one endpoint: equal if the file says the same."""
 
-    written: Mapping[str, Any] = field(default_factory=dict)  # as YAML reads them
-    shown: Mapping[str, Any] = field(default_factory=dict)  # as a file anywhere may have them
-    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)  # by callable, typed
+    written: Mapping[str, object] = field(default_factory=dict)  # as YAML reads them
+    shown: Mapping[str, object] = field(default_factory=dict)  # as a file anywhere may have them
+    # By callable, in their types.
+    values: Mapping[str, Mapping[str, object]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,14 @@ class Callee:
     """A callable that an endpoint names: `name` is its own, for messages."""
 
     name: str
-    what: Any  # a third party's
+    what: Named
     takes: Mapping[str, inspect.Parameter]
     types: Mapping[str, Annotation]
     host: bool = False  # whether it asks for the host
     any_other: bool = False  # whether it takes arguments that it doesn't name
 
     @classmethod
-    def of(cls, name: str, what: Any) -> "Callee":
+    def of(cls, name: str, what: Named) -> "Callee":
         """By its signature; one that hides it takes anything."""
         try:
             parameters = inspect.signature(what).parameters
@@ -57,7 +59,7 @@ class Callee:
         others = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
         return cls(name, what, takes, types, host, others)
 
-    def call(self, values: Mapping[str, Any], host: Host[Any]) -> Any:
+    def call(self, values: Mapping[str, object], host: AnyHost) -> Named:
         """What it returns for these arguments, in their types, and this host."""
         named = dict(values)
         if self.host:
@@ -72,13 +74,14 @@ class Callee:
 
 
 def _is_host(annotation: Annotation) -> bool:
-    origin: Any = typing.get_origin(annotation)
+    origin: Annotation = typing.get_origin(annotation)
     return annotation is Host or origin is Host
 
 
-def _types_of(what: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Annotation]:
+def _types_of(what: Named, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Annotation]:
     """The annotations; one that only a type checker can resolve is none."""
-    function = inspect.unwrap(what.__init__ if inspect.isclass(what) else getattr(what, "func", what))
+    called: Named = what.__init__ if inspect.isclass(what) else getattr(what, "func", what)
+    function = inspect.unwrap(called)
     if not hasattr(function, "__annotations__"):
         function = type(function).__call__
     try:
@@ -89,7 +92,7 @@ def _types_of(what: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[st
     return {key: hint for key in parameters if (hint := hints.get(key, _EMPTY)) is not _EMPTY}
 
 
-def _evaluated(annotation: Annotation, names: dict[str, Any]) -> Annotation:
+def _evaluated(annotation: Annotation, names: dict[str, object]) -> Annotation:
     if not isinstance(annotation, str):
         return annotation
     try:
@@ -99,12 +102,15 @@ def _evaluated(annotation: Annotation, names: dict[str, Any]) -> Annotation:
 
 
 def read(
-    callees: Mapping[str, Callee], given: Mapping[str, Any], context: Any, errors: list[InitErrorDetails]
+    callees: Mapping[str, Callee],
+    given: Mapping[str, object],
+    context: object,
+    errors: list[InitErrorDetails],
 ) -> Arguments:
     """The arguments that the file gives, for each callable that takes them; `errors` gets what is wrong."""
     written = {key: as_yaml(value) for key, value in given.items()}
     shown = dict(written)
-    values: dict[str, dict[str, Any]] = {role: {} for role in callees}
+    values: dict[str, dict[str, object]] = {role: {} for role in callees}
     for key, value in given.items():
         takers = [(role, one) for role, one in callees.items() if key in one.takes or one.any_other]
         if not takers:
@@ -121,11 +127,11 @@ def read(
     return Arguments(written, shown, values)
 
 
-def _read(callee: Callee, key: str, value: object, context: Any) -> tuple[Any, Any]:
+def _read(callee: Callee, key: str, value: object, context: object) -> tuple[object, object]:
     """The value in its type, and as a file would have it."""
-    annotation = callee.types.get(key, Any)
+    annotation = callee.types.get(key, object)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(form_of(annotation))
+        adapter: TypeAdapter[object] = TypeAdapter(form_of(annotation))
     except (PydanticSchemaGenerationError, PydanticUserError):
         kind = getattr(annotation, "__qualname__", str(annotation))
         text = f"the argument {key!r} of {callee.name} is a {kind}, which no file can have"
@@ -134,7 +140,7 @@ def _read(callee: Callee, key: str, value: object, context: Any) -> tuple[Any, A
     return found, _as_written(adapter, found, value)
 
 
-def _as_written(adapter: TypeAdapter[Any], found: Any, value: object) -> Any:
+def _as_written(adapter: TypeAdapter[object], found: object, value: object) -> object:
     if found is None and value is not None:
         return OFF if value == OFF else None
     try:
@@ -143,7 +149,7 @@ def _as_written(adapter: TypeAdapter[Any], found: Any, value: object) -> Any:
         return as_yaml(value)
 
 
-def _unknown(key: str, callees: Any) -> PydanticCustomError:
+def _unknown(key: str, callees: Collection[Callee]) -> PydanticCustomError:
     names = " or ".join(callee.name for callee in callees)
     if key == HOST and any(callee.host for callee in callees):
         return wrong_key(f"{names} gets its {key!r} from sockd: leave it out")
@@ -153,7 +159,7 @@ def _unknown(key: str, callees: Any) -> PydanticCustomError:
     return wrong_key(f"{names} takes no argument {key!r}{offer(key, known)}")
 
 
-def _missing(callees: Any, given: Mapping[str, Any]) -> Iterator[tuple[str, Callee]]:
+def _missing(callees: Collection[Callee], given: Mapping[str, object]) -> Iterator[tuple[str, Callee]]:
     missing = {
         key: callee
         for callee in callees
@@ -169,6 +175,7 @@ def _error(
     return InitErrorDetails(type=kind, loc=(below, *at) if below else at, input=value)
 
 
+# Any: whether its type is one of pydantic's own is found out by trying it.
 def _again(error: Any, at: tuple[str, ...]) -> InitErrorDetails:
     """An ErrorDetails of pydantic's as it was before it was reported, further up in the file."""
     kind, context = error["type"], error.get("ctx")

@@ -27,13 +27,13 @@ from sockd.config.form import OFF, Form, wrong
 from sockd.config.types import Boolean, FilePath, Integer, Text, duration, read_text
 from sockd.config.values import read_as, shown
 
-# An annotation, which may be a class, a form of `typing`, or anything else that somebody wrote there.
+# An annotation. Any: a class, a form of `typing`, or anything else that somebody wrote there.
 Annotation = Any
 
 _WORDS = {"true": True, "false": False, ".inf": math.inf, ".nan": math.nan}
 
 
-def as_yaml(value: object) -> Any:
+def as_yaml(value: object) -> object:
     """What YAML makes of a value of the file, in Python's own types; any other object is itself."""
     if isinstance(value, dict):
         return {str(key): as_yaml(one) for key, one in value.items()}
@@ -69,7 +69,7 @@ def form_of(annotation: Annotation) -> Annotation:
             return _FORMS[annotation]
     except TypeError:  # it can't be hashed
         return annotation
-    origin: Any = typing.get_origin(annotation)
+    origin: Annotation = typing.get_origin(annotation)
     inner: tuple[Annotation, ...] = typing.get_args(annotation)
     if origin is Annotated:
         own, *more = inner
@@ -87,7 +87,7 @@ def form_of(annotation: Annotation) -> Annotation:
 
 def _union(members: tuple[Annotation, ...]) -> Annotation:
     forms = [form_of(one) for one in members if one is not type(None)]
-    form = forms[0] if len(forms) == 1 else Annotated[Any, PlainValidator(_first_of(forms))]
+    form = forms[0] if len(forms) == 1 else Annotated[object, PlainValidator(_first_of(forms))]
     return Annotated[form, WrapValidator(_or_off)] if len(forms) < len(members) else form
 
 
@@ -100,7 +100,7 @@ def _or_off(value: object, read: Callable[[object], object]) -> object:
 
 
 def _first_of(forms: list[Annotation]) -> Callable[[object, ValidationInfo], object]:
-    adapters: list[TypeAdapter[Any]] = [TypeAdapter(form) for form in forms]
+    adapters: list[TypeAdapter[object]] = [TypeAdapter(form) for form in forms]
 
     def read(value: object, info: ValidationInfo) -> object:
         reasons = []
@@ -132,13 +132,13 @@ _seconds = duration()
 def _read_timedelta(value: object, info: ValidationInfo) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    seconds: Any = _seconds.read(value, info)
+    seconds: Any = _seconds.read(value, info)  # Any: a Form has no type for what it reads
     return timedelta(seconds=seconds)
 
 
 _FORMS: dict[Annotation, Annotation] = {
-    Any: Annotated[Any, PlainValidator(as_yaml)],
-    object: Annotated[Any, PlainValidator(as_yaml)],
+    Any: Annotated[object, PlainValidator(as_yaml)],  # Any: one of the annotations that a file may meet
+    object: Annotated[object, PlainValidator(as_yaml)],
     int: Integer,
     str: Text,
     bool: Boolean,

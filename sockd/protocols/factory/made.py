@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory
 
 from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory
 from sockd.protocols.factory.arguments import Callee
-from sockd.protocols.factory.modules import modules
+from sockd.protocols.factory.modules import Named, modules
 from sockd.protocols.factory.options import FactoryOptions
 
 
@@ -37,9 +37,10 @@ def stream(host: Host[FactoryOptions]) -> StreamFactory:
     return cast("StreamFactory", made)
 
 
-def _stream(name: str, what: Any, host: Host[FactoryOptions]) -> Any:
+def _stream(name: str, what: Named, host: Host[FactoryOptions]) -> Named:
     values = host.options.arguments.values.get("factory", {})
     if inspect.isclass(what) and IProtocol.implementedBy(what):
+        # Any: any callable does, which Twisted's type denies.
         return Factory.forProtocol(cast("Any", partial(Callee.of(name, what).call, values, host)))
     if not inspect.isclass(what) and hasattr(what, "buildProtocol"):
         return what
@@ -64,7 +65,7 @@ def datagram(host: Host[FactoryOptions]) -> DatagramProtocol:
     return served
 
 
-def as_served(name: str, made: Any) -> DatagramProtocol:
+def as_served(name: str, made: Named) -> DatagramProtocol:
     """What the callable returned as sockd serves it: the place for datagram protocols of other contracts."""
     ours, twisteds = ("start", "datagrams", "stop"), ("makeConnection", "datagramReceived", "doStop")
     if any(all(callable(getattr(made, method, None)) for method in methods) for methods in (ours, twisteds)):
@@ -81,5 +82,5 @@ def _a(made: object) -> str:
 class _Nobody(Factory):
     """Refuses connections: systemd has passed a socket for them to an endpoint that has none."""
 
-    def buildProtocol(self, addr: Any) -> None:  # noqa: ARG002, N802
+    def buildProtocol(self, addr: object) -> None:  # noqa: ARG002, N802
         return None

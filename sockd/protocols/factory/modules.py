@@ -59,11 +59,14 @@ class _Use:
     path: Directories
 
 
+Named = Any  # what a name leads to, or what that returns. Any: it is a third party's
+
+
 @dataclass(frozen=True)
 class Found:
     """What a name leads to. `remark` says why it isn't what a new program would find, if it isn't."""
 
-    what: Any
+    what: Named
     remark: str = ""
 
 
@@ -71,7 +74,7 @@ class Modules(MetaPathFinder):
     """The modules of all endpoints of this process, as a finder among Python's own."""
 
     def __init__(self) -> None:
-        self._reading: weakref.ref[Any] | None = None  # what the endpoints have in common that are read
+        self._reading: weakref.ref[object] | None = None  # what the endpoints have in common that are read
         self._paths: dict[str, Directories] = {}  # of these endpoints
         self._loaded: dict[str, _Loaded] = {}
         self._uses: dict[_Use, set[object]] = {}  # and the services of the endpoints
@@ -194,7 +197,7 @@ class Modules(MetaPathFinder):
     def _install(self) -> None:
         """Before Python's own finder, which a directory without __init__.py would satisfy."""
         if self not in sys.meta_path:
-            finders: list[Any] = sys.meta_path
+            finders: Sequence[object] = sys.meta_path
             where = finders.index(PathFinder) if PathFinder in finders else len(finders)
             sys.meta_path.insert(where, self)
 
@@ -243,9 +246,9 @@ class Modules(MetaPathFinder):
         return PathFinder.find_spec(name, [str(directory) for directory in path])
 
 
-def _import(name: str) -> Any:
+def _import(name: str) -> Named:
     module, _, names = name.partition(":")
-    found: Any = importlib.import_module(module)
+    found: Named = importlib.import_module(module)
     for part in names.split("."):
         found = getattr(found, part)
     return found

@@ -19,7 +19,7 @@ from sockd.config.values import read_as, shown
 from sockd.protocols.contract import Hosted, Options
 from sockd.protocols.factory.arguments import Arguments, Callee, read
 from sockd.protocols.factory.explain import why_not
-from sockd.protocols.factory.modules import Directories, modules
+from sockd.protocols.factory.modules import Directories, Named, modules
 
 _WORD = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 ROLES = ("factory", "datagram")
@@ -40,7 +40,7 @@ def _read_path(value: object, info: ValidationInfo) -> Directories:
     return tuple(dict.fromkeys(Path(os.path.abspath(read_file_path(one, info))) for one in items))
 
 
-def _read_arguments(value: object) -> Any:
+def _read_arguments(value: object) -> object:
     """A mapping as it is in the file, until the callables are known."""
     if not isinstance(value, dict | Arguments):
         raise wrong(f"keys and values are expected here: the arguments, not a {read_as(value)}")
@@ -121,7 +121,7 @@ class FactoryOptions(Options):
                 errors.append(InitErrorDetails(type=wrong(why), loc=(role,), input=name))
         if not errors:
             errors += _unreadable_modules(self.path)
-        given: Any = self.arguments
+        given: Any = self.arguments  # Any: as the file has them, or as they were read before
         if not errors:
             given = given.written if isinstance(given, Arguments) else given
             self.__dict__["arguments"] = read(callees, given, info.context, errors)
@@ -180,7 +180,7 @@ def _hidden(name: str, path: Directories) -> str:
     return f"{module} is {other}, as what is installed comes first: give the module in path another name"
 
 
-def _unusable(name: str, what: Any) -> str:
+def _unusable(name: str, what: Named) -> str:
     if hasattr(what, "__code__") and what.__code__.co_flags & 0x80:  # inspect.CO_COROUTINE
         return f"{name} is a coroutine function, and a factory is needed at once: make it a plain function"
     if callable(what) or hasattr(what, "buildProtocol"):

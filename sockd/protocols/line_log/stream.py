@@ -21,8 +21,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from sockd.base.frozen import State
 from sockd.base.lines import LineSplitter, Part, Sort
-from sockd.protocols.contract import State
 from sockd.protocols.line_log.records import Mark, Records
 from sockd.protocols.line_log.service import Backlog
 from sockd.protocols.stream import StreamProtocol

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from sockd.base.hosted import method_of
 from sockd.base.peers import Peer, Sockaddr
 from sockd.protocols.contract import DatagramProtocol, DatagramTransport
+from sockd.transports.twisted import TwistedAddress
 
 # Addresses whose peers are kept; all are forgotten together, as by the port.
 PEERS_KEPT = 1024
@@ -99,7 +100,7 @@ class HostedPort:
         """The same, of one datagram in pieces."""
         self.write(b"".join(packets), addr)
 
-    def getHost(self) -> Any:  # noqa: N802 - Any: IUDPTransport knows no Unix sockets
+    def getHost(self) -> TwistedAddress:  # noqa: N802
         """The address that is listened on."""
         here = self._port.sock.getsockname()
         if not isinstance(here, tuple):

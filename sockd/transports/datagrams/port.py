@@ -101,7 +101,7 @@ class DatagramPort(Bounded):
         super().__init__(bounded=sock.family != socket.AF_UNIX, beyond=answer_beyond)
         self.sock = sock
         self.fileno = sock.fileno
-        self.protocol: Any = None  # a DatagramProtocol, before anything is read
+        self.protocol: Any = None  # Any: a DatagramProtocol before anything is read, which mypy can't see
         self.counters = counters
         self._refuse = refuse
         self._flusher = flusher

@@ -20,6 +20,9 @@ _ADDRESS_SIZES = {socket.AF_INET: 16, socket.AF_INET6: 28}  # bytes
 # Bytes of memory, filled by one call, that are kept for the next; above that the memory is given back.
 _MEMORY_KEPT = 2**20
 
+# What tells senders apart. Any: each receiver makes its own.
+Key = Any
+
 # Up to this many datagrams in an event, recvfrom is cheaper for each than recvmmsg with its arrays.
 FEW_DATAGRAMS = 2
 # After QUIET_READS events in a row with so few, the next SINGLE_READS datagrams are read one by one; then a
@@ -48,8 +51,7 @@ class Receiver(Protocol):
     def receive(self, most: int) -> Received:
         """Read at most `most`; OSError where none is there, or where an error comes first."""
 
-    # Any: each receiver has keys of its own.
-    def origin(self, key: Any) -> tuple[Sockaddr, Ancillary]:
+    def origin(self, key: Key) -> tuple[Sockaddr, Ancillary]:
         """A sender's address, as `recvfrom` returns it, and ancillary data."""
 
 
@@ -130,7 +132,7 @@ class InBatches:
             self._left = SINGLE_READS
             self.plain = True
 
-    def origin(self, key: Any) -> tuple[Sockaddr, Ancillary]:
+    def origin(self, key: Key) -> tuple[Sockaddr, Ancillary]:
         if isinstance(key, tuple):
             return self._one_by_one.origin(key)
         return unpack_address(key[self._control :]), unpack_control(key[: self._control])

@@ -3,16 +3,14 @@
 import errno
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from sockd.base.peers import Ancillary, Peer, Sockaddr, unmapped
 from sockd.limits.access import Access
 from sockd.limits.reflection import GROUP_PREFIXES
+from sockd.transports.datagrams.receive import Key
 from sockd.transports.sockets.inet import IP_PKTINFO
 from sockd.transports.sockets.unix import sent_credentials
 
-# What tells senders apart, as the receiver makes it (`receive.Receiver`).
-Key = Any
 # Senders whose Peer is kept to be found again. All are forgotten together: one is made in microseconds.
 PEERS_KEPT = 1024
 # Of those that were forgotten, so many are entered into the accounts for each one that is met.
