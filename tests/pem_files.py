@@ -41,6 +41,8 @@ _KEYS: dict[str, Callable[[], Any]] = {
     "rsa": lambda: rsa.generate_private_key(65537, 2048),
     "weak rsa": lambda: rsa.generate_private_key(65537, 1024),
     "weak ec": lambda: ec.generate_private_key(ec.SECP192R1()),
+    "odd ec": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "p-521": lambda: ec.generate_private_key(ec.SECP521R1()),
     "dsa": lambda: dsa.generate_private_key(1024),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
 }

@@ -236,7 +236,10 @@ class EndpointLog(Section):
 
 
 class Restart(Section):
-    """When a failed service is tried again: after `delay`, doubled each time up to `max_delay`."""
+    """When a failed service is tried again: after `delay`, doubled each time up to `max_delay`.
+
+    Chance takes up to a quarter off each delay, so that what failed together is not tried together.
+    """
 
     delay: Annotated[float, duration(0.01, 3600)] = Field(
         0.5, description="The time before the first new attempt."

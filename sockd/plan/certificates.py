@@ -29,6 +29,8 @@ EXPIRY_WARNING = 14 * DAY  # before the end of a certificate
 # The fewest bits of a key that OpenSSL takes at its security level 2, and browsers too.
 MIN_RSA_BITS = 2048
 MIN_EC_BITS = 224
+# Those of TLS 1.3 (RFC 8446, 4.2.3). Of the others OpenSSL's clients, curl's and browsers ask for none.
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 _PUBLIC = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
@@ -136,6 +138,10 @@ def _of_chain(file: Path, chain: list[x509.Certificate], now: float) -> Iterator
             f" not have it: it is at {shown(where)}"
         )
         yield Finding("certificate", text, warning=True)
+    curve = _curve(own)
+    if curve not in (None, *_CURVES):
+        text = f"{file}: its key is on the curve {curve}, which hardly a client takes: make one on P-256"
+        yield Finding("certificate", text, warning=True)
     if not _names(own):
         text = f"{file}: it names no host (subjectAltName), so peers can't tell whether it is the right one"
         yield Finding("certificate", text, warning=True)
@@ -185,6 +191,15 @@ def weaknesses(one: x509.Certificate) -> Iterator[str]:
     # No peer checks the signature of a root on itself.
     if isinstance(algorithm, hashes.MD5 | hashes.SHA1) and one.subject != one.issuer:
         yield f"its signature, with {algorithm.name.upper()}, is too weak: SHA256 is needed"
+
+
+def _curve(one: x509.Certificate) -> str | None:
+    """The curve of a key that is strong enough; None where it has none."""
+    with suppress(UnsupportedAlgorithm, ValueError):
+        key = one.public_key()
+        if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size >= MIN_EC_BITS:
+            return key.curve.name
+    return None
 
 
 def _signed_by(one: x509.Certificate, issuer: x509.Certificate) -> bool:

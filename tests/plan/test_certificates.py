@@ -213,6 +213,16 @@ def test_what_is_odd(tmp_path: Path) -> None:
     ]
 
 
+def test_a_curve_that_few_clients_take(tmp_path: Path) -> None:
+    """Hardly a client would get through the handshake, and only in TLS 1.2; those in common use are fine."""
+    plan, found = inspected(tmp_path, pem(certificate("odd ec", "a.org")), key_pem("odd ec"))
+    assert plan
+    assert found == [
+        "warning: a.pem: its key is on the curve secp256k1, which hardly a client takes: make one on P-256"
+    ]
+    assert inspected(tmp_path, pem(certificate("p-521", "a.org")), key_pem("p-521"))[1] == []
+
+
 def test_where_only_the_status_is(tmp_path: Path) -> None:
     """Where a certificate names no place for its issuer's, the issuer is taken for a root."""
     plan, found = inspected(tmp_path, pem(certificate("leaf", "a.org", issuer_at="")), key_pem("leaf"))

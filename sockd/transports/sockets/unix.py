@@ -21,6 +21,7 @@ from sockd.transports.sockets.options import SocketOptions
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _PEERGROUPS = 59  # SO_PEERGROUPS (Linux 4.13), which Python's socket module doesn't name
 _REPLACED = "somebody else has replaced the socket's file: choose a directory that only sockd may write to"
+_KEPT = "others may replace the socket's file, so that root gives it to nobody: choose root's own directory"
 _NOT_ALONE = "others may replace the socket's file, so that root changes it only by a restart"
 _GROUPS_SIZE = 1024  # bytes that Python's getsockopt takes; of a peer in more than 256 groups only one counts
 
@@ -216,7 +217,7 @@ def _settle(
     if status.st_uid != (acting_uid() if maker is None else maker.uid):
         raise OpenError(_REPLACED)
     if not gives:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        raise OpenError(_KEPT)
     _give(fd, *wanted)
 
 
