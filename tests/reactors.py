@@ -34,18 +34,18 @@ def report(watcher: Any, events: Any, kind: type[Epoll] = Epoll) -> Epoll:
     `_poller` is Twisted's name in an EPollReactor, and a lane's after it. The kernel reports some of these
     events only together with others, and fails only when it likes.
     """
-    watcher._poller = epoll = kind(watcher._poller, events)  # private: see above
+    watcher._poller = epoll = kind(watcher._poller, events)  # noqa: SLF001 - see above
     return epoll
 
 
 def restore(watcher: Any) -> None:
     """The same, undone."""
-    watcher._poller = watcher._poller.real  # private: as in `report`
+    watcher._poller = watcher._poller.real  # noqa: SLF001 - as in `report`
 
 
 def internal_readers(reactor: Any) -> set[Any]:
     """The descriptors that a reactor of Twisted's has opened for itself, and closes nowhere."""
-    return set(reactor._internalReaders)  # private: Twisted has no other name for them
+    return set(reactor._internalReaders)  # noqa: SLF001 - Twisted has no other name for them
 
 
 def close(reactor: Any) -> None:

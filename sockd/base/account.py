@@ -49,35 +49,35 @@ class Account:
         Only the calling thread's rights change, with its fsuid and fsgid (setfsuid(2)), so that others of a
         root process go on undisturbed. PermissionError where this process can't act for others.
         """
-        groups, gid, uid = os.getgroups(), _set("gid")(_UNCHANGED), acting_uid()
+        groups, gid, uid = os.getgroups(), setfs("gid")(_UNCHANGED), acting_uid()
         os.setgroups(self.groups)
         try:
-            _set("gid")(self.gid)
-            _set("uid")(self.uid)
+            setfs("gid")(self.gid)
+            setfs("uid")(self.uid)
             if acting_uid() != self.uid:  # setfsuid(2) reports no errors
                 raise PermissionError(errno.EPERM, f"this process can't act as the user {self.uid}")
             yield
         finally:
-            _set("uid")(uid)
-            _set("gid")(gid)
+            setfs("uid")(uid)
+            setfs("gid")(gid)
             os.setgroups(groups)
 
 
 @contextmanager
 def making_for(gid: int | None) -> Iterator[None]:
     """A context in which files are made with this group, if this thread may choose it (None: its own)."""
-    before = _set("gid")(_UNCHANGED)
+    before = setfs("gid")(_UNCHANGED)
     if gid is not None:
-        _set("gid")(gid)  # refused silently, which leaves the group as it is
+        setfs("gid")(gid)  # refused silently, which leaves the group as it is
     try:
         yield
     finally:
-        _set("gid")(before)
+        setfs("gid")(before)
 
 
 def acting_uid() -> int:
     """The uid by which the kernel decides what this thread may do with files: mostly the effective one."""
-    found = _set("uid")(_UNCHANGED)
+    found = setfs("uid")(_UNCHANGED)
     return os.geteuid() if found == _UNCHANGED else found  # a sandbox refuses to say
 
 
@@ -93,7 +93,7 @@ def give_pinned(fd: int, uid: int, gid: int) -> None:
 
 
 @cache
-def _set(what: str) -> Callable[[int], int]:
+def setfs(what: str) -> Callable[[int], int]:
     """setfsuid(2) or setfsgid(2) of the C library; each returns what was set before."""
     import ctypes  # noqa: PLC0415 - `sockd status` does without
 

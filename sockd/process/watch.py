@@ -121,7 +121,7 @@ class _Looks:
         self._last, self._used = now, used
         waited, ours = self._waited.since(), self._own.since()
         # Python's documented way to look at another thread, in spite of its name.
-        frames = event_of(sys._current_frames().get(self._main))  # noqa: SLF001
+        frames = event_of(sys._current_frames().get(self._main))  # noqa: SLF001 - see above
         event = frames[0] if frames else None
         locked = 0.0
         if passed > _LATE:

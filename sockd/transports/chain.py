@@ -131,7 +131,9 @@ def shown(tls: ssl.SSLObject) -> list[bytes]:
 # Any: Python 3.13 has these methods, with DER; until then they are there, but neither public nor typed.
 def _certificates(tls: Any, method: str) -> list[bytes]:
     # Any: bytes, or an object that isn't public.
-    get: Callable[[], list[Any] | None] = getattr(tls, method, None) or getattr(tls._sslobj, method)  # noqa: SLF001
+    get: Callable[[], list[Any] | None] | None = getattr(tls, method, None)
+    if get is None:
+        get = getattr(tls._sslobj, method)  # noqa: SLF001 - see above
     return [
         one if isinstance(one, bytes) else ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in get() or ()
     ]

@@ -101,7 +101,7 @@ def _web_channel(protocol: TwistedProtocol) -> Face:
     if isinstance(protocol, http.HTTPChannel):
         return protocol
     if isinstance(protocol, http._GenericHTTPChannelProtocol):  # noqa: SLF001 - what Site makes
-        return protocol._channel  # noqa: SLF001
+        return protocol._channel  # noqa: SLF001 - the HTTPChannel that it has chosen
     return None
 
 

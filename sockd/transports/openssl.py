@@ -57,7 +57,8 @@ def _set_up(made: ssl.SSLContext, min_version: str, *, asks: bool) -> None:
         made.verify_mode = ssl.CERT_REQUIRED
         # Each authority in it is trusted, root or not: a root may have signed clients that aren't ours.
         made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        made._msg_callback = _note_certificates  # type: ignore[attr-defined]  # noqa: SLF001
+        # Python has no public way to see the messages of a handshake.
+        made._msg_callback = _note_certificates  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 
 
 class SessionContext(ssl.SSLContext):

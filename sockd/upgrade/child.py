@@ -39,7 +39,7 @@ def rehearse(
     """
     if not os.access(argv[0], os.X_OK):
         raise UpgradeRefusedError(f"the new program can't be started: {argv[0]} is gone, or may not be run")
-    child = _Child(reactor)
+    child = Child(reactor)
     try:
         with descriptors.beyond():
             _start(child, reactor, argv, environ, handover)
@@ -49,7 +49,7 @@ def rehearse(
 
 
 def _start(
-    child: "_Child",
+    child: "Child",
     reactor: TwistedReactor,
     argv: Sequence[str],
     environ: Mapping[str, str],
@@ -69,7 +69,7 @@ def _start(
         os.close(file)
 
 
-class _Child(ProcessProtocol):
+class Child(ProcessProtocol):
     """The child, and what it prints."""
 
     transport: IProcessTransport
@@ -81,9 +81,7 @@ class _Child(ProcessProtocol):
         self.ended: Deferred[str] = Deferred(lambda _: self._kill("it was cancelled"))
 
     def connectionMade(self) -> None:  # noqa: N802
-        self._timer = self._reactor.callLater(
-            TIME_LIMIT, self._kill, f"it took longer than {TIME_LIMIT:.0f}s"
-        )
+        self.timer = self._reactor.callLater(TIME_LIMIT, self._kill, f"it took longer than {TIME_LIMIT:.0f}s")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N802, N803
         printed = self._printed[childFD]
@@ -96,8 +94,8 @@ class _Child(ProcessProtocol):
         self.transport.loseConnection()  # what it started may keep the pipes open
 
     def processEnded(self, reason: Failure) -> None:  # noqa: N802
-        if self._timer.active():
-            self._timer.cancel()
+        if self.timer.active():
+            self.timer.cancel()
         if self.ended.called:
             return
         if self._killed:

@@ -211,7 +211,7 @@ def test_an_account(root: Path) -> None:
 
 def test_where_a_sandbox_hides_who_acts(monkeypatch: pytest.MonkeyPatch, theirs: Path) -> None:
     """Then the effective user counts, and nobody else's rights can be taken."""
-    monkeypatch.setattr(account_module, "_set", lambda _what: lambda _id: 2**32 - 1)
+    monkeypatch.setattr(account_module, "setfs", lambda _what: lambda _id: 2**32 - 1)
     assert acts_as_root()
     (theirs / "sub").mkdir()
     with (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from twisted.application import app
-from twisted.scripts._twistd_unix import ServerOptions
+from twisted.scripts._twistd_unix import ServerOptions  # twistd's own options have no public name
 
 import sockd
 from sockd import tap

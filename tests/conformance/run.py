@@ -73,7 +73,7 @@ def built(reactor: str, only: tuple[str, ...] | None = None) -> Iterator[type]:
     """Of the suites for any reactor (ReactorBuilder) those for this one; they are imported here first."""
     package = importlib.import_module("twisted.internet.test")
     mixins = importlib.import_module("twisted.internet.test.reactormixins")
-    mixins.ReactorBuilder._reactors = [reactor]
+    mixins.ReactorBuilder._reactors = [reactor]  # noqa: SLF001 - the one place where it names reactors
     ending = f"_{reactor.rpartition('.')[2]}Tests"
     for found in pkgutil.iter_modules(package.__path__):
         if not found.name.startswith("test_") or found.name == "test_reactormixins":  # the mixins' own tests

@@ -210,9 +210,9 @@ def replace_system_calls(
     A real kernel takes half of an answer, or has no memory, only when it likes. The attributes are private as
     nothing but the connection has a reason to touch them; a seam for tests would cost each answer a call.
     """
-    before = SystemCalls(connection._read, connection._write)  # private: see above
-    connection._read = read or before.read  # private
-    connection._write = write or before.write  # private
+    before = SystemCalls(connection._read, connection._write)  # noqa: SLF001 - see above
+    connection._read = read or before.read  # noqa: SLF001 - as above
+    connection._write = write or before.write  # noqa: SLF001 - as above
     return before
 
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,13 +15,17 @@ from sockd.transports.identity import IdentityError, Name, verified_name
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
+def unchecked(kind: Any, names: tuple[str, ...]) -> list[x509.GeneralName]:
+    """As a broken issuer writes them too."""
+    return [kind._init_without_validation(name) for name in names]  # noqa: SLF001 - the public way checks
+
+
 def dns(*names: str) -> list[x509.GeneralName]:
-    """As a broken issuer writes them too: nothing is checked."""
-    return [x509.DNSName._init_without_validation(name) for name in names]
+    return unchecked(x509.DNSName, names)
 
 
 def uri(*names: str) -> list[x509.GeneralName]:
-    return [x509.UniformResourceIdentifier._init_without_validation(name) for name in names]
+    return unchecked(x509.UniformResourceIdentifier, names)
 
 
 def ip(*names: str) -> list[x509.GeneralName]:

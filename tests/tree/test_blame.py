@@ -1,6 +1,6 @@
 """Which endpoint an event belongs to, by the frames of a call that was made for it."""
 
-import sys
+import inspect
 from types import FrameType
 from typing import Any
 
@@ -26,7 +26,7 @@ class Seen:
     def look(self) -> None:
         assert self.running is not None
         frames: list[FrameType] = []
-        frame: FrameType | None = sys._getframe()
+        frame: FrameType | None = inspect.currentframe()
         # Down to what stands for the reactor here.
         while frame is not None and not frame.f_code.co_filename.endswith(
             ("loop.py", "task.py", "daemons.py")

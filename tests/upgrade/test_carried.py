@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from twisted.scripts._twistd_unix import ServerOptions
+from twisted.scripts._twistd_unix import ServerOptions  # twistd's own options have no public name
 
 from sockd.process.directories import Directories
 from sockd.process.pid_file import PidFile, PidFileError

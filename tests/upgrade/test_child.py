@@ -109,7 +109,7 @@ async def test_what_it_says_is_bounded() -> None:
 async def test_it_is_ended_when_it_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has started may go on: its pipes are not waited for."""
     monkeypatch.setattr(child, "TIME_LIMIT", 0.0)
-    monkeypatch.setattr(child._Child, "connectionMade", _when_it_speaks(child._Child))
+    monkeypatch.setattr(child.Child, "connectionMade", _when_it_speaks(child.Child))
     problems = await refused(
         "import os, time\n"
         "os.fork()\n"
@@ -126,7 +126,7 @@ def _when_it_speaks(kind: Any) -> Callable[[Any], None]:
 
     def later(self: Any) -> None:
         made(self)
-        self._timer.cancel()
+        self.timer.cancel()
         received = self.childDataReceived
 
         def first(number: int, data: bytes) -> None:
@@ -143,13 +143,13 @@ def _when_it_speaks(kind: Any) -> Callable[[Any], None]:
 async def test_it_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon stops: the child does not outlive it."""
     ended: Deferred[None] = Deferred()
-    process_ended = child._Child.processEnded
+    process_ended = child.Child.processEnded
 
     def tell(self: Any, reason: Failure) -> None:
         process_ended(self, reason)
         ended.errback(reason)
 
-    monkeypatch.setattr(child._Child, "processEnded", tell)
+    monkeypatch.setattr(child.Child, "processEnded", tell)
     rehearsal = run("import time; time.sleep(600)")
     rehearsal.cancel()
     with pytest.raises(CancelledError):

@@ -73,7 +73,7 @@ class Callee:
         return self.what(*first, **named)
 
 
-def is_factory(what: Any) -> bool:
+def is_factory(what: object) -> bool:
     """Whether it serves connections as it is, without being called."""
     return not inspect.isclass(what) and hasattr(what, "buildProtocol")
 

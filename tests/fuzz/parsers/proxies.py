@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+# Twisted's parser has no public name; it is what ours is compared with.
 from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
 from twisted.protocols.haproxy._v1parser import V1Parser
 
