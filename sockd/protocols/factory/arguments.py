@@ -73,6 +73,11 @@ class Callee:
         return self.what(*first, **named)
 
 
+def is_factory(what: Any) -> bool:
+    """Whether it serves connections as it is, without being called."""
+    return not inspect.isclass(what) and hasattr(what, "buildProtocol")
+
+
 def _is_host(annotation: Annotation) -> bool:
     origin: Annotation = typing.get_origin(annotation)
     return annotation is Host or origin is Host

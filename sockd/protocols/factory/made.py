@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 
 from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory
-from sockd.protocols.factory.arguments import Callee
+from sockd.protocols.factory.arguments import Callee, is_factory
 from sockd.protocols.factory.modules import Named, modules
 from sockd.protocols.factory.options import FactoryOptions
 
@@ -42,7 +42,7 @@ def _stream(name: str, what: Named, host: Host[FactoryOptions]) -> Named:
     if inspect.isclass(what) and IProtocol.implementedBy(what):
         # Any: any callable does, which Twisted's type denies.
         return Factory.forProtocol(cast("Any", partial(Callee.of(name, what).call, values, host)))
-    if not inspect.isclass(what) and hasattr(what, "buildProtocol"):
+    if is_factory(what):
         return what
     made = Callee.of(name, what).call(values, host)
     if inspect.isclass(made) and IProtocol.implementedBy(made):

@@ -17,7 +17,7 @@ from sockd.config.form import Form, no_default, wrong
 from sockd.config.types import read_file_path, read_text
 from sockd.config.values import read_as, shown
 from sockd.protocols.contract import Hosted, Options
-from sockd.protocols.factory.arguments import Arguments, Callee, read
+from sockd.protocols.factory.arguments import Arguments, Callee, is_factory, read
 from sockd.protocols.factory.explain import why_not
 from sockd.protocols.factory.modules import Directories, Named, modules
 
@@ -115,8 +115,10 @@ class FactoryOptions(Options):
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a module raises
                 why = _hidden(name, self.path) or why_not(name, self.path, error)
             else:
-                why = _hidden(name, self.path) or _unusable(name, what)
-                callees[role] = Callee.of(name.partition(":")[2], what)
+                why = _hidden(name, self.path) or _unusable(role, name, what)
+                own = name.partition(":")[2]
+                called = role != "factory" or not is_factory(what)
+                callees[role] = Callee.of(own, what) if called else Callee(own, what, {}, {})
             if why:
                 errors.append(InitErrorDetails(type=wrong(why), loc=(role,), input=name))
         if not errors:
@@ -180,9 +182,12 @@ def _hidden(name: str, path: Directories) -> str:
     return f"{module} is {other}, as what is installed comes first: give the module in path another name"
 
 
-def _unusable(name: str, what: Named) -> str:
+def _unusable(role: str, name: str, what: Named) -> str:
     if hasattr(what, "__code__") and what.__code__.co_flags & 0x80:  # inspect.CO_COROUTINE
         return f"{name} is a coroutine function, and a factory is needed at once: make it a plain function"
-    if callable(what) or hasattr(what, "buildProtocol"):
+    if callable(what) or (role == "factory" and is_factory(what)):
         return ""
-    return f"{name} is of the type {type(what).__name__}, and neither a factory nor can it be called"
+    kind = f"{name} is of the type {type(what).__name__}"
+    if role == "factory":
+        return f"{kind}, and neither a factory nor can it be called"
+    return f"{kind}, which can't be called for the protocol of an address"

@@ -153,6 +153,16 @@ def test_missing_and_unknown(tmp_path: Path) -> None:
     assert reported(tmp_path, bare) == [("options", ".arguments: the argument 'root' of make is missing")]
 
 
+@pytest.mark.parametrize("call", ["", "def __call__(self, x: int) -> None: ..."])
+def test_a_factory_takes_none(call: str, tmp_path: Path) -> None:
+    """It serves as it is, so that nothing would come of an argument; it may be callable for others."""
+    name = f"hosted_ready{len(call)}"
+    module(tmp_path, name, f"class Ready(Factory):\n    x = 1\n    {call}\nready = Ready()\n")
+    text = endpoint(f"{{factory: '{name}:ready', path: ., arguments: {{x: 1}}}}")
+    assert reported(tmp_path, text) == [("x", ".arguments: ready takes no arguments")]
+    assert problems(tmp_path, endpoint(f"{{factory: '{name}:ready', path: .}}")) == []
+
+
 def test_what_no_file_can_have(tmp_path: Path) -> None:
     """An object of a class is no argument for a file, unless the callable has a default for it."""
     module(tmp_path, "hosted_thing", "class Thing: ...\ndef make(thing: Thing = Thing()): return Factory()\n")

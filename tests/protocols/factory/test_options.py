@@ -82,6 +82,14 @@ def test_what_cannot_be_had(name: str, text: str | None, said: str, tmp_path: Pa
     assert why(tmp_path, name, text) == said.format(directory="" if text else str(tmp_path), json=json)
 
 
+def test_a_factory_for_datagrams(tmp_path: Path) -> None:
+    """It serves connections alone, and can't be called for a protocol of each address."""
+    module(tmp_path, "hosted_for_datagrams", "ready = Factory()\n")
+    text = endpoint("{datagram: 'hosted_for_datagrams:ready', path: .}", "udp://127.0.0.1:1")
+    (problem,) = problems(tmp_path, text)
+    assert "options.datagram: hosted_for_datagrams:ready is of the type Factory, which can't be" in problem
+
+
 def test_a_package_without_that_module(tmp_path: Path) -> None:
     """It is said which part of the dotted name is missing."""
     module(tmp_path, "hosted_p1/__init__", "")
