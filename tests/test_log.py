@@ -19,18 +19,9 @@ from twisted.python.failure import Failure
 
 from sockd.base.account import Account
 from sockd.base.text import UNSAFE
-from sockd.log import (
-    LINE_LIMIT,
-    Destination,
-    Observer,
-    OwnLog,
-    chosen_format,
-    complain,
-    destination,
-    own_log,
-    timestamp,
-)
+from sockd.log import Observer, OwnLog, chosen_format, complain, destination, own_log, timestamp
 from sockd.plan.plan import LogPlan
+from sockd.process.log_destination import LINE_LIMIT, Destination
 
 STYLES = ("text", "json", "journal")
 TIME = 1795154400.1239  # 2026-11-20T06:00:00.123 UTC

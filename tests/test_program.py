@@ -24,10 +24,11 @@ import sockd
 from sockd import program
 from sockd.base.errors import SockdError
 from sockd.control.listener import ControlListener
-from sockd.log import Destination, OwnLog, own_log
+from sockd.log import OwnLog, own_log
 from sockd.plan.diff import diff
 from sockd.plan.plan import LogPlan, Plan
 from sockd.process.directories import Directories
+from sockd.process.log_destination import Destination
 from sockd.process.switches import Switches
 from sockd.program import Program
 from sockd.systemd.inherited import Inherited
