@@ -21,7 +21,15 @@ from sockd.base.frozen import Frozen
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
-from sockd.process.log_destination import CUT_MARK, LINE_LIMIT, Destination, encoded, is_journal
+from sockd.process.log_destination import (
+    ANSWER_LIMIT,
+    CUT_MARK,
+    LINE_LIMIT,
+    Destination,
+    encoded,
+    is_journal,
+)
+from sockd.sinks.lines import no_answer, open_in_time
 
 _KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
 # Fields that are pieces of their message and nothing else: what they say is in other fields too.
@@ -43,7 +51,7 @@ def complain(lines: Iterable[str], environ: Mapping[str, str]) -> None:
         return
     mark = ""
     with suppress(OSError, ValueError):  # it may be no file
-        mark = f"<{_PRIORITIES['error']}>" if is_journal(sys.stderr.fileno(), environ) else ""
+        mark = f"<{_PRIORITIES['error']}>" if is_journal(os.fstat(sys.stderr.fileno()), environ) else ""
     with suppress(OSError, ValueError):  # nobody may be able to read it
         print("\n".join(mark + visible(line) for line in lines), file=sys.stderr, flush=True)  # noqa: T201
 
@@ -98,15 +106,19 @@ class Observer:
         return {**event, **known, "log_origin": " or ".join(names)}
 
     def _report_lost(self, now: float) -> None:
+        destination = self._destination
+        lost, why = destination.take_lost()
+        if not lost:  # another thread reports them
+            return
         event = {
             "log_time": now,
-            "log_format": "{text} of the log lost: there was no room to write them at once",
-            "text": counted(self._destination.lost, "line"),
-            "lines": self._destination.lost,
+            "log_format": "{text} of the log lost: {why}",
+            "text": counted(lost, "line"),
+            "lines": lost,
+            "why": why,
             "event": "log lost",
         }
-        if self._destination.put(self._line(event, "warn", False)):
-            self._destination.lost = 0
+        destination.write(self._line(event, "warn", False), stands_for=lost)
 
 
 def _message(event: Event, details: bool) -> list[str]:
@@ -238,12 +250,18 @@ class OwnLog:
         self._to = plan.to
         self._foreground = foreground
         self._environ = environ
+        self._begun = False
         self.observer = Observer(destination, plan.level, self._style(plan))
 
     def _style(self, plan: LogPlan) -> str:
         style = chosen_format(plan, self._destination, self._environ)
         self.read_by_person = self._foreground and style == "text"
         return style
+
+    def begin(self) -> None:
+        """The process stays the one that it is: from the next line on, no disk holds it up."""
+        self._begun = True
+        self._destination.begin()
 
     def follow(self, plan: LogPlan) -> None:
         """From the next line on this plan holds.
@@ -265,8 +283,16 @@ class OwnLog:
         except SockdError as error:
             raise OSError(errno.ENOENT, str(error)) from error
         old = self._destination
-        new = descriptors.take(lambda: _open_place(place))
-        new.lost = old.lost
+
+        def opening() -> Destination:
+            return descriptors.take(lambda: _open_place(place))
+
+        if self._begun:
+            new = open_in_time(opening, Destination.close, ANSWER_LIMIT)
+            new.begin()
+        else:
+            new = opening()
+        new.lose(*old.take_lost())
         self._destination, self._to = new, to
         self.observer.move(new)
         old.close()
@@ -282,7 +308,17 @@ class OwnLog:
     def reopen(self) -> None:
         self._destination.reopen()
 
+    def settle(self, limit: float) -> bool:
+        """Wait until all is written, at most for so many seconds; whether it is."""
+        return self._destination.settle(limit)
+
     def freeze(self) -> Frozen | None:
+        """The open file, where all is written; OSError where its disk doesn't answer.
+
+        exec would wait for the thread that it holds.
+        """
+        if not self.settle(ANSWER_LIMIT):
+            raise no_answer(ANSWER_LIMIT)
         frozen = self._destination.freeze()
         return frozen and {**frozen, "fixed": self._fixed}
 
