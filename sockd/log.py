@@ -3,11 +3,10 @@
 import errno
 import json
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,16 @@ from sockd.base.frozen import Frozen
 from sockd.base.text import visible, visible_json
 from sockd.base.units import counted
 from sockd.plan.plan import LogPlan
+from sockd.process.log_destination import (
+    ANSWER_LIMIT,
+    CUT_MARK,
+    LINE_LIMIT,
+    Destination,
+    encoded,
+    is_journal,
+)
+from sockd.sinks.lines import no_answer, open_in_time
 
-LINE_LIMIT = 4096  # bytes: a pipe that polls writable takes as many without blocking (PIPE_BUF, pipe(7))
-_CUT_MARK = " [cut]"  # ends a line that was longer
-_FILE_MODE = 0o640  # of a log file that sockd creates
 _KEPT_FIELD = 200  # characters of JSON: a field that is no longer stays in a line that is cut
 # Fields that are pieces of their message and nothing else: what they say is in other fields too.
 _WORDING = ("text", "summary")
@@ -40,112 +45,15 @@ TwistdOptions = Mapping[str, Any]
 Format = Callable[[Event, str, bool], str]  # of an event, its level, and whether details are wanted
 
 
-class Destination:
-    """A file descriptor that is never waited for: `lost` counts lines that there was no room for.
-
-    With a path it is a file, which can be reopened; without, it is standard output, or another `descriptor`.
-    That is given, too, where the file at the path is open already. `user` is the one that the daemon, while
-    it is root, is going to be: that user must be able to write to the file and to reopen it.
-    """
-
-    def __init__(
-        self, path: Path | None = None, descriptor: int | None = None, user: Account | None = None
-    ) -> None:
-        self.path = path
-        self.lost = 0
-        self._torn = False  # the last line was written in part: a disk had no more room
-        if descriptor is None:
-            descriptor = 1 if path is None else _open(path, user)
-        self.descriptor = descriptor
-        self._poll = select.poll()
-        self._poll.register(self.descriptor, select.POLLOUT)
-
-    def write(self, text: str) -> None:
-        """Write a line or several, the last newline excluded."""
-        for line in text.split("\n"):
-            if not self.put(line):
-                self.lost += 1
-
-    def put(self, line: str) -> bool:
-        """Write one line, if that is possible without waiting; whether it was."""
-        data = _encoded(line) + b"\n"
-        if len(data) > LINE_LIMIT:
-            data = (
-                data[: LINE_LIMIT - len(_CUT_MARK) - 1].decode("utf-8", "ignore").encode()
-                + _CUT_MARK.encode()
-                + b"\n"
-            )
-        if self._torn:
-            data = b"\n" + data
-        try:
-            ready = self._poll.poll(0)
-            if not ready or not ready[0][1] & select.POLLOUT:
-                return False
-            count = os.write(self.descriptor, data)
-        except OSError:
-            return False
-        self._torn = not data[:count].endswith(b"\n")
-        return count == len(data)
-
-    def reopen(self) -> None:
-        """Open the file that is at the path now, after logrotate; an OSError leaves the old one in use."""
-        if self.path is not None:
-            path = self.path
-            fresh = descriptors.take(lambda: _open(path))
-            self._poll.unregister(self.descriptor)
-            os.close(self.descriptor)
-            self.descriptor = fresh
-            self._torn = False
-            self._poll.register(fresh, select.POLLOUT)
-
-    def freeze(self) -> Frozen | None:
-        """The open file, for the program that goes on with it; None for standard output."""
-        return None if self.path is None else {"fd": self.descriptor, "path": str(self.path)}
-
-    def close(self) -> None:
-        if self.path is not None:
-            os.close(self.descriptor)
-
-    def isatty(self) -> bool:
-        return os.isatty(self.descriptor)
-
-    def width(self) -> int | None:
-        """How many columns the terminal has; None where it is none, or doesn't say."""
-        try:
-            return os.get_terminal_size(self.descriptor).columns or None
-        except OSError:
-            return None
-
-    def is_journal(self, environ: Mapping[str, str]) -> bool:
-        """Whether systemd's journal reads what is written."""
-        return _is_journal(self.descriptor, environ)
-
-
-def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Whether the descriptor has the device and the inode of $JOURNAL_STREAM (systemd.exec(5))."""
-    status = os.fstat(descriptor)
-    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
 def complain(lines: Iterable[str], environ: Mapping[str, str]) -> None:
     """Print on standard error why there is no daemon; in the journal these lines are errors."""
     if sys.stderr is None:
         return
     mark = ""
     with suppress(OSError, ValueError):  # it may be no file
-        mark = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr.fileno(), environ) else ""
+        mark = f"<{_PRIORITIES['error']}>" if is_journal(os.fstat(sys.stderr.fileno()), environ) else ""
     with suppress(OSError, ValueError):  # nobody may be able to read it
         print("\n".join(mark + visible(line) for line in lines), file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _open(path: Path, user: Account | None = None) -> int:
-    # Non-blocking for the sake of FIFOs: one that nobody reads is an error (ENXIO), not a wait. The mode is
-    # given whatever the umask: a user who reads this log is to read the next one.
-    with nullcontext() if user is None else paths.hands(path, user):
-        opened = paths.open_to_append(path, os.O_WRONLY | os.O_NONBLOCK, _FILE_MODE)
-    if opened.made and user is not None:
-        os.fchown(opened.fd, user.uid, user.gid)
-    return opened.fd
 
 
 def chosen_format(plan: LogPlan, destination: Destination, environ: Mapping[str, str]) -> str:
@@ -198,15 +106,19 @@ class Observer:
         return {**event, **known, "log_origin": " or ".join(names)}
 
     def _report_lost(self, now: float) -> None:
+        destination = self._destination
+        lost, why = destination.take_lost()
+        if not lost:  # another thread reports them
+            return
         event = {
             "log_time": now,
-            "log_format": "{text} of the log lost: there was no room to write them at once",
-            "text": counted(self._destination.lost, "line"),
-            "lines": self._destination.lost,
+            "log_format": "{text} of the log lost: {why}",
+            "text": counted(lost, "line"),
+            "lines": lost,
+            "why": why,
             "event": "log lost",
         }
-        if self._destination.put(self._line(event, "warn", False)):
-            self._destination.lost = 0
+        destination.write(self._line(event, "warn", False), stands_for=lost)
 
 
 def _message(event: Event, details: bool) -> list[str]:
@@ -243,14 +155,12 @@ def _json(event: Event, level: str, details: bool) -> str:
     }
     message = "\n".join(_message(event, details))
     line = _dumps(fields | {"message": message})
-    if len(_encoded(line)) < LINE_LIMIT:
+    if len(encoded(line)) < LINE_LIMIT:
         return line
     # Cut as other lines are, it would not be JSON. Escaped, a byte of the message becomes two at most.
     fields = {key: value for key, value in fields.items() if len(_dumps(value)) <= _KEPT_FIELD}
-    room = (LINE_LIMIT - len(_encoded(_dumps(fields))) - 50) // 2
-    return _dumps(
-        fields | {"message": _encoded(message)[: max(0, room)].decode("utf-8", "ignore") + _CUT_MARK}
-    )
+    room = (LINE_LIMIT - len(encoded(_dumps(fields))) - 50) // 2
+    return _dumps(fields | {"message": encoded(message)[: max(0, room)].decode("utf-8", "ignore") + CUT_MARK})
 
 
 def _number(value: float) -> float | str:
@@ -261,10 +171,6 @@ def _number(value: float) -> float | str:
 def _dumps(value: object) -> str:
     """JSON that is as safe to look at as the text is, and gives back what it was made from."""
     return visible_json(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
 
 
 _FORMATS: dict[str, Format] = {"text": _text, "json": _json, "journal": _journal}
@@ -344,12 +250,18 @@ class OwnLog:
         self._to = plan.to
         self._foreground = foreground
         self._environ = environ
+        self._begun = False
         self.observer = Observer(destination, plan.level, self._style(plan))
 
     def _style(self, plan: LogPlan) -> str:
         style = chosen_format(plan, self._destination, self._environ)
         self.read_by_person = self._foreground and style == "text"
         return style
+
+    def begin(self) -> None:
+        """The process stays the one that it is: from the next line on, no disk holds it up."""
+        self._begun = True
+        self._destination.begin()
 
     def follow(self, plan: LogPlan) -> None:
         """From the next line on this plan holds.
@@ -371,8 +283,16 @@ class OwnLog:
         except SockdError as error:
             raise OSError(errno.ENOENT, str(error)) from error
         old = self._destination
-        new = descriptors.take(lambda: _open_place(place))
-        new.lost = old.lost
+
+        def opening() -> Destination:
+            return descriptors.take(lambda: _open_place(place))
+
+        if self._begun:
+            new = open_in_time(opening, Destination.close, ANSWER_LIMIT)
+            new.begin()
+        else:
+            new = opening()
+        new.lose(*old.take_lost())
         self._destination, self._to = new, to
         self.observer.move(new)
         old.close()
@@ -388,7 +308,17 @@ class OwnLog:
     def reopen(self) -> None:
         self._destination.reopen()
 
+    def settle(self, limit: float) -> bool:
+        """Wait until all is written, at most for so many seconds; whether it is."""
+        return self._destination.settle(limit)
+
     def freeze(self) -> Frozen | None:
+        """The open file, where all is written; OSError where its disk doesn't answer.
+
+        exec would wait for the thread that it holds.
+        """
+        if not self.settle(ANSWER_LIMIT):
+            raise no_answer(ANSWER_LIMIT)
         frozen = self._destination.freeze()
         return frozen and {**frozen, "fixed": self._fixed}
 

@@ -36,6 +36,7 @@ from sockd.plan.plan import Plan
 from sockd.process import only_reactor
 from sockd.process.directories import Directories
 from sockd.process.last_resort import LastResort
+from sockd.process.log_destination import ANSWER_LIMIT
 from sockd.process.pid_file import PidFile
 from sockd.process.rights import Rights
 from sockd.process.switches import Switches
@@ -49,10 +50,13 @@ from sockd.tree.unraisable import Unraisable
 from sockd.upgrade import thawing
 from sockd.upgrade.carried import Carried
 from sockd.upgrade.course import Course
-from sockd.upgrade.value import Handover, ProcessValues
+from sockd.upgrade.value import Handover, ProcessValues, UpgradeRefusedError
 
 # Seconds for which systemd's watchdog waits for the new program of an upgrade: the shipped units' interval.
 _UPGRADE_WATCHDOG = 30.0
+# Seconds for which the end of the process waits for the log's disk: less than LastResort's EXIT_TIME, and
+# less than its _LAST_WORDS where the process is ended by force.
+_LOG_EXIT_TIME, _LOG_FORCED_TIME = 0.8, 0.2
 # Seconds between two tries to have a thread watch over stops.
 _WATCH_RETRY = 5.0
 
@@ -168,7 +172,10 @@ class Program(Daemon):
     def startService(self) -> None:  # noqa: N802
         """Start all; from here on the process is the one that serves, as daemonizing is over."""
         self._origin.start()
+        if self._own_log is not None:
+            self._own_log.begin()
         if self.last_resort is not None:
+            atexit.register(self._settle_log, _LOG_EXIT_TIME)
             Unraisable(self._reactor, self.log, self._origin.of_exception).install()
             self._watch_stops(self.last_resort)
         super().startService()
@@ -262,7 +269,10 @@ class Program(Daemon):
 
     def _process_values(self) -> ProcessValues:
         """The fields of a Handover that are the process's."""
-        log = None if self._own_log is None else self._own_log.freeze()
+        try:
+            log = None if self._own_log is None else self._own_log.freeze()
+        except OSError as error:
+            raise UpgradeRefusedError(f"the log can't be handed over: {error.strerror}") from None
         return {**self._carried.values(), "log": log}
 
     def _before_exec(self) -> None:
@@ -271,6 +281,12 @@ class Program(Daemon):
         if self._watchdog is not None:
             self._watchdog.prolong(_UPGRADE_WATCHDOG)
         self._notify.close()
+        self._settle_log(ANSWER_LIMIT)
+
+    def _settle_log(self, limit: float) -> None:
+        """What is logged is written, if the disk answers within so many seconds."""
+        if self._own_log is not None:
+            self._own_log.settle(limit)
 
     # -- stop
 
@@ -305,12 +321,13 @@ class Program(Daemon):
                 endpoint.log_lost(log)
             if self._carried.pid_file is not None:
                 self._carried.pid_file.remove()
+            self._settle_log(_LOG_FORCED_TIME)
         finally:
             os._exit(self._status if self._stopped_in_order else os.EX_SOFTWARE)
 
     def _leave(self, status: int) -> None:
         self._status = status
-        exit_with(status)
+        exit_with(status, lambda: self._settle_log(_LOG_EXIT_TIME))
         if not self._stop_asked:
             self._stop_or_hurry()
 
@@ -379,10 +396,14 @@ def on_signal(
     signal.signal(number, handle)
 
 
-def exit_with(status: int) -> None:
-    """Once everything has been cleaned up, end with this status: twistd and the reactor know of none."""
+def exit_with(status: int, last: Callable[[], None]) -> None:
+    """Once everything has been cleaned up, end with this status: twistd and the reactor know of none.
+
+    `last()` is called before: nothing that was registered for the exit earlier is.
+    """
 
     def leave() -> None:
+        last()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,20 +18,13 @@ from twisted.logger import Logger, LogLevel
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
+from sockd import log as log_module
 from sockd.base.account import Account
 from sockd.base.text import UNSAFE
-from sockd.log import (
-    LINE_LIMIT,
-    Destination,
-    Observer,
-    OwnLog,
-    chosen_format,
-    complain,
-    destination,
-    own_log,
-    timestamp,
-)
+from sockd.log import Observer, OwnLog, chosen_format, complain, destination, own_log, timestamp
 from sockd.plan.plan import LogPlan
+from sockd.process import log_destination
+from sockd.process.log_destination import LINE_LIMIT, Destination
 
 STYLES = ("text", "json", "journal")
 TIME = 1795154400.1239  # 2026-11-20T06:00:00.123 UTC
@@ -218,9 +212,8 @@ def test_nothing_forges_a_line_or_drives_a_terminal(text: str, style: str) -> No
     written: list[str] = []
 
     class Kept(Destination):
-        def put(self, line: str) -> bool:
+        def put(self, line: str, stands_for: int = 1) -> None:
             written.append(line)
-            return True
 
     event = {"log_time": TIME, "log_format": "{why}", "why": text, "event": "x"}
     Observer(Kept(), "info", style)(event)
@@ -531,3 +524,90 @@ def test_why_there_is_no_daemon(capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setattr(sys, "stderr", None)
     complain(["one"], {})
     assert capsys.readouterr() == ("", "")
+
+
+# -- a disk that doesn't answer
+
+
+class Hanging:
+    """write(2) on one file waits until the disk answers."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = threading.Event()
+        self.asked = threading.Event()
+        really, inode = os.write, path.stat().st_ino
+
+        def write(descriptor: int, data: bytes) -> int:
+            if os.fstat(descriptor).st_ino == inode and not self.answers.is_set():
+                self.asked.set()
+                self.answers.wait(60.0)
+            return really(descriptor, data)
+
+        monkeypatch.setattr(os, "write", write)
+
+
+def own(path: Path) -> OwnLog:
+    """A log whose process serves."""
+    one = OwnLog(Destination(path), LogPlan("info", "text", str(path)), True, {})
+    one.begin()
+    return one
+
+
+def test_a_log_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line waits. It can't be handed over, and is opened again, in its place, when the disk answers."""
+    monkeypatch.setattr(log_destination, "ANSWER_LIMIT", 0.05)
+    monkeypatch.setattr(log_module, "ANSWER_LIMIT", 0.05)
+    one = own(path)
+    disk = Hanging(path, monkeypatch)
+    one.write("one")
+    assert disk.asked.wait(60.0)
+    path.rename(path.with_suffix(".1"))
+    with pytest.raises(OSError, match="has not answered"):
+        one.reopen()
+    one.write("two")
+    with pytest.raises(OSError, match="has not answered"):
+        one.freeze()
+    disk.answers.set()
+    assert one.settle(60.0)
+    assert path.with_suffix(".1").read_text() == "one\n"
+    assert path.read_text() == "two\n"
+    assert one.freeze()
+    one.close()
+
+
+def test_a_log_that_moves_away_from_a_disk_that_hangs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload moves it at once; what waits for the old file is written there."""
+    one = own(path)
+    other = path.with_suffix(".2")
+    disk = Hanging(path, monkeypatch)
+    one.write("one")
+    one.write("two")
+    one.follow(LogPlan("info", "text", str(other)))
+    one.write("three")
+    assert one.settle(60.0)
+    assert other.read_text() == "three\n"
+    old = [thread for thread in threading.enumerate() if thread.name == "writes the log"]
+    disk.answers.set()
+    one.close()
+    for thread in old:
+        thread.join(60.0)
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_fork_writes_itself(path: Path) -> None:
+    """A hosted protocol's child has no thread of its parent's, and loses nothing."""
+    one = own(path)
+    one.write("parent")
+    assert one.settle(60.0)
+    child = os.fork()
+    if not child:
+        try:
+            one.write("child")
+            assert one.settle(60.0)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    one.write("parent")
+    assert one.settle(60.0)
+    assert path.read_text() == "parent\nchild\nparent\n"
+    one.close()

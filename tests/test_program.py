@@ -24,10 +24,11 @@ import sockd
 from sockd import program
 from sockd.base.errors import SockdError
 from sockd.control.listener import ControlListener
-from sockd.log import Destination, OwnLog, own_log
+from sockd.log import OwnLog, own_log
 from sockd.plan.diff import diff
 from sockd.plan.plan import LogPlan, Plan
 from sockd.process.directories import Directories
+from sockd.process.log_destination import Destination
 from sockd.process.switches import Switches
 from sockd.program import Program
 from sockd.systemd.inherited import Inherited
@@ -35,6 +36,7 @@ from sockd.upgrade import passing, thawing
 from sockd.upgrade.value import Handover
 from tests.tree.house import Events, House, Probes, Service
 
+BOUND = 60.0  # seconds for which a busy machine may take for what is done at once
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -96,8 +98,8 @@ def house() -> Iterator[House]:
 
 
 @pytest.fixture(autouse=True)
-def logs_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A log lives as long as its process; a test's is closed."""
+def logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OwnLog]]:
+    """A log lives as long as its process; a test's is closed. All that were made."""
     opened: list[OwnLog] = []
     make = own_log
 
@@ -108,7 +110,7 @@ def logs_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return one
 
     monkeypatch.setattr(program, "own_log", remembered)
-    yield
+    yield opened
     for one in opened:
         one.close()
 
@@ -176,7 +178,7 @@ def test_log_is_ours(house: House, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.log").read_text())["message"] == "told"
 
 
-def test_log_follows_a_reload(house: House, tmp_path: Path) -> None:
+def test_log_follows_a_reload(house: House, tmp_path: Path, logs: list[OwnLog]) -> None:
     """SIGHUP reads the file again; its level and format hold from the next line on."""
     said: list[Plan] = []
     daemon, _, _ = made(house, reads=lambda: said[-1], logfile=str(tmp_path / "a.log"), nodaemon=True)
@@ -189,10 +191,12 @@ def test_log_follows_a_reload(house: House, tmp_path: Path) -> None:
         said.append(replace(daemon.plan, log=log))
         struck(house, signal.SIGHUP)
         house.run_clock(lambda: daemon.plan is said[-1] and not daemon.reloading.busy)
+        assert logs[0].settle(BOUND)
         (tmp_path / "a.log").write_text("")
         for level in (LogLevel.debug, LogLevel.info):
             event = {"log_time": 0.0, "log_format": "told", "log_namespace": "sockd", "log_level": level}
             parent.getComponent(ILogObserver)(event)
+        assert logs[0].settle(BOUND)
         return (tmp_path / "a.log").read_text().splitlines()
 
     assert [line[0] for line in reloaded(LogPlan("debug", "json"))] == ["{", "{"]
@@ -257,7 +261,7 @@ def test_first_signal_stops_second_hurries(
 def test_giving_up_and_then_a_signal(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A required endpoint's giving up stops with 69; Ctrl-C during its drain cuts that short."""
     statuses: list[int] = []
-    monkeypatch.setattr(program, "exit_with", statuses.append)
+    monkeypatch.setattr(program, "exit_with", lambda status, _: statuses.append(status))
     daemon, reactor, service = made(house, syslog=True)
     hurried = hurries(daemon, monkeypatch)
     daemon.take_signals()
@@ -414,7 +418,12 @@ def test_asked_to_upgrade(house: House, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("terminal", [True, False])
 @pytest.mark.parametrize("foreground", [True, False])
 def test_table_at_a_terminal(
-    foreground: bool, terminal: bool, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    foreground: bool,
+    terminal: bool,
+    house: House,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logs: list[OwnLog],
 ) -> None:
     """In the foreground on a terminal a table says what listens; elsewhere the log does."""
     monkeypatch.setattr(Destination, "isatty", lambda _: terminal)
@@ -424,5 +433,6 @@ def test_table_at_a_terminal(
     daemon.startService()
     for method in reactor.started:
         method()
+    assert logs[0].settle(BOUND)
     assert (" try\n" in path.read_text()) == (foreground and terminal)
     ended(house, daemon)

@@ -40,6 +40,8 @@ GRACE, SILENT_GRACE = 1.6, 1.0
 HURRIED, SILENT_HURRIED = 2.0, 0.5
 # Seconds for Python's own exit once the stop is done: it waits for threads and exit handlers of hosted code.
 EXIT_TIME = 1.0
+# Seconds for `end`, which has the log take the reason.
+_LAST_WORDS = 0.3
 # Seconds between two looks at whether it answers, and how long it has for that.
 _PING_INTERVAL = 0.1
 _ANSWER_TIME = 0.5
@@ -181,11 +183,14 @@ class LastResort:
 
     def _arm(self) -> None:
         """Should Python's lock be kept from us: C ends the process, with a traceback on standard error."""
-        left = self._due(silent=False) - time.monotonic() + _LOCK_GRACE
+        self._end_within(self._due(silent=False) - time.monotonic() + _LOCK_GRACE)
+
+    def _end_within(self, left: float) -> None:
         with suppress(RuntimeError):  # the system has no thread for it now: only a held lock goes unseen
             faulthandler.dump_traceback_later(max(_LOCK_GRACE, left), exit=True, file=2)
 
     def _give_up(self) -> None:
+        self._end_within(max(_LAST_WORDS, self._due(silent=False) - time.monotonic() + _LOCK_GRACE))
         asked = "again " if self._hurried else ""
         waited = time.monotonic() - (self._hurried or self._begun)
         self._end(f"{waited:.1f}s after it was asked {asked}to stop, {_what_runs()}")
