@@ -29,7 +29,7 @@ from collections import defaultdict, deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from sockd.base.reactor import Reactor
+from sockd.base.reactor import Reactor, Watcher
 
 if TYPE_CHECKING:
     import ssl  # OpenSSL is loaded where TLS is used
@@ -79,6 +79,7 @@ class Flusher:
         "_later",
         "_room",
         "active",
+        "direct",
         "dirty",
         "hearing",
         "reactor",
@@ -89,6 +90,8 @@ class Flusher:
 
     def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
+        # What watches transports that no lane does (`twisted.follow_reactor`).
+        self.direct: Watcher = getattr(reactor, "direct", reactor)
         self._room = memoryview(b"")
         # `transports.handshaking` makes and uses them.
         self.tls: tuple[ssl.MemoryBIO, ssl.MemoryBIO, HandshakeMemory, CostlySources] | None = None
@@ -134,11 +137,11 @@ class Flusher:
 
     def _postpone(self) -> None:
         """Queue all of them by lane. An endpoint's first ones, which the reactor watches, join its others."""
-        dirty, reactor = self.dirty, self.reactor
-        others = next((one.lane for one in dirty if one.lane is not reactor), reactor)
+        dirty, alone = self.dirty, (self.direct, self.reactor)
+        others = next((one.lane for one in dirty if one.lane not in alone), self.direct)
         for transport in dirty:
             lane = transport.lane
-            self._later[others if lane is reactor else lane].append(transport)
+            self._later[others if lane in alone else lane].append(transport)
         dirty.clear()
         self._run_soon()
 

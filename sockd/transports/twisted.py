@@ -7,7 +7,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from sockd.base.hosted import awaited_nowhere, made
 from sockd.base.peers import Peer, Sockaddr
-from sockd.base.reactor import Descriptor, TwistedReactor
+from sockd.base.reactor import Descriptor, TwistedReactor, Watcher
 
 # Twisted's IProtocol. Any: an interface of zope's, which is no type.
 TwistedProtocol = Any
@@ -122,6 +122,14 @@ class TwistedSocket:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, enabled)
 
 
+class Direct:
+    """The reactor as connections have it that it watches itself, and which know what they want."""
+
+    def __init__(self, reactor: Watcher) -> None:
+        self.addReader, self.removeReader = reactor.addReader, reactor.removeReader
+        self.addWriter, self.removeWriter = reactor.addWriter, reactor.removeWriter
+
+
 def follow_reactor(reactor: TwistedReactor) -> None:
     """Have `reactor.removeReader(transport)` and `addReader` pause and resume a connection of ours.
 
@@ -142,4 +150,5 @@ def follow_reactor(reactor: TwistedReactor) -> None:
         else:
             remove(reader)
 
+    reactor.direct = Direct(reactor)
     reactor.addReader, reactor.removeReader = add_reader, remove_reader

@@ -62,6 +62,7 @@ class Connections:
         self.admission = admission
         self._counters = counters
         self._reactor = flusher.reactor
+        self._direct = flusher.direct
         self._log = log
         self._room_changed = room_changed
         self.numbers = numbers
@@ -214,7 +215,7 @@ class Connections:
     def lane(self, *, secure: bool) -> Watcher:
         # A single handshake takes as long as a slice.
         direct = len(self._connections) < (1 if secure else WATCHED_DIRECTLY)
-        return self._reactor if direct else self.crowd
+        return self._direct if direct else self.crowd
 
     def ended(self, connection: Connection, end: End) -> None:
         if end is _DONE and self.draining(connection):
