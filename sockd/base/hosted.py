@@ -4,11 +4,15 @@ What may return a Deferred may be `async def` too: Twisted's `maybeDeferred` cal
 other method nobody would await the coroutine, and it would silently do nothing: that is refused.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache
 from inspect import iscoroutine, iscoroutinefunction
 from typing import Any, TypeVar
 
 from sockd.base.errors import SockdError
+
+# Classes of which is remembered what was found out: a module that is imported anew has new ones.
+CLASSES_KEPT = 1000
 
 T = TypeVar("T")
 
@@ -36,11 +40,17 @@ def offers(hosted: object, name: str) -> bool:
         return False
 
 
-def awaited_nowhere(hosted: object, methods: Iterable[str]) -> None:
+def awaited_nowhere(hosted: object, methods: tuple[str, ...]) -> None:
     """NotAwaitedError if one of these methods, whose results nobody awaits, is `async def`."""
+    # mypy sees the `__hash__` of the class's objects in place of its own.
+    _look_for_coroutines(type(hosted), methods)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=CLASSES_KEPT)
+def _look_for_coroutines(kind: type, methods: tuple[str, ...]) -> None:
     for name in methods:
-        if iscoroutinefunction(getattr(type(hosted), name, None)):
-            raise _not_awaited(f"{type(hosted).__qualname__}.{name}")
+        if iscoroutinefunction(getattr(kind, name, None)):
+            raise _not_awaited(f"{kind.__qualname__}.{name}")
 
 
 def made(hosted: T, maker: str) -> T:

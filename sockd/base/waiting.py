@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from sockd.base.reactor import Clock, Later, Timer
+from sockd.base.reactor import Clock, Later, Timer, later_by
 
 
 class Wait:
@@ -44,14 +44,12 @@ class Turns:
     """For a coroutine that has much to do: it works for `slice_` seconds in each turn of the reactor."""
 
     def __init__(self, clock: Clock, slice_: float) -> None:
-        self._clock = clock
+        self._later = later_by(clock)
         self._slice = slice_
         self._until = perf_counter() + slice_
 
     async def over(self) -> None:
         """Wait for the reactor's next turn if this one's slice is used up: after each piece of the work."""
         if perf_counter() > self._until:
-            turn: Deferred[None] = Deferred()
-            self._clock.callLater(0, turn.callback, None)
-            await turn
+            await turn(self._later)
             self._until = perf_counter() + self._slice

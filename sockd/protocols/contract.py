@@ -351,6 +351,12 @@ class DatagramProtocol:
         """The socket is closed."""
 
 
+def is_twisteds(protocol: object) -> bool:
+    """Whether it has the methods of Twisted's DatagramProtocol, which serves in place of ours."""
+    methods = ("makeConnection", "datagramReceived", "doStop")
+    return all(callable(getattr(protocol, name, None)) for name in methods)
+
+
 # Any: a specification is known by its name only, so that its callables alone know the type of its options.
 AnyHost = Host[Any]
 

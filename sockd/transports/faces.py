@@ -10,16 +10,17 @@ Everything here runs code of others, which may raise anything: that is the calle
 """
 
 import sys
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.protocol import Protocol
 
 from sockd.base.frozen import State
+from sockd.base.hosted import CLASSES_KEPT
 from sockd.transports.twisted import TwistedProtocol
 
-# Classes of protocols that answer for themselves. All are forgotten together.
-_plain: set[type] = set()
-PLAIN_KEPT = 1000
+LAYERS_LIMIT = 16  # of wrappers around one object: one might wrap itself
 
 Face = Any  # what answers. Any: an object of a third party's, or one of those here
 
@@ -69,29 +70,39 @@ def _is_the_last(request: Any, _version: bytes = b"") -> bool:  # Any: twisted.w
 
 def face(protocol: TwistedProtocol) -> Face:
     """What answers for this protocol."""
-    kind = type(protocol)
-    if kind in _plain:
+    if _answers_itself(type(protocol)):  # type: ignore[arg-type] # as in base.hosted
         return protocol
-    found = _face(protocol)
-    if found is protocol:
-        if len(_plain) >= PLAIN_KEPT:  # a module that is imported anew has new classes
-            _plain.clear()
-        _plain.add(kind)
-    return found
+    *_, innermost = layers(protocol)
+    channel = _web_channel(innermost)
+    return innermost if channel is None else WebChannel(channel)
 
 
-def _face(protocol: TwistedProtocol) -> Face:
-    while (wrapped := _wrapped(protocol)) is not None:
-        protocol = wrapped
-    channel = _web_channel(protocol)
-    return protocol if channel is None else WebChannel(channel)
+@lru_cache(maxsize=CLASSES_KEPT)
+def _answers_itself(kind: type) -> bool:
+    """Whether objects of this class do: modules are imported before classes are made of theirs."""
+    policies, http = sys.modules.get("twisted.protocols.policies"), sys.modules.get("twisted.web.http")
+    known = () if policies is None else (policies.ProtocolWrapper,)
+    if http is not None:
+        known += http.HTTPChannel, http._GenericHTTPChannelProtocol  # noqa: SLF001 - what Site makes
+    return not issubclass(kind, known)
 
 
-def _wrapped(protocol: TwistedProtocol) -> TwistedProtocol | None:
+def layers(hosted: Face) -> Iterator[Face]:
+    """A protocol or a factory, and what it wraps (twisted.protocols.policies), the outermost first."""
+    for _ in range(LAYERS_LIMIT):
+        yield hosted
+        hosted = _wrapped(hosted)
+        if hosted is None:
+            return
+
+
+def _wrapped(hosted: Face) -> Face:
     policies = sys.modules.get("twisted.protocols.policies")
-    if policies is None or not isinstance(protocol, policies.ProtocolWrapper):
+    if policies is None:
         return None
-    return protocol.wrappedProtocol
+    if isinstance(hosted, policies.ProtocolWrapper):
+        return hosted.wrappedProtocol
+    return hosted.wrappedFactory if isinstance(hosted, policies.WrappingFactory) else None
 
 
 def _web_channel(protocol: TwistedProtocol) -> Face:

@@ -124,7 +124,7 @@ class Handshaking(TlsSession, TlsFields):
             return False  # it has ended the connection
         self._introduce(protocol)
         try:
-            if IHandshakeListener.providedBy(protocol):
+            if self._alive and IHandshakeListener.providedBy(protocol):
                 protocol.handshakeCompleted()
         except BaseException:  # noqa: BLE001
             self._failed("handshakeCompleted")

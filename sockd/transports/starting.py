@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from sockd.base.hosted import method_of
 from sockd.base.metrics import End
+from sockd.transports.faces import layers
 from sockd.transports.fields import HIGH_WATER
 from sockd.transports.tls import TlsConnection
 from sockd.transports.tls_fields import TlsFields
@@ -140,15 +141,14 @@ def _kept_in_clear(protocol: TwistedProtocol) -> bool:
     """Whether the protocol keeps bytes for later that it was given; it loses them.
 
     Twisted's receivers of lines and of strings say so: LineReceiver.clearLineBuffer, and the `recvd` of
-    IntNStringReceiver. A wrapper has its protocol as `wrappedProtocol` (twisted.protocols.policies).
+    IntNStringReceiver.
     """
     found = False
-    while protocol is not None:
-        clear = method_of(protocol, "clearLineBuffer")
+    for each in layers(protocol):
+        clear = method_of(each, "clearLineBuffer")
         if clear is not None and clear():
             found = True
-        elif isinstance(protocol, IntNStringReceiver) and protocol.recvd:
-            protocol.recvd = b""
+        elif isinstance(each, IntNStringReceiver) and each.recvd:
+            each.recvd = b""
             found = True
-        protocol = getattr(protocol, "wrappedProtocol", None)
     return found

@@ -1,7 +1,7 @@
 """What Twisted's interfaces ask of a transport besides bytes and ends: addresses and socket options."""
 
 import socket
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
@@ -16,14 +16,16 @@ TwistedProducer = Any  # IPushProducer or IPullProducer. Any: as above
 TwistedAddress = Any
 
 
-def twisted_address(family: int, sockaddr: Sockaddr) -> IPv4Address | IPv6Address | UNIXAddress:
-    """A socket's address as Twisted's protocols expect it."""
+def twisted_address(
+    family: int, sockaddr: Sockaddr, kind: Literal["TCP", "UDP"] = "TCP"
+) -> IPv4Address | IPv6Address | UNIXAddress:
+    """A socket's address as Twisted's protocols expect it; `kind` is of those over IP."""
     if family == socket.AF_UNIX:
         return UNIXAddress(sockaddr or None)
     host, port, *rest = sockaddr or ("0.0.0.0", 0)
     if ":" not in host:
-        return IPv4Address("TCP", host, port)
-    return IPv6Address("TCP", host, port, *rest)
+        return IPv4Address(kind, host, port)
+    return IPv6Address(kind, host, port, *rest)
 
 
 def peer_address(peer: Peer) -> IPv4Address | IPv6Address | UNIXAddress:
@@ -38,18 +40,12 @@ _IMMEDIATE = (
     "makeConnection", "connectionMade", "dataReceived", "connectionLost", "readConnectionLost",
     "writeConnectionLost", "last_word", "freeze", "thaw",
 )  # fmt: skip
-CLASSES_KEPT = 1000
-_looked_at: set[type] = set()  # classes of protocols whose methods are none of a coroutine
 
 
 def built(factory: Any, peer: Peer) -> TwistedProtocol:  # Any: a StreamFactory
     """The factory's protocol for a connection of this peer, or None; it may raise anything."""
-    protocol = factory.buildProtocol(peer_address(peer))
-    if type(protocol) not in _looked_at:
-        awaited_nowhere(made(protocol, "buildProtocol"), _IMMEDIATE)
-        if len(_looked_at) >= CLASSES_KEPT:  # a module that is imported anew has new ones
-            _looked_at.clear()
-        _looked_at.add(type(protocol))
+    protocol = made(factory.buildProtocol(peer_address(peer)), "buildProtocol")
+    awaited_nowhere(protocol, _IMMEDIATE)
     return protocol
 
 

@@ -14,8 +14,11 @@ from sockd.base.frozen import State
 from sockd.base.hosted import awaited_nowhere, made
 from sockd.process import only_reactor
 from sockd.protocols.contract import AnyHost, Options, Specification, StreamFactory, Surviving
+from sockd.transports.faces import layers
 
 PROTOCOL_NAME_SIZE = 255  # bytes of a name in ALPN at most
+# Methods of a factory that nobody awaits.
+_IMMEDIATE = ("buildProtocol", "doStart", "doStop", "startFactory", "stopFactory")
 
 
 class Engine:
@@ -58,10 +61,9 @@ class Engine:
     def _make_factory(self, host: AnyHost) -> StreamFactory | None:
         if self._specification.stream is None:
             return None
-        factory: Any = made(
-            self._specification.stream(host), "stream"
-        )  # Any: it may be Twisted's Factory, which is noisy
-        awaited_nowhere(factory, ("buildProtocol", "doStart", "doStop", "startFactory", "stopFactory"))
+        # Any: it may be Twisted's Factory, which is noisy.
+        factory: Any = made(self._specification.stream(host), "stream")
+        awaited_nowhere(factory, _IMMEDIATE)
         if getattr(factory, "noisy", False):
             factory.noisy = False
         return cast(StreamFactory, factory)
@@ -99,12 +101,10 @@ def spoken(factory: StreamFactory | None) -> tuple[str, ...]:
     It says so by Twisted's IProtocolNegotiationFactory, as twisted.web's Site does, or the one does that it
     wraps (twisted.protocols.policies).
     """
-    asked: Any = factory  # Any: one of Twisted's, which may wrap others
-    while asked is not None:
+    for asked in layers(factory):
         if IProtocolNegotiationFactory.providedBy(asked):
             names = tuple(name.decode("ascii") for name in asked.acceptableProtocols())
             if not all(1 <= len(name) <= PROTOCOL_NAME_SIZE for name in names):
                 raise ValueError(f"the name of a protocol has 1 to {PROTOCOL_NAME_SIZE} bytes")
             return names
-        asked = getattr(asked, "wrappedFactory", None)
     return ()

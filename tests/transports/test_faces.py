@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 from twisted.internet.protocol import Factory
 from twisted.protocols.policies import ProtocolWrapper, TimeoutFactory, WrappingFactory
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import Site
 
 from sockd.base.metrics import End
 from sockd.transports.connection import Connection
-from sockd.transports.faces import face
+from sockd.transports.faces import LAYERS_LIMIT, face
 from sockd.transports.listening import Listening
 from tests.transports.loop import Connect, Exchange, Loop, Probe
 from tests.tree.house import House, ends
+from tests.web import Page
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 WITHIN = 20.0
@@ -39,20 +39,6 @@ class Lines(Probe):
 
     def thaw(self, state: Any) -> None:
         self.begun = state["begun"]
-
-
-class Page(Resource):
-    """Answers when the test says so."""
-
-    isLeaf = True  # noqa: N815
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-
-    def render_GET(self, request: Any) -> Any:
-        self.requests.append(request)
-        return NOT_DONE_YET
 
 
 def moved(exchange: Exchange, protocol: Any) -> Connection:
@@ -183,6 +169,25 @@ def test_between_two_requests_it_moves(connect: Connect) -> None:
     page.requests.pop().finish()
     assert exchange.received().startswith(b"HTTP/1.1 200 OK\r\n")
     connection.abortConnection()
+
+
+def test_a_wrapper_that_wraps_itself() -> None:
+    """It is looked into so far and no further."""
+    looks: list[object] = []
+
+    class Endless(ProtocolWrapper):
+        def __init__(self) -> None:
+            """It has no factory."""
+
+        @property
+        def wrappedProtocol(self) -> Any:  # type: ignore[override]
+            looks.append(self)
+            assert len(looks) < 100
+            return self
+
+    endless = Endless()
+    assert face(endless) is endless
+    assert looks == [endless] * LAYERS_LIMIT
 
 
 def test_others_answer_for_themselves() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from twisted.web.http import HTTPFactory
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import Site
 
 from sockd.base.metrics import End
 from sockd.tree.endpoint import Endpoint
 from sockd.tree.sweep import DRAINED_QUIET_TIME
 from tests.transports.loop import Probe, echo
 from tests.tree.house import House, Probes, connected, ends
+from tests.web import Page
 
 TCP = "tcp://127.0.0.1:0"
 WITHIN = 20.0
@@ -102,27 +102,12 @@ def test_not_in_these_words(house: House, busy: Any) -> None:
     assert house.run_clock(lambda: ends(house)) < 2.0
 
 
-class Slow(Resource):
-    """Answers when the test says so."""
-
-    isLeaf = True  # noqa: N815
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[Any] = []
-
-    def render_GET(self, request: Any) -> Any:
-        self.requests.append(request)
-        return NOT_DONE_YET
-
-    render_POST = render_GET  # noqa: N815
-
-
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_twisteds_web(house: House, begun: bytes, whole: bool) -> None:
     """It drains as it is: a request under way is answered, also one whose body is still to come."""
-    site, slow = Site(slow_root := Slow(), reactor=house.loop), slow_root
+    slow = Page()
+    site = Site(slow, reactor=house.loop)
     assert isinstance(site, HTTPFactory)
     endpoint = house.run(TCP, stream=site)
     client = house.connect(endpoint.listeners[0].address, begun)

@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from twisted.internet.interfaces import INegotiated, IProtocolNegotiationFactory, ISSLTransport
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    INegotiated,
+    IProtocolNegotiationFactory,
+    ISSLTransport,
+)
 from twisted.protocols.policies import WrappingFactory
-from zope.interface import directlyProvides
+from zope.interface import directlyProvides, implementer
 
 from sockd.base.metrics import End
 from sockd.plan.plan import CertificatePlan
@@ -20,6 +25,7 @@ from sockd.tree.contexts import server_contexts
 from sockd.tree.endpoint import Endpoint
 from tests.certificates import made, tls_plan
 from tests.tls_clients import Client
+from tests.transports.loop import Probe, broken, echo
 from tests.tree.house import House, Probes, ends
 
 TLS = "tls://127.0.0.1:0"
@@ -404,6 +410,23 @@ def test_alpn_of_a_faulty_factory(factory: Spoken, house: House) -> None:
     assert endpoint.host.counters.refused == {"exception in acceptableProtocols": 1}
 
 
+class Everything(Probes):
+    """Has every attribute, such as the factory that it would wrap."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Everything()
+
+
+def test_alpn_of_a_factory_with_every_attribute(house: House) -> None:
+    """It is not taken for a wrapper, nor looked into without end."""
+    endpoint = house.run(TLS, stream=Everything(), tls=tls_plan())
+    client = house.shaken(endpoint.listeners[0].address, context=offering("h2"))
+    assert client.tls.selected_alpn_protocol() is None
+    assert endpoint.host.counters.refused == {}
+
+
 def test_alpn_after_a_reload(house: House) -> None:
     """What the new file says holds for connections that come later."""
     endpoint = house.run(TLS, stream=Spoken(b"h2"), tls=tls_plan())
@@ -445,6 +468,30 @@ def test_peer_certificate(
     certificate = x509.load_pem_x509_certificate(anna.chain)
     wanted = f"pyOpenSSL's of {certificate.serial_number}" if installed else certificate
     assert ISSLTransport(connection).getPeerCertificate() == wanted
+
+
+@implementer(IHandshakeListener)
+class Listening(Probe):
+    """Notes that the handshake is done."""
+
+    def __init__(self, on_made: Any = None) -> None:
+        super().__init__(echo, on_made)
+        self.completed = 0
+
+    def handshakeCompleted(self) -> None:
+        self.completed += 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_handshake_is_completed(fails: bool, house: House) -> None:
+    """A listener is called after connectionMade, unless that has ended the connection."""
+    listening = Listening(broken if fails else None)
+    endpoint = house.run(TLS, stream=Probes(lambda: listening), tls=tls_plan())
+    client = house.tls(endpoint.listeners[0].address)
+    house.loop.until(client.shake, client.tls)
+    house.until(lambda: listening.made)
+    house.loop.settle()
+    assert listening.completed == (not fails)
 
 
 def test_no_peer_certificate(house: House) -> None:

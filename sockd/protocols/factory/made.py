@@ -7,7 +7,7 @@ from typing import Any, cast
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 
-from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory
+from sockd.protocols.contract import DatagramProtocol, Host, StreamFactory, is_twisteds
 from sockd.protocols.factory.arguments import Callee, is_factory
 from sockd.protocols.factory.modules import Named, modules
 from sockd.protocols.factory.options import FactoryOptions
@@ -67,8 +67,8 @@ def datagram(host: Host[FactoryOptions]) -> DatagramProtocol:
 
 def as_served(name: str, made: Named) -> DatagramProtocol:
     """What the callable returned as sockd serves it: the place for datagram protocols of other contracts."""
-    ours, twisteds = ("start", "datagrams", "stop"), ("makeConnection", "datagramReceived", "doStop")
-    if any(all(callable(getattr(made, method, None)) for method in methods) for methods in (ours, twisteds)):
+    ours = all(callable(getattr(made, method, None)) for method in ("start", "datagrams", "stop"))
+    if ours or is_twisteds(made):
         return cast("DatagramProtocol", made)
     raise TypeError(f"{name} returned {_a(made)}, and not a DatagramProtocol of sockd.api or of Twisted")
 

@@ -11,18 +11,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import InvalidAddressError
 from twisted.internet.interfaces import IUDPTransport
 from zope.interface import implementer
 
 from sockd.base.hosted import method_of
-from sockd.base.peers import Peer, Sockaddr
-from sockd.protocols.contract import DatagramProtocol, DatagramTransport
-from sockd.transports.twisted import TwistedAddress
+from sockd.base.peers import Peer, Sockaddr, unmapped
+from sockd.protocols.contract import DatagramProtocol, DatagramTransport, is_twisteds
+from sockd.transports.datagrams.senders import PEERS_KEPT
+from sockd.transports.twisted import TwistedAddress, twisted_address
 
-# Addresses whose peers are kept; all are forgotten together, as by the port.
-PEERS_KEPT = 1024
 # What sockd asks a datagram protocol for where it has it (`protocols.contract`).
 _OPTIONAL = ("freeze", "reload", "thaw")
 
@@ -102,10 +100,8 @@ class HostedPort:
 
     def getHost(self) -> TwistedAddress:  # noqa: N802
         """The address that is listened on."""
-        here = self._port.sock.getsockname()
-        if not isinstance(here, tuple):
-            return UNIXAddress(here or None)
-        return (IPv6Address if ":" in here[0] else IPv4Address)("UDP", here[0], here[1])
+        sock = self._port.sock
+        return twisted_address(sock.family, sock.getsockname(), "UDP")
 
     def getHandle(self) -> socket.socket:  # noqa: N802
         """The socket."""
@@ -144,17 +140,10 @@ def _where(sockaddr: Sockaddr) -> Sockaddr:
     if not isinstance(sockaddr, tuple):
         return sockaddr
     host, port = sockaddr[:2]
-    return host.removeprefix("::ffff:") if "." in host else host, port
+    return unmapped(host), port
 
 
 def served(protocol: Any) -> DatagramProtocol:  # Any: of either contract
     """A protocol as sockd serves it: it may be one of Twisted's."""
     ours = callable(getattr(protocol, "datagrams", None))
     return protocol if ours or not is_twisteds(protocol) else HostedDatagrams(protocol)
-
-
-def is_twisteds(protocol: object) -> bool:
-    """Whether it has the methods of Twisted's AbstractDatagramProtocol."""
-    return all(
-        callable(getattr(protocol, name, None)) for name in ("makeConnection", "datagramReceived", "doStop")
-    )
