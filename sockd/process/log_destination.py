@@ -1,4 +1,4 @@
-"""Where the log of the process goes: a file or a standard stream, written without ever waiting."""
+"""The file or standard stream that the log of the process goes to, written without ever waiting."""
 
 import os
 import select

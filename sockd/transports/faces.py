@@ -1,4 +1,4 @@
-"""What of a hosted protocol answers sockd's questions: whether it is busy, drains, moves to another program.
+"""Finds the object that answers for a hosted protocol: whether it is busy, drains, can go on elsewhere.
 
 As a rule it is the protocol itself, by the attributes and methods that `protocols.contract` names. Two kinds
 of protocol are known that have none of them:
@@ -22,7 +22,7 @@ from sockd.transports.twisted import TwistedProtocol
 
 LAYERS_LIMIT = 16  # of wrappers around one object: one might wrap itself
 
-Face = Any  # what answers. Any: an object of a third party's, or one of those here
+Face = Any  # the object that answers. Any: a third party's, or one of those here
 
 
 class WebChannel:
@@ -69,7 +69,7 @@ def _is_the_last(request: Any, _version: bytes = b"") -> bool:  # Any: twisted.w
 
 
 def face(protocol: TwistedProtocol) -> Face:
-    """What answers for this protocol."""
+    """The object that answers for this protocol."""
     if _answers_itself(type(protocol)):  # type: ignore[arg-type] # as in base.hosted
         return protocol
     *_, innermost = layers(protocol)

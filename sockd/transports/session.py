@@ -1,4 +1,4 @@
-"""What a TLS connection shows of its session to protocols that Twisted's interfaces know."""
+"""Shows a protocol the session of its TLS connection, as Twisted's interfaces have it."""
 
 import ssl
 from typing import Any

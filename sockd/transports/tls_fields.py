@@ -1,4 +1,4 @@
-"""What a TLS connection consists of besides a plain one's fields: what may become one has room for it."""
+"""The attributes of a TLS connection, for which a plain connection that may start TLS has room."""
 
 import ssl
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which endpoint a line of the log comes from, where it doesn't say so: a hosted protocol's, or Twisted's.
+"""Finds the endpoint that a line of the log comes from where the line doesn't say so, as a hosted protocol's.
 
 # Theory of operation
 

@@ -1,4 +1,4 @@
-"""Whose an object or a frame of Python's is: the endpoint that it belongs to, as far as that can be seen.
+"""Finds the endpoint that an object or a frame of Python's belongs to, as far as that can be seen.
 
 Nothing notes at an event whose it is: that would cost every echo something. Instead the objects are looked at
 that the frames of a call have: sockd's own, such as a connection, are known, and a protocol's lead to them.
